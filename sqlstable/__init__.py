@@ -1,0 +1,59 @@
+"""Run SQLite on simulated Internet Computer stable memory, and see what each statement touches.
+
+Examples:
+    >>> import sqlstable
+    >>> with sqlstable.Canister() as canister:
+    ...     _ = canister.update("CREATE TABLE note (id INTEGER PRIMARY KEY, body TEXT)")
+    ...     _ = canister.update("INSERT INTO note (body) VALUES ('hello')")
+    ...     canister.query("SELECT body FROM note WHERE id = 1").rows
+    [('hello',)]
+"""
+
+from sqlstable.canister.canister import Canister, Message, Status
+from sqlstable.canister.reply import Reply
+from sqlstable.database.vfs import StableVFS
+from sqlstable.errors import (
+    ImageError,
+    LimitTrap,
+    MemoryManagerError,
+    MessageError,
+    OutOfBoundsTrap,
+    ScriptError,
+    SettingsError,
+    SqlError,
+    SqlstableError,
+    TraceError,
+    Trap,
+)
+from sqlstable.ic.limits import Limits, latest_limits, limits_at
+from sqlstable.memory.api import SystemApi
+from sqlstable.memory.manager import MemoryManager
+from sqlstable.memory.stable import StableMemory
+from sqlstable.trace.file import Trace, open_trace
+
+__all__ = [
+    "Canister",
+    "ImageError",
+    "LimitTrap",
+    "Limits",
+    "MemoryManager",
+    "MemoryManagerError",
+    "Message",
+    "MessageError",
+    "OutOfBoundsTrap",
+    "Reply",
+    "ScriptError",
+    "SettingsError",
+    "SqlError",
+    "SqlstableError",
+    "StableMemory",
+    "StableVFS",
+    "Status",
+    "SystemApi",
+    "Trace",
+    "TraceError",
+    "Trap",
+    "latest_limits",
+    "limits_at",
+    "open_trace",
+]

@@ -1,0 +1,123 @@
+"""Statements of a trace put together: by their shape, or by the owners of what they touched."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.totals import sum_known, sum_uses
+from sqlstable.trace.model import OwnerUse, StableUse, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeGroup:
+    """All statements of one shape: the same SQL but for its literals."""
+
+    shape: str
+    kind: str
+    statement_count: int
+    run_count: int
+    "Executions; more than the statements where ``executemany`` ran one many times."
+    row_count: int
+    hits: int | None
+    stable: StableUse
+    "Sum over the statements; pages as the sum of the statements' sets."
+    os_pages_accessed_median: float
+    "Of one statement."
+    os_pages_accessed_max: int
+    os_pages_dirty_median: float
+    os_pages_dirty_max: int
+    owners: tuple[OwnerUse, ...]
+    "Sums over the statements, most accessed first."
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerGroup:
+    """One owner in one role, over all statements."""
+
+    name: str
+    table: str
+    kind: str
+    role: str
+    statement_count: int
+    "Statements that touched it."
+    os_pages_accessed: int
+    "Sum over the statements; pages as the sum of the statements' sets."
+    os_pages_dirty: int
+
+
+def group_by_shape(statements: Iterable[Statement]) -> list[ShapeGroup]:
+    """Return one group for each shape, the one that accessed most OS pages first.
+
+    A statement without a shape, which SQLite took but no shape was found for, is its own.
+    """
+    by_shape: dict[str, list[Statement]] = defaultdict(list)
+    for statement in statements:
+        by_shape[statement.shape or statement.sql].append(statement)
+    groups = [_shape_group(shape, found) for shape, found in by_shape.items()]
+    return sorted(groups, key=_shape_order)
+
+
+def group_by_owner(statements: Iterable[Statement]) -> list[OwnerGroup]:
+    """Return one group for each owner and role, the most accessed first."""
+    by_owner: dict[tuple[str, str, str, str], list[OwnerUse]] = defaultdict(list)
+    for statement in statements:
+        for use in statement.owners:
+            by_owner[use.name, use.table, use.kind, use.role].append(use)
+    groups = [
+        OwnerGroup(
+            *owner,
+            statement_count=len(uses),
+            os_pages_accessed=sum(use.os_pages_accessed for use in uses),
+            os_pages_dirty=sum(use.os_pages_dirty for use in uses),
+        )
+        for owner, uses in by_owner.items()
+    ]
+    return sorted(groups, key=_owner_order)
+
+
+def without_owners(trace: TraceSource) -> int:
+    """Return how many statements touched OS pages whose owners were not determined."""
+    return sum(
+        1
+        for statement in trace.statements
+        if statement.stable.os_pages_accessed > 0 and not statement.owners
+    )
+
+
+def _shape_group(shape: str, statements: list[Statement]) -> ShapeGroup:
+    accessed = [statement.stable.os_pages_accessed for statement in statements]
+    dirty = [statement.stable.os_pages_dirty for statement in statements]
+    return ShapeGroup(
+        shape=shape,
+        kind=statements[0].kind,
+        statement_count=len(statements),
+        run_count=sum(statement.runs for statement in statements),
+        row_count=sum(statement.row_count for statement in statements),
+        hits=sum_known(statement.sqlite.hits for statement in statements),
+        stable=sum_uses(statement.stable for statement in statements),
+        os_pages_accessed_median=float(median(accessed)),
+        os_pages_accessed_max=max(accessed),
+        os_pages_dirty_median=float(median(dirty)),
+        os_pages_dirty_max=max(dirty),
+        owners=tuple(
+            OwnerUse(
+                name=group.name,
+                table=group.table,
+                kind=group.kind,
+                role=group.role,
+                os_pages_accessed=group.os_pages_accessed,
+                os_pages_dirty=group.os_pages_dirty,
+            )
+            for group in group_by_owner(statements)
+        ),
+    )
+
+
+def _shape_order(group: ShapeGroup) -> tuple[int, int, str]:
+    return -group.stable.os_pages_accessed, -group.stable.os_pages_dirty, group.shape
+
+
+def _owner_order(group: OwnerGroup) -> tuple[int, int, str, str]:
+    return -group.os_pages_accessed, -group.os_pages_dirty, group.name, group.role

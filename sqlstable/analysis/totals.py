@@ -1,0 +1,89 @@
+"""Totals of a trace, and of the parts of a message that belong to no statement.
+
+Calls and bytes add up. OS pages and Wasm pages are sets *of one message*, fresh for each message,
+as the Internet Computer counts them; a total over several messages is therefore the sum of their
+sizes, and an OS page that ten messages touched counts ten times in it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlstable.analysis.footprint import footprint
+from sqlstable.analysis.source import TraceSource
+from sqlstable.trace.model import Calls, Message, StableUse
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All messages of a trace together."""
+
+    message_count: int
+    statement_count: int
+    row_count: int
+    hits: int | None
+    "SQLite pages taken from SQLite's own cache; None where no statement counted them."
+    stable: StableUse
+    "Calls and bytes of all messages; pages as the sum of the messages' sets."
+    image_bytes: int | None
+    "Size of stable memory after the last message; None for a trace without messages."
+
+
+def totals(trace: TraceSource) -> Totals:
+    """Add up all messages of a trace."""
+    messages = trace.messages
+    return Totals(
+        message_count=len(messages),
+        statement_count=len(trace.statements),
+        row_count=sum(statement.row_count for statement in trace.statements),
+        hits=sum_known(statement.sqlite.hits for statement in trace.statements),
+        stable=sum_uses(message.stable for message in messages),
+        image_bytes=messages[-1].image_bytes if messages else None,
+    )
+
+
+def sum_uses(uses: Iterable[StableUse]) -> StableUse:
+    """Add up uses field by field; page counts are added too, not united.
+
+    Examples:
+        >>> use = StableUse(calls=Calls(read=1), bytes_read=10, os_pages_accessed=1)
+        >>> sum_uses([use, use])  # doctest: +ELLIPSIS
+        StableUse(calls=Calls(read=2, ...), bytes_read=20, ..., os_pages_accessed=2, ...)
+    """
+    listed = list(uses)
+    calls = [use.calls for use in listed]
+    return StableUse(
+        calls=Calls(
+            read=sum(call.read for call in calls),
+            write=sum(call.write for call in calls),
+            size=sum(call.size for call in calls),
+            grow=sum(call.grow for call in calls),
+        ),
+        bytes_read=sum(use.bytes_read for use in listed),
+        bytes_written=sum(use.bytes_written for use in listed),
+        os_pages_accessed=sum(use.os_pages_accessed for use in listed),
+        os_pages_dirty=sum(use.os_pages_dirty for use in listed),
+        wasm_pages_accessed=sum(use.wasm_pages_accessed for use in listed),
+        wasm_pages_dirty=sum(use.wasm_pages_dirty for use in listed),
+    )
+
+
+def sum_known(counts: Iterable[int | None]) -> int | None:
+    """Add up the counts that are known; None where none is.
+
+    Examples:
+        >>> sum_known([1, None, 2]), sum_known([None])
+        (3, None)
+    """
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def outside_use(trace: TraceSource, message: Message) -> StableUse:
+    """Return what a message did in stable memory that belongs to none of its statements.
+
+    Pages are united over its outside entries. That needs their accesses only where two entries
+    touched some; otherwise the recorded counts already are the union, and nothing is read.
+    """
+    if sum(entry.stable.os_pages_accessed > 0 for entry in message.outside) <= 1:
+        return sum_uses(entry.stable for entry in message.outside)
+    return footprint([accesses for _, accesses in trace.outside_accesses(message)])

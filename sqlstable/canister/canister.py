@@ -1,0 +1,677 @@
+"""A canister that keeps SQLite in its stable memory: install, update, query, upgrade.
+
+`Canister` joins the machine (memory, database, engine) and the observation (recorder, trace). A
+message commits whole or leaves nothing; a query's writes are discarded; an upgrade wipes the heap
+and keeps stable memory.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from sqlstable.canister.observation import Observation, open_writer
+from sqlstable.canister.reply import Reply
+from sqlstable.database.settings import Settings, resolve_settings
+from sqlstable.database.transfer import extract_database, import_database, read_database
+from sqlstable.database.vfs import StableVFS
+from sqlstable.engine.native import NativeEngine
+from sqlstable.engine.protocol import CacheState, Cursor, Params, Rows
+from sqlstable.errors import MessageError, SettingsError, Trap
+from sqlstable.ic.limits import Limits
+from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.memory.accesslog import AccessLog
+from sqlstable.memory.stable import StableMemory
+from sqlstable.trace.attribution import Attributed, MessageFacts
+from sqlstable.trace.model import LimitUse
+from sqlstable.trace.recorder import Depth
+
+if TYPE_CHECKING:
+    import apsw
+
+MessageKind = Literal["update", "query"]
+
+CACHE_STATES: Final = ("fresh", "cold", "warm")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How large a canister is, and what it has done."""
+
+    stable_size_bytes: int
+    "Grown bytes of stable memory; the Internet Computer charges storage for them."
+    database_size_bytes: int
+    "Bytes of the database file."
+    messages: int
+    "Messages that have ended, life-cycle steps included."
+    settings: dict[str, object]
+    "All settings, as reports state them."
+
+
+class Canister:
+    """SQLite in simulated stable memory.
+
+    Args:
+        engine: ``native``: APSW in this process.
+        layout: ``managed`` (the memory manager of ic-stable-structures) or ``raw``.
+        preset: PRAGMAs of a known product, see `sqlstable.database.settings.PRESETS`.
+        page_size: Bytes of a SQLite page, 512 to 65 536; an existing database keeps its own.
+        cache_size: SQLite pages that SQLite keeps in the heap; negative for KiB.
+        journal_mode: ``memory`` or ``off``.
+        bucket_pages: Wasm pages of a bucket of a new memory manager, layout managed only.
+        limits: Limits to enforce: a date, ``"latest"``, a `Limits`, or None for none.
+        trace: Path of a trace file to write, or ``":memory:"`` for one that `trace` gives back.
+        overwrite_trace: Whether an existing trace file may be replaced.
+        depth: ``counters`` asks SQLite for VM steps, scans, sorts and cache hits (about 2 µs a
+            statement), ``pages`` does without.
+        owners: Whether each message's OS pages are attributed to tables and indexes; by default
+            where a trace is written.
+        memory: An existing stable memory, such as `StableMemory.from_image` gives.
+        now: The date and time that SQL sees.
+        seed: Seed of SQL's ``random()``.
+
+    Raises:
+        SettingsError: A setting is unknown, out of range, or does not go with another one.
+        ImageError: ``memory`` holds something else than the layout, or a damaged database.
+
+    Examples:
+        >>> canister = Canister()
+        >>> _ = canister.update("CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT)")
+        >>> _ = canister.update("INSERT INTO account (owner) VALUES (?)", ("alice",))
+        >>> reply = canister.query("SELECT owner FROM account WHERE id = ?", (1,))
+        >>> reply.rows, reply.footprint.os_pages_accessed
+        ([('alice',)], 2)
+        >>> canister.upgrade().outcome
+        'committed'
+        >>> canister.query("SELECT owner FROM account").rows
+        [('alice',)]
+        >>> canister.close()
+    """
+
+    def __init__(  # noqa: PLR0913  each is a keyword with a default
+        self,
+        *,
+        engine: Literal["native"] = "native",
+        layout: str | None = None,
+        preset: str | None = None,
+        page_size: int | None = None,
+        cache_size: int | None = None,
+        journal_mode: str | None = None,
+        bucket_pages: int | None = None,
+        limits: Limits | date | str | None = "latest",
+        trace: Path | str | None = None,
+        overwrite_trace: bool = False,
+        depth: Depth = "counters",
+        owners: bool | None = None,
+        memory: StableMemory | None = None,
+        now: str | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Install the canister."""
+        _check_choice("engine", engine, ("native",))
+        _check_choice("depth", depth, ("counters", "pages"))
+        self.settings = resolve_settings(
+            preset=preset,
+            layout=layout,
+            page_size=page_size,
+            cache_size=cache_size,
+            journal_mode=journal_mode,
+            bucket_pages=bucket_pages,
+            now=now,
+            seed=seed,
+        )
+        self._memory = memory if memory is not None else StableMemory(limits=limits)
+        self._memory.log = AccessLog(self.settings.page_size, self._translate)
+        self._vfs: StableVFS | None = None
+        self._engine: NativeEngine | None = None
+        self._setups: list[Callable[[apsw.Connection], None]] = []
+        self._message: Message | None = None
+        self._is_closed = False
+        self._is_foreign = memory is not None
+        with_owners = owners if owners is not None else trace is not None
+        writer = open_writer(trace, {}, overwrite=overwrite_trace)
+        self._observation = Observation(
+            self._memory, writer=writer, depth=depth, owners=with_owners
+        )
+        try:
+            self._life_cycle_step("install", self._start_heap)
+        except BaseException:
+            self.close()
+            raise
+        if writer is not None:
+            writer.update_settings(self._described(depth, owners=with_owners))
+
+    # -- messages -------------------------------------------------------------------------------
+
+    def update(self, sql: str, params: Params = None, *, label: str | None = None) -> Reply:
+        """Run SQL as one update message; it commits whole, or leaves nothing.
+
+        Args:
+            sql: One or more statements.
+            params: Values to bind: a sequence, or a dictionary for named parameters.
+            label: Name of the message in reports.
+
+        Raises:
+            SqlError: SQLite refused a statement.
+            Trap: The message trapped; nothing it did remains.
+        """
+        message = Message(self, "update", label=label)
+        with message:
+            message.execute(sql, params)
+        return message.reply
+
+    def query(
+        self,
+        sql: str,
+        params: Params = None,
+        *,
+        cache: CacheState = "cold",
+        label: str | None = None,
+    ) -> Reply:
+        """Run SQL as one query message; whatever it writes is discarded.
+
+        Args:
+            sql: One or more statements.
+            params: Values to bind.
+            cache: State of the heap: ``fresh`` (the database is just being opened), ``cold``
+                (schema and statements are there, SQLite's page cache is empty) or ``warm`` (on
+                the connection of the updates, which keeps what the query cached).
+            label: Name of the message in reports.
+
+        Raises:
+            SqlError: SQLite refused a statement.
+            Trap: The message trapped.
+        """
+        message = Message(self, "query", cache=cache, label=label)
+        with message:
+            message.execute(sql, params)
+        return message.reply
+
+    def message(
+        self,
+        kind: MessageKind = "update",
+        *,
+        cache: CacheState = "cold",
+        label: str | None = None,
+        keep_open: bool = False,
+    ) -> "Message":
+        """Return a message to be used in a ``with`` block, for several statements.
+
+        Args:
+            kind: ``update`` or ``query``.
+            cache: State of a query's heap, as for `query`.
+            label: Name of the message in reports.
+            keep_open: Allows an SQL transaction to stay open when the message ends. On the
+                Internet Computer that is dangerous: other messages come between, and what was
+                spilled before a trap stays.
+
+        Examples:
+            >>> with Canister() as canister:
+            ...     with canister.message("update") as message:
+            ...         _ = message.execute("CREATE TABLE t (x)")
+            ...         _ = message.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
+            ...     message.reply.statements[1].runs
+            2
+        """
+        return Message(self, kind, cache=cache, label=label, keep_open=keep_open)
+
+    # -- life cycle -----------------------------------------------------------------------------
+
+    def upgrade(self) -> Reply:
+        """Upgrade the canister: the heap goes, stable memory stays."""
+        return self._life_cycle_step("upgrade", self._restart_heap)
+
+    def reinstall(self) -> Reply:
+        """Reinstall the canister: heap and stable memory go."""
+        self._check_idle()
+        self._stop_heap()
+        self._memory.reset()
+        self._is_foreign = False
+        return self._life_cycle_step("reinstall", self._start_heap)
+
+    def close(self) -> None:
+        """Finish the trace and give all memory back; closing twice does no harm."""
+        if self._is_closed:
+            return
+        if self._message is not None:
+            self._message.abandon()
+        self._is_closed = True
+        self._stop_heap()
+        self._observation.close()
+        self._memory.log = None
+        self._memory.close()
+
+    def __enter__(self) -> "Canister":
+        """Use the canister in a ``with`` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the canister."""
+        self.close()
+
+    # -- in and out -----------------------------------------------------------------------------
+
+    def import_database(self, path: Path | str) -> Reply:
+        """Copy a SQLite database file into the canister, whose own database must be empty.
+
+        The database is opened defensively from then on: its schema is not trusted.
+
+        Raises:
+            ImageError: The file is missing, not a database, truncated or damaged.
+            MessageError: The canister has a database already.
+        """
+        self._check_idle()
+        vfs = self._open_vfs()
+        if vfs.store.size_bytes:
+            msg = (
+                f"the canister has a database of {vfs.store.size_bytes} bytes already; reinstall "
+                "it first, or import into a new one"
+            )
+            raise MessageError(msg)
+        data = read_database(path)
+
+        def step() -> None:
+            import_database(vfs.store, data)
+            self._is_foreign = True
+            self._restart_heap()
+
+        return self._life_cycle_step("install", step, limited=False)
+
+    def extract_database(self, path: Path | str, *, overwrite: bool = False) -> int:
+        """Write the database as a plain SQLite file, and return its size in bytes.
+
+        Raises:
+            ImageError: The file exists already, or cannot be written.
+        """
+        self._check_idle()
+        return extract_database(self._open_vfs().store, path, overwrite=overwrite)
+
+    def image(self) -> bytes:
+        """Return all of stable memory, as in a snapshot's ``stable_memory.bin``."""
+        return self._memory.image()
+
+    # -- looking --------------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> StableMemory:
+        """The canister's stable memory."""
+        return self._memory
+
+    def status(self) -> Status:
+        """Return sizes and settings."""
+        vfs = self._open_vfs()
+        recorder = self._observation.recorder
+        return Status(
+            stable_size_bytes=self._memory.wasm_pages * WASM_PAGE_BYTES,
+            database_size_bytes=vfs.store.size_bytes,
+            messages=self._observation.message_count,
+            settings=self._described(recorder.depth, owners=self._observation.has_owners),
+        )
+
+    def on_connect(self, setup: "Callable[[apsw.Connection], None]") -> None:
+        """Run ``setup`` on each connection that is opened, now and again after upgrades and traps.
+
+        For functions, collations and authorizers: they live in the heap, and go with it.
+        """
+        self._check_idle()
+        assert self._engine is not None
+        self._setups.append(setup)
+        self._engine.on_connect(setup)
+
+    # -- inside: messages -----------------------------------------------------------------------
+
+    def begin_message(self, message: "Message") -> None:
+        """Begin a message; `Message` calls this."""
+        self._check_idle()
+        engine = self._engine
+        assert engine is not None
+        engine.begin(message.kind, message.cache)
+        self._memory.begin(message.kind)
+        self._message = message
+        if message.cache == "fresh" and message.kind == "query":
+            with self._observation.recorder.outside("open"):
+                engine.enter()
+
+    def end_message(self, message: "Message", error: BaseException | None) -> Trap | None:
+        """End a message; returns the trap, if there was one. `Message` calls this."""
+        memory, engine = self._memory, self._engine
+        assert engine is not None
+        self._message = None
+        trap = memory.trap
+        if trap is None and error is not None:
+            trap = memory.poison(error if isinstance(error, Trap) else Trap(str(error)))
+        limits = self._limits_used()
+        if trap is not None:
+            engine.discard_heap()
+            memory.rollback()
+            message.outcome = "trapped"
+        elif message.kind == "query":
+            message.discarded_writes = bool(memory.bytemap.dirty)
+            memory.rollback()
+            engine.end(discarded=True)
+            message.outcome = "discarded"
+        else:
+            memory.commit()
+            engine.end(discarded=False)
+            message.outcome = "committed"
+        image_bytes = memory.wasm_pages * WASM_PAGE_BYTES
+
+        def facts(index: int) -> MessageFacts:
+            return MessageFacts(
+                index=index,
+                kind=message.kind,
+                outcome=message.outcome,
+                image_bytes=image_bytes,
+                label=message.label,
+                trap=None if trap is None else str(trap),
+                discarded_writes=message.discarded_writes,
+                cache=message.cache,
+                limits=limits,
+            )
+
+        message.attribute = self._observation.end_message(facts)
+        return trap
+
+    def unfinished(self) -> str | None:
+        """Say what the open message has left open; `Message` calls this."""
+        assert self._engine is not None
+        return self._engine.unfinished()
+
+    @property
+    def engine(self) -> NativeEngine:
+        """What executes the SQL."""
+        if self._engine is None:
+            raise MessageError(_CLOSED)
+        return self._engine
+
+    def _limits_used(self) -> tuple[LimitUse, ...]:
+        bytemap = self._memory.bytemap
+        limits = bytemap.limits
+        if limits is None:
+            return ()
+        stable_max = limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
+        return (
+            LimitUse("stable_os_pages_accessed", len(bytemap.accessed), bytemap.accessed_max),
+            LimitUse("stable_os_pages_dirty", len(bytemap.dirty), bytemap.dirty_max),
+            LimitUse(
+                "stable_memory_bytes", self._memory.wasm_pages * WASM_PAGE_BYTES, stable_max
+            ),
+        )
+
+    # -- inside: the heap -----------------------------------------------------------------------
+
+    def _life_cycle_step(
+        self, kind: str, step: Callable[[], None], *, limited: bool = True
+    ) -> Reply:
+        self._check_idle()
+        memory = self._memory
+        memory.begin(kind)
+        if not limited:
+            memory.bytemap.begin(None, kind)
+        try:
+            with self._observation.recorder.outside("open"):
+                step()
+        except BaseException as error:
+            memory.poison(Trap(str(error)))
+            self._stop_heap()
+            memory.rollback()
+            self._observation.recorder.take()
+            raise
+        limits = self._limits_used()
+        memory.commit()
+        image_bytes = memory.wasm_pages * WASM_PAGE_BYTES
+
+        def facts(index: int) -> MessageFacts:
+            return MessageFacts(
+                index=index,
+                kind=kind,
+                outcome="committed",
+                image_bytes=image_bytes,
+                limits=limits,
+            )
+
+        return Reply([], "committed", self._observation.end_message(facts))
+
+    def _start_heap(self) -> None:
+        settings = self.settings
+        vfs = StableVFS(
+            self._memory,
+            layout=settings.layout,
+            page_size=settings.page_size,
+            bucket_pages=settings.bucket_pages,
+            now=settings.now,
+            implicit_messages=False,
+        )
+        self._vfs = vfs
+        self._adopt(vfs)
+        engine = NativeEngine(
+            vfs, self.settings, self._observation.recorder.attach, is_foreign=self._is_foreign
+        )
+        self._engine = engine
+        for setup in self._setups:
+            engine.on_connect(setup)
+        engine.open()
+        self._observation.watch(vfs)
+
+    def _adopt(self, vfs: StableVFS) -> None:
+        """An existing database keeps its page size, an existing manager its bucket size."""
+        log = self._memory.log
+        assert log is not None
+        log.sqlite_page_bytes = vfs.store.page_size
+        self.settings = resolve_settings(
+            **{
+                **asdict(self.settings),
+                "page_size": vfs.store.page_size,
+                "bucket_pages": vfs.bucket_pages,
+            }
+        )
+
+    def _stop_heap(self) -> None:
+        self._observation.forget_vfs()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+        if self._vfs is not None:
+            self._vfs.unregister()
+            self._vfs = None
+
+    def _restart_heap(self) -> None:
+        self._stop_heap()
+        self._start_heap()
+
+    def _open_vfs(self) -> StableVFS:
+        if self._vfs is None:
+            raise MessageError(_CLOSED)
+        return self._vfs
+
+    def _check_idle(self) -> None:
+        if self._is_closed:
+            raise MessageError(_CLOSED)
+        if self._message is not None:
+            msg = (
+                f"a message ({self._message.kind}) is open; a canister runs one message at a "
+                "time: end it first"
+            )
+            raise MessageError(msg)
+
+    def _translate(self, offsets: Any) -> Any:  # noqa: ANN401  an array of addresses
+        assert self._vfs is not None
+        return self._vfs.store.placement.map.translate(offsets)
+
+    def _described(self, depth: Depth, *, owners: bool) -> dict[str, object]:
+        limits = self._memory.limits
+        return {
+            "engine": "native",
+            "sqlite": self._engine.sqlite_version if self._engine is not None else None,
+            **_described_settings(self.settings),
+            "limits": None if limits is None else limits.date.isoformat(),
+            "prices": None,
+            "depth": depth,
+            "owners": owners,
+        }
+
+
+class Message:
+    """One message of a canister, used in a ``with`` block.
+
+    Attributes:
+        kind: ``update`` or ``query``.
+        reply: What the message answered; there once the block has ended well.
+    """
+
+    def __init__(
+        self,
+        canister: Canister,
+        kind: MessageKind,
+        *,
+        cache: CacheState = "cold",
+        label: str | None = None,
+        keep_open: bool = False,
+    ) -> None:
+        """Prepare; the block begins the message."""
+        if kind not in ("update", "query"):
+            _check_choice("kind", kind, ("update", "query"))
+        if cache not in CACHE_STATES:
+            _check_choice("cache", cache, CACHE_STATES)
+        self.kind = kind
+        self.cache: CacheState = "warm" if kind == "update" else cache
+        self.label = label
+        self.outcome = ""
+        self.discarded_writes = False
+        self.attribute: Callable[[], Attributed] | None = None
+        self._canister = canister
+        self._keep_open = keep_open
+        self._rows: Rows = []
+        self._is_open = False
+
+    def execute(self, sql: str, params: Params = None) -> Rows:
+        """Run one or more statements, and return their rows.
+
+        Raises:
+            SqlError: SQLite refused a statement; the message may go on.
+            Trap: The message trapped; it cannot go on.
+        """
+        self._check_open()
+        rows = self._canister.engine.execute(sql, params)
+        self._rows += rows
+        return rows
+
+    def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
+        """Run one statement for each row of parameters: one statement with many runs.
+
+        Raises:
+            SqlError: SQLite refused a statement; the message may go on.
+            Trap: The message trapped; it cannot go on.
+        """
+        self._check_open()
+        result = self._canister.engine.executemany(sql, rows)
+        self._rows += result
+        return result
+
+    def cursor(self, sql: str, params: Params = None) -> Cursor:
+        """Begin a statement and return its rows one by one; close it before the message ends."""
+        self._check_open()
+        return self._canister.engine.open_cursor(sql, params)
+
+    def trap(self, text: str = "the canister called trap") -> None:
+        """Trap: nothing of the message remains.
+
+        Raises:
+            Trap: Always.
+        """
+        self._check_open()
+        raise self._canister.memory.poison(Trap(text))
+
+    @property
+    def reply(self) -> Reply:
+        """What the message answered.
+
+        Raises:
+            MessageError: The message has not ended, or has trapped.
+        """
+        if self.attribute is None or self.outcome == "trapped":
+            msg = "the message has no reply: it is still open, or it trapped"
+            raise MessageError(msg)
+        return Reply(self._rows, self.outcome, self.attribute)
+
+    def abandon(self) -> None:
+        """Roll the message back without raising; for a canister that is closed in between."""
+        self._is_open = False
+        self._canister.end_message(self, Trap("the canister was closed"))
+
+    def __enter__(self) -> "Message":
+        """Begin the message."""
+        if self.attribute is not None or self._is_open:
+            msg = "a message runs once; ask the canister for another one"
+            raise MessageError(msg)
+        self._canister.begin_message(self)
+        self._is_open = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the message: commit, discard or roll back.
+
+        Raises:
+            Trap: The message had trapped, even if the block swallowed the exception.
+            MessageError: An SQL transaction or a cursor was left open.
+        """
+        if not self._is_open:
+            return
+        self._is_open = False
+        canister = self._canister
+        left = None
+        if error is None and not self._keep_open and canister.memory.trap is None:
+            left = canister.unfinished()
+            if left is not None:
+                error = _left_open(self.kind, left)
+        trap = canister.end_message(self, error)
+        if left is not None:
+            assert error is not None
+            raise error
+        if trap is not None and error is None:
+            raise trap
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            msg = "the message is not open; use it inside its with block"
+            raise MessageError(msg)
+        trap = self._canister.memory.trap
+        if trap is not None:
+            raise trap
+
+
+_CLOSED: Final = "the canister is closed; make a new one"
+
+
+def _left_open(kind: str, left: str) -> MessageError:
+    return MessageError(
+        f"the {kind} message ended with {left}; it was rolled back. On the Internet Computer "
+        "other messages run in between and would see or lose half of the work: end the "
+        "transaction and close cursors before the message ends, or ask for it with "
+        "keep_open=True"
+    )
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        msg = f"{name} is {value!r}; it must be one of {', '.join(choices)}"
+        raise SettingsError(msg)
+
+
+def _described_settings(settings: Settings) -> dict[str, object]:
+    values: dict[str, object] = asdict(settings)
+    if settings.layout != "managed":
+        values["bucket_pages"] = None
+    return values

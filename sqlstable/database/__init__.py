@@ -1,0 +1,1 @@
+"""SQLite over a memory: the virtual file system, layouts, settings and presets."""

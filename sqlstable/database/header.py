@@ -1,0 +1,104 @@
+"""The first 100 bytes of a database file, as far as its size and kind follow from them.
+
+Offsets and meanings are those of SQLite's file format (sqlite.org/fileformat.html, section 1.3).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlstable.errors import ImageError
+
+MAGIC: Final = b"SQLite format 3\x00"
+HEADER_BYTES: Final = 100
+
+CHANGE_COUNTER_OFFSET: Final = 24
+CHANGE_COUNTER_BYTES: Final = 16
+"""SQLite compares the 16 bytes from 24 on to learn whether its cache is still true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header says of the file."""
+
+    page_size: int
+    "Bytes of a SQLite page."
+    sqlite_page_count: int
+    "SQLite pages in the file, or 0 where the header does not know (written by old versions)."
+    is_wal: bool
+    "Whether the file is in WAL mode, which needs files beside it."
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the file, or 0 where the header does not know."""
+        return self.page_size * self.sqlite_page_count
+
+
+def parse_header(data: bytes) -> Header | None:
+    """Return the header, or None where ``data`` does not begin with SQLite's magic.
+
+    Args:
+        data: The file's first 100 bytes.
+
+    Raises:
+        ImageError: The magic is there, but the header contradicts itself.
+    """
+    if data[:16] != MAGIC or len(data) < HEADER_BYTES:
+        return None
+    stored = int.from_bytes(data[16:18], "big")
+    page_size = 65_536 if stored == 1 else stored
+    if page_size & (page_size - 1) or not 512 <= page_size <= 65_536:
+        msg = f"the database header states SQLite pages of {page_size} bytes; it is damaged"
+        raise ImageError(msg)
+    if data[21:24] != b"\x40\x20\x20":
+        msg = f"the database header's payload fractions are {data[21:24].hex()}; it is damaged"
+        raise ImageError(msg)
+    change_counter, page_count = (int.from_bytes(data[at : at + 4], "big") for at in (24, 28))
+    version_valid_for = int.from_bytes(data[92:96], "big")
+    # Writers before SQLite 3.7.0 left the count alone; it is true only if both counters agree.
+    known = page_count if change_counter == version_valid_for else 0
+    return Header(page_size=page_size, sqlite_page_count=known, is_wal=2 in data[18:20])
+
+
+def file_size_bytes(first_bytes: bytes, allocated_bytes: int) -> int:
+    """Return how long the database file is that lies in ``allocated_bytes`` bytes of memory.
+
+    Memory is allocated in Wasm pages and never shrinks, so the header decides. A first
+    transaction that was rolled back leaves a header of zeros behind: that file is empty.
+
+    Args:
+        first_bytes: The first bytes of the memory, at least 100 where there are so many.
+        allocated_bytes: Bytes allocated to the file.
+
+    Raises:
+        ImageError: The bytes are not a database, or are cut off.
+    """
+    if allocated_bytes == 0 or not any(first_bytes[:HEADER_BYTES]):
+        return 0
+    header = parse_header(first_bytes)
+    if header is None:
+        raise ImageError(_foreign(first_bytes))
+    if header.size_bytes > allocated_bytes:
+        msg = (
+            f"the database says it has {header.sqlite_page_count} SQLite pages of "
+            f"{header.page_size} bytes, {header.size_bytes} in all, but only {allocated_bytes} "
+            "bytes are there; the image is truncated"
+        )
+        raise ImageError(msg)
+    return header.size_bytes or allocated_bytes
+
+
+def _foreign(first_bytes: bytes) -> str:
+    start = first_bytes[:16]
+    if start[8:] == MAGIC[:8]:
+        return (
+            "a SQLite database begins at byte 8, behind a length: that is the layout of "
+            "froghub's ic-sqlite, which is not read yet; copy the bytes from 8 on and import them"
+        )
+    if start[:3] == b"MGR":
+        return "the bytes begin with a memory manager's header; open them with layout managed"
+    if start[:8] == b"ICSQLITE":
+        return "the bytes begin with ic-sqlite-vfs's superblock, a layout that is not read yet"
+    return (
+        f"no SQLite database is there: the bytes begin with {start!r}, and a database with "
+        f"{MAGIC!r}; choose the layout and memory that hold it"
+    )

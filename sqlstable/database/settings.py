@@ -1,0 +1,195 @@
+"""How a database is set up: page size, cache, journal, and the presets of known products."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlstable.errors import SettingsError
+from sqlstable.ic.units import KIB, WASM_PAGE_BYTES
+
+SQLITE_PAGE_BYTES_MIN: Final = 512
+SQLITE_PAGE_BYTES_MAX: Final = 65_536
+assert SQLITE_PAGE_BYTES_MAX == WASM_PAGE_BYTES, "no SQLite page ever crosses a Wasm page"
+
+JOURNAL_MODES: Final = ("memory", "off")
+"""Journals live in the heap: a message is atomic by itself, the journal serves ROLLBACK only."""
+
+LAYOUTS: Final = ("managed", "raw")
+
+CACHE_SIZE_DEFAULT: Final = 500
+"""SQLite pages."""
+
+CACHE_SIZE_MAX: Final = (1 << 31) - 1
+"""Source: SQLite's PRAGMA cache_size takes a 32-bit integer."""
+
+WASM32_CACHE_OVERHEAD_BYTES: Final = 88
+"""Bytes that SQLite's page cache adds to each SQLite page on wasm32.
+
+Derived from the layout of ``struct MemPage`` in SQLite 3.54.1 with 4-byte pointers, rounded up to
+8; the same derivation gives the 136 bytes that 64-bit builds are known to use.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings under which a database is opened; all of them appear in every report."""
+
+    page_size: int = 4096
+    "Bytes of a SQLite page, a power of two from 512 to 65 536; an existing database keeps its own."
+    cache_size: int = CACHE_SIZE_DEFAULT
+    "SQLite pages that SQLite keeps in the heap; positive."
+    journal_mode: str = "memory"
+    "memory or off."
+    layout: str = "managed"
+    "managed or raw."
+    bucket_pages: int = 128
+    "Wasm pages of a bucket of the memory manager; layout managed only."
+    preset: str | None = None
+    "Name of the preset that the settings came from."
+    foreign_keys: bool = False
+    "Whether SQLite enforces foreign keys."
+    now: str = "2026-01-01 00:00:00"
+    "What date('now') and CURRENT_TIMESTAMP say: time is pinned, so that two runs are equal."
+    seed: int = 0
+    "Seed of SQL's random() and randomblob()."
+
+    locking_mode: str = "exclusive"
+    synchronous: str = "off"
+    temp_store: str = "memory"
+
+
+DEFAULTS: Final = Settings()
+
+PRESETS: Final = {
+    "ic-rusqlite": {
+        "page_size": 4096,
+        "cache_size": 500_000,
+        "journal_mode": "persist",
+    },
+    "ic-sqlite-vfs": {
+        "page_size": 16_384,
+        "cache_size": -32_768,
+        "journal_mode": "memory",
+        "foreign_keys": True,
+    },
+}
+"""PRAGMAs of the products of these names; their commit paths are not imitated.
+
+Source: wasm-forge/ic-rusqlite ``src/lib.rs``, 0.5.0; humandebri/ic-sqlite-vfs ``README``, 2.1.0.
+"""
+
+
+def resolve_settings(*, preset: str | None = None, **chosen: object) -> Settings:
+    """Return the settings of a preset, or the defaults, with what was chosen on top.
+
+    Args:
+        preset: A name in `PRESETS`, or None.
+        **chosen: Fields of `Settings`; None means not chosen.
+
+    Raises:
+        SettingsError: A name is unknown, or a value out of its range.
+
+    Examples:
+        >>> resolve_settings(page_size=8192).page_size
+        8192
+        >>> resolve_settings(preset="ic-sqlite-vfs").cache_size
+        2037
+    """
+    values: dict[str, object] = {}
+    if preset is not None:
+        if preset not in PRESETS:
+            msg = f"no preset is named {preset!r}; there are {', '.join(sorted(PRESETS))}"
+            raise SettingsError(msg)
+        values.update(PRESETS[preset])
+        values["preset"] = preset
+    values.update({name: value for name, value in chosen.items() if value is not None})
+    _check(values)
+    page_size = values.get("page_size", DEFAULTS.page_size)
+    cache_size = values.get("cache_size", CACHE_SIZE_DEFAULT)
+    assert isinstance(page_size, int)
+    assert isinstance(cache_size, int)
+    if cache_size < 0:
+        values["cache_size"] = cache_sqlite_pages(-cache_size, page_size)
+    return replace(DEFAULTS, **values)  # type: ignore[arg-type]  # the names were checked above
+
+
+def cache_sqlite_pages(cache_kib: int, page_size: int) -> int:
+    """Return how many SQLite pages a cache of ``cache_kib`` KiB holds on wasm32.
+
+    A negative ``cache_size`` asks for KiB, and SQLite divides by SQLite page plus overhead. The
+    overhead differs between 32 and 64 bits, so the division is made once, as a canister makes it.
+
+    Args:
+        cache_kib: 1 or more.
+        page_size: Bytes of a SQLite page.
+
+    Examples:
+        >>> cache_sqlite_pages(2000, 4096)
+        489
+
+    Source:
+        ``numberOfCachePages`` in SQLite's ``pcache.c``, 3.54.1.
+    """
+    return max(1, cache_kib * KIB // (page_size + WASM32_CACHE_OVERHEAD_BYTES))
+
+
+def _check(values: dict[str, object]) -> None:
+    unknown = sorted(set(values) - set(Settings.__slots__))
+    if unknown:
+        msg = f"no setting is named {unknown[0]!r}; there are {', '.join(Settings.__slots__)}"
+        raise SettingsError(msg)
+    for name in ("page_size", "cache_size", "bucket_pages", "seed"):
+        value = values.get(name, 0)
+        if not isinstance(value, int) or isinstance(value, bool):
+            msg = f"{name} is {json.dumps(value, default=str)}; it must be a whole number"
+            raise SettingsError(msg)
+    _check_page_size(values)
+    _check_range(values, "cache_size", -CACHE_SIZE_MAX, CACHE_SIZE_MAX)
+    _check_range(values, "bucket_pages", 1, 65_535)
+    if values.get("cache_size") == 0:
+        msg = "cache_size is 0; SQLite would then choose by itself: give 1 or more SQLite pages"
+        raise SettingsError(msg)
+    _check_choice(values, "layout", LAYOUTS)
+    _check_journal(values)
+
+
+def _check_page_size(values: dict[str, object]) -> None:
+    size = values.get("page_size", DEFAULTS.page_size)
+    assert isinstance(size, int)
+    power_of_two = size > 0 and size & (size - 1) == 0
+    if not power_of_two or not SQLITE_PAGE_BYTES_MIN <= size <= SQLITE_PAGE_BYTES_MAX:
+        msg = (
+            f"page_size is {size}; it must be a power of two from {SQLITE_PAGE_BYTES_MIN} to "
+            f"{SQLITE_PAGE_BYTES_MAX}"
+        )
+        raise SettingsError(msg)
+
+
+def _check_range(values: dict[str, object], name: str, low: int, high: int) -> None:
+    value = values.get(name, low)
+    assert isinstance(value, int)
+    if not low <= value <= high:
+        msg = f"{name} is {value}; it must be from {low} to {high}"
+        raise SettingsError(msg)
+
+
+def _check_choice(values: dict[str, object], name: str, choices: tuple[str, ...]) -> None:
+    value = values.get(name, choices[0])
+    if value not in choices:
+        msg = f"{name} is {value!r}; it must be one of {', '.join(choices)}"
+        raise SettingsError(msg)
+
+
+def _check_journal(values: dict[str, object]) -> None:
+    mode = values.get("journal_mode", DEFAULTS.journal_mode)
+    if mode in JOURNAL_MODES:
+        return
+    if mode in ("delete", "truncate", "persist", "wal"):
+        origin = f" (of preset {values['preset']})" if "preset" in values else ""
+        msg = (
+            f"journal_mode {mode}{origin} keeps its journal in a stable file, and only the "
+            "database file is kept in stable memory so far; choose journal_mode memory or off, "
+            "which keep it in the heap"
+        )
+        raise SettingsError(msg)
+    _check_choice(values, "journal_mode", JOURNAL_MODES)

@@ -1,0 +1,137 @@
+"""Carrying a database in and out of stable memory: import and extract.
+
+A plain ``.db`` file is copied, never opened as an image. What comes from elsewhere is checked
+first: a file that is foreign, cut off or damaged is refused before a byte is changed.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from sqlstable.database.header import HEADER_BYTES, parse_header
+from sqlstable.database.store import DatabaseStore
+from sqlstable.errors import ImageError
+from sqlstable.ic.units import MIB
+
+_PIECE_BYTES: Final = MIB
+
+
+def read_database(path: Path | str) -> bytes:
+    """Return the bytes of a SQLite database file, with everything that is committed in it.
+
+    A database in WAL mode may have committed SQLite pages beside it; they are taken in, and the
+    result is in rollback mode, because WAL needs a second file.
+
+    Args:
+        path: The file; it is only read.
+
+    Raises:
+        ImageError: There is no such file, or it is not a whole, sound database.
+    """
+    path = Path(path)
+    if not path.is_file():
+        msg = f"{path} is not a file; give the path of a SQLite database"
+        raise ImageError(msg)
+    try:
+        with path.open("rb") as file:
+            first_bytes = file.read(HEADER_BYTES)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise ImageError(msg) from error
+    header = parse_header(first_bytes)
+    if header is None:
+        msg = f"{path} is not a SQLite database: it begins with {first_bytes[:16]!r}"
+        raise ImageError(msg)
+    size_bytes = path.stat().st_size
+    if header.size_bytes > size_bytes:
+        msg = (
+            f"{path} is truncated: its header states {header.sqlite_page_count} SQLite pages of "
+            f"{header.page_size} bytes, {header.size_bytes} in all, and the file has {size_bytes}"
+        )
+        raise ImageError(msg)
+    try:
+        data = _committed_bytes(path)
+    except (apsw.Error, OSError) as error:
+        msg = f"{path} cannot be read as a SQLite database: {error}"
+        raise ImageError(msg) from error
+    return data
+
+
+def import_database(store: DatabaseStore, data: bytes) -> None:
+    """Write a database's bytes into an empty store, inside the open message.
+
+    Raises:
+        ImageError: Stable memory has no room for it.
+    """
+    assert store.size_bytes == 0
+    if not store.placement.grow_to(len(data)):
+        msg = (
+            f"the database has {len(data)} bytes, more than stable memory can hold; use larger "
+            "buckets, or the limits of a later date"
+        )
+        raise ImageError(msg)
+    for start in range(0, len(data), _PIECE_BYTES):
+        store.write_direct(data[start : start + _PIECE_BYTES], start)
+
+
+def extract_database(store: DatabaseStore, path: Path | str, *, overwrite: bool) -> int:
+    """Write the database to a file, whole or not at all.
+
+    Returns:
+        Bytes written.
+
+    Raises:
+        ImageError: The file exists and ``overwrite`` is False, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        msg = f"{path} exists already; remove it, or ask to overwrite it"
+        raise ImageError(msg)
+    if store.size_bytes == 0:
+        msg = "the canister has no database yet; create a table first"
+        raise ImageError(msg)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            for start in range(0, store.size_bytes, _PIECE_BYTES):
+                piece = _piece(store, start)
+                file.write(piece)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        msg = f"{path} cannot be written: {os.strerror(error.errno or 0)}"
+        raise ImageError(msg) from error
+    return store.size_bytes
+
+
+def _piece(store: DatabaseStore, start: int) -> bytes:
+    """Read a piece that may reach over buckets: by Wasm pages, which never do."""
+    step = min(_PIECE_BYTES, store.placement.map.bucket_bytes)
+    end = min(start + _PIECE_BYTES, store.size_bytes)
+    parts = []
+    while start < end:
+        length = min(step - start % step, end - start)
+        parts.append(store.peek(length, start))
+        start += length
+    return b"".join(parts)
+
+
+def _committed_bytes(path: Path) -> bytes:
+    """Let SQLite itself read the file, its write-ahead log or hot journal included."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        findings = connection.execute("PRAGMA integrity_check(3)").fetchall()
+        if findings != [("ok",)]:
+            shown = "; ".join(str(row[0]) for row in findings)
+            msg = f"{path} is damaged: {shown}"
+            raise ImageError(msg)
+        data = bytearray(connection.serialize("main"))
+    finally:
+        connection.close(force=True)
+    # Bytes 18 and 19 are 2 in WAL mode and 1 otherwise.
+    data[18:20] = b"\x01\x01"
+    return bytes(data)

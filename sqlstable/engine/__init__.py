@@ -1,0 +1,1 @@
+"""What executes SQL on a stable memory."""

@@ -1,0 +1,334 @@
+"""The native engine: APSW in this process, over a `StableVFS`.
+
+Updates run on one connection under an exclusive lock, which stays *warm*. Queries run on a second
+one, *cold* by default: its parsed schema and prepared statements are kept, its page cache is
+dropped at the beginning of each query message. So a cache filled by an update survives, and one
+filled by a query disturbs nobody, as on the Internet Computer.
+
+**Invariants**
+
+* The second connection is an artefact: opening it and reading the schema into it stands for a
+  heap that an update has left behind, and is not recorded. Opening in a *fresh* heap is recorded.
+* After a trap both connections are closed; they are opened again, unrecorded, at the beginning of
+  the next message. On the Internet Computer the old heap would come back warm; here the page
+  cache is empty then.
+* What a query leaves in its connection (a pragma, a temporary table, a write) goes with it: the
+  connection is closed when the message ends.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import apsw
+
+from sqlstable.database.settings import Settings
+from sqlstable.database.store import DatabaseFile
+from sqlstable.database.vfs import StableVFS
+from sqlstable.engine.protocol import CacheState, Cursor, Params, Rows
+from sqlstable.errors import SqlError
+
+FILE_NAME: Final = "main.db"
+
+Setup = Callable[[apsw.Connection], None]
+
+_SQL_SHOWN_CHARACTERS: Final = 200
+
+
+class Runner(Protocol):
+    """Executes statements on one connection, recorded or not."""
+
+    def execute(self, sql: str, params: Params = None) -> Rows:
+        """Execute and return all rows."""
+        ...
+
+    def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
+        """Execute once per row."""
+        ...
+
+    def open_cursor(self, sql: str, params: Params) -> Cursor:
+        """Begin a statement stepped by its caller."""
+        ...
+
+    @property
+    def open_cursors(self) -> int:
+        """Cursors that are not finished."""
+        ...
+
+    @property
+    def was_plain(self) -> bool:
+        """Whether all statements of this message so far left the connection as it was."""
+        ...
+
+    def close(self) -> None:
+        """Let the connection go."""
+        ...
+
+
+class Link:
+    """One connection with its runner and its file."""
+
+    __slots__ = ("connection", "file", "runner")
+
+    def __init__(self, connection: apsw.Connection, runner: Runner, file: DatabaseFile) -> None:
+        """Join them."""
+        self.connection = connection
+        self.runner = runner
+        self.file = file
+
+    def close(self) -> None:
+        """Close the connection, whatever it was doing."""
+        self.runner.close()
+        self.connection.close(force=True)
+
+
+class NativeEngine:
+    """Executes SQL with APSW.
+
+    Args:
+        vfs: Gives the database file; its owner opens and ends the messages.
+        settings: PRAGMAs of both connections.
+        attach: Makes the runner of a connection, such as a recorder's.
+        is_foreign: Whether the database came from elsewhere, and is to be opened defensively.
+    """
+
+    def __init__(
+        self,
+        vfs: StableVFS,
+        settings: Settings,
+        attach: Callable[[apsw.Connection], Runner],
+        *,
+        is_foreign: bool = False,
+    ) -> None:
+        """Take note; `open` opens."""
+        self.is_foreign = is_foreign
+        self.message_number = 0
+        self._vfs = vfs
+        self._settings = settings
+        self._attach = attach
+        self._setups: list[Setup] = []
+        self._update: Link | None = None
+        self._query: Link | None = None
+        self._query_is_stale = False
+        self._active: Link | None = None
+        self._cache: CacheState = "warm"
+
+    @property
+    def sqlite_version(self) -> str:
+        """Version of SQLite."""
+        return apsw.sqlite_lib_version()
+
+    # -- the life of the heap -------------------------------------------------------------------
+
+    def on_connect(self, setup: Setup) -> None:
+        """Run ``setup`` on every connection, those that are open and those to come."""
+        self._setups.append(setup)
+        for link in (self._update, self._query):
+            if link is not None:
+                setup(link.connection)
+
+    def open(self) -> None:
+        """Open the update connection, recorded."""
+        self.discard_heap()
+        self._update = self._connect(exclusive=True)
+
+    def begin(self, kind: str, cache: CacheState) -> None:
+        """Choose the connection of the message, opening it where a trap or query closed it."""
+        self.message_number += 1
+        self._cache = cache
+        if kind == "query" and cache != "warm":
+            if cache == "cold":
+                self._begin_cold()
+            return
+        if self._update is None:
+            self._update = self._reopen(exclusive=True)
+        self._active = self._update
+
+    def enter(self) -> None:
+        """In a fresh heap, open the database inside the message."""
+        if self._active is None:
+            self._close_query()
+            self._query = self._active = self._connect(exclusive=False)
+
+    def end(self, *, discarded: bool) -> None:
+        """Close what does not fit the memory any more."""
+        link = self._active
+        assert link is not None
+        self._active = None
+        plain = link.runner.was_plain
+        if link is self._query:
+            if not plain or self._cache == "fresh":
+                self._close_query()
+        elif discarded and not plain:
+            self._close_update()
+        elif not plain:
+            self._query_is_stale = True
+
+    def discard_heap(self) -> None:
+        """Close both connections."""
+        self._active = None
+        self._close_update()
+        self._close_query()
+
+    def close(self) -> None:
+        """Close both connections."""
+        self.discard_heap()
+
+    # -- statements -----------------------------------------------------------------------------
+
+    def execute(self, sql: str, params: Params = None) -> Rows:
+        """Execute and return all rows.
+
+        Raises:
+            SqlError: SQLite refused.
+            Trap: The message trapped inside.
+        """
+        assert self._active is not None
+        try:
+            return self._active.runner.execute(sql, params)
+        except apsw.Error as error:
+            raise _sql_error(error, sql) from error
+
+    def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
+        """Execute once per row.
+
+        Raises:
+            SqlError: SQLite refused.
+            Trap: The message trapped inside.
+        """
+        assert self._active is not None
+        try:
+            return self._active.runner.executemany(sql, rows)
+        except apsw.Error as error:
+            raise _sql_error(error, sql) from error
+
+    def open_cursor(self, sql: str, params: Params = None) -> Cursor:
+        """Begin a statement that the caller steps.
+
+        Raises:
+            SqlError: SQLite refused.
+            Trap: The message trapped inside.
+        """
+        assert self._active is not None
+        try:
+            return self._active.runner.open_cursor(sql, params)
+        except apsw.Error as error:
+            raise _sql_error(error, sql) from error
+
+    def unfinished(self) -> str | None:
+        """Say what the message has left open."""
+        link = self._active
+        assert link is not None
+        if link.runner.open_cursors:
+            return f"{link.runner.open_cursors} open cursor(s)"
+        if not link.connection.get_autocommit():
+            return "an open SQL transaction"
+        return None if link.connection.txn_state() == apsw.SQLITE_TXN_NONE else "an open statement"
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _begin_cold(self) -> None:
+        if self._query is None:
+            self._query = self._reopen(exclusive=False)
+        elif self._query_is_stale:
+            # The updates' own heap knows the new schema; this one must learn it unseen.
+            self._read_schema(self._query)
+        self._query_is_stale = False
+        self._query.file.is_stale = True
+        self._active = self._query
+
+    def _reopen(self, *, exclusive: bool) -> Link:
+        """Open a connection that stands for a heap that was there already."""
+        self._vfs.is_unrecorded = True
+        try:
+            link = self._connect(exclusive=exclusive)
+        finally:
+            self._vfs.is_unrecorded = False
+        self._read_schema(link)
+        return link
+
+    def _read_schema(self, link: Link) -> None:
+        link.file.is_stale = True
+        with self._vfs.store.unrecorded(link.file):
+            link.connection.execute("SELECT 1 FROM sqlite_schema LIMIT 0").fetchall()
+        link.file.is_stale = True
+
+    def _connect(self, *, exclusive: bool) -> Link:
+        connection = apsw.Connection(FILE_NAME, vfs=self._vfs.name)
+        file = self._vfs.store.files[-1]
+        # The look at the change counter happens because there are two connections; a canister
+        # has one, under an exclusive lock, and never looks.
+        file.is_probe_free = True
+        try:
+            self._set_up(connection, exclusive=exclusive)
+            return Link(connection, self._attach(connection), file)
+        except BaseException:
+            connection.close(force=True)
+            raise
+
+    def _set_up(self, connection: apsw.Connection, *, exclusive: bool) -> None:
+        settings = self._settings
+        _register_random(connection, settings.seed, lambda: self.message_number)
+        if self.is_foreign:
+            connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        pragmas = (
+            f"page_size = {settings.page_size}",
+            f"locking_mode = {'exclusive' if exclusive else 'normal'}",
+            f"temp_store = {settings.temp_store}",
+            f"synchronous = {settings.synchronous}",
+            f"journal_mode = {settings.journal_mode}",
+            f"cache_size = {settings.cache_size}",
+            f"foreign_keys = {'on' if settings.foreign_keys else 'off'}",
+        )
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        if self.is_foreign:
+            # Last, because defensive mode refuses journal_mode off.
+            connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        for setup in self._setups:
+            setup(connection)
+
+    def _close_update(self) -> None:
+        if self._update is not None:
+            self._update.close()
+            self._update = None
+
+    def _close_query(self) -> None:
+        if self._query is not None:
+            self._query.close()
+            self._query = None
+
+
+def _register_random(
+    connection: apsw.Connection, seed: int, message_number: Callable[[], int]
+) -> None:
+    """Replace ``random()`` and ``randomblob()``: the same message draws the same numbers.
+
+    The generator starts anew in each message, so a message that traps uses nothing up.
+    """
+    generators: dict[int, random.Random] = {}
+
+    def generator() -> random.Random:
+        number = message_number()
+        if number not in generators:
+            generators.clear()
+            generators[number] = random.Random(f"{seed}:{number}")  # noqa: S311  no secret
+        return generators[number]
+
+    def sql_random() -> int:
+        return generator().getrandbits(64) - (1 << 63)
+
+    def sql_randomblob(length: int) -> bytes:
+        return generator().randbytes(max(length, 1))
+
+    # Innocuous, as SQLite's own are: schemas may use them in DEFAULT clauses and views.
+    flags = apsw.SQLITE_INNOCUOUS
+    connection.create_scalar_function("random", sql_random, 0, flags=flags)
+    connection.create_scalar_function("randomblob", sql_randomblob, 1, flags=flags)
+
+
+def _sql_error(error: apsw.Error, sql: str) -> SqlError:
+    shown = " ".join(sql.split())
+    if len(shown) > _SQL_SHOWN_CHARACTERS:
+        shown = shown[: _SQL_SHOWN_CHARACTERS - 1] + "…"
+    return SqlError(f"{error}; in: {shown}")

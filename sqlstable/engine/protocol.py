@@ -1,0 +1,74 @@
+"""The seam between a canister and what executes its SQL."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+Params = Sequence[Any] | dict[str, Any] | None
+"""Values bound to a statement: a sequence, or a dictionary for named parameters."""
+
+Rows = list[tuple[Any, ...]]
+
+CacheState = Literal["fresh", "cold", "warm"]
+
+
+class Cursor(Protocol):
+    """A statement that its caller steps row by row."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """Iterate over the rows that are left."""
+        ...
+
+    def __next__(self) -> tuple[Any, ...]:
+        """Return the next row."""
+        ...
+
+    def close(self) -> None:
+        """End the statement, finished or not."""
+        ...
+
+
+class Engine(Protocol):
+    """Executes SQL on a stable memory, one message at a time.
+
+    The canister has the memory's message open between `begin` and `end`; the engine has the heap.
+    """
+
+    def open(self) -> None:
+        """Start a new heap on the memory as it is: after install, upgrade and reinstall."""
+        ...
+
+    def begin(self, kind: str, cache: CacheState) -> None:
+        """Make the heap ready for a message of ``kind``; called before the memory's message."""
+        ...
+
+    def enter(self) -> None:
+        """Do what belongs to the message itself, such as opening the database in a fresh heap."""
+        ...
+
+    def execute(self, sql: str, params: Params = None) -> Rows:
+        """Execute one or more statements and return all their rows."""
+        ...
+
+    def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
+        """Execute one statement once for each row of parameters."""
+        ...
+
+    def open_cursor(self, sql: str, params: Params = None) -> Cursor:
+        """Begin a statement that the caller steps by itself."""
+        ...
+
+    def unfinished(self) -> str | None:
+        """Say what the message has left open (a transaction, a cursor), or None."""
+        ...
+
+    def end(self, *, discarded: bool) -> None:
+        """Take note that the message is over; ``discarded`` when its writes were undone."""
+        ...
+
+    def discard_heap(self) -> None:
+        """Let the heap go: after a trap, and before an upgrade."""
+        ...
+
+    def close(self) -> None:
+        """Let everything go."""
+        ...

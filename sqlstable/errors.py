@@ -1,0 +1,56 @@
+"""Every exception of sqlstable, kept apart from all else to avoid import loops.
+
+``SqlstableError`` is the root. What a caller can cause raises one of these; a broken
+``assert`` elsewhere is a bug of ours. Each text says what happened, with its numbers, and
+the way out.
+"""
+
+
+class SqlstableError(Exception):
+    """Root of everything that sqlstable raises on purpose."""
+
+
+class Trap(SqlstableError):  # noqa: N818  a trap is the Internet Computer's own word
+    """The message trapped: it is rolled back, and nothing it did remains.
+
+    The text is the Internet Computer's own wherever it has one.
+    """
+
+
+class OutOfBoundsTrap(Trap):
+    """A read or write reached past the end of stable memory or of the heap."""
+
+
+class LimitTrap(Trap):
+    """A message crossed one of the limits that the Internet Computer sets it."""
+
+
+class ImageError(SqlstableError):
+    """A stable memory image, or the database inside, is foreign, truncated or damaged."""
+
+
+class MemoryManagerError(ImageError):
+    """The memory manager's header is not one that this version understands, or contradicts itself."""
+
+
+class SettingsError(SqlstableError):
+    """A setting is unknown, out of range, or does not go with another one."""
+
+
+class MessageError(SqlstableError):
+    """A message was used in a way the Internet Computer's execution rules exclude."""
+
+
+class SqlError(SqlstableError):
+    """SQLite refused a statement.
+
+    The text is SQLite's, followed by the statement it belongs to.
+    """
+
+
+class ScriptError(SqlstableError):
+    """A workload script cannot be understood; the text names file and line."""
+
+
+class TraceError(SqlstableError):
+    """A trace file is missing, foreign, damaged, or of a newer format."""

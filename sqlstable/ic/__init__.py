@@ -1,0 +1,1 @@
+"""What the Internet Computer says, as data with sources: units, and limits by date."""

@@ -1,0 +1,1 @@
+"""Bytes that survive: stable memory, its backings and messages, and the memory manager."""

@@ -1,0 +1,222 @@
+"""The ordered log of accesses to one stable memory: cheap to append to, compact to keep.
+
+An access by SQLite is nearly always one whole SQLite page of the database file, so the hot path
+appends a single integer to `entries`: the file offset for a read, its complement for a write.
+Everything else (other lengths, other places, size, grow) appends `IRREGULAR` there and its full
+description to a second list.
+
+**Invariants**
+
+* Positions count from 0 since the last `take`; position ``p`` is entry ``p``.
+* A Python integer is kept alive for at most about `COMPACT_AT` entries: `compact` turns them
+  into 4-byte numbers.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+READ: Final = 0
+WRITE: Final = 1
+SIZE: Final = 2
+GROW: Final = 3
+
+IRREGULAR: Final = -(1 << 62)
+"""Entry that stands for a row of the list of irregular accesses."""
+
+COMPACT_AT: Final = 1 << 17
+"""Entries that may be kept as Python integers, about 5 MB of them."""
+
+CHUNK_ENTRIES: Final = 1 << 20
+"""Accesses handed out at once when a log is read."""
+
+_IRREGULAR_UNIT: Final = -(1 << 31)
+
+Translate = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
+"""Gives the stable memory addresses of database file offsets."""
+
+
+class Columns(NamedTuple):
+    """Accesses in order, as columns of one length."""
+
+    kind: npt.NDArray[np.int8]
+    address: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int64]
+    offset: npt.NDArray[np.int64]
+
+
+class Irregular(NamedTuple):
+    """One access that is not a whole SQLite page of the database file."""
+
+    position: int
+    kind: int
+    address: int
+    length: int
+    offset: int
+
+
+class AccessLog:
+    """Accesses since the last `take`, in the order in which they happened.
+
+    Args:
+        sqlite_page_bytes: Length of a regular access.
+        translate: Where a database file offset lies in stable memory.
+    """
+
+    def __init__(self, sqlite_page_bytes: int, translate: Translate) -> None:
+        """Start empty."""
+        self.sqlite_page_bytes = sqlite_page_bytes
+        self.translate = translate
+        self.entries: list[int] = []
+        self.append = self.entries.append
+        self._irregular: list[Irregular] = []
+        self._compacted: list[npt.NDArray[np.int64] | npt.NDArray[np.int32]] = []
+        self.compacted_count = 0
+
+    def position(self) -> int:
+        """Return the position that the next access will have."""
+        return self.compacted_count + len(self.entries)
+
+    def note(self, kind: int, address: int, length: int, offset: int = -1) -> None:
+        """Append an irregular access."""
+        self._irregular.append(Irregular(self.position(), kind, address, length, offset))
+        self.append(IRREGULAR)
+
+    def compact(self) -> bool:
+        """Turn a long list of integers into a short array; SQLite calls this as it runs.
+
+        Returns:
+            False, which tells SQLite's progress handler to go on.
+        """
+        if len(self.entries) >= COMPACT_AT:
+            self._compacted.append(_packed(self.entries, self.sqlite_page_bytes))
+            self.compacted_count += len(self.entries)
+            self.entries.clear()
+        return False
+
+    def take(self) -> "TakenLog":
+        """Return everything since the last call, and start again at position 0."""
+        taken = TakenLog(
+            self.sqlite_page_bytes,
+            self.translate,
+            self._compacted,
+            self.entries.copy(),
+            self._irregular,
+        )
+        self.entries.clear()
+        if self._compacted:
+            self._compacted = []
+            self.compacted_count = 0
+        if self._irregular:
+            self._irregular = []
+        return taken
+
+
+class TakenLog:
+    """The accesses of one message, decoded piece by piece on demand."""
+
+    __slots__ = ("_compacted", "_entries", "_irregular", "_sqlite_page_bytes", "_translate")
+
+    def __init__(
+        self,
+        sqlite_page_bytes: int,
+        translate: Translate,
+        compacted: list[npt.NDArray[np.int64] | npt.NDArray[np.int32]],
+        entries: list[int],
+        irregular: list[Irregular],
+    ) -> None:
+        """Take over the lists; they are not shared with the log any more."""
+        self._sqlite_page_bytes = sqlite_page_bytes
+        self._translate = translate
+        self._compacted = compacted
+        self._entries = entries
+        self._irregular = irregular
+
+    def __len__(self) -> int:
+        """Return the number of accesses."""
+        return sum(map(len, self._compacted)) + len(self._entries)
+
+    def chunks(self, start: int, stop: int) -> Iterator[Columns]:
+        """Yield the accesses at positions ``start`` to ``stop - 1``, about a million at a time."""
+        base = 0
+        for piece in (*self._compacted, self._entries):
+            first, last = max(start - base, 0), min(stop - base, len(piece))
+            for low in range(first, last, CHUNK_ENTRIES):
+                high = min(low + CHUNK_ENTRIES, last)
+                yield self._columns(piece[low:high], base + low)
+            base += len(piece)
+
+    def columns(self, start: int, stop: int) -> Columns:
+        """Return the accesses at positions ``start`` to ``stop - 1`` at once."""
+        pieces = list(self.chunks(start, stop))
+        if len(pieces) == 1:
+            return pieces[0]
+        if not pieces:
+            none = np.empty(0, dtype=np.int64)
+            return Columns(np.empty(0, dtype=np.int8), none, none, none)
+        return Columns(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
+
+    def _columns(
+        self, piece: list[int] | npt.NDArray[np.int64] | npt.NDArray[np.int32], base: int
+    ) -> Columns:
+        offset = _unpacked(piece, self._sqlite_page_bytes)
+        irregular = np.flatnonzero(offset == IRREGULAR)
+        kind = (offset < 0).astype(np.int8)
+        np.invert(offset, out=offset, where=offset < 0)
+        offset[irregular] = 0
+        address = self._translate(offset)
+        length = np.full(len(offset), self._sqlite_page_bytes, dtype=np.int64)
+        if len(irregular):
+            rows = self._irregular_between(base, base + len(piece))
+            assert len(rows) == len(irregular)
+            kind[irregular] = [row.kind for row in rows]
+            address[irregular] = [row.address for row in rows]
+            length[irregular] = [row.length for row in rows]
+            offset[irregular] = [row.offset for row in rows]
+        return Columns(kind, address, length, offset)
+
+    def _irregular_between(self, start: int, stop: int) -> list[Irregular]:
+        rows = self._irregular
+        low = _first_at(rows, start)
+        return rows[low : _first_at(rows, stop)]
+
+
+def _first_at(rows: list[Irregular], position: int) -> int:
+    low, high = 0, len(rows)
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle].position < position:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _packed(
+    entries: list[int], sqlite_page_bytes: int
+) -> npt.NDArray[np.int64] | npt.NDArray[np.int32]:
+    """Offsets become SQLite page indexes, which fit in four bytes up to 8 TiB of 4 KiB ones."""
+    shift = sqlite_page_bytes.bit_length() - 1
+    offsets = np.array(entries, dtype=np.int64)
+    # The complement of a multiple of 2^shift, shifted, is the complement of the shifted multiple.
+    units = np.where(offsets == IRREGULAR, _IRREGULAR_UNIT, offsets >> shift)
+    regular = units[units != _IRREGULAR_UNIT]
+    if len(regular) and (regular.max() >= 1 << 31 or regular.min() <= _IRREGULAR_UNIT):
+        return offsets
+    return units.astype(np.int32)
+
+
+def _unpacked(
+    piece: list[int] | npt.NDArray[np.int64] | npt.NDArray[np.int32], sqlite_page_bytes: int
+) -> npt.NDArray[np.int64]:
+    if isinstance(piece, list) or piece.dtype == np.int64:
+        return np.array(piece, dtype=np.int64)
+    units = piece.astype(np.int64)
+    shift = sqlite_page_bytes.bit_length() - 1
+    irregular = units == _IRREGULAR_UNIT
+    # Reads shift back; writes are complements and do so as complements.
+    offsets = np.where(units >= 0, units << shift, ~(~units << shift))
+    offsets[irregular] = IRREGULAR
+    return offsets

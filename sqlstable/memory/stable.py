@@ -1,0 +1,489 @@
+"""Stable memory: bytes that survive upgrades, and messages that commit whole or leave nothing.
+
+`StableMemory` behaves as the Internet Computer's 64-bit stable memory does: it starts at size 0,
+grows by Wasm pages, never shrinks, reads as zero where nothing was written, and traps out of
+bounds. `sqlstable.memory.api.SystemApi` puts the exact ``ic0`` calls over it.
+
+**Messages.** Between `begin` and `commit` or `rollback`, writes go to a second, equally sparse
+backing, the *staging* one; the bytemap says for each OS page which of the two holds its bytes.
+Commit copies the dirty OS pages over, rollback forgets them. Both cost what was touched, not
+what the memory holds. Outside of a message each call is a message of its own.
+
+**Invariants**
+
+* The committed bytes change in `commit` only (and by calls outside of any message).
+* A message that trapped stays trapped: every later access raises the same trap, and it can only
+  be rolled back.
+* Bytes beyond the size are zero in both views.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+
+from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, Trap
+from sqlstable.ic.limits import Limits, latest_limits, limits_at
+from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.memory import accesslog
+from sqlstable.memory.accesslog import AccessLog
+from sqlstable.memory.backing import Backing, Bytes, reserve
+from sqlstable.memory.bytemap import DIRTY, Bytemap
+
+WASM_PAGES_MAX: Final = 1 << 48
+"""Wasm pages that 64-bit addresses reach: 2^64 bytes."""
+assert WASM_PAGES_MAX * WASM_PAGE_BYTES == 1 << 64
+
+STAGED_BYTES_KEPT: Final = 64 * MIB
+"""Staged memory that is kept for the next messages; beyond it, commit gives it back."""
+
+_IMAGE_PIECE_BYTES: Final = WASM_PAGE_BYTES
+_ZEROS: Final = bytes(_IMAGE_PIECE_BYTES)
+
+_LOOPED_OS_PAGES: Final = 64
+"""Up to so many dirty OS pages, a plain loop applies them quicker than sorting does."""
+
+OUT_OF_BOUNDS: Final = "stable memory out of bounds"
+"""Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31."""
+
+
+class Watcher(Protocol):
+    """Somebody who derives state from the bytes, and must know when they change underneath."""
+
+    def on_trap(self) -> None:
+        """The message has trapped: accesses from now on do not count and must not fail again."""
+        ...
+
+    def on_rollback(self) -> None:
+        """The bytes are those before the message again, the size included."""
+        ...
+
+    def on_end(self) -> None:
+        """The message is over."""
+        ...
+
+
+class StableMemory:
+    """Simulated 64-bit stable memory.
+
+    Args:
+        limits: Limits to enforce: a `Limits`, a date for those of that day, ``"latest"``, or None
+            for none at all (the size is then bounded by 64-bit addresses only).
+        backing: Where committed bytes are kept; by default the fastest this system offers.
+
+    Examples:
+        >>> memory = StableMemory()
+        >>> memory.grow(1), memory.size()
+        (0, 1)
+        >>> memory.write(65_530, b"abc")
+        >>> memory.read(65_528, 6)
+        b'\\x00\\x00abc\\x00'
+        >>> with memory.message("update"):
+        ...     memory.write(0, b"kept")
+        >>> with memory.message("query"):
+        ...     memory.write(0, b"gone")
+        >>> memory.read(0, 4)
+        b'kept'
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | date | str | None = "latest",
+        backing: Backing | None = None,
+    ) -> None:
+        """Make an empty memory; nothing is allocated until it is written."""
+        self.limits = resolve_limits(limits)
+        capacity = self._wasm_pages_max() * WASM_PAGE_BYTES
+        self.backing = backing if backing is not None else reserve(capacity)
+        self.staging = self.backing.empty()
+        flat = self.backing.flat
+        self.bytemap = Bytemap(0 if flat is None else len(flat) // OS_PAGE_BYTES)
+        self.log: AccessLog | None = None
+        self.kind: str | None = None
+        self.trap: Trap | None = None
+        self.watchers: list[Watcher] = []
+        self._wasm_pages = 0
+        self._committed_wasm_pages = 0
+        self._staged_bytes = 0
+        self._staged_reach_bytes = 0
+
+    # -- the four calls -------------------------------------------------------------------------
+
+    def size(self) -> int:
+        """Return the size in Wasm pages."""
+        if self.log is not None:
+            self.log.note(accesslog.SIZE, 0, 0)
+        return self._wasm_pages
+
+    def grow(self, wasm_pages: int) -> int:
+        """Add zeroed Wasm pages.
+
+        Args:
+            wasm_pages: How many; 0 or more.
+
+        Returns:
+            The size before in Wasm pages, or -1 with nothing changed where the result would
+            pass the limit on stable memory.
+        """
+        assert wasm_pages >= 0
+        self._raise_if_trapped()
+        if self.log is not None:
+            self.log.note(accesslog.GROW, 0, wasm_pages)
+        old = self._wasm_pages
+        if old + wasm_pages > self._wasm_pages_max():
+            return -1
+        self._wasm_pages = old + wasm_pages
+        if self.kind is None:
+            self._committed_wasm_pages = self._wasm_pages
+        return old
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from byte ``offset`` on.
+
+        A length of 0 is never out of bounds, as on the Internet Computer.
+
+        Raises:
+            OutOfBoundsTrap: The range does not lie inside the memory.
+            LimitTrap: The message may not access so many OS pages.
+        """
+        assert offset >= 0
+        assert length >= 0
+        return bytes(self.access_read(offset, length))
+
+    def write(self, offset: int, data: Bytes) -> None:
+        """Write ``data`` from byte ``offset`` on; never grows.
+
+        Raises:
+            OutOfBoundsTrap: The range does not lie inside the memory.
+            LimitTrap: The message may not access or dirty so many OS pages.
+        """
+        assert offset >= 0
+        self.access_write(offset, data)
+
+    # -- messages -------------------------------------------------------------------------------
+
+    @contextmanager
+    def message(self, kind: str = "update") -> Iterator[None]:
+        """Run a block as one message: it commits whole, or leaves nothing.
+
+        Args:
+            kind: update, query, upgrade, install or reinstall; a query's writes are discarded.
+
+        Raises:
+            Trap: The message trapped, even if the block swallowed the exception.
+        """
+        self.begin(kind)
+        try:
+            yield
+        except BaseException:
+            self.rollback()
+            raise
+        if self.trap is not None:
+            trap = self.trap
+            self.rollback()
+            raise trap
+        if kind == "query":
+            self.rollback()
+        else:
+            self.commit()
+
+    def begin(self, kind: str) -> None:
+        """Begin a message.
+
+        Raises:
+            MessageError: One is open already; messages do not nest.
+        """
+        if self.kind is not None:
+            msg = f"a message ({self.kind}) is open already; end it before beginning another"
+            raise MessageError(msg)
+        self.bytemap.begin(self.limits, kind)
+        self.kind = kind
+
+    def commit(self) -> None:
+        """Make the message's writes and growth permanent.
+
+        Raises:
+            MessageError: No message is open.
+            Trap: The message trapped; it is still open and can only be rolled back.
+        """
+        if self.kind is None:
+            msg = "no message is open; begin one first"
+            raise MessageError(msg)
+        self._raise_if_trapped()
+        if self.bytemap.dirty:
+            self._apply()
+        self._committed_wasm_pages = self._wasm_pages
+        self._end()
+
+    def rollback(self) -> None:
+        """Forget the message's writes and growth; harmless where nothing was written.
+
+        Raises:
+            MessageError: No message is open.
+        """
+        if self.kind is None:
+            msg = "no message is open; there is nothing to roll back"
+            raise MessageError(msg)
+        changed = bool(self.bytemap.dirty) or self._wasm_pages != self._committed_wasm_pages
+        trapped = self.trap is not None
+        self._note_staged()
+        self._wasm_pages = self._committed_wasm_pages
+        self.trap = None
+        self._end()
+        if changed or trapped:
+            for watcher in self.watchers:
+                watcher.on_rollback()
+
+    def poison(self, trap: Trap) -> Trap:
+        """Mark the open message as trapped, and return ``trap`` to be raised."""
+        if self.kind is not None and self.trap is None:
+            self.trap = trap
+            for watcher in self.watchers:
+                watcher.on_trap()
+        return trap
+
+    # -- whole images ---------------------------------------------------------------------------
+
+    @classmethod
+    def from_image(
+        cls, image: Path | str | Bytes, *, limits: Limits | date | str | None = "latest"
+    ) -> "StableMemory":
+        """Make a memory that holds a copy of an image, such as a snapshot's ``stable_memory.bin``.
+
+        Args:
+            image: Bytes, or the path of a file; a multiple of 65 536 bytes long.
+            limits: As for the class.
+
+        Raises:
+            ImageError: The length is no multiple of a Wasm page, or passes the limit.
+        """
+        data = Path(image).read_bytes() if isinstance(image, Path | str) else image
+        wasm_pages, rest = divmod(len(data), WASM_PAGE_BYTES)
+        if rest:
+            msg = (
+                f"the image is {len(data)} bytes long, {rest} more than {wasm_pages} Wasm pages; "
+                "it is truncated, or not an image of stable memory"
+            )
+            raise ImageError(msg)
+        memory = cls(limits=limits)
+        if memory.grow(wasm_pages) < 0:
+            msg = (
+                f"the image has {wasm_pages} Wasm pages, the limit is {memory._wasm_pages_max()}; "
+                "choose limits of a later date, or None"
+            )
+            raise ImageError(msg)
+        view = memoryview(data)
+        for start in range(0, len(data), _IMAGE_PIECE_BYTES):
+            piece = view[start : start + _IMAGE_PIECE_BYTES]
+            # Holes stay holes: an image is mostly zeros, and writing them would take memory.
+            if piece != _ZEROS[: len(piece)]:
+                memory.backing.write(start, piece)
+        return memory
+
+    def image(self) -> bytes:
+        """Return all bytes as they are now, the open message's writes included; not recorded."""
+        return self.peek(0, self._wasm_pages * WASM_PAGE_BYTES)
+
+    def reset(self) -> None:
+        """Become empty again, as reinstalling a canister does.
+
+        Raises:
+            MessageError: A message is open.
+        """
+        if self.kind is not None:
+            msg = f"a message ({self.kind}) is open; end it before the memory is reset"
+            raise MessageError(msg)
+        self.backing.discard(0, self._wasm_pages * WASM_PAGE_BYTES)
+        self._wasm_pages = self._committed_wasm_pages = 0
+        for watcher in self.watchers:
+            watcher.on_rollback()
+
+    def close(self) -> None:
+        """Give all memory back; the memory is not used afterwards."""
+        self.watchers.clear()
+        self.backing.close()
+        self.staging.close()
+        self.bytemap.close()
+
+    # -- unrecorded views -----------------------------------------------------------------------
+
+    @property
+    def wasm_pages(self) -> int:
+        """The size in Wasm pages, without counting as a call."""
+        return self._wasm_pages
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """Return bytes as they are now; neither recorded nor counted, for observers only.
+
+        Raises:
+            OutOfBoundsTrap: The range does not lie inside the memory.
+        """
+        if offset + length > self._wasm_pages * WASM_PAGE_BYTES:
+            raise OutOfBoundsTrap(OUT_OF_BOUNDS)
+        return bytes(self._current(offset, length))
+
+    # -- accesses -------------------------------------------------------------------------------
+
+    def access_read(self, address: int, length: int, file_offset: int = -1) -> Bytes:
+        """Read, mark and log; `read` with the database file's offset for the log."""
+        self._raise_if_trapped()
+        if length == 0:
+            self._note(accesslog.READ, address, 0, file_offset)
+            return b""
+        self._check_bounds(address, length)
+        self.touch(address, length, write=False)
+        self._note(accesslog.READ, address, length, file_offset)
+        return self._current(address, length)
+
+    def access_write(self, address: int, data: Bytes, file_offset: int = -1) -> None:
+        """Write, mark and log; `write` with the database file's offset for the log."""
+        self._raise_if_trapped()
+        length = len(data)
+        if length == 0:
+            self._note(accesslog.WRITE, address, 0, file_offset)
+            return
+        self._check_bounds(address, length)
+        if self.kind is None:
+            self._note(accesslog.WRITE, address, length, file_offset)
+            self.backing.write(address, data)
+            return
+        self._stage(address, data)
+        self._note(accesslog.WRITE, address, length, file_offset)
+
+    def touch_read(self, address: int, length: int) -> Bytes:
+        """Mark and read inside the bounds; the caller logs."""
+        self.touch(address, length, write=False)
+        return self._current(address, length)
+
+    def touch_write(self, address: int, data: Bytes) -> None:
+        """Mark and stage inside the bounds, in a message; the caller logs."""
+        self._stage(address, data)
+
+    def touch(self, address: int, length: int, *, write: bool) -> None:
+        """Mark the OS pages of a range without moving bytes; outside of a message do nothing.
+
+        Raises:
+            LimitTrap: The message may not access or dirty so many OS pages.
+        """
+        if self.kind is None:
+            return
+        try:
+            self.bytemap.touch(os_pages_spanned(address, length), write=write)
+        except Trap as trap:
+            raise self.poison(trap) from None
+
+    def first_read(self, os_page: int) -> None:
+        """Mark an OS page as accessed that is not yet; poisons the message at the limit."""
+        try:
+            self.bytemap.first_read(os_page)
+        except Trap as trap:
+            raise self.poison(trap) from None
+
+    def first_write(self, os_page: int) -> None:
+        """Mark an OS page as dirty that is not yet; poisons the message at the limit."""
+        try:
+            self.bytemap.first_write(os_page)
+        except Trap as trap:
+            raise self.poison(trap) from None
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _wasm_pages_max(self) -> int:
+        if self.limits is None:
+            return WASM_PAGES_MAX
+        return self.limits.stable_memory_wasm_pages_max
+
+    def _raise_if_trapped(self) -> None:
+        if self.trap is not None:
+            raise self.trap
+
+    def _check_bounds(self, address: int, length: int) -> None:
+        if address + length > self._wasm_pages * WASM_PAGE_BYTES:
+            raise self.poison(OutOfBoundsTrap(OUT_OF_BOUNDS))
+
+    def _note(self, kind: int, address: int, length: int, file_offset: int) -> None:
+        if self.log is not None:
+            self.log.note(kind, address, length, file_offset)
+
+    def _stage(self, address: int, data: Bytes) -> None:
+        pages = os_pages_spanned(address, len(data))
+        ragged = []
+        # The first and last OS page may be covered in part: the rest of them is copied first.
+        for os_page in {pages.start, pages.stop - 1}:
+            start = os_page * OS_PAGE_BYTES
+            covered = address <= start and start + OS_PAGE_BYTES <= address + len(data)
+            if not covered and self.bytemap.mark(os_page) != DIRTY:
+                ragged.append(start)
+        self.touch(address, len(data), write=True)
+        for start in ragged:
+            self.staging.write(start, self.backing.read(start, OS_PAGE_BYTES))
+        self.staging.write(address, data)
+
+    def _current(self, address: int, length: int) -> Bytes:
+        if self.kind is None or not self.bytemap.dirty or length == 0:
+            return self.backing.read(address, length)
+        pages = os_pages_spanned(address, length)
+        states = self.bytemap.states(pages)
+        dirty = states.count(DIRTY)
+        if dirty == len(states):
+            return self.staging.read(address, length)
+        if dirty == 0:
+            return self.backing.read(address, length)
+        result = bytearray(self.backing.read(address, length))
+        for os_page, state in zip(pages, states, strict=True):
+            if state == DIRTY:
+                start = max(os_page * OS_PAGE_BYTES, address)
+                stop = min((os_page + 1) * OS_PAGE_BYTES, address + length)
+                result[start - address : stop - address] = self.staging.read(start, stop - start)
+        return bytes(result)
+
+    def _apply(self) -> None:
+        dirty = self.bytemap.dirty
+        self._note_staged()
+        if len(dirty) <= _LOOPED_OS_PAGES:
+            write, read = self.backing.write, self.staging.read
+            for os_page in dirty:
+                start = os_page * OS_PAGE_BYTES
+                write(start, read(start, OS_PAGE_BYTES))
+            return
+        for start, length in _runs(dirty):
+            self.backing.write(start, self.staging.read(start, length))
+
+    def _note_staged(self) -> None:
+        reach_bytes = self._wasm_pages * WASM_PAGE_BYTES
+        self._staged_bytes += len(self.bytemap.dirty) * OS_PAGE_BYTES
+        self._staged_reach_bytes = max(self._staged_reach_bytes, reach_bytes)
+
+    def _end(self) -> None:
+        if self._staged_bytes > STAGED_BYTES_KEPT:
+            self.staging.discard(0, self._staged_reach_bytes)
+            self._staged_bytes = self._staged_reach_bytes = 0
+        self.bytemap.clear()
+        self.kind = None
+        for watcher in self.watchers:
+            watcher.on_end()
+
+
+def resolve_limits(limits: Limits | date | str | None) -> Limits | None:
+    """Return the limits that ``limits`` names.
+
+    Raises:
+        SettingsError: The date is not one, or lies before the first known limits.
+    """
+    if limits is None or isinstance(limits, Limits):
+        return limits
+    return latest_limits() if limits == "latest" else limits_at(limits)
+
+
+def _runs(os_pages: list[int]) -> Iterator[tuple[int, int]]:
+    """Join OS pages into runs of (first byte, bytes), ascending."""
+    ordered = np.sort(np.array(os_pages, dtype=np.int64))
+    breaks = np.flatnonzero(np.diff(ordered) != 1) + 1
+    starts = ordered[np.concatenate(([0], breaks))]
+    stops = ordered[np.concatenate((breaks - 1, [len(ordered) - 1]))] + 1
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        yield start * OS_PAGE_BYTES, (stop - start) * OS_PAGE_BYTES

@@ -1,0 +1,1 @@
+"""From numbers to something to look at."""

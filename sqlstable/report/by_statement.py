@@ -1,0 +1,258 @@
+"""The table with one row for each statement, under the message to which it belongs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.text import Text
+
+from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.totals import Totals, sum_known, totals
+from sqlstable.report.frame import listed
+from sqlstable.report.grid import Cell, Column, Grid, cell, grid, number_column, paragraph, rule
+from sqlstable.report.messages import outcome, trap_lines
+from sqlstable.report.numbers import count, counted, size
+from sqlstable.report.owners import OwnerColumn, Share, owner_column, shares
+from sqlstable.report.text import clean, shorten
+from sqlstable.trace.model import Message, OutsideUse, StableUse, Statement
+
+ROWS_MAX: Final = 60
+"""Up to so many rows a table shows all."""
+ROWS_FIRST: Final = 40
+ROWS_LAST: Final = 10
+assert ROWS_FIRST + ROWS_LAST < ROWS_MAX
+
+NUMBER_HEADING: Final = "  #"
+"""Wide enough to set the statements off from the lines that open their messages."""
+
+STATEMENT_WIDTH_MIN: Final = 20
+OWNER_NAME_WIDTH_MAX: Final = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The line that opens a message."""
+
+    message: Message
+    continued: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of numbers: a statement, what happened outside of any, or a sum."""
+
+    number: str
+    "Index of the statement; empty for other rows."
+    text: str
+    stable: StableUse
+    hits: int | None = None
+    row_count: int | None = None
+    owners: tuple[Share, ...] | None = None
+    "None where owners are not asked for."
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """Stands for what a table leaves out."""
+
+    text: str
+
+
+Part = Heading | Row | Omission
+
+
+def statement_lines(trace: TraceSource, width: int) -> list[Text]:
+    """Lay out the table of all statements, message by message."""
+    parts = list(_parts(trace))
+    total = _total_row(totals(trace))
+    table = _Table.holding([*(part for part in parts if isinstance(part, Row)), total], width)
+    lines = [*table.grid.heading(), rule(width)]
+    for part in parts:
+        lines += _part_lines(part, table, width)
+    return [*lines, rule(width), *table.lines(total), *_byte_lines(totals(trace), width)]
+
+
+def _part_lines(part: Part, table: "_Table", width: int) -> list[Text]:
+    match part:
+        case Heading():
+            return _message_lines(part, width)
+        case Row():
+            return table.lines(part)
+        case Omission():
+            return paragraph(part.text, width, style="italic")
+
+
+# -- what the table shows ------------------------------------------------------------------------
+
+
+def _parts(trace: TraceSource) -> Iterator[Part]:
+    """Yield headings and rows in order, an omission in place of too many of them."""
+    places = [
+        (message, index) for message in trace.messages for index in message.statements or (None,)
+    ]
+    if len(places) <= ROWS_MAX:
+        yield from _parts_at(trace, places)
+        return
+    hidden = places[ROWS_FIRST:-ROWS_LAST]
+    yield from _parts_at(trace, places[:ROWS_FIRST])
+    yield Omission(_omission(hidden))
+    yield from _parts_at(trace, places[-ROWS_LAST:])
+
+
+def _parts_at(
+    trace: TraceSource, places: Sequence[tuple[Message, int | None]]
+) -> Iterator[Heading | Row]:
+    """Yield the parts of some statements, and of messages without one (None)."""
+    shown: Message | None = None
+    for message, index in places:
+        if shown is None or message.index != shown.index:
+            continued = index is not None and index != message.statements[0]
+            yield Heading(message, continued=continued)
+            shown = message
+        if index is not None:
+            yield _statement_row(trace.statements[index])
+        if index is None or index == message.statements[-1]:
+            yield from _closing_rows(trace, message)
+
+
+def _closing_rows(trace: TraceSource, message: Message) -> Iterator[Row]:
+    """Yield what a message did beside its statements, and its sum where that is a new number."""
+    outside = [entry for entry in message.outside if entry.stable.os_pages_accessed > 0]
+    yield from map(_outside_row, outside)
+    if len(message.statements) + len(outside) > 1:
+        yield _message_row(message, [trace.statements[index] for index in message.statements])
+
+
+def _statement_row(statement: Statement) -> Row:
+    times = f"{count(statement.runs)} × " if statement.runs > 1 else ""  # noqa: RUF001
+    return Row(
+        number=str(statement.index),
+        text=times + (clean(statement.sql) or "(empty statement)"),
+        stable=statement.stable,
+        hits=statement.sqlite.hits,
+        row_count=statement.row_count,
+        owners=tuple(shares(statement.owners)),
+    )
+
+
+def _outside_row(entry: OutsideUse) -> Row:
+    return Row(
+        number="",
+        text=f"outside of statements: {clean(entry.name)}",
+        stable=entry.stable,
+        style="dim",
+    )
+
+
+def _message_row(message: Message, statements: Sequence[Statement]) -> Row:
+    return Row(
+        number="",
+        text="together, each OS page once",
+        stable=message.stable,
+        hits=sum_known(statement.sqlite.hits for statement in statements),
+        row_count=sum(statement.row_count for statement in statements),
+        style="italic",
+    )
+
+
+def _total_row(total: Totals) -> Row:
+    return Row(
+        number="",
+        text=f"total of {counted(total.message_count, 'message')}",
+        stable=total.stable,
+        hits=total.hits,
+        row_count=total.row_count,
+        style="bold",
+    )
+
+
+def _omission(hidden: Sequence[tuple[Message, int | None]]) -> str:
+    statements = sum(index is not None for _, index in hidden)
+    bare = len(hidden) - statements
+    trapped = len({message.index for message, _ in hidden if message.outcome == "trapped"})
+    what = f"{count(statements)} more {'statement' if statements == 1 else 'statements'}"
+    if bare:
+        what += f", {counted(bare, 'message')} without any"
+    if trapped:
+        what += f" ({counted(trapped, 'trapped message')} among them)"
+    return f"… {what}: --by shape, or --format json for all"
+
+
+# -- how it is laid out --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Columns as wide as their contents need; the SQL gets what is left."""
+
+    grid: Grid
+    owners: OwnerColumn
+
+    @classmethod
+    def holding(cls, rows: Sequence[Row], width: int) -> "_Table":
+        """Return the table that holds these rows."""
+        listed = [row.owners for row in rows if row.owners is not None]
+        owners = owner_column(listed, name_width_max=OWNER_NAME_WIDTH_MAX)
+        columns = (
+            number_column(NUMBER_HEADING, [row.number for row in rows]),
+            Column("statement", 0),
+            number_column("OS pages\naccessed", [count(_accessed(row)) for row in rows]),
+            number_column("dirty", [count(row.stable.os_pages_dirty) for row in rows]),
+            number_column("hits", [count(row.hits) for row in rows]),
+            number_column("rows", [count(row.row_count) for row in rows]),
+            owners.column,
+        )
+        fitted = grid(columns, width=width, text=1, text_width_min=STATEMENT_WIDTH_MIN, drop=[6])
+        return cls(fitted, owners)
+
+    def lines(self, row: Row) -> list[Text]:
+        """Lay out one row."""
+        owners: Cell = []
+        if row.owners is not None:
+            owners = self.owners.cell(row.owners, os_pages_accessed=_accessed(row))
+        text = shorten(row.text, self.grid.text_width, lines_max=max(2, len(owners)))
+        is_statement = row.number != ""
+        cells = [
+            cell(row.number, style="dim"),
+            [Text(line, style=row.style) for line in text],
+            cell(count(_accessed(row)), style=row.style or "bold"),
+            cell(count(row.stable.os_pages_dirty), style=row.style),
+            cell(count(row.hits) if is_statement or row.hits is not None else "", row.style),
+            cell(count(row.row_count) if row.row_count is not None else "", row.style),
+            owners,
+        ]
+        return self.grid.row(cells)
+
+
+def _accessed(row: Row) -> int:
+    return row.stable.os_pages_accessed
+
+
+def _message_lines(heading: Heading, width: int) -> list[Text]:
+    message = heading.message
+    words = [f"message {message.index}", clean(message.kind)]
+    if message.label is not None:
+        words.append(f'"{clean(message.label)}"')
+    if message.cache is not None:
+        words.append(f"{clean(message.cache)} cache")
+    words.append(outcome(message))
+    if heading.continued:
+        words.append("continued")
+    style = "bold red" if message.outcome == "trapped" else "bold blue"
+    lines = [Text(line, style=style) for line in shorten(" · ".join(words), width, lines_max=2)]
+    return lines if heading.continued else [*lines, *trap_lines(message, width)]
+
+
+def _byte_lines(total: Totals, width: int) -> list[Text]:
+    stable = total.stable
+    words = [
+        counted(total.statement_count, "statement"),
+        f"read {size(stable.bytes_read)} in {counted(stable.calls.read, 'call')}",
+        f"wrote {size(stable.bytes_written)} in {counted(stable.calls.write, 'call')}",
+    ]
+    if stable.calls.grow:
+        words.append(f"grew {counted(stable.calls.grow, 'time')}")
+    if total.image_bytes is not None:
+        words.append(f"stable memory {size(total.image_bytes)} at the end")
+    return listed(words, width, style="dim")

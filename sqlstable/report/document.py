@@ -1,0 +1,185 @@
+"""A trace as one JSON document, for programs.
+
+``schema.json`` beside this module describes the format; ``format`` and ``version`` open every
+document. Within a version fields are only added, never renamed or removed, so a reader must
+ignore fields it does not know. What does not apply, or is not computed yet, is null.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
+from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.totals import Totals, outside_use, totals
+from sqlstable.analysis.verdict import verdict
+from sqlstable.report.frame import SETTINGS
+from sqlstable.trace.model import PHASES, Message, OwnerUse, StableUse, Statement, TraceSettings
+
+FORMAT: Final = "sqlstable-report"
+COMPARISON_FORMAT: Final = "sqlstable-comparison"
+VERSION: Final = 1
+"""Raised only when a field changes its meaning or goes; new fields do not raise it."""
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+"""Whatever JSON can hold."""
+
+
+def document(trace: TraceSource) -> dict[str, Json]:
+    """Return a trace as plain data, in the form that ``schema.json`` describes."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "settings": _settings(trace.settings),
+        "messages": [_message(trace, message) for message in trace.messages],
+        "statements": [_statement(statement) for statement in trace.statements],
+        "totals": _totals(totals(trace)),
+    }
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Json]:
+    """Return a comparison as plain data; each statement has the form it has in ``document``."""
+    before, after = comparison.before, comparison.after
+    paired = comparison.paired_before, comparison.paired_after
+    return {
+        "format": COMPARISON_FORMAT,
+        "version": VERSION,
+        "settings": {
+            "before": _settings(comparison.before_settings),
+            "after": _settings(comparison.after_settings),
+        },
+        "statements": [_pair(pair) for pair in comparison.pairs],
+        "changes": dict(change_counts(comparison)),
+        "statements_in_both": {"before": _stable(paired[0]), "after": _stable(paired[1])},
+        "totals": {"before": _totals(before), "after": _totals(after)},
+    }
+
+
+def render_json(trace: TraceSource) -> str:
+    """Return a trace as JSON text: the same text for the same trace, in ASCII."""
+    return _text(document(trace))
+
+
+def render_comparison_json(comparison: Comparison) -> str:
+    """Return a comparison as JSON text: the same text for the same traces, in ASCII."""
+    return _text(comparison_document(comparison))
+
+
+def _text(data: Mapping[str, Json]) -> str:
+    # ASCII, because a terminal or pipe may not take anything else; JSON readers see no difference.
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+def _settings(settings: TraceSettings) -> dict[str, Json]:
+    names = dict.fromkeys((*SETTINGS, *settings.values))
+    return {name: _plain(settings.values.get(name)) for name in names}
+
+
+def _plain(value: object) -> Json:
+    """Return a setting's value as JSON holds it; what JSON cannot hold becomes its text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and value - value == 0:  # neither infinite nor NaN
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _message(trace: TraceSource, message: Message) -> dict[str, Json]:
+    return {
+        "index": message.index,
+        "kind": message.kind,
+        "label": message.label,
+        "outcome": message.outcome,
+        "trap": message.trap,
+        "discarded_writes": message.discarded_writes,
+        "cache": message.cache,
+        "statements": list(message.statements),
+        "stable": _stable(message.stable),
+        "outside": _stable(outside_use(trace, message)),
+        "outside_entries": [
+            {"name": entry.name, "stable": _stable(entry.stable)} for entry in message.outside
+        ],
+        "heap": None,
+        "instructions": None,
+        "cycles": None,
+        "limits": [
+            {"name": use.name, "used": use.used, "limit": use.limit} for use in message.limits
+        ],
+        "verdict": verdict(message),
+        "image_bytes": message.image_bytes,
+    }
+
+
+def _statement(statement: Statement) -> dict[str, Json]:
+    return {
+        "index": statement.index,
+        "message": statement.message,
+        "sql": statement.sql,
+        "shape": statement.shape,
+        "kind": statement.kind,
+        "row_count": statement.row_count,
+        "runs": statement.runs,
+        "plan": list(statement.plan),
+        "stable": _stable(statement.stable),
+        "phases": {phase: _stable(statement.phases[phase]) for phase in PHASES},
+        "sqlite": {
+            "hits": statement.sqlite.hits,
+            "vm_steps": statement.sqlite.vm_steps,
+            "fullscan_steps": statement.sqlite.fullscan_steps,
+            "sorts": statement.sqlite.sorts,
+        },
+        "owners": [_owner(owner) for owner in statement.owners],
+        "instructions": None,
+        "cycles": None,
+    }
+
+
+def _owner(owner: OwnerUse) -> dict[str, Json]:
+    return {
+        "name": owner.name,
+        "table": owner.table,
+        "kind": owner.kind,
+        "role": owner.role,
+        "os_pages_accessed": owner.os_pages_accessed,
+        "os_pages_dirty": owner.os_pages_dirty,
+    }
+
+
+def _stable(use: StableUse) -> dict[str, Json]:
+    return {
+        "calls": {
+            "read": use.calls.read,
+            "write": use.calls.write,
+            "size": use.calls.size,
+            "grow": use.calls.grow,
+        },
+        "bytes_read": use.bytes_read,
+        "bytes_written": use.bytes_written,
+        "os_pages_accessed": use.os_pages_accessed,
+        "os_pages_dirty": use.os_pages_dirty,
+        "wasm_pages_accessed": use.wasm_pages_accessed,
+        "wasm_pages_dirty": use.wasm_pages_dirty,
+    }
+
+
+def _totals(total: Totals) -> dict[str, Json]:
+    return {
+        "stable": _stable(total.stable),
+        "instructions": None,
+        "cycles": None,
+        "image_bytes": total.image_bytes,
+    }
+
+
+def _pair(pair: StatementPair) -> dict[str, Json]:
+    return {
+        "change": pair.change,
+        "plan_changed": pair.plan_changed,
+        "different_result_size": pair.different_result_size,
+        "before": None if pair.before is None else _statement(pair.before),
+        "after": None if pair.after is None else _statement(pair.after),
+    }

@@ -1,0 +1,169 @@
+"""What stands above and below every table: the settings, how to read it, what is real."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Final
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.report import numbers
+from sqlstable.report.grid import paragraph
+from sqlstable.report.text import clean
+from sqlstable.trace.model import Message, TraceSettings
+
+SETTINGS: Final = (
+    "engine",
+    "sqlite",
+    "layout",
+    "bucket_pages",
+    "page_size",
+    "cache_size",
+    "journal_mode",
+    "locking_mode",
+    "synchronous",
+    "temp_store",
+    "preset",
+    "limits",
+    "prices",
+)
+"""Settings that every report states, in this order; others that a trace has follow them."""
+
+_UNITS: Final = {
+    "bucket_pages": "Wasm pages",
+    "page_size": "B",
+    "cache_size": "SQLite pages",
+}
+
+ARROW: Final = " → "
+"""Stands between a value before and the same value after."""
+
+NOT_HERE: Final = (
+    "instructions, cycles, prices; consensus, networking, certified responses, other canisters"
+)
+
+
+def title(text: str, width: int) -> list[Text]:
+    """Return the first line of a report."""
+    return paragraph(text, width, style="bold")
+
+
+def settings_lines(settings: TraceSettings, width: int) -> list[Text]:
+    """State all settings, each under its name; those unknown are named at the end."""
+    names = dict.fromkeys((*SETTINGS, *settings.values))
+    return _state({name: settings.values.get(name) for name in names}, width)
+
+
+def setting_changes(before: TraceSettings, after: TraceSettings, width: int) -> list[Text]:
+    """State all settings of two traces: first those that differ, then those that both share."""
+    names = list(dict.fromkeys((*SETTINGS, *before.values, *after.values)))
+    differing = [name for name in names if before.values.get(name) != after.values.get(name)]
+    shared = {name: before.values.get(name) for name in names if name not in differing}
+    if not differing:
+        changes = ["both traces have the same settings"]
+    else:
+        changes = [
+            setting(name, before.values.get(name))
+            + ARROW
+            + setting_value(name, after.values.get(name))
+            for name in differing
+        ]
+    return [*listed(changes, width, style="bold"), *_state(shared, width)]
+
+
+def setting(name: str, value: object) -> str:
+    """Spell one setting with its unit.
+
+    Examples:
+        >>> setting("cache_size", 2000), setting("journal_mode", "memory")
+        ('cache_size 2,000 SQLite pages', 'journal_mode memory')
+    """
+    return f"{clean(name)} {setting_value(name, value)}"
+
+
+def setting_value(name: str, value: object) -> str:
+    """Spell the value of one setting with its unit."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool) or not isinstance(value, int):
+        return clean(str(value)) or "''"
+    unit = _UNITS.get(name)
+    return f"{numbers.count(value)} {unit}" if unit else str(value)
+
+
+def listed(words: Sequence[str], width: int, *, style: str = "") -> list[Text]:
+    """Return words as lines, broken only between them."""
+    lines: list[str] = []
+    for word in words:
+        joined = f"{lines[-1]} · {word}" if lines else word
+        if lines and cell_len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return [text for line in lines for text in paragraph(line, width, style=style)]
+
+
+def glossary_lines(
+    words: Sequence[tuple[str, str]], settings: TraceSettings, width: int
+) -> list[Text]:
+    """Explain the columns of a table, one word to a line."""
+    page_size = settings.values.get("page_size")
+    if isinstance(page_size, int) and 0 < page_size < OS_PAGE_BYTES:
+        held = f"an OS page holds {OS_PAGE_BYTES // page_size} SQLite pages here"
+        words = [*words, ("owners", f"{held}, and counts for each owner that has one of them")]
+    return [line for word, text in words for line in _named_lines(word, text, width)]
+
+
+def provenance_lines(
+    settings: Sequence[TraceSettings], messages: Iterable[Message], width: int
+) -> list[Text]:
+    """Say what of a report on one or two traces is real, what is modelled, what it leaves out."""
+    real = chain.from_iterable(_real(it.values) for it in settings)
+    modelled = chain(
+        *(_modelled(it.values) for it in settings), _modelled_messages(settings[-1], messages)
+    )
+    rows = (
+        ("real", "; ".join(dict.fromkeys(real))),
+        ("modelled", "; ".join(dict.fromkeys(modelled))),
+        ("not here", NOT_HERE),
+    )
+    return [line for name, text in rows if text for line in _named_lines(name, text, width)]
+
+
+def _real(settings: Mapping[str, object]) -> Iterator[str]:
+    yield "SQLite, the bytes and their layout, the OS pages touched"
+    if settings.get("limits") is not None:
+        yield f"limits of {clean(str(settings['limits']))}"
+    if settings.get("engine") == "wasm":
+        yield "the heap after a query or trap (wasm engine)"
+
+
+def _modelled(settings: Mapping[str, object]) -> Iterator[str]:
+    if settings.get("engine") == "native":
+        yield "the heap after a query or trap (native engine)"
+    if settings.get("preset") is not None:
+        name = clean(str(settings["preset"]))
+        yield f"preset {name}: the PRAGMAs of that product, not its commit path"
+
+
+def _modelled_messages(settings: TraceSettings, messages: Iterable[Message]) -> Iterator[str]:
+    native = settings.values.get("engine") == "native"
+    if native and any(message.kind == "query" and message.cache == "warm" for message in messages):
+        yield "warm queries keep what they cached, which a canister would forget"
+
+
+def _state(values: Mapping[str, object], width: int) -> list[Text]:
+    words = [setting(name, value) for name, value in values.items() if value is not None]
+    unknown = [clean(name) for name, value in values.items() if value is None]
+    if unknown:
+        words.append(f"not set or not known: {', '.join(unknown)}")
+    return listed(words, width, style="dim")
+
+
+def _named_lines(name: str, text: str, width: int) -> list[Text]:
+    indent = 10
+    lines = paragraph(text, width, style="dim", indent=indent)
+    first = Text(name.ljust(indent), style="dim bold")
+    first.append(lines[0].plain.lstrip(), style="not bold")
+    return [first, *lines[1:]]

@@ -1,0 +1,301 @@
+"""From what was recorded during a message to what a trace says of it.
+
+Runs after the message, never in its hot path. Each statement gets a footprint for each of its
+phases, and the owners of the SQLite pages it touched. Owners are a state, accesses are history:
+a SQLite page that the message dirtied belongs to whom it belongs at the message's end, any other
+one to whom it belonged last.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
+from sqlstable.trace.footprint import EMPTY, Footprint, measure, os_pages_of, unite
+from sqlstable.trace.model import (
+    PHASES,
+    WRITE,
+    Accesses,
+    LimitUse,
+    Message,
+    OutsideUse,
+    OwnerUse,
+    SqliteCounters,
+    StableUse,
+    Statement,
+)
+from sqlstable.trace.owners import Owner
+from sqlstable.trace.raw import AccessColumns, OutsideSpan, RawMessage, RawStatement, Span
+from sqlstable.trace.shape import shape_of
+
+_Numbers = npt.NDArray[np.int64]
+
+MESSAGE: Final = "message"
+"""Name of accesses between statements that nothing else names."""
+
+_EMPTY_USE: Final = EMPTY.use
+_OWNER_SHIFT: Final = 40
+"""OS page indexes below 2^40 reach 4 PiB; above them stands the owner."""
+
+
+class OwnerLookup(Protocol):
+    """Who owns SQLite pages; `sqlstable.trace.owners.OwnerMap` is one."""
+
+    owners: list[Owner]
+
+    def owner_indexes(self, numbers: _Numbers) -> npt.NDArray[np.int32]:
+        """Owners now."""
+        ...
+
+    def last_owner_indexes(self, numbers: _Numbers) -> npt.NDArray[np.int32]:
+        """Owners before SQLite pages were freed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFacts:
+    """What is known of a message besides its accesses."""
+
+    index: int
+    kind: str
+    outcome: str
+    image_bytes: int
+    label: str | None = None
+    trap: str | None = None
+    discarded_writes: bool = False
+    cache: str | None = None
+    limits: tuple[LimitUse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """A message with its statements, and where each one's accesses are."""
+
+    message: Message
+    statements: tuple[Statement, ...]
+    footprint: Footprint
+    statement_accesses: dict[int, Callable[[], Iterator[Accesses]]] = field(default_factory=dict)
+    outside_accesses: tuple[Callable[[], Iterator[Accesses]], ...] = ()
+
+
+def attribute(
+    raw: RawMessage,
+    facts: MessageFacts,
+    *,
+    first_statement: int,
+    page_size: int,
+    owners: OwnerLookup | None = None,
+) -> Attributed:
+    """Attribute everything that was recorded during one message.
+
+    Args:
+        raw: What the recorder handed over.
+        facts: The rest of what is known of the message.
+        first_statement: Index of the message's first statement in the whole trace.
+        page_size: Bytes of a SQLite page.
+        owners: Owners at the message's end; None leaves owners empty.
+
+    Returns:
+        Records whose calls and bytes add up to what the memory saw.
+    """
+    dirty = dirty_sqlite_pages(raw, page_size) if owners is not None else None
+    statements, footprints = [], []
+    for index, item in enumerate(raw.statements, start=first_statement):
+        phases = _phase_footprints(raw, item.spans)
+        whole = unite(phases)
+        footprints.append(whole)
+        uses: tuple[OwnerUse, ...] = ()
+        if owners is not None and whole is not EMPTY:
+            assert dirty is not None
+            uses = _owner_uses(_chunks(raw, item.spans), owners, dirty, page_size)
+        statements.append(_statement(index, facts.index, item, phases, whole, uses))
+    outside = _outside(raw)
+    outside_footprints = [measure(raw.accesses.chunks(span.start, span.stop)) for span in outside]
+    footprint = unite([*footprints, *outside_footprints])
+    message = Message(
+        index=facts.index,
+        kind=facts.kind,
+        label=facts.label,
+        outcome=facts.outcome,
+        trap=facts.trap,
+        discarded_writes=facts.discarded_writes,
+        cache=facts.cache,
+        statements=tuple(statement.index for statement in statements),
+        stable=footprint.use,
+        outside=tuple(
+            OutsideUse(span.name, part.use)
+            for span, part in zip(outside, outside_footprints, strict=True)
+        ),
+        limits=facts.limits,
+        image_bytes=facts.image_bytes,
+    )
+    return Attributed(
+        message,
+        tuple(statements),
+        footprint,
+        {
+            index: _source(raw, item.spans)
+            for index, item in enumerate(raw.statements, start=first_statement)
+        },
+        tuple(_source(raw, ((span.start, span.stop, 0),)) for span in outside),
+    )
+
+
+def footprint_of(raw: RawMessage) -> Footprint:
+    """Return what a whole message touched."""
+    return measure(raw.accesses.chunks(0, len(raw.accesses)))
+
+
+def dirty_sqlite_pages(raw: RawMessage, page_size: int) -> _Numbers:
+    """Return the numbers of the SQLite pages that the message wrote, ascending, each once."""
+    found = []
+    for chunk in raw.accesses.chunks(0, len(raw.accesses)):
+        written = (chunk.kind == WRITE) & (chunk.offset >= 0) & (chunk.length > 0)
+        if not written.any():
+            continue
+        offset = chunk.offset[written]
+        first = offset // page_size
+        last = (offset + chunk.length[written] - 1) // page_size
+        found.append(np.unique(first) + 1)
+        for low, high in zip(first[last > first], last[last > first], strict=True):
+            found.append(np.arange(low + 1, high + 1) + 1)
+    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+
+
+def _statement(
+    index: int,
+    message: int,
+    item: RawStatement,
+    phases: list[Footprint],
+    whole: Footprint,
+    owners: tuple[OwnerUse, ...],
+) -> Statement:
+    uses = [_EMPTY_USE if phase is EMPTY else phase.use for phase in phases]
+    return Statement(
+        index=index,
+        message=message,
+        sql=item.text.sql,
+        shape=shape_of(item.text.sql),
+        kind=item.text.kind,
+        row_count=item.row_count,
+        runs=item.runs,
+        plan=item.text.plan,
+        stable=_same_or_use(whole, phases, uses),
+        phases=dict(zip(PHASES, uses, strict=True)),
+        sqlite=SqliteCounters(item.hits, item.vm_steps, item.fullscan_steps, item.sorts),
+        owners=owners,
+    )
+
+
+def _same_or_use(whole: Footprint, phases: list[Footprint], uses: list[StableUse]) -> StableUse:
+    for phase, use in zip(phases, uses, strict=True):
+        if phase is whole:
+            return use
+    return whole.use
+
+
+def _phase_footprints(raw: RawMessage, spans: Sequence[Span]) -> list[Footprint]:
+    phases: list[list[Footprint]] = [[] for _ in PHASES]
+    for start, stop, phase in spans:
+        if stop > start:
+            phases[phase].append(measure(raw.accesses.chunks(start, stop)))
+    return [unite(parts) for parts in phases]
+
+
+def _chunks(raw: RawMessage, spans: Sequence[Span]) -> Iterator[AccessColumns]:
+    for start, stop, _ in spans:
+        if stop > start:
+            yield from raw.accesses.chunks(start, stop)
+
+
+def _source(raw: RawMessage, spans: Sequence[Span]) -> Callable[[], Iterator[Accesses]]:
+    def accesses() -> Iterator[Accesses]:
+        for chunk in _chunks(raw, spans):
+            yield Accesses(chunk.kind, chunk.address, chunk.length, chunk.offset)
+
+    return accesses
+
+
+def _outside(raw: RawMessage) -> list[OutsideSpan]:
+    """Name every access that no statement's span covers."""
+    covered = sorted(
+        [(start, stop) for item in raw.statements for start, stop, _ in item.spans if stop > start]
+        + [(span.start, span.stop) for span in raw.outside]
+    )
+    result = list(raw.outside)
+    edges = [(0, 0), *covered, (len(raw.accesses), len(raw.accesses))]
+    for (_, stop), (start, _) in pairwise(edges):
+        assert start >= stop, "no access is billed twice"
+        if start > stop:
+            result.append(OutsideSpan(stop, start, MESSAGE))
+    return sorted(result)
+
+
+def _owner_uses(
+    chunks: Iterator[AccessColumns], owners: OwnerLookup, dirty: _Numbers, page_size: int
+) -> tuple[OwnerUse, ...]:
+    accessed_keys, dirty_keys = [], []
+    for chunk in chunks:
+        moved = np.where(chunk.kind <= WRITE, chunk.length, 0)
+        os_pages, origin = os_pages_of(chunk.address, moved)
+        owner = _owners_of(chunk, os_pages, origin, owners, dirty, page_size)
+        keys = (owner << _OWNER_SHIFT) | os_pages
+        accessed_keys.append(np.unique(keys))
+        dirty_keys.append(np.unique(keys[chunk.kind[origin] == WRITE]))
+    accessed = _count_by_owner(accessed_keys, len(owners.owners))
+    written = _count_by_owner(dirty_keys, len(owners.owners))
+    uses = []
+    for index in np.flatnonzero(accessed).tolist():
+        owner_of = _owner_at(owners, index)
+        uses.append(
+            OwnerUse(
+                owner_of.name,
+                owner_of.table,
+                owner_of.kind,
+                owner_of.role,
+                int(accessed[index]),
+                int(written[index]),
+            )
+        )
+    return tuple(sorted(uses, key=lambda use: (-use.os_pages_accessed, use.name, use.role)))
+
+
+_MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager", "")
+_OTHER: Final = Owner("(other memory)", "(other memory)", "unknown", "")
+
+
+def _owner_at(owners: OwnerLookup, index: int) -> Owner:
+    """The two owners behind the known ones lie outside of the database file."""
+    known = len(owners.owners)
+    return owners.owners[index] if index < known else (_MANAGER, _OTHER)[index - known]
+
+
+def _owners_of(
+    chunk: AccessColumns,
+    os_pages: _Numbers,
+    origin: npt.NDArray[np.intp],
+    owners: OwnerLookup,
+    dirty: _Numbers,
+    page_size: int,
+) -> _Numbers:
+    offset, address = chunk.offset[origin], chunk.address[origin]
+    # The first byte of the access inside each OS page, as an offset in the file.
+    inside = offset + np.maximum(os_pages * OS_PAGE_BYTES - address, 0)
+    numbers = np.where(offset >= 0, inside // page_size + 1, 1)
+    at_end = owners.owner_indexes(numbers).astype(np.int64)
+    before = owners.last_owner_indexes(numbers).astype(np.int64)
+    owner = np.where(np.isin(numbers, dirty), at_end, before)
+    known = len(owners.owners)
+    outside = np.where(address < WASM_PAGE_BYTES, known, known + 1)
+    return np.where(offset >= 0, owner, outside)
+
+
+def _count_by_owner(keys: list[_Numbers], known: int) -> npt.NDArray[np.intp]:
+    if not keys:
+        return np.zeros(known + 2, dtype=np.intp)
+    distinct = np.unique(np.concatenate(keys))
+    return np.bincount(distinct >> _OWNER_SHIFT, minlength=known + 2)

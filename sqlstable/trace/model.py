@@ -1,0 +1,210 @@
+"""What a trace holds, as plain data.
+
+Everything that reporters show is derived from these records; nothing here knows an engine.
+
+Invariants, each kept by a test:
+
+* ``prepare + run + commit`` of all statements of a message, plus its *outside* entries, is what
+  the memory saw during it: calls and bytes add up, OS pages by union.
+* A statement's OS pages are those that it touched itself, whether or not an earlier statement
+  of the same message had touched them already.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+PHASES: Final = ("prepare", "run", "commit")
+"""The phases of a statement, in order."""
+
+MessageKind = Literal["install", "update", "query", "upgrade", "reinstall"]
+Outcome = Literal["committed", "discarded", "trapped"]
+CacheState = Literal["fresh", "cold", "warm"]
+
+READ: Final = 0
+"""Access kind: bytes were read."""
+WRITE: Final = 1
+"""Access kind: bytes were written."""
+SIZE: Final = 2
+"""Access kind: the size was asked for."""
+GROW: Final = 3
+"""Access kind: the memory was grown; the length is in Wasm pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accesses:
+    """Accesses to stable memory in the order in which they happened, as columns.
+
+    All arrays have one length, the number of accesses.
+    """
+
+    kind: npt.NDArray[np.int8]
+    "0 read, 1 write, 2 size, 3 grow."
+    address: npt.NDArray[np.int64]
+    "First byte in stable memory; for size and grow, 0."
+    length: npt.NDArray[np.int64]
+    "Bytes moved; for size 0; for grow, Wasm pages asked for."
+    offset: npt.NDArray[np.int64]
+    "First byte in the database file, or -1 where the access lies outside of it."
+
+    def __len__(self) -> int:
+        """Return the number of accesses."""
+        return len(self.kind)
+
+    def slice(self, start: int, stop: int) -> "Accesses":
+        """Return the accesses with positions ``start`` to ``stop - 1``, without copying."""
+        return Accesses(
+            self.kind[start:stop],
+            self.address[start:stop],
+            self.length[start:stop],
+            self.offset[start:stop],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """How often each call of the stable memory API was made."""
+
+    read: int = 0
+    write: int = 0
+    size: int = 0
+    grow: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StableUse:
+    """What was done to stable memory: calls, bytes, and sets of pages by their counts."""
+
+    calls: Calls = Calls()
+    bytes_read: int = 0
+    bytes_written: int = 0
+    os_pages_accessed: int = 0
+    "OS pages read or written, each counted once."
+    os_pages_dirty: int = 0
+    "OS pages written, even with equal bytes, each counted once."
+    wasm_pages_accessed: int = 0
+    wasm_pages_dirty: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteCounters:
+    """SQLite's own counters of one statement; None where they were not asked for."""
+
+    hits: int | None = None
+    "SQLite pages taken from SQLite's own cache."
+    vm_steps: int | None = None
+    fullscan_steps: int | None = None
+    sorts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerUse:
+    """OS pages of one owner that a statement touched."""
+
+    name: str
+    table: str
+    kind: str
+    "table, index, freelist, pointer map, lock-byte, header, memory manager, or unknown."
+    role: str
+    "interior, leaf or overflow for a B-tree, trunk or leaf for the freelist, else empty."
+    os_pages_accessed: int
+    os_pages_dirty: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement inside a message; ``executemany`` is one statement with many runs."""
+
+    index: int
+    "Counted from 0 over the whole trace."
+    message: int
+    "Index of its message."
+    sql: str
+    "Verbatim, without leading comments and closing semicolon."
+    shape: str
+    "The statement with its literals replaced by placeholders, to group equal work."
+    kind: str
+    "read, write, ddl, transaction or pragma."
+    row_count: int
+    runs: int
+    plan: tuple[str, ...]
+    "Lines of EXPLAIN QUERY PLAN, indented by their depth; empty where there is none."
+    stable: StableUse
+    phases: Mapping[str, StableUse]
+    "By the names in PHASES, all three present."
+    sqlite: SqliteCounters
+    owners: tuple[OwnerUse, ...]
+    "Most accessed first; empty where owners were not determined."
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideUse:
+    """Accesses that belong to no statement, under the name of what made them."""
+
+    name: str
+    "open, close, blob, backup, prepare error, message …"
+    stable: StableUse
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """How much of one limit a message used."""
+
+    name: str
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: it committed whole, was discarded whole, or trapped."""
+
+    index: int
+    kind: str
+    label: str | None
+    outcome: str
+    "committed, discarded or trapped."
+    trap: str | None
+    "Text of the trap."
+    discarded_writes: bool
+    "True for a query that wrote; its writes are gone, as on the Internet Computer."
+    cache: str | None
+    "fresh, cold or warm: the heap's state when the message began; None for life-cycle steps."
+    statements: tuple[int, ...]
+    "Indexes of its statements, ascending."
+    stable: StableUse
+    outside: tuple[OutsideUse, ...]
+    limits: tuple[LimitUse, ...]
+    image_bytes: int
+    "Size of stable memory when the message had ended."
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerRun:
+    """A run of SQLite pages with one owner, from a message on."""
+
+    since_message: int
+    "Index of the message at whose end this became true."
+    first_sqlite_page: int
+    "Number of the first SQLite page, counted from 1."
+    sqlite_page_count: int
+    name: str
+    table: str
+    kind: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """The circumstances under which a trace was recorded; every report states them."""
+
+    values: Mapping[str, object] = field(default_factory=dict)
+    """engine, sqlite, layout, bucket_pages, page_size, cache_size, journal_mode, locking_mode,
+    synchronous, temp_store, preset, limits, prices, depth, owners, now, seed; null where unknown."""
+
+    def __getitem__(self, name: str) -> object:
+        """Return one setting by name."""
+        return self.values[name]

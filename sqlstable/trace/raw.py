@@ -1,0 +1,138 @@
+"""What a recorder hands over when a message has ended: the log, and who it is billed to.
+
+Positions count accesses of the message from 0. A span ``(start, stop, phase)`` bills the accesses
+from ``start`` to ``stop - 1``. Spans of all statements are disjoint; what no span covers happened
+*outside* of any statement.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+PREPARE: Final = 0
+RUN: Final = 1
+COMMIT: Final = 2
+
+Span = tuple[int, int, int]
+"""First position, position behind the last, and phase: `PREPARE`, `RUN` or `COMMIT`."""
+
+_LEADING: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
+
+
+class AccessColumns(Protocol):
+    """Some accesses, as columns of one length; see `sqlstable.trace.model.Accesses`."""
+
+    @property
+    def kind(self) -> npt.NDArray[np.int8]:
+        """Read, write, size or grow."""
+        ...
+
+    @property
+    def address(self) -> npt.NDArray[np.int64]:
+        """First byte in stable memory."""
+        ...
+
+    @property
+    def length(self) -> npt.NDArray[np.int64]:
+        """Bytes; Wasm pages for grow."""
+        ...
+
+    @property
+    def offset(self) -> npt.NDArray[np.int64]:
+        """First byte in the database file, or -1."""
+        ...
+
+
+class TakenAccesses(Protocol):
+    """The accesses of one message."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def chunks(self, start: int, stop: int) -> Iterator[AccessColumns]:
+        """Yield those at positions ``start`` to ``stop - 1`` in pieces."""
+        ...
+
+
+class AccessSource(Protocol):
+    """A log that grows while a message runs."""
+
+    entries: list[int]
+    compacted_count: int
+
+    def position(self) -> int:
+        """Return the position that the next access will have."""
+        ...
+
+    def compact(self) -> bool:
+        """Make a long log small; returns False."""
+        ...
+
+    def take(self) -> TakenAccesses:
+        """Return everything since the last call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StatementText:
+    """What is known of a statement from its text alone."""
+
+    sql: str
+    "Verbatim, without leading comments and closing semicolon."
+    kind: str
+    "read, write, ddl, transaction or pragma."
+    is_readonly: bool
+    plan: tuple[str, ...] = ()
+    "Lines of EXPLAIN QUERY PLAN."
+    is_plain_read: bool = field(init=False)
+    "Whether the statement leaves its connection as it was."
+
+    def __post_init__(self) -> None:
+        """Judge once; the judgement is asked for after each message."""
+        object.__setattr__(self, "is_plain_read", self.is_readonly and self.kind == "read")
+
+
+class RawStatement(NamedTuple):
+    """One statement of a message, not yet attributed."""
+
+    text: StatementText
+    spans: tuple[Span, ...]
+    row_count: int
+    runs: int
+    hits: int | None
+    vm_steps: int | None
+    fullscan_steps: int | None
+    sorts: int | None
+
+
+class OutsideSpan(NamedTuple):
+    """Accesses of nobody's statement, under the name of what made them."""
+
+    start: int
+    stop: int
+    name: str
+
+
+class RawMessage(NamedTuple):
+    """Everything recorded during one message."""
+
+    accesses: TakenAccesses
+    statements: list[RawStatement]
+    outside: list[OutsideSpan]
+
+
+def clean_sql(sql: str) -> str:
+    """Return a statement without leading comments and closing semicolons.
+
+    Examples:
+        >>> clean_sql("  -- all of them\\n SELECT * FROM t ; ")
+        'SELECT * FROM t'
+    """
+    start = _LEADING.match(sql)
+    assert start is not None
+    return sql[start.end() :].rstrip("; \t\r\n")

@@ -1,0 +1,476 @@
+"""The recorder of connections that we drive ourselves.
+
+Boundaries come from our own calls: a statement is everything between the call that executes it
+and its return. SQLite is asked for no more than needed:
+
+* The first time a connection sees a statement's text, APSW's ``exec_trace`` marks the border
+  between *prepare* and *run*, and cuts a text of several statements into its parts. From the
+  second time on the statement is prepared already, and its *prepare* is empty.
+* The commit hook marks the border between *run* and *commit*, autocommit included.
+* At depth ``counters`` SQLite's profile event brings VM steps, scans and sorts; it costs about
+  2 µs a statement. Depth ``pages`` does without.
+
+Nothing here runs per access, and attribution comes after the message.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+import apsw
+
+from sqlstable.trace.raw import (
+    COMMIT,
+    PREPARE,
+    RUN,
+    AccessSource,
+    OutsideSpan,
+    RawMessage,
+    RawStatement,
+    Span,
+    StatementText,
+    clean_sql,
+)
+from sqlstable.trace.shape import kind_of
+
+Depth = Literal["counters", "pages"]
+Params = Sequence[Any] | dict[str, Any] | None
+Rows = list[tuple[Any, ...]]
+
+VM_STEPS_BETWEEN_COMPACTIONS: Final = 50_000
+"""SQLite lets us tidy the log every so many VM steps; a step makes an access or two at most."""
+
+_PREPARE_ERROR: Final = "prepare error"
+
+
+class Recorder:
+    """Records what the connections of one canister do to its stable memory.
+
+    Args:
+        log: The memory's access log.
+        depth: ``counters`` or ``pages``.
+        plans: Whether to ask for the plan of each statement, unrecorded.
+    """
+
+    def __init__(self, log: AccessSource, *, depth: Depth = "counters", plans: bool = True) -> None:
+        """Start with an empty message."""
+        self.log = log
+        self.depth: Depth = depth
+        self.plans = plans
+        self.statements: list[RawStatement] = []
+        self.outside_spans: list[OutsideSpan] = []
+        self._runners: list[Runner] = []
+
+    def attach(self, connection: apsw.Connection) -> "Runner":
+        """Return what executes statements on ``connection`` from now on, recorded."""
+        runner = Runner(self, connection)
+        self._runners.append(runner)
+        return runner
+
+    def detach(self, runner: "Runner") -> None:
+        """Forget a connection that is closed."""
+        self._runners.remove(runner)
+
+    def forget_texts(self) -> None:
+        """Learn all statements anew: the schema has changed, and with it plans may have."""
+        for runner in self._runners:
+            runner.forget_texts()
+
+    @contextmanager
+    def outside(self, name: str) -> Iterator[None]:
+        """Bill the accesses of a block to nobody's statement, under ``name``."""
+        start = self.log.position()
+        try:
+            yield
+        finally:
+            stop = self.log.position()
+            if stop > start:
+                self.outside_spans.append(OutsideSpan(start, stop, name))
+
+    def take(self) -> RawMessage:
+        """Return what was recorded since the last call."""
+        raw = RawMessage(self.log.take(), self.statements.copy(), self.outside_spans)
+        self.statements.clear()
+        self.outside_spans = []
+        return raw
+
+
+class Runner:
+    """Executes statements on one connection and records them.
+
+    ``execute`` is a closure made on attaching: it runs once per statement, and everything it
+    needs is a local of it.
+    """
+
+    execute: Callable[[str, Params], Rows]
+
+    def __init__(self, recorder: Recorder, connection: apsw.Connection) -> None:
+        """Hook into the connection; its own hooks of other ids stay."""
+        self.recorder = recorder
+        self.connection = connection
+        self._texts: dict[str, StatementText] = {}
+        self.meter = _Meter(connection, counting=recorder.depth == "counters")
+        self.borders: list[int] = []
+        self.cursors: list[RecordedCursor] = []
+        log = recorder.log
+
+        def on_commit() -> bool:
+            self.borders.append(log.position())
+            return False
+
+        connection.set_commit_hook(on_commit, id=self)
+        connection.set_progress_handler(log.compact, VM_STEPS_BETWEEN_COMPACTIONS, id=self)
+        self.execute = self._make_execute()
+
+    @property
+    def open_cursors(self) -> int:
+        """How many cursors of `open_cursor` are not finished."""
+        return len(self.cursors)
+
+    @property
+    def was_plain(self) -> bool:
+        """Whether all statements of this message so far left their connection as it was."""
+        return all(statement.text.is_plain_read for statement in self.recorder.statements)
+
+    def close(self) -> None:
+        """Take the hooks off, so that the connection can go."""
+        self.connection.set_commit_hook(None, id=self)
+        self.connection.set_progress_handler(None, id=self)
+        self.meter.close()
+        self.recorder.detach(self)
+        del self.execute
+
+    def forget_texts(self) -> None:
+        """Learn all statements anew."""
+        self._texts.clear()
+
+    def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
+        """Execute ``sql`` once per row of ``rows``: one statement with many runs."""
+        watch = _Watch(self, many=True)
+        counted = _Counted(rows)
+        self.borders.clear()
+        with watch:
+            result = self.connection.executemany(sql, counted).fetchall()  # type: ignore[arg-type]  # any iterable does
+        watch.finish(len(result), runs=counted.count, sql=clean_sql(sql))
+        return result
+
+    def open_cursor(self, sql: str, params: Params) -> "RecordedCursor":
+        """Return a cursor that is stepped by its caller, each step billed to its statement."""
+        cursor = RecordedCursor(self, sql, params)
+        if not cursor.is_finished:
+            self.cursors.append(cursor)
+        return cursor
+
+    def _make_execute(self) -> Callable[[str, Params], Rows]:
+        log, entries = self.recorder.log, self.recorder.log.entries
+        texts, borders = self._texts, self.borders
+        run = self.connection.execute
+        append = self.recorder.statements.append
+        read_meter = self.meter.read
+        counting = self.meter.counting
+        first_time = self._first_time
+
+        def execute(sql: str, params: Params = None) -> Rows:
+            text = texts.get(sql)
+            if text is None:
+                return first_time(sql, params)
+            start = log.compacted_count + len(entries)
+            try:
+                rows = run(sql, params).fetchall()
+            except BaseException:
+                self._record(text, start, row_count=0)
+                raise
+            stop = log.compacted_count + len(entries)
+            if borders:
+                self._record(text, start, row_count=len(rows))
+            elif counting:
+                append(RawStatement(text, ((start, stop, RUN),), len(rows), 1, *read_meter()))
+            else:
+                append(
+                    RawStatement(
+                        text, ((start, stop, RUN),), len(rows), 1, None, None, None, None
+                    )
+                )
+            return rows
+
+        return execute
+
+    def _first_time(self, sql: str, params: Params) -> Rows:
+        rows: Rows = []
+        self.borders.clear()
+        watch = _Watch(self, rows=rows)
+        with watch:
+            for row in self.connection.execute(sql, params):
+                rows.append(row)  # noqa: PERF402  the watch looks at its length meanwhile
+        watch.finish(len(rows))
+        if len(watch.texts) == 1 and watch.texts[0].sql == clean_sql(sql):
+            self._texts[sql] = watch.texts[0]
+        if any(_may_change_schema(text) for text in watch.texts):
+            self.recorder.forget_texts()
+        return rows
+
+    def _record(self, text: StatementText, start: int, *, row_count: int) -> None:
+        spans = _phases(RUN, start, self.borders, self.recorder.log.position())
+        self.borders.clear()
+        self.recorder.statements.append(
+            RawStatement(text, spans, row_count, 1, *self.meter.read())
+        )
+
+
+class _Meter:
+    """SQLite's own counters, as differences since the last reading."""
+
+    def __init__(self, connection: apsw.Connection, *, counting: bool) -> None:
+        self.counting = counting
+        self._connection = connection
+        self.is_paused = False
+        self._vm_steps = self._fullscan_steps = self._sorts = 0
+        self._hits = self._hits_now()
+        if counting:
+            connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._on_profile, id=self)
+
+    def read(self) -> tuple[int | None, int | None, int | None, int | None]:
+        """Return hits, VM steps, full-scan steps and sorts since the last call."""
+        if not self.counting:
+            return None, None, None, None
+        hits = self._hits_now()
+        reading = (hits - self._hits, self._vm_steps, self._fullscan_steps, self._sorts)
+        self._hits = hits
+        self._vm_steps = self._fullscan_steps = self._sorts = 0
+        return reading
+
+    def skip_hits(self) -> None:
+        """Leave out the hits of what we did ourselves."""
+        self._hits = self._hits_now()
+
+    def close(self) -> None:
+        """Take the hook off."""
+        if self.counting:
+            self._connection.trace_v2(0, None, id=self)
+
+    def _hits_now(self) -> int:
+        current, _ = self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_HIT)
+        return current
+
+    def _on_profile(self, event: dict[str, Any]) -> None:
+        if self.is_paused:
+            return
+        # SQL inside of SQL (triggers, FTS5) is part of the statement that caused it, so its
+        # steps are added.
+        status = event["stmt_status"]
+        self._vm_steps += status["SQLITE_STMTSTATUS_VM_STEP"]
+        self._fullscan_steps += status["SQLITE_STMTSTATUS_FULLSCAN_STEP"]
+        self._sorts += status["SQLITE_STMTSTATUS_SORT"]
+
+
+class _Counted:
+    """Iterates over rows and counts them."""
+
+    def __init__(self, rows: Iterable[Params]) -> None:
+        self._rows = rows
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Params]:
+        for row in self._rows:
+            self.count += 1
+            yield row
+
+
+class _Watch:
+    """Sees each statement of one call begin, by ``exec_trace``, and records them one by one."""
+
+    def __init__(self, runner: Runner, *, rows: Rows | None = None, many: bool = False) -> None:
+        self.texts: list[StatementText] = []
+        self._runner = runner
+        self._recorder = runner.recorder
+        self._connection = runner.connection
+        self._meter = runner.meter
+        self._borders = runner.borders
+        self._rows = rows if rows is not None else []
+        self._many = many
+        self._cursor: apsw.Cursor | None = None
+        self._start = self._recorder.log.position()
+        self._prepared = self._start
+        self._rows_before = 0
+        self._spans: list[Span] = []
+
+    def __enter__(self) -> None:
+        self._connection.exec_trace = self._on_statement
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._connection.exec_trace = None
+        if kind is not None:
+            if self.texts:
+                self.finish(len(self._rows))
+            else:
+                stop = self._recorder.log.position()
+                if stop > self._start:
+                    span = OutsideSpan(self._start, stop, _PREPARE_ERROR)
+                    self._recorder.outside_spans.append(span)
+
+    def finish(self, row_count: int, *, runs: int = 1, sql: str | None = None) -> None:
+        """Record the statement that ran last."""
+        if not self.texts:
+            return
+        text = self.texts[-1]
+        if sql is not None and sql != text.sql:
+            text = StatementText(sql, text.kind, text.is_readonly, text.plan)
+        spans = self.spans_until(self._recorder.log.position())
+        rows = row_count - self._rows_before
+        self._recorder.statements.append(
+            RawStatement(text, spans, rows, runs, *self._meter.read())
+        )
+
+    def spans_until(self, stop: int) -> tuple[Span, ...]:
+        """Return what is billed to the statement up to a position."""
+        spans = list(self._spans)
+        if self._prepared > self._start:
+            spans.append((self._start, self._prepared, PREPARE))
+        spans.extend(_phases(RUN, self._prepared, self._borders, stop))
+        self._borders.clear()
+        return tuple(spans)
+
+    def _on_statement(self, cursor: apsw.Cursor, sql: str, bindings: Params) -> bool:
+        if self._cursor is None:
+            self._cursor = cursor
+        elif cursor is not self._cursor:
+            # SQL inside of a Python function belongs to the statement that called it.
+            return True
+        position = self._recorder.log.position()
+        if self._many and self.texts:
+            self._close_run(position)
+            return True
+        cleaned = clean_sql(sql)
+        if not cleaned:
+            return True
+        if self.texts:
+            self.finish(len(self._rows))
+            self._rows_before = len(self._rows)
+            self._start = position
+        self._spans = []
+        self._prepared = position
+        self.texts.append(self._learn(cursor, cleaned, sql, bindings))
+        return True
+
+    def _close_run(self, position: int) -> None:
+        """Between two runs of ``executemany``: a commit ends where the next run begins."""
+        if self._borders:
+            self._spans = list(self.spans_until(position))
+            self._start = self._prepared = position
+
+    def _learn(
+        self, cursor: apsw.Cursor, cleaned: str, sql: str, bindings: Params
+    ) -> StatementText:
+        is_readonly = cursor.is_readonly
+        plan: tuple[str, ...] = ()
+        if self._recorder.plans and not cursor.is_explain:
+            plan = self._plan(sql, bindings)
+        return StatementText(cleaned, kind_of(cleaned, readonly=is_readonly), is_readonly, plan)
+
+    def _plan(self, sql: str, bindings: Params) -> tuple[str, ...]:
+        """Ask for the plan on the same connection: it reads no page, and sees the same schema."""
+        self._connection.exec_trace = None
+        self._meter.is_paused = True
+        try:
+            # Without the statement cache, whose other entries would be pushed out.
+            rows = self._connection.cursor().execute(
+                "EXPLAIN QUERY PLAN " + sql, bindings, can_cache=False
+            )
+            return plan_lines(rows.fetchall())
+        except apsw.Error:
+            return ()
+        finally:
+            self._meter.is_paused = False
+            self._meter.skip_hits()
+            self._connection.exec_trace = self._on_statement
+
+
+class RecordedCursor:
+    """A cursor whose every step is billed to its statement, however steps interleave."""
+
+    def __init__(self, runner: Runner, sql: str, params: Params) -> None:
+        """Begin the statement; SQLite steps it to its first row."""
+        self._runner = runner
+        self._log = runner.recorder.log
+        self._spans: list[Span] = []
+        self._row_count = 0
+        self._counters = (0, 0, 0, 0)
+        self._watch = _Watch(runner)
+        runner.borders.clear()
+        self.is_finished = False
+        with self._watch:
+            self._cursor = runner.connection.execute(sql, params)
+        self._spans.extend(self._watch.spans_until(self._log.position()))
+
+    def __iter__(self) -> "RecordedCursor":
+        """Iterate over the rows."""
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
+        """Step the statement to its next row."""
+        start = self._log.position()
+        try:
+            row = next(self._cursor)
+        except BaseException:
+            self._bill(start)
+            self._finish()
+            raise
+        self._bill(start)
+        self._row_count += 1
+        assert isinstance(row, tuple)
+        return row
+
+    def close(self) -> None:
+        """End the statement, finished or not."""
+        if self.is_finished:
+            return
+        start = self._log.position()
+        self._cursor.close(force=True)
+        self._bill(start)
+        self._finish()
+
+    def _bill(self, start: int) -> None:
+        borders = self._runner.borders
+        self._spans.extend(_phases(RUN, start, borders, self._log.position()))
+        borders.clear()
+
+    def _finish(self) -> None:
+        self.is_finished = True
+        runner = self._runner
+        if self in runner.cursors:
+            runner.cursors.remove(self)
+        if self._watch.texts:
+            spans = tuple(span for span in self._spans if span[1] > span[0])
+            reading = runner.meter.read()
+            runner.recorder.statements.append(
+                RawStatement(self._watch.texts[0], spans, self._row_count, 1, *reading)
+            )
+
+
+def plan_lines(rows: Iterable[Sequence[Any]]) -> tuple[str, ...]:
+    """Return EXPLAIN QUERY PLAN's rows as lines, indented by two spaces per level.
+
+    Args:
+        rows: Rows of id, parent id, unused, detail.
+
+    Examples:
+        >>> plan_lines([(3, 0, 0, "SCAN a"), (7, 3, 0, "SEARCH b")])
+        ('SCAN a', '  SEARCH b')
+    """
+    depths = {0: -1}
+    lines = []
+    for number, parent, _, detail in rows:
+        depth = depths[number] = depths.get(parent, -1) + 1
+        lines.append("  " * depth + detail)
+    return tuple(lines)
+
+
+def _may_change_schema(text: StatementText) -> bool:
+    return text.kind in ("ddl", "pragma") or text.sql[:8].upper() == "ROLLBACK"
+
+
+def _phases(first: int, start: int, borders: list[int], stop: int) -> tuple[Span, ...]:
+    """Cut ``start`` to ``stop`` where a commit began: run, then commit from the border on."""
+    if not borders:
+        return ((start, stop, first),)
+    return ((start, borders[0], first), (borders[0], stop, COMMIT))

@@ -1,0 +1,220 @@
+"""The shape of a statement, by which equal work is grouped, and its kind.
+
+A thousand INSERTs that differ only in their literals are one line of a report. Their shape is
+found from SQLite's tokens alone: nothing is parsed, so every text has a shape, also statements
+that SQLite refuses, PRAGMAs, and syntax newer than this module.
+
+One regular expression splits the text. It follows SQLite's own tokenizer (``tokenize.c``)
+where general SQL tokenizers differ: ``?1``, ``:name`` and ``$name::part(x)`` are one parameter,
+``.5`` and ``1_000`` one number, ``[name]`` and `````name````` identifiers.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Final
+
+# Longer texts are bulk loads, rarely seen twice; keeping them would cost more than it saves.
+_CACHED_CHARACTERS_MAX: Final = 20_000
+_CACHED_SHAPES_MAX: Final = 1024
+
+_SPACE = r"[ \t\n\f\r\ufeff]+ | --[^\n]* | /\*.*?(?:\*/|\Z)"
+_LETTER = r"A-Za-z_\u0080-\ufefe\uff00-\U0010ffff"
+_TOKEN: Final = re.compile(
+    rf"""
+      (?P<space>   {_SPACE} )
+    | (?P<literal> [xX]?'[^']*(?:''[^']*)*(?:'|\Z)
+                 | 0[xX][0-9A-Fa-f_]+
+                 | (?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)?
+                 | \?[0-9]*
+                 | [:@$](?:[{_LETTER}0-9$]|::)+(?:\([^()\s]*\))? )
+    | (?P<word>    [{_LETTER}][{_LETTER}0-9$]* )
+    | (?P<quoted>  "[^"]*(?:""[^"]*)*(?:"|\Z) | `[^`]*(?:``[^`]*)*(?:`|\Z) | \[[^\]]*(?:\]|\Z) )
+    | (?P<mark>    ->>|->|\|\||<<|>>|<=|>=|==|!=|<>|. )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_FIRST_WORD: Final = re.compile(rf"(?:{_SPACE} | [;(])* ([A-Za-z]*)", re.VERBOSE | re.DOTALL)
+
+# After these a value can follow, so a sign there is part of a number, and NULL is a value.
+_BEFORE_VALUE: Final = re.compile(
+    r"[(,=<>+*/%&|-]|==|!=|<>|<=|>=|<<|>>|\|\||->>?"
+    r"|AND|BETWEEN|BY|CASE|ELSE|LIKE|LIMIT|OFFSET|OR|RETURNING|SELECT|THEN|WHEN|WHERE",
+    re.IGNORECASE,
+)
+_NAMED_VALUE: Final = re.compile(r"NULL|TRUE|FALSE", re.IGNORECASE)
+# A parenthesis after any other word or name is taken for the arguments of a function.
+_BEFORE_PARENTHESIS: Final = re.compile(
+    r"ALL|AND|AS|BETWEEN|BY|CASE|CHECK|DEFAULT|DISTINCT|ELSE|EXCEPT|EXISTS|FILTER|FROM|GLOB|HAVING"
+    r"|IN|INTERSECT|IS|JOIN|KEY|LIKE|LIMIT|MATCH|MATERIALIZED|NOT|OFFSET|ON|OR|OVER|PARTITION"
+    r"|REGEXP|RETURNING|SELECT|SET|THEN|UNION|UNIQUE|USING|VALUES|WHEN|WHERE",
+    re.IGNORECASE,
+)
+# From the first of these on a name is a table's, whose columns may follow in parentheses …
+_BEFORE_TABLE: Final = re.compile(r"INTO|TABLE|INDEX|REFERENCES", re.IGNORECASE)
+# … also across these, as in CREATE TABLE IF NOT EXISTS and CREATE INDEX … ON.
+_ACROSS_TO_TABLE: Final = re.compile(r"NOT|EXISTS|ON", re.IGNORECASE)
+
+_KINDS: Final = {
+    **dict.fromkeys(("INSERT", "UPDATE", "DELETE", "REPLACE"), "write"),
+    **dict.fromkeys(("CREATE", "DROP", "ALTER", "VACUUM", "REINDEX", "ANALYZE"), "ddl"),
+    **dict.fromkeys(("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"), "transaction"),
+    **dict.fromkeys(("PRAGMA", "ATTACH", "DETACH"), "pragma"),
+    "EXPLAIN": "read",
+}
+
+
+def shape_of(sql: str) -> str:
+    """Return the statement with its literals replaced by ``?``, and evenly spaced.
+
+    Literals are numbers with their sign, strings, blobs, bound parameters, and NULL, TRUE and
+    FALSE where a value stands. Neighbouring literals in a list of ``IN``, and equal rows of
+    ``VALUES``, are collapsed to one. Comments and the closing semicolon go; identifiers and
+    keywords stay as they are written. About 20 µs for a short statement, then from a cache.
+
+    Args:
+        sql: One statement; any text will do, none raises.
+
+    Examples:
+        >>> shape_of("insert into account(id,owner) values (1, 'alice'),  (-2, NULL) -- two")
+        'insert into account (id, owner) values (?, ?)'
+        >>> shape_of("SELECT owner FROM account WHERE id IN (1, 2, :third) AND note IS NULL;")
+        'SELECT owner FROM account WHERE id IN (?) AND note IS NULL'
+    """
+    if len(sql) > _CACHED_CHARACTERS_MAX:
+        return _shape(sql)
+    return _cached_shape(sql)
+
+
+def kind_of(sql: str, *, readonly: bool) -> str:
+    """Return what kind of statement this is: read, write, ddl, transaction or pragma.
+
+    Args:
+        sql: One statement; leading comments are skipped.
+        readonly: SQLite's own word for it (``sqlite3_stmt_readonly``), which decides where the
+            first keyword does not, as for ``WITH``.
+
+    Examples:
+        >>> kind_of("/* last */ WITH t AS (SELECT 1) INSERT INTO a SELECT * FROM t", readonly=False)
+        'write'
+        >>> kind_of("EXPLAIN QUERY PLAN DELETE FROM a", readonly=True)
+        'read'
+    """
+    first = _FIRST_WORD.match(sql)
+    assert first is not None, "every part of the pattern is optional"
+    return _KINDS.get(first[1].upper()) or ("read" if readonly else "write")
+
+
+@lru_cache(maxsize=_CACHED_SHAPES_MAX)
+def _cached_shape(sql: str) -> str:
+    return _shape(sql)
+
+
+def _shape(sql: str) -> str:
+    return _spaced(_one_row(_one_element(_without_literals(sql))))
+
+
+def _without_literals(sql: str) -> list[str]:
+    """Return the tokens, each literal as ``?``."""
+    tokens: list[str] = []
+    for match in _TOKEN.finditer(sql):
+        group, text = match.lastgroup, match[0]
+        if group == "space":
+            continue
+        if group == "literal":
+            if tokens and tokens[-1] in ("-", "+") and _before_value(tokens[-2:-1]):
+                tokens.pop()
+            text = "?"
+        elif group == "word" and _NAMED_VALUE.fullmatch(text) and _before_value(tokens[-1:]):
+            text = "?"
+        tokens.append(text)
+    while tokens and tokens[-1] == ";":
+        tokens.pop()
+    return tokens
+
+
+def _before_value(last: list[str]) -> bool:
+    return bool(last) and _BEFORE_VALUE.fullmatch(last[0]) is not None
+
+
+def _one_element(tokens: list[str]) -> list[str]:
+    """Collapse ``IN (?, ?, ?)`` to ``IN (?)``."""
+    kept: list[str] = []
+    in_list = False
+    for text in tokens:
+        if text == "(":
+            in_list = bool(kept) and kept[-1].upper() == "IN"
+        elif text not in ("?", ","):
+            in_list = False
+        elif in_list and text == "?" and kept[-2:] == ["?", ","]:
+            kept.pop()
+            continue
+        kept.append(text)
+    return kept
+
+
+def _one_row(tokens: list[str]) -> list[str]:
+    """Collapse equal neighbours among the rows of ``VALUES`` to one."""
+    kept: list[str] = []
+    index = 0
+    while index < len(tokens):
+        kept.append(tokens[index])
+        index += 1
+        if kept[-1].upper() == "VALUES":
+            last: list[str] = []
+            for row, stop in _rows(tokens, index):
+                if row != last:
+                    kept += [",", *row] if last else row
+                    last = row
+                index = stop
+    return kept
+
+
+def _rows(tokens: list[str], start: int) -> Iterator[tuple[list[str], int]]:
+    """Yield the rows in parentheses that begin at ``start``, each with the index after it."""
+    while start < len(tokens) and tokens[start] == "(":
+        stop = start
+        depth = 0
+        while stop < len(tokens):
+            depth += {"(": 1, ")": -1}.get(tokens[stop], 0)
+            stop += 1
+            if depth == 0:
+                break
+        yield tokens[start:stop], stop
+        if stop == len(tokens) or tokens[stop] != ",":
+            return
+        start = stop + 1
+
+
+def _spaced(tokens: list[str]) -> str:
+    parts: list[str] = []
+    last = "("
+    names_table = False
+    for text in tokens:
+        together = last in ("(", ".") or text in (",", ")", ".", ";")
+        if text == "(" and not names_table:
+            together = together or _calls(last)
+        if not together:
+            parts.append(" ")
+        parts.append(text)
+        names_table = _names_table(text, before=names_table)
+        last = text
+    return "".join(parts)
+
+
+def _names_table(text: str, *, before: bool) -> bool:
+    """Return whether a parenthesis after this holds columns, given that for what came before."""
+    if not before:
+        return _BEFORE_TABLE.fullmatch(text) is not None
+    if _BEFORE_PARENTHESIS.fullmatch(text):
+        return _ACROSS_TO_TABLE.fullmatch(text) is not None
+    return text == "." or _is_name(text)
+
+
+def _calls(name: str) -> bool:
+    """Return whether a parenthesis belongs to the name before it, as in ``count(*)``."""
+    return _is_name(name) and _BEFORE_PARENTHESIS.fullmatch(name) is None
+
+
+def _is_name(text: str) -> bool:
+    return text[0].isalpha() or text[0] in '_"`['

@@ -1,0 +1,1 @@
+"""SQL scripts cut into messages, ready workloads, and running them."""

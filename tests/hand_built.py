@@ -1,0 +1,257 @@
+"""Traces made by hand, and by Hypothesis, for tests that need no recording."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from hypothesis import strategies as st
+
+from sqlstable.trace.model import (
+    GROW,
+    PHASES,
+    READ,
+    SIZE,
+    WRITE,
+    Accesses,
+    Calls,
+    LimitUse,
+    Message,
+    OutsideUse,
+    OwnerUse,
+    SqliteCounters,
+    StableUse,
+    Statement,
+    TraceSettings,
+)
+
+SETTINGS = TraceSettings(
+    {
+        "engine": "native",
+        "sqlite": "3.54.1",
+        "layout": "managed",
+        "bucket_pages": 128,
+        "page_size": 4096,
+        "cache_size": 500,
+        "journal_mode": "memory",
+        "locking_mode": "exclusive",
+        "synchronous": "off",
+        "temp_store": "memory",
+        "preset": None,
+        "limits": "2026-08-18",
+        "prices": None,
+        "depth": "counters",
+    }
+)
+
+NO_ACCESSES = Accesses(
+    np.array([], np.int8), *(np.array([], np.int64) for _ in ("address", "length", "offset"))
+)
+
+QUERY_TRAP = (
+    "Canister trapped: Canister exceeded memory access limits: Exceeded the limit for the number "
+    "of accessed pages in the stable memory in a single message execution: limit 2097152 KB for "
+    "regular messages and 1048576 KB for queries."
+)
+
+
+@dataclass(frozen=True)
+class HandBuiltTrace:
+    """A trace without a file."""
+
+    settings: TraceSettings = SETTINGS
+    messages: Sequence[Message] = ()
+    statements: Sequence[Statement] = ()
+    accesses_by_statement: tuple[Accesses, ...] = ()
+    outside_by_message: tuple[tuple[tuple[str, Accesses], ...], ...] = ()
+
+    def accesses(self, statement):
+        if statement.index < len(self.accesses_by_statement):
+            return self.accesses_by_statement[statement.index]
+        return NO_ACCESSES
+
+    def outside_accesses(self, message):
+        if message.index < len(self.outside_by_message):
+            return self.outside_by_message[message.index]
+        return tuple((entry.name, NO_ACCESSES) for entry in message.outside)
+
+
+def accesses(*rows):
+    """Return accesses from rows of kind, address, length, offset."""
+    columns = np.array(rows, np.int64).reshape(-1, 4).T
+    return Accesses(columns[0].astype(np.int8), *columns[1:])
+
+
+def use(accessed, dirty=0, *, wasm=1):
+    """Return a use in which every OS page was accessed by one call."""
+    return StableUse(
+        calls=Calls(read=accessed, write=dirty),
+        bytes_read=accessed * 4096,
+        bytes_written=dirty * 4096,
+        os_pages_accessed=accessed,
+        os_pages_dirty=dirty,
+        wasm_pages_accessed=min(accessed, wasm),
+        wasm_pages_dirty=min(dirty, wasm),
+    )
+
+
+def owner(name, accessed, dirty=0, *, role="leaf", kind="table", table=None):
+    return OwnerUse(name, name if table is None else table, kind, role, accessed, dirty)
+
+
+def statement(index, message, sql, accessed=0, dirty=0, **changes):
+    """Return a statement whose OS pages all fall into its run."""
+    kind = "read" if sql.startswith("SELECT") else "write"
+    made = Statement(
+        index=index,
+        message=message,
+        sql=sql,
+        shape=sql,
+        kind=kind,
+        row_count=0,
+        runs=1,
+        plan=(),
+        stable=use(accessed, dirty),
+        phases={phase: use(accessed, dirty) if phase == "run" else use(0) for phase in PHASES},
+        sqlite=SqliteCounters(hits=0, vm_steps=12, fullscan_steps=0, sorts=0),
+        owners=(),
+    )
+    return replace(made, **changes)
+
+
+def message(index, kind, statements, stable, **changes):
+    """Return a message that ended as its kind does."""
+    limit = 262_144 if kind == "query" else 524_288
+    made = Message(
+        index=index,
+        kind=kind,
+        label=None,
+        outcome="discarded" if kind == "query" else "committed",
+        trap=None,
+        discarded_writes=False,
+        cache="cold" if kind == "query" else "warm",
+        statements=tuple(statements),
+        stable=stable,
+        outside=(),
+        limits=(
+            LimitUse("os_pages_accessed", stable.os_pages_accessed, limit),
+            LimitUse("os_pages_dirty", stable.os_pages_dirty, limit),
+        ),
+        image_bytes=16_842_752,
+    )
+    return replace(made, **changes)
+
+
+def hits(number):
+    return SqliteCounters(hits=number, vm_steps=40 * number, fullscan_steps=number, sorts=0)
+
+
+def music_trace():
+    """Return a small trace with every kind of message: a music shop's tables, and queries."""
+    statements = (
+        statement(0, 1, "CREATE TABLE artist (artist_id INTEGER PRIMARY KEY, name TEXT)", 4, 3,
+                  kind="ddl", owners=(owner("sqlite_schema", 2, 2, kind="table"),
+                                      owner("header", 1, 1, kind="header", role=""))),
+        statement(1, 1, "CREATE INDEX ix_track_album ON track (album_id)", 61, 23, kind="ddl",
+                  sqlite=hits(7),
+                  owners=(owner("track", 37), owner("ix_track_album", 22, 22, kind="index",
+                                                     table="track"),
+                          owner("track", 1, role="interior"),
+                          owner("sqlite_schema", 1, 1))),
+        statement(2, 2, "BEGIN", kind="transaction", shape="BEGIN"),
+        statement(3, 2, "INSERT INTO track (name, album_id, bytes, unit_price) VALUES (?, ?, ?, ?)",
+                  58, 44, row_count=3503, runs=3503, sqlite=hits(21_407),
+                  shape="INSERT INTO track (name, album_id, bytes, unit_price) VALUES (?, ?, ?, ?)",
+                  owners=(owner("track", 37, 30), owner("ix_track_album", 18, 13, kind="index",
+                                                         table="track"),
+                          owner("track", 2, 1, role="interior"),
+                          owner("header", 1, 0, kind="header", role=""))),
+        statement(4, 2, "COMMIT", 1, 1, kind="transaction", shape="COMMIT",
+                  owners=(owner("header", 1, 1, kind="header", role=""),)),
+        statement(5, 3, "SELECT t.name, a.title\nFROM track AS t\n  JOIN album AS a USING (album_id)"
+                        "\n  JOIN artist AS r USING (artist_id)\nWHERE r.name = 'AC/DC'"
+                        " AND t.unit_price < 1.0\nORDER BY a.title, t.name LIMIT 20",
+                  1412, 0, row_count=18, sqlite=hits(380),
+                  shape="SELECT t.name, a.title FROM track AS t JOIN album AS a USING (album_id) "
+                        "JOIN artist AS r USING (artist_id) WHERE r.name = ? AND t.unit_price < ? "
+                        "ORDER BY a.title, t.name LIMIT ?",
+                  plan=("SCAN t", "SEARCH a USING INTEGER PRIMARY KEY (rowid=?)",
+                        "SEARCH r USING INTEGER PRIMARY KEY (rowid=?)",
+                        "USE TEMP B-TREE FOR ORDER BY"),
+                  owners=(owner("track", 1290), owner("album", 88), owner("artist", 22),
+                          owner("track", 8, role="interior"), owner("album", 2, role="interior"),
+                          owner("sqlite_schema", 1), owner("header", 1, kind="header", role=""))),
+        statement(6, 4, "SELECT count(*) FROM track", 24, 0, row_count=1, sqlite=hits(2),
+                  plan=("SCAN track USING COVERING INDEX ix_track_album",),
+                  owners=(owner("ix_track_album", 22, kind="index", table="track"),
+                          owner("ix_track_album", 1, kind="index", table="track",
+                                role="interior"),
+                          owner("header", 1, kind="header", role=""))),
+        statement(7, 5, "UPDATE track SET unit_price = 0.5 WHERE album_id = 1", 14, 11,
+                  row_count=10, shape="UPDATE track SET unit_price = ? WHERE album_id = ?",
+                  sqlite=hits(4), owners=(owner("track", 11, 11),
+                                          owner("ix_track_album", 3, kind="index",
+                                                table="track"))),
+        statement(8, 6, "SELECT name FROM artist WHERE name LIKE '%日本語 [bold]テスト[/bold]%'",
+                  262_144, 0, shape="SELECT name FROM artist WHERE name LIKE ?",
+                  plan=("SCAN artist",), sqlite=hits(0), owners=(owner("artist", 262_143),
+                                                  owner("header", 1, kind="header", role=""))),
+        statement(9, 8, "SELECT count(*) FROM track", 24, 0, row_count=1, sqlite=hits(2),
+                  plan=("SCAN track USING COVERING INDEX ix_track_album",),
+                  owners=(owner("ix_track_album", 22, kind="index", table="track"),
+                          owner("ix_track_album", 1, kind="index", table="track",
+                                role="interior"),
+                          owner("header", 1, kind="header", role=""))),
+    )  # fmt: skip
+    messages = (
+        message(0, "install", (), use(3, 3), cache=None,
+                outside=(OutsideUse("open", use(3, 3)),)),
+        message(1, "update", (0, 1), use(62, 24), label="schema"),
+        message(2, "update", (2, 3, 4), use(58, 45), label="load tracks"),
+        message(3, "query", (5,), use(1412)),
+        message(4, "query", (6,), use(24)),
+        message(5, "query", (7,), use(14, 11), discarded_writes=True),
+        message(6, "query", (8,), use(262_144), outcome="trapped", trap=QUERY_TRAP),
+        message(7, "upgrade", (), use(0), cache=None),
+        message(8, "query", (9,), use(26), cache="fresh",
+                outside=(OutsideUse("open", use(3)),)),
+    )  # fmt: skip
+    return HandBuiltTrace(messages=messages, statements=statements)
+
+
+def music_trace_with_index():
+    """Return ``music_trace`` after an index was added that one of its queries uses."""
+    before = music_trace()
+    index = statement(
+        2, 2, "CREATE INDEX ix_album_artist ON album (artist_id)", 19, 6, kind="ddl",
+        owners=(owner("album", 12), owner("ix_album_artist", 5, 5, kind="index", table="album")),
+    )  # fmt: skip
+    moved = [
+        replace(it, index=it.index + 1, message=it.message + 1) if it.index > 1 else it
+        for it in before.statements
+    ]
+    moved[5] = replace(
+        moved[5],
+        stable=use(131),
+        sqlite=hits(96),
+        plan=(
+            "SCAN r",
+            "SEARCH a USING INDEX ix_album_artist (artist_id=?)",
+            "SEARCH t USING INDEX ix_track_album (album_id=?)",
+            "USE TEMP B-TREE FOR ORDER BY",
+        ),
+    )
+    moved[7] = replace(moved[7], stable=use(16, 13), row_count=12)
+    moved[8] = replace(moved[8], stable=use(201_000))
+    statements = [*moved[:2], index, *moved[2:]]
+    messages = [
+        replace(
+            it,
+            index=it.index + (it.index > 1),
+            statements=tuple(number + (it.index > 1) for number in it.statements),
+        )
+        for it in before.messages
+    ]
+    messages.insert(2, message(2, "update", (2,), use(19, 6)))
+    messages[4] = replace(messages[4], stable=use(131))
+    settings = TraceSettings({**SETTINGS.values, "cache_size": 2000})
+    return HandBuiltTrace(settings, tuple(messages), tuple(statements))

@@ -10,6 +10,7 @@ Examples:
 """
 
 from sqlstable.canister.canister import Canister, Message, Status
+from sqlstable.canister.recording import Recording, record
 from sqlstable.canister.reply import Reply
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import (
@@ -41,6 +42,7 @@ __all__ = [
     "Message",
     "MessageError",
     "OutOfBoundsTrap",
+    "Recording",
     "Reply",
     "ScriptError",
     "SettingsError",
@@ -56,4 +58,5 @@ __all__ = [
     "latest_limits",
     "limits_at",
     "open_trace",
+    "record",
 ]

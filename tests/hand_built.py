@@ -7,11 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sqlstable.trace.model import (
-    GROW,
     PHASES,
-    READ,
-    SIZE,
-    WRITE,
     Accesses,
     Calls,
     LimitUse,
@@ -39,6 +35,7 @@ SETTINGS = TraceSettings(
         "preset": None,
         "limits": "2026-08-18",
         "prices": None,
+        "closed": True,
         "depth": "counters",
     }
 )
@@ -94,7 +91,7 @@ def use(accessed, dirty=0, *, wasm=1):
     )
 
 
-def owner(name, accessed, dirty=0, *, role="leaf", kind="table", table=None):
+def owner(name, accessed, dirty=0, *, role="leaf", kind="table", table=None):  # noqa: PLR0913
     return OwnerUse(name, name if table is None else table, kind, role, accessed, dirty)
 
 
@@ -133,8 +130,9 @@ def message(index, kind, statements, stable, **changes):
         stable=stable,
         outside=(),
         limits=(
-            LimitUse("os_pages_accessed", stable.os_pages_accessed, limit),
-            LimitUse("os_pages_dirty", stable.os_pages_dirty, limit),
+            LimitUse("stable_os_pages_accessed", stable.os_pages_accessed, limit),
+            LimitUse("stable_os_pages_dirty", stable.os_pages_dirty, limit),
+            LimitUse("stable_memory_bytes", 16_842_752, 536_870_912_000),
         ),
         image_bytes=16_842_752,
     )
@@ -150,7 +148,7 @@ def music_trace():
     statements = (
         statement(0, 1, "CREATE TABLE artist (artist_id INTEGER PRIMARY KEY, name TEXT)", 4, 3,
                   kind="ddl", owners=(owner("sqlite_schema", 2, 2, kind="table"),
-                                      owner("header", 1, 1, kind="header", role=""))),
+                                      owner("(freelist)", 1, 1, kind="freelist", role="trunk"))),
         statement(1, 1, "CREATE INDEX ix_track_album ON track (album_id)", 61, 23, kind="ddl",
                   sqlite=hits(7),
                   owners=(owner("track", 37), owner("ix_track_album", 22, 22, kind="index",
@@ -159,16 +157,17 @@ def music_trace():
                           owner("sqlite_schema", 1, 1))),
         statement(2, 2, "BEGIN", kind="transaction", shape="BEGIN"),
         statement(3, 2, "INSERT INTO track (name, album_id, bytes, unit_price) VALUES (?, ?, ?, ?)",
-                  58, 44, row_count=3503, runs=3503, sqlite=hits(21_407),
+                  58, 44, runs=3503, sqlite=hits(21_407),
                   shape="INSERT INTO track (name, album_id, bytes, unit_price) VALUES (?, ?, ?, ?)",
                   owners=(owner("track", 37, 30), owner("ix_track_album", 18, 13, kind="index",
                                                          table="track"),
                           owner("track", 2, 1, role="interior"),
-                          owner("header", 1, 0, kind="header", role=""))),
+                          owner("(freelist)", 1, 0, kind="freelist", role="trunk"))),
         statement(4, 2, "COMMIT", 1, 1, kind="transaction", shape="COMMIT",
-                  owners=(owner("header", 1, 1, kind="header", role=""),)),
-        statement(5, 3, "SELECT t.name, a.title\nFROM track AS t\n  JOIN album AS a USING (album_id)"
-                        "\n  JOIN artist AS r USING (artist_id)\nWHERE r.name = 'AC/DC'"
+                  owners=(owner("(freelist)", 1, 1, kind="freelist", role="trunk"),)),
+        statement(5, 3, "SELECT t.name, a.title\nFROM track AS t\n"
+                        "  JOIN album AS a USING (album_id)\n"
+                        "  JOIN artist AS r USING (artist_id)\nWHERE r.name = 'AC/DC'"
                         " AND t.unit_price < 1.0\nORDER BY a.title, t.name LIMIT 20",
                   1412, 0, row_count=18, sqlite=hits(380),
                   shape="SELECT t.name, a.title FROM track AS t JOIN album AS a USING (album_id) "
@@ -179,28 +178,30 @@ def music_trace():
                         "USE TEMP B-TREE FOR ORDER BY"),
                   owners=(owner("track", 1290), owner("album", 88), owner("artist", 22),
                           owner("track", 8, role="interior"), owner("album", 2, role="interior"),
-                          owner("sqlite_schema", 1), owner("header", 1, kind="header", role=""))),
+                          owner("sqlite_schema", 1),
+                          owner("(freelist)", 1, kind="freelist", role="trunk"))),
         statement(6, 4, "SELECT count(*) FROM track", 24, 0, row_count=1, sqlite=hits(2),
                   plan=("SCAN track USING COVERING INDEX ix_track_album",),
                   owners=(owner("ix_track_album", 22, kind="index", table="track"),
                           owner("ix_track_album", 1, kind="index", table="track",
                                 role="interior"),
-                          owner("header", 1, kind="header", role=""))),
+                          owner("(freelist)", 1, kind="freelist", role="trunk"))),
         statement(7, 5, "UPDATE track SET unit_price = 0.5 WHERE album_id = 1", 14, 11,
-                  row_count=10, shape="UPDATE track SET unit_price = ? WHERE album_id = ?",
+                  shape="UPDATE track SET unit_price = ? WHERE album_id = ?",
                   sqlite=hits(4), owners=(owner("track", 11, 11),
                                           owner("ix_track_album", 3, kind="index",
                                                 table="track"))),
         statement(8, 6, "SELECT name FROM artist WHERE name LIKE '%日本語 [bold]テスト[/bold]%'",
                   262_144, 0, shape="SELECT name FROM artist WHERE name LIKE ?",
-                  plan=("SCAN artist",), sqlite=hits(0), owners=(owner("artist", 262_143),
-                                                  owner("header", 1, kind="header", role=""))),
+                  plan=("SCAN artist",), sqlite=hits(0),
+                  owners=(owner("artist", 262_143),
+                          owner("(freelist)", 1, kind="freelist", role="trunk"))),
         statement(9, 8, "SELECT count(*) FROM track", 24, 0, row_count=1, sqlite=hits(2),
                   plan=("SCAN track USING COVERING INDEX ix_track_album",),
                   owners=(owner("ix_track_album", 22, kind="index", table="track"),
                           owner("ix_track_album", 1, kind="index", table="track",
                                 role="interior"),
-                          owner("header", 1, kind="header", role=""))),
+                          owner("(freelist)", 1, kind="freelist", role="trunk"))),
     )  # fmt: skip
     messages = (
         message(0, "install", (), use(3, 3), cache=None,
@@ -240,7 +241,8 @@ def music_trace_with_index():
             "USE TEMP B-TREE FOR ORDER BY",
         ),
     )
-    moved[7] = replace(moved[7], stable=use(16, 13), row_count=12)
+    moved[7] = replace(moved[7], stable=use(16, 13))
+    moved[6] = replace(moved[6], row_count=2)
     moved[8] = replace(moved[8], stable=use(201_000))
     statements = [*moved[:2], index, *moved[2:]]
     messages = [
@@ -255,3 +257,96 @@ def music_trace_with_index():
     messages[4] = replace(messages[4], stable=use(131))
     settings = TraceSettings({**SETTINGS.values, "cache_size": 2000})
     return HandBuiltTrace(settings, tuple(messages), tuple(statements))
+
+
+# -- traces by Hypothesis --------------------------------------------------------------------------
+
+# What terminals, rich and CSV readers trip over, beside any other text.
+NASTY_TEXT = st.one_of(
+    st.text(max_size=300),
+    st.lists(
+        st.sampled_from(
+            ["[bold]", "[/]", "[red", "\x1b[31m", "\x00", "\r", "\n", "\t", "漢字",
+             "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea",
+             "e\u0301", "\u202e", "\u200b", ":smile:", '"', ",", "'", "=1+1", " ", "x" * 150,
+             "\ufffd", "\U0001d518", "ﷺ", "\u0300", "☺\ufe0f"]
+        ),
+        max_size=40,
+    ).map("".join),
+)  # fmt: skip
+
+COUNTS = st.one_of(st.integers(0, 2_000), st.integers(0, 2**63))
+
+
+@st.composite
+def stable_uses(draw):
+    accessed = draw(COUNTS)
+    return StableUse(
+        calls=Calls(*draw(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS))),
+        bytes_read=draw(COUNTS),
+        bytes_written=draw(COUNTS),
+        os_pages_accessed=accessed,
+        os_pages_dirty=draw(st.integers(0, accessed)),
+        wasm_pages_accessed=draw(st.integers(0, accessed)),
+        wasm_pages_dirty=draw(st.integers(0, accessed)),
+    )
+
+
+OWNERS = st.builds(
+    OwnerUse, NASTY_TEXT, NASTY_TEXT, st.sampled_from(["table", "index", "memory manager"]),
+    st.sampled_from(["interior", "leaf", "overflow", ""]), COUNTS, COUNTS,
+)  # fmt: skip
+
+MAYBE_COUNTS = st.none() | COUNTS
+
+
+@st.composite
+def statements(draw, *, index, message_index):
+    return Statement(
+        index=index,
+        message=message_index,
+        sql=draw(NASTY_TEXT),
+        shape=draw(NASTY_TEXT),
+        kind=draw(st.sampled_from(["read", "write", "ddl", "transaction", "pragma"])),
+        row_count=draw(COUNTS),
+        runs=draw(st.integers(1, 10) | COUNTS),
+        plan=tuple(draw(st.lists(NASTY_TEXT, max_size=3))),
+        stable=draw(stable_uses()),
+        phases={phase: draw(stable_uses()) for phase in PHASES},
+        sqlite=SqliteCounters(*draw(st.tuples(*[MAYBE_COUNTS] * 4))),
+        owners=tuple(draw(st.lists(OWNERS, max_size=5))),
+    )
+
+
+@st.composite
+def traces(draw, *, messages_max=4):
+    made_messages, made_statements = [], []
+    for index in range(draw(st.integers(0, messages_max))):
+        first = len(made_statements)
+        made_statements += [
+            draw(statements(index=first + number, message_index=index))
+            for number in range(draw(st.integers(0, 3)))
+        ]
+        outcome = draw(st.sampled_from(["committed", "discarded", "trapped"]))
+        outside = st.builds(OutsideUse, NASTY_TEXT, stable_uses())
+        limit = st.builds(LimitUse, NASTY_TEXT, COUNTS, COUNTS | st.just(2**64 - 1))
+        made_messages.append(
+            Message(
+                index=index,
+                kind=draw(st.sampled_from(["install", "update", "query", "upgrade", "reinstall"])),
+                label=draw(st.none() | NASTY_TEXT),
+                outcome=outcome,
+                trap=draw(NASTY_TEXT) if outcome == "trapped" else None,
+                discarded_writes=draw(st.booleans()),
+                cache=draw(st.sampled_from(["fresh", "cold", "warm", None])),
+                statements=tuple(range(first, len(made_statements))),
+                stable=draw(stable_uses()),
+                outside=tuple(draw(st.lists(outside, max_size=2))),
+                limits=tuple(draw(st.lists(limit, max_size=3))),
+                image_bytes=draw(COUNTS),
+            )
+        )
+    known = {"page_size": st.sampled_from([512, 4096, 65_536]), "engine": st.just("native")}
+    extra = st.dictionaries(NASTY_TEXT, st.none() | NASTY_TEXT | st.integers(), max_size=3)
+    values = {**draw(extra), **draw(st.fixed_dictionaries({}, optional=known))}
+    return HandBuiltTrace(TraceSettings(values), tuple(made_messages), tuple(made_statements))

@@ -8,8 +8,8 @@ sizes, and an OS page that ten messages touched counts ten times in it.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlstable.analysis.footprint import footprint
 from sqlstable.analysis.source import TraceSource
+from sqlstable.trace.footprint import measure
 from sqlstable.trace.model import Calls, Message, StableUse
 
 
@@ -78,6 +78,11 @@ def sum_known(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
+def outside_total(trace: TraceSource) -> StableUse:
+    """Add up what all messages did outside of their statements; pages as the sum of their sets."""
+    return sum_uses(outside_use(trace, message) for message in trace.messages)
+
+
 def outside_use(trace: TraceSource, message: Message) -> StableUse:
     """Return what a message did in stable memory that belongs to none of its statements.
 
@@ -86,4 +91,4 @@ def outside_use(trace: TraceSource, message: Message) -> StableUse:
     """
     if sum(entry.stable.os_pages_accessed > 0 for entry in message.outside) <= 1:
         return sum_uses(entry.stable for entry in message.outside)
-    return footprint([accesses for _, accesses in trace.outside_accesses(message)])
+    return measure(accesses for _, accesses in trace.outside_accesses(message)).use

@@ -11,10 +11,12 @@ LIMIT_TRAPS: Final = (
     "Exceeded the limit for the number of",
     "exceeded the limit of",
     "exceeded the slice limit",
+    "grow failed",
 )
 """Words by which the text of a trap shows that a limit was crossed.
 
-Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31.
+Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31; the last one is
+that of ic-stable-structures, for stable memory that cannot grow.
 """
 
 
@@ -56,3 +58,12 @@ def trapped_by_limit(message: Message) -> bool:
     if message.outcome != "trapped" or message.trap is None:
         return False
     return any(words in message.trap for words in LIMIT_TRAPS)
+
+
+def tightest_limit(message: Message) -> LimitUse | None:
+    """Return the limit of which a message used the largest share; None where none applies.
+
+    Of equal shares, the limit that is named first.
+    """
+    applying = [use for use in message.limits if applies(use)]
+    return max(applying, key=lambda use: use.used / max(use.limit, 1), default=None)

@@ -6,13 +6,14 @@ and keeps stable memory.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from sqlstable.canister.observation import Observation, open_writer
+from sqlstable.canister.observation import EndedMessage, Observation, open_writer
 from sqlstable.canister.reply import Reply
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.transfer import extract_database, import_database, read_database
@@ -24,8 +25,6 @@ from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.stable import StableMemory
-from sqlstable.trace.attribution import Attributed, MessageFacts
-from sqlstable.trace.model import LimitUse
 from sqlstable.trace.recorder import Depth
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ class Canister:
             seed=seed,
         )
         self._memory = memory if memory is not None else StableMemory(limits=limits)
-        self._memory.log = AccessLog(self.settings.page_size, self._translate)
+        self._memory.log = AccessLog(self.settings.page_size)
         self._vfs: StableVFS | None = None
         self._engine: NativeEngine | None = None
         self._setups: list[Callable[[apsw.Connection], None]] = []
@@ -304,6 +303,15 @@ class Canister:
         """The canister's stable memory."""
         return self._memory
 
+    @property
+    def vfs(self) -> StableVFS:
+        """What gives SQLite the database file; a new one after each upgrade and reinstall.
+
+        Raises:
+            MessageError: The canister is closed.
+        """
+        return self._open_vfs()
+
     def status(self) -> Status:
         """Return sizes and settings."""
         vfs = self._open_vfs()
@@ -347,37 +355,28 @@ class Canister:
         trap = memory.trap
         if trap is None and error is not None:
             trap = memory.poison(error if isinstance(error, Trap) else Trap(str(error)))
-        limits = self._limits_used()
+        ended = EndedMessage(memory, message.kind, label=message.label, cache=message.cache)
         if trap is not None:
             engine.discard_heap()
             memory.rollback()
-            message.outcome = "trapped"
+            ended.outcome = "trapped"
+            ended.trap = str(trap)
         elif message.kind == "query":
-            message.discarded_writes = bool(memory.bytemap.dirty)
+            ended.discarded_writes = bool(memory.bytemap.dirty)
             memory.rollback()
             engine.end(discarded=True)
-            message.outcome = "discarded"
+            ended.outcome = "discarded"
         else:
             memory.commit()
             engine.end(discarded=False)
-            message.outcome = "committed"
-        image_bytes = memory.wasm_pages * WASM_PAGE_BYTES
-
-        def facts(index: int) -> MessageFacts:
-            return MessageFacts(
-                index=index,
-                kind=message.kind,
-                outcome=message.outcome,
-                image_bytes=image_bytes,
-                label=message.label,
-                trap=None if trap is None else str(trap),
-                discarded_writes=message.discarded_writes,
-                cache=message.cache,
-                limits=limits,
-            )
-
-        message.attribute = self._observation.end_message(facts)
+        ended.wasm_pages = memory.wasm_pages
+        self._observation.end_message(ended)
+        message.ended = ended
         return trap
+
+    def outside(self, name: str) -> AbstractContextManager[None]:
+        """Bill accesses to a name; `Message` calls this."""
+        return self._observation.recorder.outside(name)
 
     def unfinished(self) -> str | None:
         """Say what the open message has left open; `Message` calls this."""
@@ -390,20 +389,6 @@ class Canister:
         if self._engine is None:
             raise MessageError(_CLOSED)
         return self._engine
-
-    def _limits_used(self) -> tuple[LimitUse, ...]:
-        bytemap = self._memory.bytemap
-        limits = bytemap.limits
-        if limits is None:
-            return ()
-        stable_max = limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
-        return (
-            LimitUse("stable_os_pages_accessed", len(bytemap.accessed), bytemap.accessed_max),
-            LimitUse("stable_os_pages_dirty", len(bytemap.dirty), bytemap.dirty_max),
-            LimitUse(
-                "stable_memory_bytes", self._memory.wasm_pages * WASM_PAGE_BYTES, stable_max
-            ),
-        )
 
     # -- inside: the heap -----------------------------------------------------------------------
 
@@ -424,20 +409,10 @@ class Canister:
             memory.rollback()
             self._observation.recorder.take()
             raise
-        limits = self._limits_used()
+        ended = EndedMessage(memory, kind)
         memory.commit()
-        image_bytes = memory.wasm_pages * WASM_PAGE_BYTES
-
-        def facts(index: int) -> MessageFacts:
-            return MessageFacts(
-                index=index,
-                kind=kind,
-                outcome="committed",
-                image_bytes=image_bytes,
-                limits=limits,
-            )
-
-        return Reply([], "committed", self._observation.end_message(facts))
+        self._observation.end_message(ended)
+        return Reply([], ended)
 
     def _start_heap(self) -> None:
         settings = self.settings
@@ -501,10 +476,6 @@ class Canister:
             )
             raise MessageError(msg)
 
-    def _translate(self, offsets: Any) -> Any:  # noqa: ANN401  an array of addresses
-        assert self._vfs is not None
-        return self._vfs.store.placement.map.translate(offsets)
-
     def _described(self, depth: Depth, *, owners: bool) -> dict[str, object]:
         limits = self._memory.limits
         return {
@@ -543,9 +514,7 @@ class Message:
         self.kind = kind
         self.cache: CacheState = "warm" if kind == "update" else cache
         self.label = label
-        self.outcome = ""
-        self.discarded_writes = False
-        self.attribute: Callable[[], Attributed] | None = None
+        self.ended: EndedMessage | None = None
         self._canister = canister
         self._keep_open = keep_open
         self._rows: Rows = []
@@ -580,6 +549,14 @@ class Message:
         self._check_open()
         return self._canister.engine.open_cursor(sql, params)
 
+    def window(self, name: str) -> AbstractContextManager[None]:
+        """Bill the accesses of a ``with`` block to nobody's statement, under ``name``.
+
+        For what is done on the connection itself (see `Canister.on_connect`): blob I/O, backups.
+        """
+        self._check_open()
+        return self._canister.outside(name)
+
     def trap(self, text: str = "the canister called trap") -> None:
         """Trap: nothing of the message remains.
 
@@ -596,10 +573,10 @@ class Message:
         Raises:
             MessageError: The message has not ended, or has trapped.
         """
-        if self.attribute is None or self.outcome == "trapped":
+        if self.ended is None or self.ended.outcome == "trapped":
             msg = "the message has no reply: it is still open, or it trapped"
             raise MessageError(msg)
-        return Reply(self._rows, self.outcome, self.attribute)
+        return Reply(self._rows, self.ended)
 
     def abandon(self) -> None:
         """Roll the message back without raising; for a canister that is closed in between."""
@@ -608,7 +585,7 @@ class Message:
 
     def __enter__(self) -> "Message":
         """Begin the message."""
-        if self.attribute is not None or self._is_open:
+        if self.ended is not None or self._is_open:
             msg = "a message runs once; ask the canister for another one"
             raise MessageError(msg)
         self._canister.begin_message(self)

@@ -1,12 +1,13 @@
 """Watching one canister: recorder, owners, and the trace that is written as messages end."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 from sqlstable.database.vfs import StableVFS
+from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.attribution import (
     Attributed,
@@ -15,7 +16,7 @@ from sqlstable.trace.attribution import (
     dirty_sqlite_pages,
 )
 from sqlstable.trace.file import TraceWriter
-from sqlstable.trace.model import OwnerRun
+from sqlstable.trace.model import LimitUse, OwnerRun
 from sqlstable.trace.owners import Changes, OwnerMap, owner_spans
 from sqlstable.trace.raw import RawMessage
 from sqlstable.trace.recorder import Depth, Recorder
@@ -45,7 +46,7 @@ class Observation:
         self.writer = writer
         self._memory = memory
         self._owner_map = OwnerMap() if owners else None
-        self._reader: _StoreReader | None = None
+        self._reader: StoreReader | None = None
         self._message_count = 0
         self._statement_count = 0
 
@@ -62,7 +63,7 @@ class Observation:
     def watch(self, vfs: StableVFS) -> None:
         """Look at the database through this VFS from now on."""
         self.forget_vfs()
-        self._reader = _StoreReader(vfs)
+        self._reader = StoreReader(vfs)
 
     def forget_vfs(self) -> None:
         """Close the observer's connection, before its VFS goes."""
@@ -70,29 +71,17 @@ class Observation:
             self._reader.close()
             self._reader = None
 
-    def end_message(self, facts: "Callable[[int], MessageFacts]") -> Callable[[], Attributed]:
-        """Take what was recorded; attribute it now if a trace is written, else when asked.
-
-        Args:
-            facts: Gives the facts of the message, from its index.
-
-        Returns:
-            A function that returns the attributed message.
-        """
+    def end_message(self, ended: "EndedMessage") -> None:
+        """Take what was recorded; attribute it now if owners or a trace want it, else when asked."""
         raw = self.recorder.take()
-        index = self._message_count
-        first_statement = self._statement_count
+        ended.index = self._message_count
+        ended.raw = raw
+        ended.first_statement = self._statement_count
         self._message_count += 1
         self._statement_count += len(raw.statements)
-        page_size = self._page_size()
-        if self._owner_map is None and self.writer is None:
-            # Facts are bound now, because they speak of the memory as it is now.
-            known = facts(index)
-            return lambda: attribute(
-                raw, known, first_statement=first_statement, page_size=page_size
-            )
-        attributed = self._attribute_now(raw, facts(index), first_statement, page_size)
-        return lambda: attributed
+        ended.page_size = self._page_size()
+        if self._owner_map is not None or self.writer is not None:
+            self._attribute_now(ended)
 
     def close(self) -> None:
         """Finish the trace."""
@@ -103,17 +92,9 @@ class Observation:
     def _page_size(self) -> int:
         return self._reader.page_size if self._reader is not None else 4096
 
-    def _attribute_now(
-        self, raw: RawMessage, facts: MessageFacts, first_statement: int, page_size: int
-    ) -> Attributed:
-        runs = self._update_owners(raw, facts, page_size)
-        attributed = attribute(
-            raw,
-            facts,
-            first_statement=first_statement,
-            page_size=page_size,
-            owners=self._owner_map,
-        )
+    def _attribute_now(self, ended: "EndedMessage") -> None:
+        runs = self._update_owners(ended)
+        attributed = ended.attribute(self._owner_map)
         if self.writer is not None:
             self.writer.write(
                 attributed.message,
@@ -124,43 +105,135 @@ class Observation:
                 outside_accesses=[source() for source in attributed.outside_accesses],
                 owner_runs=runs,
             )
-        return attributed
 
-    def _update_owners(
-        self, raw: RawMessage, facts: MessageFacts, page_size: int
-    ) -> list[OwnerRun]:
+    def _update_owners(self, ended: "EndedMessage") -> list[OwnerRun]:
         if self._owner_map is None or self._reader is None:
             return []
-        if facts.kind in ("install", "upgrade", "reinstall"):
+        if ended.kind in ("install", "upgrade", "reinstall"):
             changes = self._owner_map.refresh(self._reader)
-        elif facts.outcome == "committed":
-            dirty = dirty_sqlite_pages(raw, page_size)
+        elif ended.outcome == "committed":
+            assert ended.raw is not None
+            dirty = dirty_sqlite_pages(ended.raw, ended.page_size)
             changes = self._owner_map.update(self._reader, dirty)
         else:
             return []
-        return self._owner_runs(facts.index, changes)
+        return owner_runs(self._owner_map, ended.index, changes)
 
-    def _owner_runs(self, message: int, changes: Changes) -> list[OwnerRun]:
-        assert self._owner_map is not None
-        owners = self._owner_map.owners
-        runs = []
-        for span in owner_spans(changes):
-            owner = owners[span.owner_index]
-            runs.append(
-                OwnerRun(
-                    message,
-                    span.first_number,
-                    span.sqlite_page_count,
-                    owner.name,
-                    owner.table,
-                    owner.kind,
-                    owner.role,
-                )
+
+def owner_runs(owners: OwnerMap, message: int, changes: Changes) -> list[OwnerRun]:
+    """Return changes of owners as runs that hold from the end of a message on."""
+    runs = []
+    for span in owner_spans(changes):
+        owner = owners.owners[span.owner_index]
+        runs.append(
+            OwnerRun(
+                message,
+                span.first_number,
+                span.sqlite_page_count,
+                owner.name,
+                owner.table,
+                owner.kind,
+                owner.role,
             )
-        return runs
+        )
+    return runs
 
 
-class _StoreReader:
+class EndedMessage:
+    """A message that has ended: what is known of it, and its attribution once that is asked for.
+
+    Made for every message, so it only keeps what it is given.
+    """
+
+    __slots__ = (
+        "_attributed",
+        "bytemap_use",
+        "cache",
+        "discarded_writes",
+        "first_statement",
+        "index",
+        "kind",
+        "label",
+        "limits",
+        "outcome",
+        "page_size",
+        "raw",
+        "trap",
+        "wasm_pages",
+    )
+
+    def __init__(
+        self,
+        memory: StableMemory,
+        kind: str,
+        *,
+        label: str | None = None,
+        cache: str | None = None,
+    ) -> None:
+        """Note how much of the limits the message has used; it is still open."""
+        bytemap = memory.bytemap
+        self.kind = kind
+        self.label = label
+        self.cache = cache
+        self.outcome = "committed"
+        self.trap: str | None = None
+        self.discarded_writes = False
+        self.limits = bytemap.limits
+        self.bytemap_use = (
+            len(bytemap.accessed),
+            bytemap.accessed_max,
+            len(bytemap.dirty),
+            bytemap.dirty_max,
+        )
+        self.wasm_pages = memory.wasm_pages
+        self.raw: RawMessage | None = None
+        self.index = self.first_statement = 0
+        self.page_size = 0
+        self._attributed: Attributed | None = None
+
+    def attribute(self, owners: OwnerMap | None = None) -> Attributed:
+        """Return the message with its statements; the first time with their accesses."""
+        if self._attributed is not None:
+            return self._attributed
+        assert self.raw is not None
+        attributed = attribute(
+            self.raw,
+            self._facts(),
+            first_statement=self.first_statement,
+            page_size=self.page_size,
+            owners=owners,
+        )
+        # Who asks again wants numbers; the accesses may be many, and go.
+        self.raw = None
+        self._attributed = replace(attributed, statement_accesses={}, outside_accesses=())
+        return attributed
+
+    def _facts(self) -> MessageFacts:
+        return MessageFacts(
+            index=self.index,
+            kind=self.kind,
+            outcome=self.outcome,
+            image_bytes=self.wasm_pages * WASM_PAGE_BYTES,
+            label=self.label,
+            trap=self.trap,
+            discarded_writes=self.discarded_writes,
+            cache=self.cache,
+            limits=self._limits_used(),
+        )
+
+    def _limits_used(self) -> tuple[LimitUse, ...]:
+        if self.limits is None:
+            return ()
+        accessed, accessed_max, dirty, dirty_max = self.bytemap_use
+        stable_bytes_max = self.limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
+        return (
+            LimitUse("stable_os_pages_accessed", accessed, accessed_max),
+            LimitUse("stable_os_pages_dirty", dirty, dirty_max),
+            LimitUse("stable_memory_bytes", self.wasm_pages * WASM_PAGE_BYTES, stable_bytes_max),
+        )
+
+
+class StoreReader:
     """The database as it is now, for the owner map."""
 
     def __init__(self, vfs: StableVFS) -> None:

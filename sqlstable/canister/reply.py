@@ -1,10 +1,8 @@
 """What a message answers: rows at once, everything else when it is asked for."""
 
-from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
-from sqlstable.trace.attribution import Attributed
+from sqlstable.canister.observation import EndedMessage
 from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.model import LimitUse, Message, Statement
 
@@ -14,48 +12,42 @@ class Reply:
 
     Attributes:
         rows: All rows that the message's statements returned, in order.
-        outcome: ``committed`` or ``discarded``; a message that traps raises instead.
     """
 
-    def __init__(
-        self, rows: list[tuple[Any, ...]], outcome: str, attribute: Callable[[], Attributed]
-    ) -> None:
-        """Keep the rows, and how to find out the rest."""
+    def __init__(self, rows: list[tuple[Any, ...]], ended: EndedMessage) -> None:
+        """Keep the rows, and what is known of the message."""
         self.rows = rows
-        self.outcome = outcome
-        self._attribute = attribute
+        self._ended = ended
 
-    @cached_property
-    def _attributed(self) -> Attributed:
-        attributed = self._attribute()
-        # The way there holds the raw log; it is not needed any more.
-        del self._attribute
-        return attributed
+    @property
+    def outcome(self) -> str:
+        """``committed`` or ``discarded``; a message that traps raises instead."""
+        return self._ended.outcome
 
     @property
     def footprint(self) -> Footprint:
         """What the message touched: ``.os_pages_accessed``, ``.accessed``, ``.dirty`` and more."""
-        return self._attributed.footprint
+        return self._ended.attribute().footprint
 
     @property
     def message(self) -> Message:
         """The message as a trace describes it."""
-        return self._attributed.message
+        return self._ended.attribute().message
 
     @property
     def statements(self) -> tuple[Statement, ...]:
         """Its statements, each with its own footprint by phases."""
-        return self._attributed.statements
+        return self._ended.attribute().statements
 
     @property
     def limits(self) -> tuple[LimitUse, ...]:
         """How much of each limit it used."""
-        return self._attributed.message.limits
+        return self.message.limits
 
     @property
     def discarded_writes(self) -> bool:
         """Whether a query wrote, in vain."""
-        return self._attributed.message.discarded_writes
+        return self._ended.discarded_writes
 
     def __repr__(self) -> str:
         """Show rows and outcome."""

@@ -71,9 +71,12 @@ class DatabaseStore:
         self.locks = LockTable()
         self.files: list[DatabaseFile] = []
         self.interceptor: Interceptor | None = None
+        self.position_after_commit = 0
+        "Position in the log at which the last SQL commit was complete."
         self._implicit_open = False
         self.known_size = self._derived_size()
         self._paths = hotpath.make_paths(self)
+        self._publish_map()
         memory.watchers.append(self)
 
     # -- the file -------------------------------------------------------------------------------
@@ -106,15 +109,16 @@ class DatabaseStore:
 
     def new_log(self) -> AccessLog:
         """Return a log that understands this file's offsets."""
-        # The map is looked up when the log is read: growth during a message only adds to it.
-        return AccessLog(self.page_size, lambda offsets: self.placement.map.translate(offsets))
+        return AccessLog(self.page_size, self.placement.map.translate)
 
     def rebind(self) -> None:
         """Make the hot path anew, after anything it depends on has changed."""
         self.known_size = self.size_bytes
         self._paths = hotpath.make_paths(self)
+        self._publish_map()
         for file in self.files:
-            self._bind(file)
+            if not file.is_dead:
+                self._bind(file)
 
     @contextmanager
     def unrecorded(self, file: "DatabaseFile") -> Iterator[None]:
@@ -163,6 +167,13 @@ class DatabaseStore:
             self.memory.rollback()
         else:
             self.memory.commit()
+
+    def end_transaction(self) -> None:
+        """Note where an SQL commit is complete, and end the implicit message."""
+        log = self.memory.log
+        if log is not None:
+            self.position_after_commit = log.position()
+        self.end_implicit()
 
     def _begin_implicit(self) -> None:
         if self.memory.kind is None:
@@ -284,6 +295,15 @@ class DatabaseStore:
             self.rebind()
         else:
             self.set_size(self.size_bytes)
+            self._publish_map()
+
+    def _publish_map(self) -> None:
+        """Tell the log where offsets lie.
+
+        Not done after a rollback: the log still holds accesses to what was grown and is gone.
+        """
+        if self.memory.log is not None:
+            self.memory.log.translate = self.placement.map.translate
 
     def _derived_size(self) -> int:
         allocated = self.placement.allocated_bytes
@@ -351,7 +371,7 @@ class DatabaseFile:
     def xFileControl(self, op: int, pointer: int) -> bool:
         """Take the end of an SQL transaction as the end of an implicit message."""
         if op == apsw.SQLITE_FCNTL_COMMIT_PHASETWO and not self.is_dead:
-            self._store.end_implicit()
+            self._store.end_transaction()
         return False
 
     def xSectorSize(self) -> int:

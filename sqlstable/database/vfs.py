@@ -7,6 +7,7 @@ journals and all temporary files lie in the heap.
 
 import datetime
 from typing import Final
+from weakref import WeakValueDictionary
 
 import apsw
 
@@ -24,6 +25,9 @@ OBSERVER_NAME: Final = "sqlstable-observer"
 
 JULIAN_DAY_OF_UNIX_EPOCH: Final = 2_440_587.5
 MILLISECONDS_PER_DAY: Final = 86_400_000
+
+_REGISTERED: Final[WeakValueDictionary[str, "StableVFS"]] = WeakValueDictionary()
+"""Mirrors SQLite's own list of VFS names, which is as global as this."""
 
 _JOURNAL_FLAGS: Final = (
     apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL | apsw.SQLITE_OPEN_TEMP_JOURNAL
@@ -88,6 +92,7 @@ class StableVFS(apsw.VFS):
         self._now_ms = None if now is None else julian_milliseconds(now)
         self.name = _free_name()
         super().__init__(self.name, base="")
+        _REGISTERED[self.name] = self
 
     def unregister(self) -> None:
         """Take the VFS out of SQLite's list and stop watching the memory; close connections first."""
@@ -165,6 +170,23 @@ class StableVFS(apsw.VFS):
         if header is not None and header.page_size != self.store.page_size:
             self.store.page_size = header.page_size
             self.store.rebind()
+
+
+def vfs_of(connection: apsw.Connection) -> StableVFS:
+    """Return the VFS that a connection's main database is opened through.
+
+    Raises:
+        SettingsError: It is not a `StableVFS`.
+    """
+    name = connection.open_vfs
+    vfs = _REGISTERED.get(name)
+    if vfs is None:
+        msg = (
+            f"the connection's database is opened through VFS {name!r}, not through a StableVFS; "
+            "open it with apsw.Connection(name, vfs=StableVFS(memory).name)"
+        )
+        raise SettingsError(msg)
+    return vfs
 
 
 def julian_milliseconds(now: str) -> int:

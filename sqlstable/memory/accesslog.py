@@ -33,6 +33,7 @@ CHUNK_ENTRIES: Final = 1 << 20
 """Accesses handed out at once when a log is read."""
 
 _IRREGULAR_UNIT: Final = -(1 << 31)
+_INT64_MAX: Final = (1 << 63) - 1
 
 Translate = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 """Gives the stable memory addresses of database file offsets."""
@@ -62,13 +63,14 @@ class AccessLog:
 
     Args:
         sqlite_page_bytes: Length of a regular access.
-        translate: Where a database file offset lies in stable memory.
+        translate: Where database file offsets lie in stable memory; the file's owner keeps it
+            true as the file grows.
     """
 
-    def __init__(self, sqlite_page_bytes: int, translate: Translate) -> None:
+    def __init__(self, sqlite_page_bytes: int, translate: Translate | None = None) -> None:
         """Start empty."""
         self.sqlite_page_bytes = sqlite_page_bytes
-        self.translate = translate
+        self.translate: Translate = translate if translate is not None else _identity
         self.entries: list[int] = []
         self.append = self.entries.append
         self._irregular: list[Irregular] = []
@@ -172,8 +174,9 @@ class TakenLog:
             rows = self._irregular_between(base, base + len(piece))
             assert len(rows) == len(irregular)
             kind[irregular] = [row.kind for row in rows]
-            address[irregular] = [row.address for row in rows]
-            length[irregular] = [row.length for row in rows]
+            # Larger ones were asked for in vain: by a grow that failed, an access of no bytes.
+            address[irregular] = [min(row.address, _INT64_MAX) for row in rows]
+            length[irregular] = [min(row.length, _INT64_MAX) for row in rows]
             offset[irregular] = [row.offset for row in rows]
         return Columns(kind, address, length, offset)
 
@@ -181,6 +184,10 @@ class TakenLog:
         rows = self._irregular
         low = _first_at(rows, start)
         return rows[low : _first_at(rows, stop)]
+
+
+def _identity(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return offsets
 
 
 def _first_at(rows: list[Irregular], position: int) -> int:
@@ -201,10 +208,12 @@ def _packed(
     shift = sqlite_page_bytes.bit_length() - 1
     offsets = np.array(entries, dtype=np.int64)
     # The complement of a multiple of 2^shift, shifted, is the complement of the shifted multiple.
-    units = np.where(offsets == IRREGULAR, _IRREGULAR_UNIT, offsets >> shift)
-    regular = units[units != _IRREGULAR_UNIT]
+    units = offsets >> shift
+    irregular = offsets == IRREGULAR
+    regular = units[~irregular]
     if len(regular) and (regular.max() >= 1 << 31 or regular.min() <= _IRREGULAR_UNIT):
         return offsets
+    units[irregular] = _IRREGULAR_UNIT
     return units.astype(np.int32)
 
 

@@ -7,19 +7,23 @@ a call that breaks two rules traps with the text of the first. Source: dfinity/i
 dfinity/developer-docs ``docs/references/ic-interface-spec/canister-interface.md``, 2026-08-18.
 
 ==========================  =======================================================================
-``stable64_read/write``     length 0 returns at once, whatever the offset; then stable bounds, then
+``stable64_read/write``     length 0 does nothing, whatever the addresses; else stable bounds, then
                             the largest heap, then the limits on OS pages, then the heap's own size
 ``stable_read``             the same behind the test that the memory is at most 4 GiB
-``stable_write``            tests size and bounds *before* it returns for length 0
+``stable_write``            tests size and bounds for length 0 too
 ``stable_size``             traps above 65 536 Wasm pages
 ``stable_grow``             traps above 65 536 Wasm pages, answers -1 where the result would be
 ==========================  =======================================================================
 
+A call that moves 0 bytes is a call all the same: it is logged, and a trapped message refuses it.
+
 Beside them stand the direct loads and stores that have been proposed for stable memory: they move
 one number between stable memory and the stack, in little-endian order as Wasm's own loads do, and
-know no heap. No replica has them; they are here to count what they would touch.
+know no heap. No replica has them; they are here to count what they would touch. Integers wrap, and
+a NaN keeps its bits, signalling ones too.
 """
 
+import math
 import struct
 from typing import Final
 
@@ -30,9 +34,7 @@ from sqlstable.memory.stable import OUT_OF_BOUNDS, StableMemory
 HEAP_OUT_OF_BOUNDS: Final = "heap out of bounds"
 """Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31."""
 
-MEMORY_TOO_BIG_FOR_32_BITS: Final = (
-    "32 bit stable memory api used on a memory larger than 4GB"
-)
+MEMORY_TOO_BIG_FOR_32_BITS: Final = "32 bit stable memory api used on a memory larger than 4GB"
 """Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31."""
 
 WASM_PAGES_MAX_32_BITS: Final = 4 * GIB // WASM_PAGE_BYTES
@@ -43,6 +45,12 @@ HEAP_BYTES_MAX: Final = 4 * GIB
 
 _U32_END: Final = 1 << 32
 _U64_END: Final = 1 << 64
+
+_F32_PAYLOAD: Final = (1 << 23) - 1
+_F32_QUIET: Final = 1 << 22
+_F32_EXPONENT: Final = 0xFF << 23
+_F64_EXPONENT: Final = 0x7FF << 52
+_PAYLOAD_SHIFT: Final = 52 - 23
 
 
 class SystemApi:
@@ -87,13 +95,10 @@ class SystemApi:
             LimitTrap: The message may not access so many OS pages.
         """
         _check_unsigned(_U64_END, dst=dst, offset=offset, size=size)
-        if size == 0:
-            return
-        self._check_stable(offset, size)
-        self._check_largest_heap(dst, size)
-        data = self.memory.access_read(offset, size)
-        self._check_heap(dst, size)
-        self.heap[dst : dst + size] = data
+        if size > 0:
+            self._check_stable(offset, size)
+            self._check_heap(dst, offset, size, write=False)
+        self.heap[dst : dst + size] = self.memory.access_read(offset, size)
 
     def stable64_write(self, offset: int, src: int, size: int) -> None:
         """Copy ``size`` bytes from heap address ``src`` to stable ``offset``.
@@ -103,11 +108,10 @@ class SystemApi:
             LimitTrap: The message may not access or dirty so many OS pages.
         """
         _check_unsigned(_U64_END, offset=offset, src=src, size=size)
-        if size == 0:
-            return
-        self._check_stable(offset, size)
-        self._check_largest_heap(src, size)
-        self._copy_out(offset, src, size)
+        if size > 0:
+            self._check_stable(offset, size)
+            self._check_heap(src, offset, size, write=True)
+        self.memory.access_write(offset, memoryview(self.heap)[src : src + size])
 
     # -- 32 bits, deprecated since interface specification 0.25.0 (2024-06-14) --------------------
 
@@ -128,9 +132,7 @@ class SystemApi:
         """
         _check_unsigned(_U32_END, new_pages=new_pages)
         self._check_32_bits()
-        if self.memory.wasm_pages + new_pages > WASM_PAGES_MAX_32_BITS:
-            return -1
-        return self.memory.grow(new_pages)
+        return self.memory.grow(new_pages, wasm_pages_max=WASM_PAGES_MAX_32_BITS)
 
     def stable_read(self, dst: int, offset: int, size: int) -> None:
         """Copy ``size`` bytes from stable ``offset`` to heap address ``dst``.
@@ -139,9 +141,8 @@ class SystemApi:
             Trap: The memory is larger than 4 GiB, a range out of bounds, or a limit crossed.
         """
         _check_unsigned(_U32_END, dst=dst, offset=offset, size=size)
-        if size == 0:
-            return
-        self._check_32_bits()
+        if size > 0:
+            self._check_32_bits()
         self.stable64_read(dst, offset, size)
 
     def stable_write(self, offset: int, src: int, size: int) -> None:
@@ -177,11 +178,11 @@ class SystemApi:
 
     def stable64_loadf32(self, offset: int) -> float:
         """Load a 32-bit float."""
-        return self._load_float("<f", offset)
+        return _widen(self._load("<f", offset))
 
     def stable64_loadf64(self, offset: int) -> float:
         """Load a 64-bit float."""
-        return self._load_float("<d", offset)
+        return _float64(self._load("<d", offset))
 
     def stable64_storei8(self, offset: int, value: int) -> None:
         """Store the low 8 bits of ``value``."""
@@ -200,8 +201,8 @@ class SystemApi:
         self._store(offset, (value & (_U64_END - 1)).to_bytes(8, "little"))
 
     def stable64_storef32(self, offset: int, value: float) -> None:
-        """Store ``value`` rounded to a 32-bit float."""
-        self._store(offset, struct.pack("<f", value))
+        """Store ``value`` rounded to a 32-bit float; what is too large becomes infinite."""
+        self._store(offset, _narrow(value))
 
     def stable64_storef64(self, offset: int, value: float) -> None:
         """Store ``value`` as a 64-bit float."""
@@ -209,21 +210,9 @@ class SystemApi:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _copy_out(self, offset: int, src: int, size: int) -> None:
-        if src + size > len(self.heap):
-            # The limits on OS pages come before the heap's own size.
-            self.memory.touch(offset, size, write=True)
-            self._check_heap(src, size)
-        self.memory.access_write(offset, memoryview(self.heap)[src : src + size])
-
     def _load_integer(self, form: str, offset: int) -> int:
         (value,) = struct.unpack(form, self._load(form, offset))
         assert isinstance(value, int)
-        return value
-
-    def _load_float(self, form: str, offset: int) -> float:
-        (value,) = struct.unpack(form, self._load(form, offset))
-        assert isinstance(value, float)
         return value
 
     def _load(self, form: str, offset: int) -> bytes:
@@ -238,13 +227,13 @@ class SystemApi:
         if offset + size > self.memory.wasm_pages * WASM_PAGE_BYTES:
             raise self.memory.poison(OutOfBoundsTrap(OUT_OF_BOUNDS))
 
-    def _check_largest_heap(self, address: int, size: int) -> None:
-        if address > HEAP_BYTES_MAX or size > HEAP_BYTES_MAX:
-            raise self.memory.poison(OutOfBoundsTrap(HEAP_OUT_OF_BOUNDS))
-
-    def _check_heap(self, address: int, size: int) -> None:
-        if address + size > len(self.heap):
-            raise self.memory.poison(OutOfBoundsTrap(HEAP_OUT_OF_BOUNDS))
+    def _check_heap(self, address: int, offset: int, size: int, *, write: bool) -> None:
+        if address + size <= len(self.heap):
+            return
+        if address <= HEAP_BYTES_MAX and size <= HEAP_BYTES_MAX:
+            # It might have been a larger heap: the limits on OS pages come before its own size.
+            self.memory.touch(offset, size, write=write)
+        raise self.memory.poison(OutOfBoundsTrap(HEAP_OUT_OF_BOUNDS))
 
     def _check_32_bits(self) -> None:
         if self.memory.wasm_pages > WASM_PAGES_MAX_32_BITS:
@@ -256,3 +245,34 @@ def _check_unsigned(end: int, **arguments: int) -> None:
         if not 0 <= value < end:
             msg = f"{name} is {value}; it must be from 0 to {end - 1}"
             raise ValueError(msg)
+
+
+def _float64(data: bytes) -> float:
+    (value,) = struct.unpack("<d", data)
+    assert isinstance(value, float)
+    return value
+
+
+def _widen(data: bytes) -> float:
+    """Return a 32-bit float; a NaN's bits are moved by hand, as the processor would quiet it."""
+    bits = int.from_bytes(data, "little")
+    sign, exponent, payload = bits >> 31, bits >> 23 & 0xFF, bits & _F32_PAYLOAD
+    if exponent == 0xFF and payload:
+        wide = sign << 63 | _F64_EXPONENT | payload << _PAYLOAD_SHIFT
+        return _float64(wide.to_bytes(8, "little"))
+    (value,) = struct.unpack("<f", data)
+    assert isinstance(value, float)
+    return value
+
+
+def _narrow(value: float) -> bytes:
+    """Return the bytes of the nearest 32-bit float; of a NaN, those that `_widen` came from."""
+    if math.isnan(value):
+        bits = int.from_bytes(struct.pack("<d", value), "little")
+        # Without any payload it would be an infinity.
+        payload = bits >> _PAYLOAD_SHIFT & _F32_PAYLOAD or _F32_QUIET
+        return (bits >> 63 << 31 | _F32_EXPONENT | payload).to_bytes(4, "little")
+    try:
+        return struct.pack("<f", value)
+    except OverflowError:
+        return struct.pack("<f", math.copysign(math.inf, value))

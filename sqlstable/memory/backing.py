@@ -13,6 +13,7 @@ backing is therefore sparse: bytes that were never written read as zero and cost
 
 import mmap
 import sys
+from contextlib import suppress
 from typing import Final, Protocol
 
 from sqlstable.ic.units import GIB, KIB, OS_PAGE_BYTES
@@ -75,9 +76,12 @@ class MappedBacking:
             msg = "sparse anonymous maps are used on Linux only"
             raise OSError(msg)
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        self._map = mmap.mmap(-1, capacity_bytes, flags=flags)
-        self.flat: memoryview | None = memoryview(self._map)
-        self._view = self.flat
+        self._map: mmap.mmap | None = mmap.mmap(-1, capacity_bytes, flags=flags)
+        with suppress(OSError):
+            # A kernel with transparent huge pages may else spend 2 MiB on a single byte.
+            self._map.madvise(mmap.MADV_NOHUGEPAGE)
+        self._view = memoryview(self._map)
+        self.flat: memoryview | None = self._view
 
     def read(self, address: int, length: int) -> memoryview:
         """Return a view, without copying."""
@@ -88,22 +92,23 @@ class MappedBacking:
         self._view[address : address + len(data)] = data
 
     def discard(self, address: int, length: int) -> None:
-        """Drop the whole OS pages inside the range, and write zeros at its ragged ends."""
+        """Drop what the system can drop of the range, and write zeros at its ragged ends."""
         end = address + length
-        first = min(end, -(-address // OS_PAGE_BYTES) * OS_PAGE_BYTES)
-        last = max(first, end // OS_PAGE_BYTES * OS_PAGE_BYTES)
+        first = min(end, -(-address // mmap.PAGESIZE) * mmap.PAGESIZE)
+        last = max(first, end // mmap.PAGESIZE * mmap.PAGESIZE)
         self._view[address:first] = bytes(first - address)
         self._view[last:end] = bytes(end - last)
         if last > first:
+            assert self._map is not None
             self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def empty(self) -> "MappedBacking":
         """Return a second map of the same capacity."""
-        return MappedBacking(len(self._map))
+        return MappedBacking(len(self._view))
 
     def close(self) -> None:
         """Drop the views; the map goes with the last view that somebody else still holds."""
-        self.flat = None
+        self._map = self.flat = None
         self._view = memoryview(b"")
 
 
@@ -166,7 +171,8 @@ class TieredBacking:
     """A map for the addresses it reaches, and chunks for everything beyond."""
 
     def __init__(self, near: Backing, far: Backing, *, near_bytes: int) -> None:
-        """Join two backings at address ``near_bytes``."""
+        """Join two backings at address ``near_bytes``, where the near one's flat view ends."""
+        assert near.flat is None or len(near.flat) == near_bytes
         self._near = near
         self._far = far
         self._near_bytes = near_bytes
@@ -215,7 +221,7 @@ class TieredBacking:
 
 
 def reserve(capacity_bytes: int) -> Backing:
-    """Return the fastest backing that this system offers for ``capacity_bytes`` addresses.
+    r"""Return the fastest backing that this system offers for ``capacity_bytes`` addresses.
 
     Args:
         capacity_bytes: Highest address plus one that will be used, up to 2^64.
@@ -224,7 +230,7 @@ def reserve(capacity_bytes: int) -> Backing:
         >>> backing = reserve(1 << 63)
         >>> backing.write(1 << 62, b"far")
         >>> bytes(backing.read((1 << 62) - 1, 5))
-        b'\\x00far\\x00'
+        b'\x00far\x00'
         >>> backing.close()
     """
     near_bytes = min(-(-capacity_bytes // CHUNK_BYTES) * CHUNK_BYTES, FLAT_BYTES_MAX)

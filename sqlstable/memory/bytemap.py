@@ -37,8 +37,10 @@ class Bytemap:
     def __init__(self, flat_os_pages: int) -> None:
         """Make an empty bytemap; the flat part costs memory only where it is marked."""
         self.flat_os_pages = flat_os_pages
-        # An anonymous map is zero without being touched, which a bytearray is not.
-        self.marks = memoryview(mmap.mmap(-1, max(flat_os_pages, 1)))
+        # An anonymous map is zero without being touched, which a bytearray is not. A private copy
+        # is a forked process's own, as the bytes are that the marks speak of.
+        anonymous = mmap.mmap(-1, max(flat_os_pages, 1), access=mmap.ACCESS_COPY)
+        self.marks = memoryview(anonymous)
         self.far_marks: dict[int, int] = {}
         self.accessed: list[int] = []
         self.dirty: list[int] = []

@@ -12,8 +12,9 @@ what the memory holds. Outside of a message each call is a message of its own.
 **Invariants**
 
 * The committed bytes change in `commit` only (and by calls outside of any message).
-* A message that trapped stays trapped: every later access raises the same trap, and it can only
-  be rolled back.
+* A message that trapped stays trapped: every later call raises the same trap, and it can only be
+  rolled back.
+* What a query did is never kept.
 * Bytes beyond the size are zero in both views.
 """
 
@@ -25,17 +26,19 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, Trap
-from sqlstable.ic.limits import Limits, latest_limits, limits_at
+from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, SettingsError, Trap
+from sqlstable.ic.limits import Limits, MessageKind, latest_limits, limits_at
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
 from sqlstable.memory import accesslog
-from sqlstable.memory.accesslog import AccessLog
-from sqlstable.memory.backing import Backing, Bytes, reserve
+from sqlstable.memory.backing import Backing, Bytes, ChunkBacking, reserve
 from sqlstable.memory.bytemap import DIRTY, Bytemap
 
-WASM_PAGES_MAX: Final = 1 << 48
-"""Wasm pages that 64-bit addresses reach: 2^64 bytes."""
-assert WASM_PAGES_MAX * WASM_PAGE_BYTES == 1 << 64
+WASM_PAGES_MAX: Final = 1 << 47
+"""Wasm pages that a memory without limits can have: 2^63 bytes.
+
+Every address is then a signed 64-bit number, as logs and trace files keep them.
+"""
+assert WASM_PAGES_MAX * WASM_PAGE_BYTES == 1 << 63
 
 STAGED_BYTES_KEPT: Final = 64 * MIB
 """Staged memory that is kept for the next messages; beyond it, commit gives it back."""
@@ -49,16 +52,25 @@ _LOOPED_OS_PAGES: Final = 64
 OUT_OF_BOUNDS: Final = "stable memory out of bounds"
 """Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31."""
 
+_KINDS: Final = frozenset(MessageKind)
+
 
 class Watcher(Protocol):
-    """Somebody who derives state from the bytes, and must know when they change underneath."""
+    """Somebody who derives state from the bytes, and must know when they change underneath.
+
+    Of one message a watcher is told in this order: that it has trapped, that it is over, that the
+    bytes went back.
+    """
 
     def on_trap(self) -> None:
         """The message has trapped: accesses from now on do not count and must not fail again."""
         ...
 
     def on_rollback(self) -> None:
-        """The bytes are those before the message again, the size included."""
+        """The bytes are those before the message again, the size included; or none, after a reset.
+
+        Not told where the message neither changed anything nor trapped.
+        """
         ...
 
     def on_end(self) -> None:
@@ -67,11 +79,11 @@ class Watcher(Protocol):
 
 
 class StableMemory:
-    """Simulated 64-bit stable memory.
+    r"""Simulated 64-bit stable memory.
 
     Args:
         limits: Limits to enforce: a `Limits`, a date for those of that day, ``"latest"``, or None
-            for none at all (the size is then bounded by 64-bit addresses only).
+            for none at all (the size is then bounded by addresses only, to 2^63 bytes).
         backing: Where committed bytes are kept; by default the fastest this system offers.
 
     Examples:
@@ -80,7 +92,7 @@ class StableMemory:
         (0, 1)
         >>> memory.write(65_530, b"abc")
         >>> memory.read(65_528, 6)
-        b'\\x00\\x00abc\\x00'
+        b'\x00\x00abc\x00'
         >>> with memory.message("update"):
         ...     memory.write(0, b"kept")
         >>> with memory.message("query"):
@@ -97,12 +109,14 @@ class StableMemory:
     ) -> None:
         """Make an empty memory; nothing is allocated until it is written."""
         self.limits = resolve_limits(limits)
-        capacity = self._wasm_pages_max() * WASM_PAGE_BYTES
-        self.backing = backing if backing is not None else reserve(capacity)
-        self.staging = self.backing.empty()
+        self.backing, self.staging = (
+            _reserve_pair(self._wasm_pages_max() * WASM_PAGE_BYTES)
+            if backing is None
+            else (backing, backing.empty())
+        )
         flat = self.backing.flat
         self.bytemap = Bytemap(0 if flat is None else len(flat) // OS_PAGE_BYTES)
-        self.log: AccessLog | None = None
+        self.log: accesslog.AccessLog | None = None
         self.kind: str | None = None
         self.trap: Trap | None = None
         self.watchers: list[Watcher] = []
@@ -115,26 +129,28 @@ class StableMemory:
 
     def size(self) -> int:
         """Return the size in Wasm pages."""
+        self._raise_if_trapped()
         if self.log is not None:
             self.log.note(accesslog.SIZE, 0, 0)
         return self._wasm_pages
 
-    def grow(self, wasm_pages: int) -> int:
+    def grow(self, wasm_pages: int, *, wasm_pages_max: int = WASM_PAGES_MAX) -> int:
         """Add zeroed Wasm pages.
 
         Args:
-            wasm_pages: How many; 0 or more.
+            wasm_pages: How many; 0 or more. As for the Internet Computer, a negative number is an
+                impossibly large one.
+            wasm_pages_max: A bound on the result beside the limit on stable memory.
 
         Returns:
             The size before in Wasm pages, or -1 with nothing changed where the result would
-            pass the limit on stable memory.
+            pass the limit.
         """
-        assert wasm_pages >= 0
         self._raise_if_trapped()
         if self.log is not None:
             self.log.note(accesslog.GROW, 0, wasm_pages)
         old = self._wasm_pages
-        if old + wasm_pages > self._wasm_pages_max():
+        if wasm_pages < 0 or old + wasm_pages > min(wasm_pages_max, self._wasm_pages_max()):
             return -1
         self._wasm_pages = old + wasm_pages
         if self.kind is None:
@@ -144,14 +160,13 @@ class StableMemory:
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from byte ``offset`` on.
 
-        A length of 0 is never out of bounds, as on the Internet Computer.
+        A length of 0 is never out of bounds, as on the Internet Computer; a negative number
+        always is.
 
         Raises:
             OutOfBoundsTrap: The range does not lie inside the memory.
             LimitTrap: The message may not access so many OS pages.
         """
-        assert offset >= 0
-        assert length >= 0
         return bytes(self.access_read(offset, length))
 
     def write(self, offset: int, data: Bytes) -> None:
@@ -161,7 +176,6 @@ class StableMemory:
             OutOfBoundsTrap: The range does not lie inside the memory.
             LimitTrap: The message may not access or dirty so many OS pages.
         """
-        assert offset >= 0
         self.access_write(offset, data)
 
     # -- messages -------------------------------------------------------------------------------
@@ -196,10 +210,14 @@ class StableMemory:
 
         Raises:
             MessageError: One is open already; messages do not nest.
+            SettingsError: There is no such kind.
         """
         if self.kind is not None:
             msg = f"a message ({self.kind}) is open already; end it before beginning another"
             raise MessageError(msg)
+        if kind not in _KINDS:
+            msg = f"unknown message kind {kind!r}; use one of {', '.join(MessageKind)}"
+            raise SettingsError(msg)
         self.bytemap.begin(self.limits, kind)
         self.kind = kind
 
@@ -207,13 +225,16 @@ class StableMemory:
         """Make the message's writes and growth permanent.
 
         Raises:
-            MessageError: No message is open.
+            MessageError: No message is open, or it is a query.
             Trap: The message trapped; it is still open and can only be rolled back.
         """
         if self.kind is None:
             msg = "no message is open; begin one first"
             raise MessageError(msg)
         self._raise_if_trapped()
+        if self.kind == "query":
+            msg = "what a query does is never kept; roll it back, or begin an update"
+            raise MessageError(msg)
         if self.bytemap.dirty:
             self._apply()
         self._committed_wasm_pages = self._wasm_pages
@@ -239,12 +260,18 @@ class StableMemory:
                 watcher.on_rollback()
 
     def poison(self, trap: Trap) -> Trap:
-        """Mark the open message as trapped, and return ``trap`` to be raised."""
-        if self.kind is not None and self.trap is None:
+        """Mark the open message as trapped, and return the trap to be raised.
+
+        Returns:
+            ``trap``, or the one with which the message had trapped before.
+        """
+        if self.kind is None:
+            return trap
+        if self.trap is None:
             self.trap = trap
             for watcher in self.watchers:
                 watcher.on_trap()
-        return trap
+        return self.trap
 
     # -- whole images ---------------------------------------------------------------------------
 
@@ -271,6 +298,7 @@ class StableMemory:
             raise ImageError(msg)
         memory = cls(limits=limits)
         if memory.grow(wasm_pages) < 0:
+            memory.close()
             msg = (
                 f"the image has {wasm_pages} Wasm pages, the limit is {memory._wasm_pages_max()}; "
                 "choose limits of a later date, or None"
@@ -280,7 +308,7 @@ class StableMemory:
         for start in range(0, len(data), _IMAGE_PIECE_BYTES):
             piece = view[start : start + _IMAGE_PIECE_BYTES]
             # Holes stay holes: an image is mostly zeros, and writing them would take memory.
-            if piece != _ZEROS[: len(piece)]:
+            if bytes(piece) != _ZEROS:
                 memory.backing.write(start, piece)
         return memory
 
@@ -366,11 +394,14 @@ class StableMemory:
     def touch(self, address: int, length: int, *, write: bool) -> None:
         """Mark the OS pages of a range without moving bytes; outside of a message do nothing.
 
+        Whoever marks for writing must then stage these OS pages whole, or trap.
+
         Raises:
             LimitTrap: The message may not access or dirty so many OS pages.
         """
         if self.kind is None:
             return
+        self._raise_if_trapped()
         try:
             self.bytemap.touch(os_pages_spanned(address, length), write=write)
         except Trap as trap:
@@ -384,7 +415,10 @@ class StableMemory:
             raise self.poison(trap) from None
 
     def first_write(self, os_page: int) -> None:
-        """Mark an OS page as dirty that is not yet; poisons the message at the limit."""
+        """Mark an OS page as dirty that is not yet; poisons the message at the limit.
+
+        Whoever marks it must then stage it whole.
+        """
         try:
             self.bytemap.first_write(os_page)
         except Trap as trap:
@@ -402,7 +436,7 @@ class StableMemory:
             raise self.trap
 
     def _check_bounds(self, address: int, length: int) -> None:
-        if address + length > self._wasm_pages * WASM_PAGE_BYTES:
+        if not 0 <= address < address + length <= self._wasm_pages * WASM_PAGE_BYTES:
             raise self.poison(OutOfBoundsTrap(OUT_OF_BOUNDS))
 
     def _note(self, kind: int, address: int, length: int, file_offset: int) -> None:
@@ -477,6 +511,17 @@ def resolve_limits(limits: Limits | date | str | None) -> Limits | None:
     if limits is None or isinstance(limits, Limits):
         return limits
     return latest_limits() if limits == "latest" else limits_at(limits)
+
+
+def _reserve_pair(capacity_bytes: int) -> tuple[Backing, Backing]:
+    """Return two backings of one kind, for committed and for staged bytes."""
+    backing = reserve(capacity_bytes)
+    try:
+        return backing, backing.empty()
+    except OSError:
+        # There were addresses left for one map, but not for two.
+        backing.close()
+        return ChunkBacking(), ChunkBacking()
 
 
 def _runs(os_pages: list[int]) -> Iterator[tuple[int, int]]:

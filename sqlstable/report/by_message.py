@@ -25,7 +25,7 @@ MESSAGE_WIDTH_MIN: Final = 24
 
 LIMITS_MAX: Final = 3
 """Limits that get a column, those used most."""
-LIMIT_WIDTH: Final = 10
+LIMIT_WIDTH: Final = 8
 
 
 def message_lines(trace: TraceSource, width: int) -> list[Text]:
@@ -92,7 +92,7 @@ def _content(trace: TraceSource, message: Message, width: int) -> list[str]:
     """Name what a message did: its label, or its first statement and how many follow."""
     if not message.statements:
         names = ", ".join(clean(entry.name) for entry in message.outside)
-        text = f"no statement; outside of statements: {names}" if names else "no statement"
+        text = f"outside of statements: {names}" if names else "no statement"
         return [fit(text, width)]
     if message.label is not None:
         text = f'"{clean(message.label)}", {counted(len(message.statements), "statement")}'
@@ -128,8 +128,9 @@ def _shares(messages: Sequence[Message], limit: str) -> list[str]:
 
 
 def _limit_heading(name: str) -> str:
-    words = " ".join("OS" if word == "os" else word for word in clean(name).split("_"))
-    return "\n".join(["limit on", *wrap(words, LIMIT_WIDTH)][:4])
+    # That OS pages are those of stable memory goes without saying here.
+    words = clean(name).removeprefix("stable_os_").replace("pages_", "OS pages_").split("_")
+    return "\n".join(["limit on", *wrap(" ".join(words), LIMIT_WIDTH)][:4])
 
 
 def _note_lines(trace: TraceSource, width: int) -> list[Text]:

@@ -17,6 +17,7 @@ from sqlstable.report.grid import (
     rule,
     text_column,
 )
+from sqlstable.report.messages import outside_lines
 from sqlstable.report.numbers import UNKNOWN, bar, count, counted
 from sqlstable.report.text import clean, fit
 
@@ -86,6 +87,7 @@ def _note_lines(trace: TraceSource, groups: list[OwnerGroup], width: int) -> lis
         width,
         style="bold",
     )
+    lines += outside_lines(trace, width)
     unknown = without_owners(trace)
     if unknown:
         text = f"owners not determined for {counted(unknown, 'statement')}"

@@ -8,6 +8,7 @@ from rich.text import Text
 from sqlstable.analysis.groups import ShapeGroup, group_by_shape
 from sqlstable.analysis.source import TraceSource
 from sqlstable.report.grid import Column, Grid, cell, grid, number_column, paragraph, rule
+from sqlstable.report.messages import outside_lines
 from sqlstable.report.numbers import count, counted
 from sqlstable.report.owners import OwnerColumn, owner_column, shares
 from sqlstable.report.text import clean, shorten
@@ -33,7 +34,7 @@ def shape_lines(trace: TraceSource, width: int) -> list[Text]:
     if len(groups) > ROWS_MAX:
         more = counted(len(groups) - ROWS_MAX, "more shape")
         lines += paragraph(f"… {more}: --format csv or json for all", width, style="italic")
-    return [*lines, rule(width), *_note_lines(groups, width)]
+    return [*lines, rule(width), *_note_lines(groups, width), *outside_lines(trace, width)]
 
 
 def _grid(groups: Sequence[ShapeGroup], owners: OwnerColumn, width: int) -> Grid:

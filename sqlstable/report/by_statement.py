@@ -26,7 +26,7 @@ NUMBER_HEADING: Final = "  #"
 """Wide enough to set the statements off from the lines that open their messages."""
 
 STATEMENT_WIDTH_MIN: Final = 20
-OWNER_NAME_WIDTH_MAX: Final = 14
+OWNER_NAME_WIDTH_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,13 @@ Part = Heading | Row | Omission
 def statement_lines(trace: TraceSource, width: int) -> list[Text]:
     """Lay out the table of all statements, message by message."""
     parts = list(_parts(trace))
-    total = _total_row(totals(trace))
+    all_messages = totals(trace)
+    total = _total_row(all_messages)
     table = _Table.holding([*(part for part in parts if isinstance(part, Row)), total], width)
     lines = [*table.grid.heading(), rule(width)]
     for part in parts:
         lines += _part_lines(part, table, width)
-    return [*lines, rule(width), *table.lines(total), *_byte_lines(totals(trace), width)]
+    return [*lines, rule(width), *table.lines(total), *_byte_lines(all_messages, width)]
 
 
 def _part_lines(part: Part, table: "_Table", width: int) -> list[Text]:

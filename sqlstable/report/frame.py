@@ -30,6 +30,9 @@ SETTINGS: Final = (
 )
 """Settings that every report states, in this order; others that a trace has follow them."""
 
+_NO_SETTINGS: Final = frozenset({"closed"})
+"""What a trace keeps beside its settings, but did not influence the run."""
+
 _UNITS: Final = {
     "bucket_pages": "Wasm pages",
     "page_size": "B",
@@ -58,7 +61,11 @@ def settings_lines(settings: TraceSettings, width: int) -> list[Text]:
 def setting_changes(before: TraceSettings, after: TraceSettings, width: int) -> list[Text]:
     """State all settings of two traces: first those that differ, then those that both share."""
     names = list(dict.fromkeys((*SETTINGS, *before.values, *after.values)))
-    differing = [name for name in names if before.values.get(name) != after.values.get(name)]
+    differing = [
+        name
+        for name in names
+        if name not in _NO_SETTINGS and before.values.get(name) != after.values.get(name)
+    ]
     shared = {name: before.values.get(name) for name in names if name not in differing}
     if not differing:
         changes = ["both traces have the same settings"]
@@ -102,6 +109,14 @@ def listed(words: Sequence[str], width: int, *, style: str = "") -> list[Text]:
         else:
             lines.append(word)
     return [text for line in lines for text in paragraph(line, width, style=style)]
+
+
+def unfinished_lines(settings: TraceSettings, width: int) -> list[Text]:
+    """Warn of a trace whose run did not end in order; what it holds is sound."""
+    if settings.values.get("closed") is not False:
+        return []
+    text = "unfinished: this run goes on, or was killed; messages after the last one are missing"
+    return paragraph(text, width, style="yellow")
 
 
 def glossary_lines(
@@ -154,8 +169,9 @@ def _modelled_messages(settings: TraceSettings, messages: Iterable[Message]) -> 
 
 
 def _state(values: Mapping[str, object], width: int) -> list[Text]:
-    words = [setting(name, value) for name, value in values.items() if value is not None]
-    unknown = [clean(name) for name, value in values.items() if value is None]
+    stated = {name: value for name, value in values.items() if name not in _NO_SETTINGS}
+    words = [setting(name, value) for name, value in stated.items() if value is not None]
+    unknown = [clean(name) for name, value in stated.items() if value is None]
     if unknown:
         words.append(f"not set or not known: {', '.join(unknown)}")
     return listed(words, width, style="dim")

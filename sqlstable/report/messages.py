@@ -1,9 +1,13 @@
-"""How tables name a message's end."""
+"""How tables speak of messages, whatever one of their rows stands for."""
 
 from typing import Final
 
 from rich.text import Text
 
+from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.totals import outside_total
+from sqlstable.report.grid import paragraph
+from sqlstable.report.numbers import count, counted
 from sqlstable.report.text import clean, shorten
 from sqlstable.trace.model import Message
 
@@ -25,3 +29,13 @@ def trap_lines(message: Message, width: int) -> list[Text]:
         return []
     lines = shorten(clean(message.trap), width - 2, lines_max=TRAP_LINES_MAX)
     return [Text(f"  {line}", style="red") for line in lines]
+
+
+def outside_lines(trace: TraceSource, width: int) -> list[Text]:
+    """Say what messages did outside of their statements; nothing where they did nothing."""
+    outside = outside_total(trace)
+    if outside.os_pages_accessed == 0:
+        return []
+    accessed = counted(outside.os_pages_accessed, "OS page")
+    dirty = count(outside.os_pages_dirty)
+    return paragraph(f"besides, outside of statements: {accessed} accessed, {dirty} dirty", width)

@@ -54,14 +54,16 @@ def percent(used: int, limit: int) -> str:
         ('0.02%', '<0.01%', '0%')
         >>> percent(524_287, 524_288), percent(524_288, 524_288), percent(524_289, 524_288)
         ('99.9%', '100%', '>100%')
+        >>> percent(3, 2), percent(50, 1)
+        ('150%', '>999%')
     """
     if used == 0:
         return "0%"
     if used == limit:
         return "100%"
     if used > limit:
-        whole = 100 * used // limit if limit else 100
-        return f"{count(whole)}%" if whole > 100 else ">100%"
+        whole = 100 * used // limit if limit else 1000
+        return ">999%" if whole > 999 else f"{whole}%" if whole > 100 else ">100%"
     # In whole hundredths of a percent, rounded down: 99.999 % is not yet 100 %.
     hundredths = 10_000 * used // limit
     if hundredths == 0:

@@ -16,6 +16,7 @@ from sqlstable.report.frame import (
     provenance_lines,
     settings_lines,
     title,
+    unfinished_lines,
 )
 from sqlstable.report.grid import WIDTH_MIN, ColorSystem, paragraph, render
 
@@ -37,7 +38,7 @@ _ONCE: Final = ", each counted once in its row; the total adds up the messages"
 _OF_STATEMENTS: Final = ", each counted once for each statement"
 _WHOSE: Final = (
     "whose",
-    "the table, index, header … that owns the OS pages accessed; bar: share of the row",
+    "the table, index, freelist … that owns the OS pages accessed; bar: share of the row",
 )
 
 _GLOSSARIES: Final[Mapping[By, Sequence[tuple[str, str]]]] = {
@@ -45,6 +46,7 @@ _GLOSSARIES: Final[Mapping[By, Sequence[tuple[str, str]]]] = {
         (_ACCESSED[0], _ACCESSED[1] + _ONCE),
         _DIRTY,
         ("hits", "SQLite pages that SQLite found in its own cache, without stable memory"),
+        ("rows", "rows that the statement returned"),
         _WHOSE,
     ),
     "shape": (
@@ -97,6 +99,7 @@ def render_table(
     lines = [
         *title(_TITLES[checked_by(by)], width),
         *settings_lines(trace.settings, width),
+        *unfinished_lines(trace.settings, width),
         Text(),
     ]
     if trace.messages:

@@ -76,7 +76,7 @@ def shorten(text: str, width: int, *, lines_max: int) -> list[str]:
 
     Examples:
         >>> shorten("SELECT a, b, c, d, e FROM t WHERE k = 1", 15, lines_max=2)
-        ['SELECT a, b, …', 'WHERE k = 1']
+        ['SELECT a, b, c,', 'd, … k = 1']
     """
     whole = wrap(text, width)
     if len(whole) <= lines_max:

@@ -1,7 +1,7 @@
 """The compressed block that keeps the ordered accesses of one statement.
 
-As plain rows, 10 million accesses fill 140 MB of a trace file; as one block they fill at most
-38 MB, and a scan that walks through the file in order fills next to nothing. A block is built
+As plain rows, 10 million accesses fill 140 MB of a trace file. As one block, reads and writes
+at random over 500 GiB fill 35 MB, and a scan through the file in order 10 kB. A block is built
 from chunks, segment by segment, so the accesses never have to be in memory all at once.
 
 Invariants:
@@ -304,8 +304,7 @@ def _column(values: _Int64s, *, sparse: bool = True) -> bytes:
     if _is_constant(values):
         return bytes([_CONSTANT]) + _signed_varint(int(values[0]))
     if len(values) < _SMALL:
-        base, above = _above_base(values)
-        return _planes_column(_PLANES, base, above, whole_bytes=True)
+        return _small_column(values)
     if sparse:
         usual = Counter(values[:: len(values) // 16].tolist()).most_common(1)[0][0]
         exceptions = np.flatnonzero(values != usual)
@@ -323,6 +322,15 @@ def _column(values: _Int64s, *, sparse: bool = True) -> bytes:
 
 def _width(values: _UInt64s) -> int:
     return int(values.max()).bit_length()
+
+
+def _small_column(values: _Int64s) -> bytes:
+    # Plain Python takes a third of numpy's time on a few values, and most blocks have few.
+    items = values.tolist()
+    base = min(items)
+    width = ((max(items) - base).bit_length() + 7) // 8 * 8
+    planes = _planes((values - base).view(np.uint64), width)
+    return bytes([_PLANES]) + _signed_varint(base) + bytes([width]) + planes
 
 
 def _above_base(values: _Int64s) -> tuple[int, _UInt64s]:
@@ -346,10 +354,8 @@ def _sample_bytes(values: _UInt64s) -> int:
     return len(zlib.compress(_planes(values, _width(values)), 1))
 
 
-def _planes_column(form: int, base: int, values: _UInt64s, *, whole_bytes: bool = False) -> bytes:
+def _planes_column(form: int, base: int, values: _UInt64s) -> bytes:
     width = _width(values)
-    if whole_bytes:
-        width = (width + 7) // 8 * 8
     return bytes([form]) + _signed_varint(base) + bytes([width]) + _planes(values, width)
 
 

@@ -47,7 +47,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -209,11 +209,12 @@ FROM message LEFT JOIN (
   SELECT message_index, count(*) AS statement_count FROM statement GROUP BY message_index
 ) USING (message_index);
 CREATE VIEW statements AS               -- statements with SQL, plan, message and phases
-SELECT statement_index, message_index, message.kind AS message_kind, label, sql_text.kind AS kind,
-  sql, shape, row_count, runs,
-  (SELECT group_concat(line, char(10)) FROM plan WHERE plan.plan_index = statement.plan_index)
-    AS plan,
-  hits, vm_steps, fullscan_steps, sorts, {of_statement}, {of_prepare}, {of_run}, {of_commit}
+SELECT statement_index, message_index, message.kind AS message_kind, label, outcome, cache,
+  sql_text.kind AS kind, sql, shape, ifnull((
+    SELECT group_concat(line, char(10)) FROM plan WHERE plan.plan_index = statement.plan_index
+  ), '') AS plan,
+  row_count, runs, hits, vm_steps, fullscan_steps, sorts,
+  {of_statement}, {of_prepare}, {of_run}, {of_commit}
 FROM statement JOIN message USING (message_index) JOIN sql_text USING (sql_index)
   JOIN statement_phase AS prepare USING (statement_index)
   JOIN statement_phase AS run USING (statement_index)
@@ -401,7 +402,7 @@ class TraceWriter:
             TraceError: The trace cannot be written or read.
         """
         if self._release.alive:
-            if not self._closed:
+            if not self._closed and self._failure is None:
                 self._flush()
             return Trace(self._shared.use(), self._name)
         assert self._path is not None, "a trace in memory is released with its writer"
@@ -431,11 +432,11 @@ class TraceWriter:
     def _check_open(self) -> None:
         if self._closed:
             raise TraceError(f"{self._name} is closed; nothing can be added to it")
+        if self._failure is not None:
+            raise TraceError(f"{self._failure}; nothing more was written")
 
     def _flush(self) -> None:
         """Commit all waiting rows in one transaction."""
-        if self._failure is not None:
-            raise TraceError(f"{self._failure}; nothing more was written")
         connection = self._shared.connection
         try:
             with _writing(self._name):
@@ -522,9 +523,9 @@ class Trace:
         self._name = name
         self._release = weakref.finalize(self, shared.release)
         try:
-            self.settings = TraceSettings(
-                {name: json.loads(value) for name, value in self._select(_SELECT_SETTINGS)}
-            )
+            with _reading(name):
+                rows = self._select(_SELECT_SETTINGS)
+                self.settings = TraceSettings({key: json.loads(value) for key, value in rows})
         except BaseException:
             self._release()
             raise
@@ -583,7 +584,7 @@ class Trace:
         Raises:
             TraceError: There is no such statement, or the file is damaged.
         """
-        index = statement if isinstance(statement, int) else statement.index
+        index = statement.index if isinstance(statement, Statement) else int(statement)
         if not self._select("SELECT 1 FROM statement WHERE statement_index = ?", index):
             raise TraceError(f"{self._name} has no statement with the index {index}")
         rows = self._select("SELECT block FROM statement_accesses WHERE statement_index = ?", index)
@@ -601,7 +602,7 @@ class Trace:
         Raises:
             TraceError: There is no such message, or the file is damaged.
         """
-        index = message if isinstance(message, int) else message.index
+        index = message.index if isinstance(message, Message) else int(message)
         if not self._select("SELECT 1 FROM message WHERE message_index = ?", index):
             raise TraceError(f"{self._name} has no message with the index {index}")
         return tuple(
@@ -627,8 +628,12 @@ class Trace:
             ) from error
         messages = {message.index: message for message in self.messages}
         rows = [_flat_row(statement, messages[statement.message]) for statement in self.statements]
-        frame = pandas.DataFrame(rows, columns=_FLAT_NAMES).set_index("statement_index")
-        return frame.astype(dict.fromkeys(_COUNTER_NAMES, "Int64"))
+        frame = pandas.DataFrame(rows, columns=_FLAT_NAMES)
+        for name in _COUNTER_NAMES:
+            # From the records again: a column with gaps has become floats, which round.
+            counts = [getattr(statement.sqlite, name) for statement in self.statements]
+            frame[name] = pandas.array(counts, dtype="Int64")
+        return frame.set_index("statement_index")
 
     def close(self) -> None:
         """Close the file; idempotent. What has been read before stays usable."""
@@ -759,8 +764,10 @@ def _created(path: Path | None) -> sqlite3.Connection:
             f"PRAGMA application_id = {TRACE_APPLICATION_ID};"
             f"PRAGMA user_version = {TRACE_FORMAT_VERSION}; {_schema()} COMMIT;"
         )
-        # Readers need no lock and no permission to undo a write that was cut off.
-        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        # Readers need no lock and no permission to undo a write that was cut off. A file system
+        # that cannot do it leaves the mode as it was.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
     except BaseException:
         connection.close()
         if path is not None:
@@ -867,12 +874,11 @@ _SELECT_STATEMENT_OWNERS: Final = (
     " FROM statement_owner JOIN owner USING (owner_index) ORDER BY statement_index, position"
 )
 
-_ZERO: Final = StableUse()
 
-
-def _stable_use(row: Sequence[int]) -> StableUse:
-    # Most phases touch nothing; sharing one record saves time and memory on long traces.
-    return StableUse(Calls(*row[:4]), *row[4:]) if any(row) else _ZERO
+# Equal work has equal counts: sharing the records saves time and memory on long traces.
+@lru_cache(maxsize=4096)
+def _stable_use(*row: int) -> StableUse:
+    return StableUse(Calls(*row[:4]), *row[4:])
 
 
 def _grouped(rows: Iterable[_Row]) -> dict[int, list[_Row]]:
@@ -900,9 +906,9 @@ def _messages(select: _Select) -> Iterator[Message]:
             discarded_writes=bool(discarded_writes),
             cache=cache,
             statements=tuple(statement for (statement,) in statements.get(index, ())),
-            stable=_stable_use(stable),
+            stable=_stable_use(*stable),
             outside=tuple(
-                OutsideUse(name, _stable_use(use)) for _, name, *use in outside.get(index, ())
+                OutsideUse(name, _stable_use(*use)) for _, name, *use in outside.get(index, ())
             ),
             limits=tuple(
                 LimitUse(name, used, NO_LIMIT if limit is None else limit)
@@ -936,8 +942,8 @@ def _statements(select: _Select) -> Iterator[Statement]:
             row_count=row_count,
             runs=runs,
             plan=() if plan_index is None else plans[plan_index],
-            stable=_stable_use(row[10:]),
-            phases={phase: _stable_use(phases[index, phase]) for phase in PHASES},
+            stable=_stable_use(*row[10:]),
+            phases={phase: _stable_use(*phases[index, phase]) for phase in PHASES},
             sqlite=SqliteCounters(*row[6:10]),
             owners=tuple(OwnerUse(*owner) for owner in owners.get(index, ())),
         )

@@ -475,7 +475,7 @@ class _Update:
         self._waiting: list[tuple[int, int]] = []
         "Numbers and trees of nodes to settle."
         self._nodes: dict[int, Node] = {}
-        "Nodes that were looked at before their turn."
+        "What was read of trees."
 
     def run(self, dirty: Numbers) -> Changes:
         """Bring the state up to date.
@@ -589,7 +589,7 @@ class _Update:
         for root, tree in state.roots.items():
             if root > state.count:
                 raise ImageError(f"the schema refers to SQLite page {root} as a root")
-            seen = UNKNOWN if known.get(root) == tree else self._tree_seen_below(root)
+            seen = self._tree_seen_below(root)
             if seen not in (UNKNOWN, tree):
                 renamed.setdefault(seen, tree)
         if renamed:
@@ -607,8 +607,7 @@ class _Update:
         """
         code = self._state.codes.item(root)
         if code == UNKNOWN:
-            node = self._nodes[root] = self._parse(root, self._source.sqlite_page(root))
-            codes = self._state.codes[node.children]
+            codes = self._state.codes[self._node(root).children]
             firm = codes[codes >= _FIRST_TREE]
             code = firm.item(0) if len(firm) else UNKNOWN
         return _tree(code) if code >= _FIRST_TREE else UNKNOWN
@@ -650,13 +649,21 @@ class _Update:
             return
         if code != UNKNOWN:
             raise ImageError(f"two trees refer to SQLite page {number}")
-        node = self._nodes.get(number) or self._parse(number, self._source.sqlite_page(number))
+        node = self._node(number)
         state.codes[number] = tree + (_INTERIOR if node.is_interior else _LEAF)
         if len(node.children):
             state.parents[node.children] = number
             self._send_for(node.children, tree)
         for head in node.overflow_heads:
             self._settle_chain(head, number, tree)
+
+    def _node(self, number: int) -> Node:
+        """Return a node, read once however often it is looked at."""
+        node = self._nodes.get(number)
+        if node is None:
+            content = self._source.sqlite_page(number)
+            node = self._nodes[number] = self._parse(number, content)
+        return node
 
     def _parse(self, number: int, content: bytes) -> Node:
         node = parse_node(content, number=number, usable_bytes=self._header.usable_bytes)

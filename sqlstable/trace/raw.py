@@ -123,7 +123,7 @@ class RawMessage(NamedTuple):
 
     accesses: TakenAccesses
     statements: list[RawStatement]
-    outside: list[OutsideSpan]
+    outside: tuple[OutsideSpan, ...]
 
 
 def clean_sql(sql: str) -> str:

@@ -89,10 +89,11 @@ class Recorder:
 
     def take(self) -> RawMessage:
         """Return what was recorded since the last call."""
-        raw = RawMessage(self.log.take(), self.statements.copy(), self.outside_spans)
+        statements = self.statements.copy()
         self.statements.clear()
-        self.outside_spans = []
-        return raw
+        outside = tuple(self.outside_spans)
+        self.outside_spans.clear()
+        return RawMessage(self.log.take(), statements, outside)
 
 
 class Runner:

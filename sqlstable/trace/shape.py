@@ -6,7 +6,7 @@ that SQLite refuses, PRAGMAs, and syntax newer than this module.
 
 One regular expression splits the text. It follows SQLite's own tokenizer (``tokenize.c``)
 where general SQL tokenizers differ: ``?1``, ``:name`` and ``$name::part(x)`` are one parameter,
-``.5`` and ``1_000`` one number, ``[name]`` and `````name````` identifiers.
+``.5`` and ``1_000`` one number, and ``[name]`` is an identifier, as are names in backticks.
 """
 
 import re
@@ -45,9 +45,9 @@ _BEFORE_VALUE: Final = re.compile(
 _NAMED_VALUE: Final = re.compile(r"NULL|TRUE|FALSE", re.IGNORECASE)
 # A parenthesis after any other word or name is taken for the arguments of a function.
 _BEFORE_PARENTHESIS: Final = re.compile(
-    r"ALL|AND|AS|BETWEEN|BY|CASE|CHECK|DEFAULT|DISTINCT|ELSE|EXCEPT|EXISTS|FILTER|FROM|GLOB|HAVING"
-    r"|IN|INTERSECT|IS|JOIN|KEY|LIKE|LIMIT|MATCH|MATERIALIZED|NOT|OFFSET|ON|OR|OVER|PARTITION"
-    r"|REGEXP|RETURNING|SELECT|SET|THEN|UNION|UNIQUE|USING|VALUES|WHEN|WHERE",
+    r"ALL|AND|AS|BETWEEN|BY|CASE|CHECK|CONFLICT|DEFAULT|DISTINCT|ELSE|EXCEPT|EXISTS|FILTER|FROM"
+    r"|GLOB|HAVING|IN|INTERSECT|IS|JOIN|KEY|LIKE|LIMIT|MATCH|MATERIALIZED|NOT|OFFSET|ON|OR|OVER"
+    r"|PARTITION|REGEXP|RETURNING|SELECT|SET|THEN|UNION|UNIQUE|USING|VALUES|WHEN|WHERE",
     re.IGNORECASE,
 )
 # From the first of these on a name is a table's, whose columns may follow in parentheses …

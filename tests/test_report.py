@@ -1,0 +1,611 @@
+"""From numbers to something to look at: tables, JSON, CSV."""
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from rich.cells import cell_len
+
+from sqlstable.analysis.compare import compare
+from sqlstable.errors import SettingsError
+from sqlstable.report import numbers
+from sqlstable.report.accesses import HEADER, render_accesses_csv
+from sqlstable.report.comparison import render_comparison
+from sqlstable.report.document import (
+    comparison_document,
+    document,
+    render_comparison_json,
+    render_json,
+)
+from sqlstable.report.grid import WIDTH_MIN
+from sqlstable.report.schema import report_schema
+from sqlstable.report.sheet import (
+    COMPARISON_HEADER,
+    HEADERS,
+    csv_lines,
+    render_comparison_csv,
+    render_csv,
+)
+from sqlstable.report.table import By, render_table
+from sqlstable.report.text import clean, fit, shorten, wrap
+from sqlstable.trace.model import GROW, READ, SIZE, WRITE, LimitUse, TraceSettings
+from tests.golden_files import check_golden
+from tests.hand_built import (
+    NASTY_TEXT,
+    SETTINGS,
+    HandBuiltTrace,
+    accesses,
+    message,
+    music_trace,
+    music_trace_with_index,
+    owner,
+    statement,
+    traces,
+    use,
+)
+
+VIEWS = get_args(By)
+
+
+def one_statement(sql, **changes):
+    """Return a trace of one query."""
+    made = statement(0, 0, sql, 1, owners=(owner("t", 1),), **changes)
+    return HandBuiltTrace(messages=(message(0, "query", (0,), use(1)),), statements=(made,))
+
+
+def many_statements(count, **changes):
+    """Return a trace with one update for each of many statements."""
+    return HandBuiltTrace(
+        messages=[message(index, "update", (index,), use(1, 1)) for index in range(count)],
+        statements=[
+            statement(index, index, f"INSERT INTO t VALUES ({index})", 1, 1, **changes)
+            for index in range(count)
+        ],
+    )
+
+
+def line_with(text, words):
+    """Return the one line that holds some words."""
+    (line,) = (line for line in text.splitlines() if words in line)
+    return line
+
+
+# -- golden files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", VIEWS)
+def test_table_is_the_golden_one(by):
+    check_golden(f"table_{by}.txt", render_table(music_trace(), by=by))
+
+
+def test_comparison_is_the_golden_one():
+    text = render_comparison(compare(music_trace(), music_trace_with_index()))
+    check_golden("comparison.txt", text)
+
+
+def test_empty_trace_is_the_golden_one():
+    check_golden("table_empty.txt", render_table(HandBuiltTrace(settings=TraceSettings())))
+
+
+def test_json_is_the_golden_one_and_keeps_to_the_schema():
+    text = render_json(music_trace())
+    check_golden("report_v1.json", text)
+    Draft202012Validator(report_schema()).validate(json.loads(text))
+
+
+# -- tables: width ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@given(traces(), st.sampled_from(VIEWS), st.sampled_from([100, 80, 133]))
+@settings(deadline=None)
+def test_no_line_of_a_table_is_wider_than_asked(trace, by, width):
+    lines = render_table(trace, by=by, width=width).splitlines()
+    assert max(map(cell_len, lines)) <= width
+
+
+@pytest.mark.slow
+@given(traces(messages_max=3), traces(messages_max=3), st.sampled_from([100, 80]))
+@settings(deadline=None)
+def test_no_line_of_a_comparison_is_wider_than_asked(before, after, width):
+    lines = render_comparison(compare(before, after), width=width).splitlines()
+    assert max(map(cell_len, lines)) <= width
+
+
+@given(NASTY_TEXT)
+@settings(deadline=None)
+def test_whatever_the_sql_holds_columns_stay_where_they_are(sql):
+    lines = render_table(one_statement(sql)).splitlines()
+    heading = next(line for line in lines if "whose OS pages" in line)
+    row = next(line for line in lines if line.startswith("  0  "))
+    before_owners = row[: row.rindex("t        ")]
+    assert cell_len(before_owners) == heading.index("whose OS pages")
+
+
+def test_a_table_fills_the_width():
+    lines = render_table(music_trace(), width=100).splitlines()
+    assert max(map(cell_len, lines)) == 100
+
+
+def test_a_terminal_too_narrow_gets_the_least_width():
+    lines = render_table(music_trace(), width=10).splitlines()
+    assert max(map(cell_len, lines)) == WIDTH_MIN
+
+
+# -- tables: foreign text --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ("SELECT '[bold]x[/bold]'", "SELECT '[bold]x[/bold]'"),
+        ("SELECT '[/]'", "SELECT '[/]'"),
+        ("SELECT '\x1b[31mred'", "SELECT '␛[31mred'"),
+        ("SELECT ':smile: 漢字'", "SELECT ':smile: 漢字'"),
+        ("SELECT\n\t 1", "SELECT 1"),
+        ("SELECT '\u202eabc'", "SELECT '\N{REPLACEMENT CHARACTER}abc'"),
+    ],
+)
+@pytest.mark.parametrize("by", ["statement", "shape", "message"])
+def test_sql_is_shown_as_text(sql, shown, by):
+    assert shown in render_table(one_statement(sql), by=by)
+
+
+def test_names_labels_traps_and_settings_are_shown_as_text():
+    nasty = "[red]\x1b[0m"
+    made = statement(0, 0, "SELECT 1", 1, owners=(owner(nasty, 1, kind=nasty, role=nasty),))
+    trapped = message(0, "query", (0,), use(1), label=nasty, outcome="trapped", trap=nasty)
+    trace = HandBuiltTrace(TraceSettings({"preset": nasty, nasty: 1}), (trapped,), (made,))
+    for by in VIEWS:
+        text = render_table(trace, by=by)
+        assert "\x1b" not in text
+        assert "[red]␛[0m" in text
+
+
+@given(NASTY_TEXT)
+def test_clean_text_is_one_line_without_control_characters(text):
+    cleaned = clean(text)
+    assert cleaned == cleaned.strip()
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e]|  ", cleaned)
+
+
+@given(NASTY_TEXT.map(clean), st.integers(2, 40))
+def test_wrapped_lines_fit_and_lose_nothing(text, width):
+    lines = wrap(text, width)
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+@given(NASTY_TEXT.map(clean), st.integers(4, 40), st.integers(1, 4))
+def test_shortened_text_keeps_beginning_and_end(text, width, lines_max):
+    lines = shorten(text, width, lines_max=lines_max)
+    assert len(lines) <= lines_max
+    assert all(cell_len(line) <= width for line in lines)
+    joined = "".join(lines).replace(" ", "")
+    if "…" in joined and "…" not in text:
+        head, tail = joined.split("…")
+        assert text.replace(" ", "").startswith(head)
+        assert text.replace(" ", "").endswith(tail)
+
+
+def test_a_cut_does_not_split_what_is_one_character():
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    assert fit(f"a{family}{family}b", cell_len(family) + 2) == f"a{family}…"
+    assert wrap("e\u0301e\u0301e\u0301", 2) == ["e\u0301e\u0301", "e\u0301"]
+
+
+def test_very_long_sql_is_fast_and_keeps_its_end():
+    sql = f"SELECT {'x, ' * 500_000} y FROM t WHERE last = 1"
+    assert "last = 1" in render_table(one_statement(sql))
+
+
+# -- tables: contents ------------------------------------------------------------------------------
+
+
+def test_numbers_stand_under_each_other():
+    text = render_table(music_trace())
+    ends = {
+        re.search(f" {number} ", line_with(text, words)).end()
+        for number, words in [("1,412", "SELECT t.name"), ("24", "  6  "), ("262,144", "  8  ")]
+    }
+    assert len(ends) == 1
+
+
+def test_heading_says_how_large_the_pages_are_and_states_the_settings():
+    text = render_table(music_trace())
+    assert "OS pages of 4 KiB" in text
+    for words in ("engine native", "sqlite 3.54.1", "layout managed", "page_size 4,096 B",
+                  "cache_size 500 SQLite pages", "journal_mode memory", "limits 2026-08-18",
+                  "not set or not known: preset, prices"):  # fmt: skip
+        assert words in text
+
+
+def test_small_sqlite_pages_are_said_to_share_an_os_page():
+    trace = replace(music_trace(), settings=TraceSettings({**SETTINGS.values, "page_size": 512}))
+    assert "an OS page holds 8 SQLite pages here" in render_table(trace)
+
+
+@pytest.mark.parametrize("by", VIEWS)
+def test_page_is_never_written_alone(by):
+    text = render_table(replace(music_trace(), messages=music_trace().messages[:6]), by=by)
+    for found in re.finditer(r"(\S*) ?\bpages?\b", text):
+        assert found[1].endswith(("OS", "SQLite", "Wasm")), found[0]
+
+
+def test_messages_show_their_kind_label_outcome_and_trap():
+    text = render_table(music_trace())
+    assert 'message 1 · update · "schema" · warm cache · committed' in text
+    assert "message 5 · query · cold cache · discarded with its writes" in text
+    assert "message 6 · query · cold cache · trapped, rolled back" in text
+    assert "Exceeded the limit for the number of" in text
+    assert "message 7 · upgrade · committed" in text
+
+
+def test_a_message_of_several_parts_shows_their_union():
+    text = render_table(music_trace())
+    assert text.count("together, each OS page once") == 3
+    assert re.search(r"outside of statements: open +3 +0", text)
+
+
+def test_owners_beyond_three_are_counted():
+    made = statement(0, 0, "SELECT 1", 100, owners=tuple(owner(f"t{n}", 25) for n in range(4)))
+    trace = HandBuiltTrace(messages=(message(0, "query", (0,), use(100)),), statements=(made,))
+    text = render_table(trace)
+    assert re.search(r"\+2 more +██▌ +50", text)
+    assert "t2" not in text
+
+
+def test_owners_that_are_unknown_are_said_to_be():
+    trace = replace(one_statement("SELECT 1"), statements=(statement(0, 0, "SELECT 1", 1),))
+    assert "not determined" in render_table(trace)
+    assert "owners not determined for 1 statement" in render_table(trace, by="owner")
+
+
+def test_executemany_shows_its_runs():
+    assert "3,503 × INSERT INTO" in render_table(music_trace())  # noqa: RUF001
+
+
+def test_hits_that_were_not_counted_are_not_zero():
+    made = one_statement("SELECT 1").statements[0]
+    unknown = replace(made, sqlite=replace(made.sqlite, hits=None))
+    text = render_table(replace(one_statement("SELECT 1"), statements=(unknown,)))
+    assert re.search(r"SELECT 1 +1 +0 +- +0 ", text)
+
+
+def test_sixty_statements_are_all_shown():
+    text = render_table(many_statements(60))
+    assert text.count("INSERT INTO t VALUES") == 60
+    assert "more statements" not in text
+
+
+def test_of_more_statements_the_first_and_last_are_shown():
+    text = render_table(many_statements(5_000))
+    assert text.count("INSERT INTO t VALUES") == 50
+    assert "… 4,950 more statements: --by shape, or --format json for all" in text
+    assert "VALUES (39)" in text
+    assert "VALUES (4990)" in text
+    assert re.search(r"total of 5,000 messages +5,000 +5,000", text)
+
+
+def test_statements_left_out_of_one_long_message_are_counted_too():
+    made = [statement(index, 0, f"DELETE {index}", 1) for index in range(100)]
+    trapped = message(1, "update", (), use(0), outcome="trapped", trap="no")
+    long = message(0, "update", range(100), use(1))
+    text = render_table(HandBuiltTrace(messages=(long, trapped), statements=made))
+    assert "… 51 more statements: " in text
+    assert "message 0 · update · warm cache · committed · continued" in text
+    text = render_table(HandBuiltTrace(messages=(trapped, *[long] * 3), statements=made))
+    assert "trapped" in text
+
+
+def test_trapped_messages_among_those_left_out_are_named():
+    trace = many_statements(100)
+    trace.messages[70] = replace(trace.messages[70], outcome="trapped", trap="no")
+    assert "(1 trapped message among them)" in render_table(trace)
+
+
+def test_shapes_beyond_fifty_are_counted():
+    text = render_table(many_statements(75), by="shape")
+    assert "… 25 more shapes: --format csv or json for all" in text
+
+
+def test_messages_show_shares_of_their_limits():
+    text = render_table(music_trace(), by="message")
+    assert re.search(r"query · cold cache · discarded +1,412 +0 +0.53% +0% +<0.01% +fits", text)
+    assert re.search(r"trapped, rolled back +262,144 +0 +100% +0% +<0.01% +exceeds", text)
+    assert "1 over a limit" in text
+
+
+def test_a_message_without_limits_has_no_verdict():
+    one = message(
+        0, "update", (), use(1), limits=(LimitUse("stable_os_pages_dirty", 1, 2**64 - 1),)
+    )
+    text = render_table(HandBuiltTrace(messages=(one,)), by="message")
+    assert re.search(r"update · warm cache · committed +1 +0 +- +-$", text, re.MULTILINE)
+
+
+def test_an_empty_trace_is_a_sentence():
+    for by in VIEWS:
+        assert "The trace is empty" in render_table(HandBuiltTrace(), by=by)
+
+
+def test_what_no_statement_did_is_in_every_view():
+    for by in ("shape", "owner"):
+        text = render_table(music_trace(), by=by)
+        assert "besides, outside of statements: 6 OS pages accessed, 3 dirty" in text
+    assert render_table(music_trace()).count("outside of statements: open") == 2
+
+
+def test_an_unfinished_trace_says_so():
+    unfinished = TraceSettings({**SETTINGS.values, "closed": False})
+    assert "unfinished: this run goes on, or was killed" in render_table(
+        replace(music_trace(), settings=unfinished)
+    )
+    assert "unfinished" not in render_table(music_trace())
+
+
+def test_footer_tells_real_from_modelled():
+    text = render_table(music_trace())
+    assert "real      SQLite, the bytes and their layout" in text
+    assert "modelled  the heap after a query or trap (native engine)" in text
+    assert "not here  instructions, cycles, prices" in text
+    preset = TraceSettings({**SETTINGS.values, "engine": "wasm", "preset": "ic-rusqlite"})
+    other = " ".join(render_table(replace(music_trace(), settings=preset)).split())
+    assert "the heap after a query or trap (wasm engine)" in other
+    assert "preset ic-rusqlite: the PRAGMAs of that product, not its commit path" in other
+
+
+def test_unknown_grouping_names_the_way_out():
+    with pytest.raises(SettingsError, match="statement, shape, owner, message"):
+        render_table(music_trace(), by="table")
+    with pytest.raises(SettingsError, match="statement, shape, owner, message"):
+        render_csv(music_trace(), by="table")
+
+
+@pytest.mark.parametrize("by", VIEWS)
+def test_colour_changes_no_text(by):
+    coloured = render_table(music_trace(), by=by, color_system="truecolor")
+    assert "\x1b[" in coloured
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    lines = [line.rstrip() for line in plain.splitlines()]
+    assert lines == render_table(music_trace(), by=by).splitlines()
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**70))
+def test_a_count_takes_at_most_ten_characters(number):
+    assert len(numbers.count(number)) <= 10
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**12))
+def test_a_share_never_hides_on_which_side_of_a_limit_it_is(used, limit):
+    text = numbers.percent(used, limit)
+    number = float(text.strip("<>%"))
+    assert (text == "0%") == (used == 0)
+    if 0 < used < limit:
+        assert number < 100
+    if used > limit:
+        assert number > 100 or text == ">100%"
+    assert len(text) <= len("<0.01%")
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_a_bar_is_there_for_whatever_is_not_nothing(part, whole):
+    drawn = numbers.bar(part, whole, cells=5)
+    assert (drawn != "") == (part > 0 and whole > 0)
+    assert len(drawn) <= 5
+
+
+# -- comparison ------------------------------------------------------------------------------------
+
+
+def test_comparison_shows_changes_in_words_and_plans_line_by_line():
+    text = render_comparison(compare(music_trace(), music_trace_with_index()))
+    assert re.search(r"1,412 → +131 .* ▼ better$", text, re.MULTILINE)
+    assert "     - SCAN t\n" in text
+    assert "     + SEARCH t USING INDEX ix_track_album (album_id=?)\n" in text
+    assert "       USE TEMP B-TREE FOR ORDER BY\n" in text
+    assert "different result size: 1 → 2 rows" in text
+    assert "cache_size 500 SQLite pages → 2,000 SQLite pages\n" in text
+    assert "2 better, 1 worse, 0 mixed, 7 same, 1 added, 0 removed; 1 plan changed" in text
+    assert re.search(r"all messages +263,743 → 262,481", text)
+
+
+def test_removed_statements_are_shown():
+    text = render_comparison(compare(music_trace_with_index(), music_trace()))
+    assert re.search(r"-  CREATE INDEX ix_album_artist .* - removed$", text, re.MULTILINE)
+
+
+def test_in_a_long_comparison_what_is_the_same_is_left_out():
+    after = many_statements(500)
+    after.statements[250] = replace(after.statements[250], stable=use(9, 9))
+    text = render_comparison(compare(many_statements(500), after))
+    assert "… and 499 statements without any change" in text
+    assert "INSERT INTO t VALUES (250)" in text
+    assert text.count("INSERT INTO t VALUES") == 1
+
+
+def test_in_a_long_comparison_with_many_changes_the_first_and_last_are_shown():
+    after = many_statements(500)
+    after.statements[:200] = [replace(it, stable=use(9, 9)) for it in after.statements[:200]]
+    text = render_comparison(compare(many_statements(500), after))
+    assert text.count("INSERT INTO t VALUES") == 50
+    assert "… 150 more changed statements: --format csv or json for all" in text
+    assert "… and 300 statements without any change" in text
+
+
+def test_comparing_empty_traces_is_a_sentence():
+    assert "nothing to compare" in render_comparison(compare(HandBuiltTrace(), HandBuiltTrace()))
+
+
+def test_comparison_document_has_the_statements_of_both():
+    data = comparison_document(compare(music_trace(), music_trace_with_index()))
+    assert (data["format"], data["version"]) == ("sqlstable-comparison", 1)
+    added = data["statements"][2]
+    assert (added["change"], added["before"], added["after"]["index"]) == ("added", None, 2)
+    assert data["statements"][0]["before"] == document(music_trace())["statements"][0]
+    assert data["totals"]["after"] == document(music_trace_with_index())["totals"]
+    assert json.loads(render_comparison_json(compare(music_trace(), music_trace()))) is not None
+
+
+# -- JSON ------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_sound():
+    Draft202012Validator.check_schema(report_schema())
+
+
+@pytest.mark.slow
+@given(traces())
+@settings(deadline=None)
+def test_every_document_keeps_to_the_schema(trace):
+    text = render_json(trace)
+    Draft202012Validator(report_schema()).validate(json.loads(text))
+    assert text == json.dumps(document(trace), indent=2) + "\n"
+    assert text.isascii()
+    assert text.endswith("}\n")
+
+
+def test_an_unknown_field_breaks_the_schema():
+    data = json.loads(render_json(music_trace()))
+    data["messages"][0]["pages"] = 1
+    assert not Draft202012Validator(report_schema()).is_valid(data)
+
+
+def test_fields_come_as_documented():
+    data = document(music_trace())
+    assert list(data) == ["format", "version", "settings", "messages", "statements", "totals"]
+    first = data["messages"][0]
+    assert first["outside"]["os_pages_accessed"] == 3
+    assert first["outside_entries"][0]["name"] == "open"
+    assert (first["heap"], first["instructions"], first["cycles"]) == (None, None, None)
+    assert data["messages"][6]["verdict"] == "exceeds"
+    assert data["totals"]["stable"]["os_pages_accessed"] == 263_743
+    assert data["settings"]["prices"] is None
+
+
+def test_settings_that_json_cannot_hold_become_text():
+    odd = {"now": float("nan"), "limits": {"update": (1, b"x")}, "seed": 1.5}
+    data = json.loads(render_json(HandBuiltTrace(TraceSettings(odd))))
+    assert data["settings"]["now"] == "nan"
+    assert data["settings"]["limits"] == {"update": [1, "b'x'"]}
+    assert data["settings"]["seed"] == 1.5
+
+
+# -- CSV -------------------------------------------------------------------------------------------
+
+
+def rows_of(text):
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
+@pytest.mark.slow
+@given(traces(), st.sampled_from(VIEWS))
+@settings(deadline=None)
+def test_csv_has_one_row_for_each(trace, by):
+    header, *rows = rows_of(render_csv(trace, by=by))
+    assert tuple(header) == HEADERS[by]
+    expected = {
+        "statement": len(trace.statements),
+        "shape": len({it.shape or it.sql for it in trace.statements}),
+        "owner": len(
+            {(it.name, it.table, it.kind, it.role) for one in trace.statements for it in one.owners}
+        ),
+        "message": len(trace.messages),
+    }
+    assert len(rows) == expected[by]
+    assert all(len(row) == len(header) for row in rows)
+
+
+@given(NASTY_TEXT)
+def test_csv_keeps_sql_as_it_was_written(sql):
+    header, row = rows_of(render_csv(one_statement(sql)))
+    assert row[header.index("sql")] == sql
+
+
+def test_csv_leaves_what_was_not_counted_empty():
+    made = statement(0, 0, "SELECT 1")
+    trace = replace(
+        one_statement("SELECT 1"),
+        statements=(replace(made, sqlite=replace(made.sqlite, hits=None)),),
+    )
+    header, row = rows_of(render_csv(trace))
+    assert row[header.index("hits")] == ""
+    assert row[header.index("vm_steps")] == "12"
+
+
+def test_csv_of_messages_has_the_tightest_limit():
+    header, *rows = rows_of(render_csv(music_trace(), by="message"))
+    found = dict(zip(header, rows[3], strict=True))
+    assert found["tightest_limit"] == "stable_os_pages_accessed"
+    assert (found["tightest_limit_used"], found["tightest_limit_max"]) == ("1412", "262144")
+    assert (found["verdict"], found["discarded_writes"]) == ("fits", "false")
+
+
+def test_csv_of_a_comparison_has_one_row_for_each_pair():
+    header, *rows = rows_of(render_comparison_csv(compare(music_trace(), music_trace_with_index())))
+    assert tuple(header) == COMPARISON_HEADER
+    assert len(rows) == 11
+    added = dict(zip(header, rows[2], strict=True))
+    assert (added["change"], added["statement_before"], added["statement_after"]) == (
+        "added",
+        "",
+        "2",
+    )
+    assert (added["os_pages_accessed_before"], added["os_pages_accessed_after"]) == ("", "19")
+
+
+def test_csv_quotes_both_kinds_of_line_end():
+    assert list(csv_lines([["a\rb"], ["a\nb"]])) == ['"a\rb"\n', '"a\nb"\n']
+
+
+# -- accesses --------------------------------------------------------------------------------------
+
+
+def test_accesses_are_exported_row_by_row():
+    inside = accesses(
+        (SIZE, 0, 0, -1), (GROW, 0, 128, -1), (READ, 65_536 + 4096, 4096, 4096),
+        (WRITE, 4090, 10, -1), (READ, 65_536, 0, 0),
+    )  # fmt: skip
+    opened = accesses((READ, 65_536, 100, 0))
+    trace = replace(
+        one_statement("SELECT 1"),
+        accesses_by_statement=(inside,),
+        outside_by_message=((("open, header", opened),),),
+    )
+    assert list(render_accesses_csv(trace)) == [
+        ",".join(HEADER) + "\n",
+        "0,0,size,,0,,,0,0,\n",
+        "0,1,grow,,128,,,0,0,\n",
+        "0,2,read,69632,4096,17,2,1,0,\n",
+        "0,3,write,4090,10,0,,2,0,\n",
+        "0,4,read,65536,0,,1,0,0,\n",
+        ',0,read,65536,100,16,1,1,0,"open, header"\n',
+    ]
+
+
+def test_accesses_without_a_known_page_size_name_no_sqlite_page():
+    trace = replace(
+        one_statement("SELECT 1"),
+        settings=TraceSettings(),
+        accesses_by_statement=(accesses((READ, 0, 1, 0)),),
+    )
+    assert list(render_accesses_csv(trace))[1] == "0,0,read,0,1,0,,1,0,\n"
+
+
+def test_accesses_are_streamed():
+    many = accesses(*[(READ, 0, 1, 0)] * 70_000)
+    trace = replace(one_statement("SELECT 1"), accesses_by_statement=(many,))
+    lines = render_accesses_csv(trace)
+    assert next(lines).startswith("statement,")
+    assert next(lines).startswith("0,0,read")
+    assert sum(1 for _ in lines) == 69_999

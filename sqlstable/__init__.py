@@ -32,6 +32,8 @@ from sqlstable.memory.manager import MemoryManager
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.file import Trace, open_trace
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Canister",
     "ImageError",
@@ -55,6 +57,7 @@ __all__ = [
     "Trace",
     "TraceError",
     "Trap",
+    "__version__",
     "latest_limits",
     "limits_at",
     "open_trace",

@@ -30,7 +30,7 @@ class ImageError(SqlstableError):
 
 
 class MemoryManagerError(ImageError):
-    """The memory manager's header is not one that this version understands, or contradicts itself."""
+    """The memory manager's header is of another version, or contradicts itself."""
 
 
 class SettingsError(SqlstableError):

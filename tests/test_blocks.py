@@ -85,6 +85,7 @@ def test_everything_comes_back(rows):
     assert rows_of(decode_accesses(encode_accesses([accesses_of(rows)]))) == rows
 
 
+@pytest.mark.slow
 @given(st.lists(wild_rows, min_size=64, max_size=100))
 def test_everything_comes_back_from_long_irregular_lists(rows):
     assert rows_of(decode_accesses(encode_accesses([accesses_of(rows)]))) == rows
@@ -362,6 +363,7 @@ def test_an_independent_reader_agrees(rows):
     assert slow_decode(encode_accesses([accesses_of(rows)])) == rows
 
 
+@pytest.mark.slow
 @given(st.integers(64, 2000), st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 20, 200]))
 def test_an_independent_reader_agrees_on_long_blocks(count, seed, odd_one_in):
     random = np.random.default_rng(seed)

@@ -385,19 +385,19 @@ def test_updates_reach_what_dbstat_says(page_size, auto_vacuum, only_differing):
     # pages are written before the message knows that it does not need them.
     database.sql(f"PRAGMA locking_mode = {rng.choice(('normal', 'exclusive'))}")
     database.sql(f"PRAGMA cache_size = {rng.choice((5, 500))}")
-    follow(database, rng, 60, only_differing=only_differing)
+    follow(database, rng, 40, only_differing=only_differing)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reserved", [1, 8, 32])
 def test_reserved_bytes_are_not_used(reserved):
     database = Database(page_size=512, auto_vacuum=2, reserved=reserved)
-    follow(database, random.Random(reserved), 60)
+    follow(database, random.Random(reserved), 40)
     assert database.image[20] == reserved
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rng=st.randoms(use_true_random=False),
     page_size=st.sampled_from([512, 4096]),
@@ -702,21 +702,24 @@ class SqlReader(ImageReader):
 def test_damage_never_raises_and_heals(auto_vacuum):
     database = filled(60, page_size=512, auto_vacuum=auto_vacuum)
     database.sql("INSERT INTO t VALUES (5000, 1, zeroblob(20000))")
-    database.refresh()
+    database.map = OwnerMap(refresh_share=1e9)
+    history = {}
+    replay(history, database.refresh()[1])
     sound, count = database.image, database.map.sqlite_page_count
     rng = random.Random(7)
-    for _ in range(300):
+    for _ in range(200):
         image = bytearray(sound)
         numbers = rng.sample(range(1, count + 1), rng.randint(1, 4))
         for number in numbers:
             damage(image, rng, number)
         reader = SqlReader(bytes(image))
-        database.map.update(reader, numbers)
+        replay(history, database.map.update(reader, numbers))
         assert len(reader.numbers_read) <= 5 * count
         indexes = database.map.owner_indexes(np.arange(1, count + 1))
         assert indexes.min() >= 0
         assert indexes.max() < len(database.map.owners)
-        database.map.update(ImageReader(database.connection, sound), numbers)
+        healed = ImageReader(database.connection, sound)
+        replay(history, database.map.update(healed, numbers))
         check(database)
 
 

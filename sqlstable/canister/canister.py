@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from sqlstable.canister.observation import EndedMessage, Observation, open_writer
 from sqlstable.canister.reply import Reply
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.transfer import extract_database, import_database, read_database
-from sqlstable.database.vfs import StableVFS
+from sqlstable.database.vfs import StableVFS, sqlite_version
 from sqlstable.engine.native import NativeEngine
 from sqlstable.engine.protocol import CacheState, Cursor, Params, Rows
 from sqlstable.errors import MessageError, SettingsError, Trap
@@ -242,7 +242,7 @@ class Canister:
         self._memory.log = None
         self._memory.close()
 
-    def __enter__(self) -> "Canister":
+    def __enter__(self) -> Self:
         """Use the canister in a ``with`` block."""
         return self
 
@@ -480,7 +480,7 @@ class Canister:
         limits = self._memory.limits
         return {
             "engine": "native",
-            "sqlite": self._engine.sqlite_version if self._engine is not None else None,
+            "sqlite": sqlite_version(),
             **_described_settings(self.settings),
             "limits": None if limits is None else limits.date.isoformat(),
             "prices": None,
@@ -583,7 +583,7 @@ class Message:
         self._is_open = False
         self._canister.end_message(self, Trap("the canister was closed"))
 
-    def __enter__(self) -> "Message":
+    def __enter__(self) -> Self:
         """Begin the message."""
         if self.ended is not None or self._is_open:
             msg = "a message runs once; ask the canister for another one"

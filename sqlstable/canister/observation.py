@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import apsw
+from typing import TYPE_CHECKING, Any
 
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -20,6 +18,9 @@ from sqlstable.trace.model import LimitUse, OwnerRun
 from sqlstable.trace.owners import Changes, OwnerMap, owner_spans
 from sqlstable.trace.raw import RawMessage
 from sqlstable.trace.recorder import Depth, Recorder
+
+if TYPE_CHECKING:
+    import apsw
 
 
 class Observation:
@@ -72,7 +73,7 @@ class Observation:
             self._reader = None
 
     def end_message(self, ended: "EndedMessage") -> None:
-        """Take what was recorded; attribute it now if owners or a trace want it, else when asked."""
+        """Take what was recorded; attribute it now if a trace wants it, else when asked."""
         raw = self.recorder.take()
         ended.index = self._message_count
         ended.raw = raw
@@ -237,6 +238,7 @@ class StoreReader:
     """The database as it is now, for the owner map."""
 
     def __init__(self, vfs: StableVFS) -> None:
+        """Look through ``vfs``; a connection is opened when SQL is asked for."""
         self._vfs = vfs
         self._connection: apsw.Connection | None = None
 

@@ -6,12 +6,10 @@ statements, without a `Canister`.
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Self
-
-import apsw
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlstable.canister.observation import StoreReader, owner_runs
-from sqlstable.database.vfs import StableVFS, vfs_of
+from sqlstable.database.vfs import StableVFS, sqlite_version, vfs_of
 from sqlstable.errors import MessageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.trace.attribution import MessageFacts, attribute, dirty_sqlite_pages
@@ -19,6 +17,9 @@ from sqlstable.trace.file import Trace, TraceWriter
 from sqlstable.trace.foreign import ForeignRecorder
 from sqlstable.trace.model import Accesses, Message, OwnerRun, Statement, TraceSettings
 from sqlstable.trace.owners import OwnerMap
+
+if TYPE_CHECKING:
+    import apsw
 
 _PRAGMAS = ("page_size", "cache_size", "journal_mode", "locking_mode", "synchronous", "temp_store")
 
@@ -89,7 +90,7 @@ class Recording:
 
 
 @contextmanager
-def record(connection: apsw.Connection) -> Iterator[Recording]:
+def record(connection: "apsw.Connection") -> Iterator[Recording]:
     """Record what a connection on a `StableVFS` does inside a ``with`` block.
 
     Each SQL transaction is one message of the trace. Plans and owners are looked up when the
@@ -176,12 +177,12 @@ def _write(
         )
 
 
-def _settings(vfs: StableVFS, connection: apsw.Connection) -> dict[str, object]:
+def _settings(vfs: StableVFS, connection: "apsw.Connection") -> dict[str, object]:
     pragmas = {name: connection.pragma(name) for name in _PRAGMAS}
     limits = vfs.memory.limits
     return {
         "engine": "native",
-        "sqlite": apsw.sqlite_lib_version(),
+        "sqlite": sqlite_version(),
         "layout": vfs.layout,
         "bucket_pages": vfs.bucket_pages if vfs.layout == "managed" else None,
         **pragmas,

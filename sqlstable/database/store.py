@@ -24,7 +24,7 @@ from sqlstable.database.header import (
     HEADER_BYTES,
     file_size_bytes,
 )
-from sqlstable.database.hotpath import Paths, Read, Write
+from sqlstable.database.hotpath import Read, Write
 from sqlstable.database.locks import NONE, LockTable
 from sqlstable.database.placement import Placement
 from sqlstable.errors import Trap
@@ -417,7 +417,9 @@ def _intercept(file: DatabaseFile, interceptor: Interceptor) -> None:
     read, write = file.xRead, file.xWrite
 
     def xRead(amount: int, offset: int) -> Bytes:
-        interceptor("read")
+        is_probe = offset == CHANGE_COUNTER_OFFSET and amount == CHANGE_COUNTER_BYTES
+        if not is_probe or not (file.is_stale or file.is_probe_free):
+            interceptor("read")
         return read(amount, offset)
 
     def xWrite(data: Bytes, offset: int) -> None:

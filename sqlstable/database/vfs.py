@@ -5,7 +5,7 @@
 journals and all temporary files lie in the heap.
 """
 
-import datetime
+import datetime as dt
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -95,7 +95,7 @@ class StableVFS(apsw.VFS):
         _REGISTERED[self.name] = self
 
     def unregister(self) -> None:
-        """Take the VFS out of SQLite's list and stop watching the memory; close connections first."""
+        """Take the VFS out of SQLite's list, after all its connections are closed."""
         self.store.close()
         super().unregister()
 
@@ -109,7 +109,7 @@ class StableVFS(apsw.VFS):
 
     # -- what SQLite calls ----------------------------------------------------------------------
 
-    def xOpen(
+    def xOpen(  # type: ignore[override]  # files need not derive from apsw.VFSFile
         self, name: str | apsw.URIFilename | None, flags: list[int]
     ) -> DatabaseFile | HeapFile:
         """Open the database file in stable memory, and anything else in the heap."""
@@ -172,6 +172,11 @@ class StableVFS(apsw.VFS):
             self.store.rebind()
 
 
+def sqlite_version() -> str:
+    """Return the version of the SQLite that runs everything here."""
+    return apsw.sqlite_lib_version()
+
+
 def vfs_of(connection: apsw.Connection) -> StableVFS:
     """Return the VFS that a connection's main database is opened through.
 
@@ -200,15 +205,15 @@ def julian_milliseconds(now: str) -> int:
         210866760000000
     """
     try:
-        moment = datetime.datetime.fromisoformat(now)
+        moment = dt.datetime.fromisoformat(now)
     except ValueError:
         msg = f"now is {now!r}; give a date and time such as 2026-01-01 00:00:00"
         raise SettingsError(msg) from None
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
+        moment = moment.replace(tzinfo=dt.UTC)
     epoch_ms = int(JULIAN_DAY_OF_UNIX_EPOCH * MILLISECONDS_PER_DAY)
-    unix_epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return epoch_ms + (moment - unix_epoch) // datetime.timedelta(milliseconds=1)
+    unix_epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    return epoch_ms + (moment - unix_epoch) // dt.timedelta(milliseconds=1)
 
 
 def _free_name() -> str:

@@ -18,7 +18,7 @@ filled by a query disturbs nobody, as on the Internet Computer.
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import apsw
 
@@ -38,8 +38,9 @@ _SQL_SHOWN_CHARACTERS: Final = 200
 class Runner(Protocol):
     """Executes statements on one connection, recorded or not."""
 
-    def execute(self, sql: str, params: Params = None) -> Rows:
-        """Execute and return all rows."""
+    @property
+    def execute(self) -> Callable[[str, Params], Rows]:
+        """Execute one or more statements and return all rows."""
         ...
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
@@ -112,11 +113,6 @@ class NativeEngine:
         self._query_is_stale = False
         self._active: Link | None = None
         self._cache: CacheState = "warm"
-
-    @property
-    def sqlite_version(self) -> str:
-        """Version of SQLite."""
-        return apsw.sqlite_lib_version()
 
     # -- the life of the heap -------------------------------------------------------------------
 
@@ -315,11 +311,11 @@ def _register_random(
             generators[number] = random.Random(f"{seed}:{number}")  # noqa: S311  no secret
         return generators[number]
 
-    def sql_random() -> int:
+    def sql_random(*_: object) -> int:
         return generator().getrandbits(64) - (1 << 63)
 
-    def sql_randomblob(length: int) -> bytes:
-        return generator().randbytes(max(length, 1))
+    def sql_randomblob(*lengths: Any) -> bytes:  # noqa: ANN401  SQL values
+        return generator().randbytes(max(int(lengths[0]), 1))
 
     # Innocuous, as SQLite's own are: schemas may use them in DEFAULT clauses and views.
     flags = apsw.SQLITE_INNOCUOUS

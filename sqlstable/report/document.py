@@ -57,28 +57,17 @@ def comparison_document(comparison: Comparison) -> dict[str, Json]:
 
 def render_json(trace: TraceSource) -> str:
     """Return a trace as JSON text: the same text for the same trace, in ASCII."""
-    return _text(document(trace)) + "\n"
+    return _text(document(trace))
 
 
 def render_comparison_json(comparison: Comparison) -> str:
     """Return a comparison as JSON text: the same text for the same traces, in ASCII."""
-    return _text(comparison_document(comparison)) + "\n"
+    return _text(comparison_document(comparison))
 
 
-def _text(value: Json, newline: str = "\n") -> str:
-    """Return what ``json.dumps`` with an indent of two does, in a quarter of its time.
-
-    ASCII only, because a terminal or pipe may not take anything else; readers see no difference.
-    """
-    if type(value) is int:
-        return str(value)
-    inner = newline + "  "
-    if isinstance(value, dict) and value:
-        members = [f"{inner}{json.dumps(key)}: {_text(it, inner)}" for key, it in value.items()]
-        return f"{{{','.join(members)}{newline}}}"
-    if isinstance(value, list) and value:
-        return f"[{','.join([inner + _text(it, inner) for it in value])}{newline}]"
-    return json.dumps(value, allow_nan=False)
+def _text(data: Mapping[str, Json]) -> str:
+    # ASCII, because a terminal or pipe may not take anything else; JSON readers see no difference.
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def _settings(settings: TraceSettings) -> dict[str, Json]:

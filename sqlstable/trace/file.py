@@ -444,13 +444,17 @@ class TraceWriter:
                 for table, rows in self._rows.items():
                     if rows:
                         connection.executemany(_INSERTS[table], rows)
-                        rows.clear()
                 connection.execute("COMMIT")
-        except TraceError as error:
-            self._failure = str(error)
+        except BaseException as error:
+            # An interrupt leaves the rows waiting for the next time; after an error of SQLite
+            # there is none.
+            if isinstance(error, TraceError):
+                self._failure = str(error)
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        for rows in self._rows.values():
+            rows.clear()
         self._waiting_messages = self._waiting_block_bytes = 0
 
     def _add_message(self, message: Message) -> None:
@@ -747,7 +751,7 @@ def _reading(name: str) -> Iterator[None]:
             ) from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise TraceError(f"{name} cannot be read now: {error}; try again later") from error
-        raise TraceError(f"{name} is damaged: {error}") from error
+        raise TraceError(f"{name} is damaged: {error}; record it again") from error
 
 
 def _created(path: Path | None) -> sqlite3.Connection:
@@ -803,7 +807,9 @@ def _sqlite_header(path: Path) -> bytes | None:
         with path.open("rb") as file:
             header = file.read(_SQLITE_HEADER_BYTES)
     except FileNotFoundError as error:
-        raise TraceError(f"there is no trace file {path}") from error
+        raise TraceError(
+            f"there is no trace file {path}; sqlstable run SCRIPT.sql --trace FILE records one"
+        ) from error
     except OSError as error:
         raise TraceError(f"{path} cannot be read: {error.strerror}") from error
     is_sqlite = len(header) == _SQLITE_HEADER_BYTES and header.startswith(_SQLITE_MAGIC)

@@ -55,9 +55,7 @@ class Footprint:
         )
 
 
-EMPTY: Final = Footprint(
-    np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), Calls(), 0, 0
-)
+EMPTY: Final = Footprint(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), Calls(), 0, 0)
 
 
 def measure(chunks: Iterable[AccessColumns]) -> Footprint:
@@ -111,9 +109,7 @@ def _measure(chunk: AccessColumns) -> Footprint:
         return EMPTY
     counts = np.bincount(chunk.kind, minlength=4)
     reads, writes = chunk.kind == READ, chunk.kind == WRITE
-    pages, origin = os_pages_of(
-        chunk.address, np.where(reads | writes, chunk.length, 0)
-    )
+    pages, origin = os_pages_of(chunk.address, np.where(reads | writes, chunk.length, 0))
     return Footprint(
         _distinct(pages),
         _distinct(pages[writes[origin]]),

@@ -98,7 +98,7 @@ class ForeignRecorder:
 
     @contextmanager
     def window(self, name: str) -> Iterator[None]:
-        """Bill what happens inside to nobody's statement, under ``name``: blob, backup …"""
+        """Bill what happens inside to nobody's statement, but to ``name``."""
         self._bill_rest()
         start = self._log.position()
         try:
@@ -230,9 +230,7 @@ class ForeignRecorder:
         if quiet and len(self._done) > (self._cuts[-1][1] if self._cuts else 0):
             self._cuts.append((self._last, len(self._done)))
 
-    def _messages(
-        self, taken: TakenAccesses, statements: list[RawStatement]
-    ) -> list[RawMessage]:
+    def _messages(self, taken: TakenAccesses, statements: list[RawStatement]) -> list[RawMessage]:
         end = (len(taken), len(statements))
         cuts = self._cuts if self._cuts and self._cuts[-1] == end else [*self._cuts, end]
         messages = []

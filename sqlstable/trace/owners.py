@@ -474,6 +474,8 @@ class _Update:
         "Numbers whose owner was about to change, and their owners then, oldest first."
         self._waiting: list[tuple[int, int]] = []
         "Numbers and trees of nodes to settle."
+        self._chained: list[int] = []
+        "Numbers that were given an owner along overflow chains; those not logged were unknown."
         self._nodes: dict[int, Node] = {}
         "What was read of trees."
 
@@ -507,6 +509,7 @@ class _Update:
 
     def undo(self) -> None:
         """Set all owners, and the count, to what they were; the rest stays useless."""
+        self._state.codes[self._chained] = UNKNOWN
         for numbers, before in reversed(self._log):
             self._state.codes[numbers] = before
         self._state.count = self._count_before
@@ -683,6 +686,7 @@ class _Update:
             if before != UNKNOWN:
                 self._unsettle(np.array([number]))
             state.codes[number] = code
+            self._chained.append(number)
             parent, number = number, next_overflow(self._source.sqlite_page(number))
 
     def _send_for(self, numbers: Numbers, trees: npt.NDArray[np.int32] | int) -> None:
@@ -700,8 +704,7 @@ class _Update:
         codes = self._state.codes[numbers]
         if ((codes > UNKNOWN) & (codes < _FIRST_TREE)).any():
             raise ImageError("a tree refers to SQLite pages that are in no tree")
-        if codes.any():
-            self._assign(numbers, UNKNOWN)
+        self._assign(numbers, UNKNOWN)
 
     def _assign(self, numbers: Numbers, code: int) -> None:
         """Set owners, and note those from before."""
@@ -711,6 +714,9 @@ class _Update:
 
     def _result(self) -> Changes:
         """Return what changed, once nothing is unsettled."""
+        if self._chained:
+            chained = np.array(self._chained, dtype=np.intp)
+            self._log.append((chained, np.full(len(chained), UNKNOWN, dtype=np.int32)))
         if not self._log:
             return _NO_CHANGES
         numbers, before = self._log[0]

@@ -127,10 +127,10 @@ class RawMessage(NamedTuple):
 
 
 def clean_sql(sql: str) -> str:
-    """Return a statement without leading comments and closing semicolons.
+    r"""Return a statement without leading comments and closing semicolons.
 
     Examples:
-        >>> clean_sql("  -- all of them\\n SELECT * FROM t ; ")
+        >>> clean_sql("  -- all of them\n SELECT * FROM t ; ")
         'SELECT * FROM t'
     """
     start = _LEADING.match(sql)

@@ -188,9 +188,7 @@ class Runner:
                 append(RawStatement(text, ((start, stop, RUN),), len(rows), 1, *read_meter()))
             else:
                 append(
-                    RawStatement(
-                        text, ((start, stop, RUN),), len(rows), 1, None, None, None, None
-                    )
+                    RawStatement(text, ((start, stop, RUN),), len(rows), 1, None, None, None, None)
                 )
             return rows
 
@@ -202,7 +200,7 @@ class Runner:
         watch = _Watch(self, rows=rows)
         with watch:
             for row in self.connection.execute(sql, params):
-                rows.append(row)  # noqa: PERF402  the watch looks at its length meanwhile
+                rows.append(row)
         watch.finish(len(rows))
         if len(watch.texts) == 1 and watch.texts[0].sql == clean_sql(sql):
             self._texts[sql] = watch.texts[0]
@@ -213,9 +211,7 @@ class Runner:
     def _record(self, text: StatementText, start: int, *, row_count: int) -> None:
         spans = _phases(RUN, start, self.borders, self.recorder.log.position())
         self.borders.clear()
-        self.recorder.statements.append(
-            RawStatement(text, spans, row_count, 1, *self.meter.read())
-        )
+        self.recorder.statements.append(RawStatement(text, spans, row_count, 1, *self.meter.read()))
 
 
 class _Meter:
@@ -318,9 +314,7 @@ class _Watch:
             text = StatementText(sql, text.kind, text.is_readonly, text.plan)
         spans = self.spans_until(self._recorder.log.position())
         rows = row_count - self._rows_before
-        self._recorder.statements.append(
-            RawStatement(text, spans, rows, runs, *self._meter.read())
-        )
+        self._recorder.statements.append(RawStatement(text, spans, rows, runs, *self._meter.read()))
 
     def spans_until(self, stop: int) -> tuple[Span, ...]:
         """Return what is billed to the statement up to a position."""
@@ -331,7 +325,7 @@ class _Watch:
         self._borders.clear()
         return tuple(spans)
 
-    def _on_statement(self, cursor: apsw.Cursor, sql: str, bindings: Params) -> bool:
+    def _on_statement(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:  # noqa: ANN401  APSW's bindings
         if self._cursor is None:
             self._cursor = cursor
         elif cursor is not self._cursor:

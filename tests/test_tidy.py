@@ -1,0 +1,132 @@
+"""Rules about the source itself: rooms, walls, and the length of functions."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "sqlstable"
+
+MACHINE = ("ic", "memory", "database", "engine")
+OBSERVATION = ("trace", "analysis", "report")
+
+# Which rooms each room may import; itself and `errors` are always allowed.
+MAY_IMPORT = {
+    "ic": (),
+    "memory": ("ic",),
+    "database": ("ic", "memory"),
+    "engine": ("ic", "memory", "database"),
+    "trace": ("ic",),
+    "analysis": ("ic", "trace"),
+    "report": ("ic", "trace", "analysis"),
+    "canister": (*MACHINE, "trace", "analysis"),
+    "workload": (*MACHINE, "trace", "analysis", "canister"),
+    "cli": (*MACHINE, *OBSERVATION, "canister", "workload"),
+}
+
+# Where each third-party library may be imported.
+WALLS = {
+    "apsw": (
+        "database",
+        "engine",
+        "trace/recorder.py",
+        "trace/foreign.py",
+    ),
+    "sqlglot": ("trace/shape.py",),
+    "rich": ("report", "cli"),
+    "typer": ("cli",),
+    "sqlite3": ("trace/file.py", "trace/schema.py", "trace/trace.py", "trace/writer.py"),
+    "pandas": ("trace",),
+}
+
+FUNCTION_LINES_MAX = 70
+MODULE_LINES_MAX = 800
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def room_of(path):
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else None
+
+
+def type_checking_nodes(tree):
+    """Imports for annotations only do not tie rooms together when the program runs."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+        ):
+            yield from ast.walk(node)
+
+
+def imports_of(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = set(map(id, type_checking_nodes(tree)))
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", node.level
+
+
+# The package's own modules (__init__, testing …) join all rooms.
+@pytest.mark.parametrize("path", [path for path in modules() if room_of(path)], ids=name_of)
+def test_imports_point_from_later_rooms_to_earlier_ones(path):
+    room = room_of(path)
+    allowed = {room, "errors", *MAY_IMPORT[room]}
+    for module, _ in imports_of(path):
+        if module.startswith("sqlstable."):
+            assert module.split(".")[1] in allowed, f"{name_of(path)} imports {module}"
+
+
+def test_the_two_halves_are_apart():
+    for room in OBSERVATION:
+        assert not set(MAY_IMPORT[room]) & (set(MACHINE) - {"ic"})
+    for room in MACHINE:
+        assert not set(MAY_IMPORT[room]) & set(OBSERVATION)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_each_library_stays_behind_its_wall(path):
+    name = name_of(path)
+    for module, _ in imports_of(path):
+        places = WALLS.get(module.split(".")[0])
+        if places is not None:
+            assert any(name == place or name.startswith(place + "/") for place in places), (
+                f"{name} imports {module}"
+            )
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports_are_full_and_never_of_the_package_root(path):
+    if name_of(path) == "__main__.py":
+        return
+    for module, level in imports_of(path):
+        assert level == 0, f"{name_of(path)} has a relative import"
+        assert module != "sqlstable", f"{name_of(path)} imports the package root"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_functions_and_modules_stay_small(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= MODULE_LINES_MAX
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= FUNCTION_LINES_MAX, f"{name_of(path)}: {node.name} has {lines} lines"
+
+
+def test_the_test_of_rooms_sees_what_it_should(tmp_path):
+    source = tmp_path / "module.py"
+    source.write_text("import apsw\nfrom sqlstable.canister import canister\nfrom . import x\n")
+    assert list(imports_of(source)) == [("apsw", 0), ("sqlstable.canister", 0), ("", 1)]

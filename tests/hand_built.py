@@ -91,7 +91,7 @@ def use(accessed, dirty=0, *, wasm=1):
     )
 
 
-def owner(name, accessed, dirty=0, *, role="leaf", kind="table", table=None):  # noqa: PLR0913
+def owner(name, accessed, dirty=0, *, role="leaf", kind="table", table=None):
     return OwnerUse(name, name if table is None else table, kind, role, accessed, dirty)
 
 
@@ -268,8 +268,8 @@ NASTY_TEXT = st.one_of(
         st.sampled_from(
             ["[bold]", "[/]", "[red", "\x1b[31m", "\x00", "\r", "\n", "\t", "漢字",
              "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea",
-             "e\u0301", "\u202e", "\u200b", ":smile:", '"', ",", "'", "=1+1", " ", "x" * 150,
-             "\ufffd", "\U0001d518", "ﷺ", "\u0300", "☺\ufe0f"]
+             "e\u0301", "\u202e", "\u200b", "\u200c", "\u200d", ":smile:", '"', ",", "'", "=1+1",
+             " ", "x" * 150, "\ufffd", "\U0001d518", "ﷺ", "\u0300", "☺\ufe0f"]
         ),
         max_size=40,
     ).map("".join),

@@ -8,9 +8,8 @@ Header, the first 100 bytes of SQLite page 1::
     0   magic, 16 bytes          28  SQLite pages in the file
     16  bytes of a SQLite page   32  first freelist trunk
     20  reserved bytes at the    36  SQLite pages on the freelist
-        end of each SQLite page  40  schema cookie
-    24  change counter           52  largest root; not 0: there are pointer maps
-                                 92  change counter for which 28 is valid
+        end of each SQLite page  52  largest root; not 0: there are pointer maps
+    24  change counter           92  change counter for which 28 is valid
 
 Node, a SQLite page of a B-tree (on SQLite page 1 behind the header)::
 
@@ -93,8 +92,6 @@ class DatabaseHeader:
     "Number of the first freelist trunk, or 0."
     free_count: int
     "SQLite pages on the freelist, trunks and leaves."
-    schema_cookie: int
-    "Changes with the schema."
     has_pointer_maps: bool
     "Whether the database is one with auto_vacuum, full or incremental."
 
@@ -128,7 +125,7 @@ def parse_database_header(content: bytes) -> DatabaseHeader:
         raise ImageError(
             f"the database header states SQLite pages of {size} bytes, {usable} of them usable"
         )
-    change, count, first_trunk, free_count, cookie = struct.unpack_from(">5I", content, 24)
+    change, count, first_trunk, free_count = struct.unpack_from(">4I", content, 24)
     return DatabaseHeader(
         sqlite_page_bytes=size,
         usable_bytes=usable,
@@ -136,7 +133,6 @@ def parse_database_header(content: bytes) -> DatabaseHeader:
         sqlite_page_count=count if change == _u32(content, 92) else 0,
         first_trunk=first_trunk,
         free_count=free_count,
-        schema_cookie=cookie,
         has_pointer_maps=_u32(content, 52) != 0,
     )
 

@@ -23,8 +23,7 @@ table                  one row for each
 =====================  ===================================================================
 
 The blocks are those of ``sqlstable.trace.blocks``; all else is plain rows. The views
-``messages``, ``statements``, ``shapes``, ``statement_owners`` and ``owner_runs`` join
-what one likes to see together.
+``statements``, ``shapes``, ``statement_owners`` and ``owner_runs`` join what belongs together.
 
 Invariants:
 
@@ -35,9 +34,8 @@ Invariants:
 * What a reader gives back equals what was written, integers from -2**63 to 2**63 - 1. One value
   of the model is larger: ``NO_LIMIT``, 2**64 - 1, which is kept as NULL.
 
-Limitations: not safe against power loss (nothing is synced). While the file is being written,
-and after a kill, its newest rows are in ``-wal`` beside it; both have to stay together until it
-has been opened once by a tool that may write.
+Limitations: not safe against power loss. While the file is written, and after a kill, its newest
+rows are in ``-wal`` beside it; both stay together until a tool that may write has opened them.
 """
 
 import importlib
@@ -50,7 +48,6 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
-from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 from sqlstable.errors import TraceError
@@ -84,34 +81,24 @@ _FLUSH_BLOCK_BYTES: Final = 256 * 1024
 # Texts known by their index. Forgetting them all costs a few double rows, never correctness.
 _KNOWN_MAX: Final = 1 << 16
 
-# SQLite file format: https://www.sqlite.org/fileformat2.html section 1.3.
-_SQLITE_HEADER_BYTES: Final = 100
-_SQLITE_MAGIC: Final = b"SQLite format 3\0"
-_USER_VERSION_OFFSET: Final = 60
-_APPLICATION_ID_OFFSET: Final = 68
-
-_NOTHING: Final[Mapping[int, Iterable[Accesses]]] = MappingProxyType({})
-
 _STABLE_FIELDS: Final = (
     *("calls.read", "calls.write", "calls.size", "calls.grow", "bytes_read", "bytes_written"),
     *("os_pages_accessed", "os_pages_dirty", "wasm_pages_accessed", "wasm_pages_dirty"),
 )
 _STABLE_NAMES: Final = tuple(field.replace(".", "_") for field in _STABLE_FIELDS)
 _COUNTER_NAMES: Final = ("hits", "vm_steps", "fullscan_steps", "sorts")
-_STABLE_COLUMNS: Final = """calls_read INTEGER NOT NULL,          -- calls of the stable memory API
-  calls_write INTEGER NOT NULL,
-  calls_size INTEGER NOT NULL,
-  calls_grow INTEGER NOT NULL,
-  bytes_read INTEGER NOT NULL,
-  bytes_written INTEGER NOT NULL,
-  os_pages_accessed INTEGER NOT NULL,   -- OS pages (4096 B) read or written, each once
-  os_pages_dirty INTEGER NOT NULL,      -- OS pages written, even with equal bytes, each once
-  wasm_pages_accessed INTEGER NOT NULL, -- Wasm pages (65 536 B) likewise
-  wasm_pages_dirty INTEGER NOT NULL"""
+_STABLE_COLUMNS: Final = """-- calls of the stable memory API, and bytes moved by them
+  calls_read INTEGER NOT NULL, calls_write INTEGER NOT NULL,
+  calls_size INTEGER NOT NULL, calls_grow INTEGER NOT NULL,
+  bytes_read INTEGER NOT NULL, bytes_written INTEGER NOT NULL,
+  -- OS pages (4096 B) and Wasm pages (65 536 B), each counted once: accessed is read or written,
+  -- dirty is written, even with equal bytes
+  os_pages_accessed INTEGER NOT NULL, os_pages_dirty INTEGER NOT NULL,
+  wasm_pages_accessed INTEGER NOT NULL, wasm_pages_dirty INTEGER NOT NULL"""
 
 _SCHEMA: Final = """
 CREATE TABLE settings (
-  name TEXT NOT NULL PRIMARY KEY,
+  name TEXT NOT NULL PRIMARY KEY ON CONFLICT REPLACE,
   value TEXT NOT NULL                   -- JSON; null where unknown
 );
 CREATE TABLE message (
@@ -125,31 +112,24 @@ CREATE TABLE message (
   image_bytes INTEGER NOT NULL,         -- size of stable memory when the message had ended
   {stable}
 );
-CREATE TABLE message_limit (
-  message_index INTEGER NOT NULL REFERENCES message,
-  limit_index INTEGER NOT NULL,         -- order within the message
-  name TEXT NOT NULL,
-  used INTEGER NOT NULL,
-  limit_value INTEGER,                  -- NULL: no limit
+CREATE TABLE message_limit (            -- limit_value is NULL where there is no limit
+  message_index INTEGER NOT NULL REFERENCES message, limit_index INTEGER NOT NULL,
+  name TEXT NOT NULL, used INTEGER NOT NULL, limit_value INTEGER,
   PRIMARY KEY (message_index, limit_index)
 ) WITHOUT ROWID;
 CREATE TABLE outside (
-  message_index INTEGER NOT NULL REFERENCES message,
-  outside_index INTEGER NOT NULL,       -- order within the message
+  message_index INTEGER NOT NULL REFERENCES message, outside_index INTEGER NOT NULL,
   name TEXT NOT NULL,                   -- what made the accesses: open, close, blob, backup …
   {stable},
   PRIMARY KEY (message_index, outside_index)
 ) WITHOUT ROWID;
 CREATE TABLE sql_text (
-  sql_index INTEGER PRIMARY KEY,
-  sql TEXT NOT NULL,                    -- verbatim
-  shape TEXT NOT NULL,                  -- with literals replaced by ?
+  sql_index INTEGER PRIMARY KEY, sql TEXT NOT NULL,
+  shape TEXT NOT NULL,                  -- the SQL with its literals replaced by ?
   kind TEXT NOT NULL                    -- read, write, ddl, transaction or pragma
 );
-CREATE TABLE plan (
-  plan_index INTEGER NOT NULL,
-  line_index INTEGER NOT NULL,
-  line TEXT NOT NULL,                   -- of EXPLAIN QUERY PLAN, indented by its depth
+CREATE TABLE plan (                     -- lines of EXPLAIN QUERY PLAN, indented by their depth
+  plan_index INTEGER NOT NULL, line_index INTEGER NOT NULL, line TEXT NOT NULL,
   PRIMARY KEY (plan_index, line_index)
 ) WITHOUT ROWID;
 CREATE TABLE statement (
@@ -160,9 +140,7 @@ CREATE TABLE statement (
   row_count INTEGER NOT NULL,
   runs INTEGER NOT NULL,                -- more than 1 for executemany
   hits INTEGER,                         -- SQLite pages from SQLite's own cache; NULL: not asked
-  vm_steps INTEGER,
-  fullscan_steps INTEGER,
-  sorts INTEGER,
+  vm_steps INTEGER, fullscan_steps INTEGER, sorts INTEGER,
   {stable}
 );
 CREATE TABLE statement_phase (
@@ -172,42 +150,31 @@ CREATE TABLE statement_phase (
   PRIMARY KEY (statement_index, phase)
 ) WITHOUT ROWID;
 CREATE TABLE owner (
-  owner_index INTEGER PRIMARY KEY,
-  name TEXT NOT NULL,
+  owner_index INTEGER PRIMARY KEY, name TEXT NOT NULL,
   table_name TEXT NOT NULL,             -- the table that an index belongs to, or the table itself
   kind TEXT NOT NULL,                   -- table, index, freelist, pointer map, header …
   role TEXT NOT NULL                    -- interior, leaf, overflow, trunk, or empty
 );
-CREATE TABLE statement_owner (
-  statement_index INTEGER NOT NULL REFERENCES statement,
-  position INTEGER NOT NULL,            -- order within the statement, most accessed first
+CREATE TABLE statement_owner (          -- by position, the most accessed first
+  statement_index INTEGER NOT NULL REFERENCES statement, position INTEGER NOT NULL,
   owner_index INTEGER NOT NULL REFERENCES owner,
-  os_pages_accessed INTEGER NOT NULL,
-  os_pages_dirty INTEGER NOT NULL,
+  os_pages_accessed INTEGER NOT NULL, os_pages_dirty INTEGER NOT NULL,
   PRIMARY KEY (statement_index, position)
 ) WITHOUT ROWID;
 CREATE TABLE owner_run (
-  run_index INTEGER PRIMARY KEY,
+  run_number INTEGER PRIMARY KEY,       -- from 1, in the order in which they became true
   since_message INTEGER NOT NULL,       -- true from the end of this message on, until a later run
   first_sqlite_page INTEGER NOT NULL,   -- number of the first SQLite page, counted from 1
   sqlite_page_count INTEGER NOT NULL,
   owner_index INTEGER NOT NULL REFERENCES owner
 );
-CREATE TABLE statement_accesses (
-  statement_index INTEGER PRIMARY KEY REFERENCES statement,
-  block BLOB NOT NULL                   -- ordered accesses; layout: sqlstable/trace/blocks.py
+CREATE TABLE statement_accesses (       -- ordered accesses; layout: sqlstable/trace/blocks.py
+  statement_index INTEGER PRIMARY KEY REFERENCES statement, block BLOB NOT NULL
 );
-CREATE TABLE outside_accesses (
-  message_index INTEGER NOT NULL REFERENCES message,
-  outside_index INTEGER NOT NULL,
-  block BLOB NOT NULL,                  -- as in statement_accesses
-  PRIMARY KEY (message_index, outside_index)
+CREATE TABLE outside_accesses (         -- likewise, of an outside entry
+  message_index INTEGER NOT NULL REFERENCES message, outside_index INTEGER NOT NULL,
+  block BLOB NOT NULL, PRIMARY KEY (message_index, outside_index)
 );
-CREATE VIEW messages AS                 -- messages, with the number of their statements
-SELECT message.*, ifnull(statement_count, 0) AS statement_count
-FROM message LEFT JOIN (
-  SELECT message_index, count(*) AS statement_count FROM statement GROUP BY message_index
-) USING (message_index);
 CREATE VIEW statements AS               -- statements with SQL, plan, message and phases
 SELECT statement_index, message_index, message.kind AS message_kind, label, outcome, cache,
   sql_text.kind AS kind, sql, shape, ifnull((
@@ -234,30 +201,11 @@ CREATE VIEW owner_runs AS
 -- Who owns SQLite page :number when message :message has ended:
 --   SELECT * FROM owner_runs
 --   WHERE since_message <= :message AND :number BETWEEN first_sqlite_page AND last_sqlite_page
---   ORDER BY since_message DESC, run_index DESC LIMIT 1
-SELECT run_index, since_message, first_sqlite_page,
-  first_sqlite_page + sqlite_page_count - 1 AS last_sqlite_page, sqlite_page_count,
-  name, table_name, kind, role
+--   ORDER BY since_message DESC, run_number DESC LIMIT 1
+SELECT run_number, since_message, first_sqlite_page, sqlite_page_count,
+  name, table_name, kind, role, first_sqlite_page + sqlite_page_count - 1 AS last_sqlite_page
 FROM owner_run JOIN owner USING (owner_index);
 """
-
-# One statement per table, in the order of the references between them.
-_INSERTS: Final = {
-    "message": "INSERT INTO message VALUES (?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?,?,?,?)",
-    "message_limit": "INSERT INTO message_limit VALUES (?,?,?,?,?)",
-    "outside": "INSERT INTO outside VALUES (?,?,?, ?,?,?,?,?,?,?,?,?,?)",
-    "sql_text": "INSERT INTO sql_text VALUES (?,?,?,?)",
-    "plan": "INSERT INTO plan VALUES (?,?,?)",
-    "statement": "INSERT INTO statement VALUES (?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?,?,?,?)",
-    "statement_phase": "INSERT INTO statement_phase VALUES (?,?, ?,?,?,?,?,?,?,?,?,?)",
-    "owner": "INSERT INTO owner VALUES (?,?,?,?,?)",
-    "statement_owner": "INSERT INTO statement_owner VALUES (?,?,?,?,?)",
-    "owner_run": "INSERT INTO owner_run VALUES (?,?,?,?,?)",
-    "statement_accesses": "INSERT INTO statement_accesses VALUES (?,?)",
-    "outside_accesses": "INSERT INTO outside_accesses VALUES (?,?,?)",
-    "settings": "INSERT INTO settings VALUES (?,?)"
-    " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-}
 
 _Row = tuple[Any, ...]
 _ToRow = Callable[[object], _Row]
@@ -271,15 +219,10 @@ class TraceWriter:
 
     Examples:
         >>> with TraceWriter(None, {"engine": "native"}) as writer:
-        ...     message = Message(
-        ...         index=0, kind="query", label=None, outcome="discarded", trap=None,
-        ...         discarded_writes=False, cache="cold", statements=(), stable=StableUse(),
-        ...         outside=(), limits=(), image_bytes=65_536,
-        ...     )
-        ...     writer.write(message, [])
+        ...     writer.update_settings({"sqlite": "3.54.1"})
         >>> with writer.trace() as trace:
-        ...     trace.settings["engine"], trace.messages == (message,)
-        ('native', True)
+        ...     trace.settings["sqlite"], trace.messages
+        ('3.54.1', ())
     """
 
     def __init__(
@@ -305,17 +248,14 @@ class TraceWriter:
         self._name = "the trace in memory" if path is None else str(path)
         self._closed = False
         self._failure: str | None = None
-        self._rows: dict[str, list[_Row]] = {table: [] for table in _INSERTS}
-        self._waiting_messages = 0
-        self._waiting_block_bytes = 0
-        self._sql_texts = _Numbers()
-        self._plans = _Numbers()
-        self._owners = _Numbers()
-        self._run_count = 0
+        self._waiting_messages = self._waiting_block_bytes = 0
         with _writing(self._name):
-            if self._path is not None:
-                _make_way(self._path, overwrite=overwrite)
-            self._shared = _Shared(_created(self._path))
+            self._shared = _Shared(_created(self._path, overwrite=overwrite))
+        self._inserts = _insert_statements(self._shared.connection)
+        self._rows: dict[str, list[_Row]] = {table: [] for table in self._inserts}
+        self._sql_texts = _Numbers(self._rows["sql_text"])
+        self._owners = _Numbers(self._rows["owner"])
+        self._plans = _Numbers(self._rows["plan"])
         # Also runs when the writer is collected: a trace in memory stays readable until then.
         self._release = weakref.finalize(self, self._shared.release)
         self._rows["settings"] += rows
@@ -325,12 +265,7 @@ class TraceWriter:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the writer."""
         self.close()
 
@@ -339,7 +274,7 @@ class TraceWriter:
         message: Message,
         statements: Sequence[Statement],
         *,
-        statement_accesses: Mapping[int, Iterable[Accesses]] = _NOTHING,
+        statement_accesses: Mapping[int, Iterable[Accesses]] | None = None,
         outside_accesses: Sequence[Iterable[Accesses]] = (),
         owner_runs: Sequence[OwnerRun] = (),
     ) -> None:
@@ -357,11 +292,12 @@ class TraceWriter:
         """
         assert tuple(statement.index for statement in statements) == message.statements
         assert all(statement.message == message.index for statement in statements)
-        assert set(statement_accesses) <= set(message.statements)
         assert len(outside_accesses) in (0, len(message.outside))
+        by_index = statement_accesses or {}
+        assert set(by_index) <= set(message.statements)
         self._check_open()
         # Blocks come first: an error in what yields the accesses leaves nothing half written.
-        blocks = [(index, encode_accesses(chunks)) for index, chunks in statement_accesses.items()]
+        blocks = [(index, encode_accesses(chunks)) for index, chunks in by_index.items()]
         outside_blocks = [encode_accesses(chunks) for chunks in outside_accesses]
         self._add_message(message)
         for statement in statements:
@@ -370,17 +306,13 @@ class TraceWriter:
             self._add_owner_run(run)
         self._rows["statement_accesses"] += [row for row in blocks if row[1] != EMPTY_BLOCK]
         self._rows["outside_accesses"] += [
-            (message.index, position, block)
-            for position, block in enumerate(outside_blocks)
-            if block != EMPTY_BLOCK
+            (message.index, *row) for row in enumerate(outside_blocks) if row[1] != EMPTY_BLOCK
         ]
         self._waiting_messages += 1
         self._waiting_block_bytes += sum(len(block) for _, block in blocks)
         self._waiting_block_bytes += sum(map(len, outside_blocks))
-        if (
-            self._waiting_messages >= _FLUSH_MESSAGES
-            or self._waiting_block_bytes >= _FLUSH_BLOCK_BYTES
-        ):
+        is_much = self._waiting_block_bytes >= _FLUSH_BLOCK_BYTES
+        if is_much or self._waiting_messages >= _FLUSH_MESSAGES:
             self._flush()
 
     def update_settings(self, values: Mapping[str, object]) -> None:
@@ -402,10 +334,10 @@ class TraceWriter:
             TraceError: The trace cannot be written or read.
         """
         if self._release.alive:
-            if not self._closed and self._failure is None:
+            if self._failure is None:
                 self._flush()
             return Trace(self._shared.use(), self._name)
-        assert self._path is not None, "a trace in memory is released with its writer"
+        assert self._path is not None, "a trace in memory ends with its writer"
         return open_trace(self._path)
 
     def close(self) -> None:
@@ -419,6 +351,7 @@ class TraceWriter:
         self._closed = True
         try:
             if self._failure is None:
+                self._failure = f"{self._name} is closed"
                 self._rows["settings"] += _setting_rows({"closed": True})
                 self._flush()
                 # Back to one file, which can be copied alone and read from anywhere. Where
@@ -430,10 +363,8 @@ class TraceWriter:
                 self._release()
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise TraceError(f"{self._name} is closed; nothing can be added to it")
         if self._failure is not None:
-            raise TraceError(f"{self._failure}; nothing more was written")
+            raise TraceError(f"{self._failure}; nothing more can be added to it")
 
     def _flush(self) -> None:
         """Commit all waiting rows in one transaction."""
@@ -443,11 +374,10 @@ class TraceWriter:
                 connection.execute("BEGIN")
                 for table, rows in self._rows.items():
                     if rows:
-                        connection.executemany(_INSERTS[table], rows)
+                        connection.executemany(self._inserts[table], rows)
                 connection.execute("COMMIT")
         except BaseException as error:
-            # An interrupt leaves the rows waiting for the next time; after an error of SQLite
-            # there is none.
+            # An interrupt leaves the rows waiting for next time; an error of SQLite is final.
             if isinstance(error, TraceError):
                 self._failure = str(error)
             if connection.in_transaction:
@@ -470,8 +400,11 @@ class TraceWriter:
         ]
 
     def _add_statement(self, statement: Statement) -> None:
-        index = statement.index
-        keys = (index, statement.message, self._sql_index(statement), self._plan_index(statement))
+        index, plan = statement.index, statement.plan
+        texts = (statement.sql, statement.shape, statement.kind)
+        sql_index = self._sql_texts.index(texts, [texts])
+        plan_index = self._plans.index(plan, enumerate(plan)) if plan else None
+        keys = (index, statement.message, sql_index, plan_index)
         self._rows["statement"].append(keys + _statement_row(statement))
         self._rows["statement_phase"] += [
             (index, phase, *_stable_row(statement.phases[phase])) for phase in PHASES
@@ -482,39 +415,21 @@ class TraceWriter:
         ]
 
     def _add_owner_run(self, run: OwnerRun) -> None:
-        since, first, count = run.since_message, run.first_sqlite_page, run.sqlite_page_count
-        row = (self._run_count, since, first, count, self._owner_index(run))
-        self._rows["owner_run"].append(row)
-        self._run_count += 1
-
-    def _sql_index(self, statement: Statement) -> int:
-        texts = (statement.sql, statement.shape, statement.kind)
-        index, is_new = self._sql_texts.number(texts)
-        if is_new:
-            self._rows["sql_text"].append((index, *texts))
-        return index
-
-    def _plan_index(self, statement: Statement) -> int | None:
-        if not statement.plan:
-            return None
-        index, is_new = self._plans.number(statement.plan)
-        if is_new:
-            self._rows["plan"] += [(index, *line) for line in enumerate(statement.plan)]
-        return index
+        span = (run.since_message, run.first_sqlite_page, run.sqlite_page_count)
+        # SQLite numbers the rows itself, from 1.
+        self._rows["owner_run"].append((None, *span, self._owner_index(run)))
 
     def _owner_index(self, owner: OwnerUse | OwnerRun) -> int:
         names = (owner.name, owner.table, owner.kind, owner.role)
-        index, is_new = self._owners.number(names)
-        if is_new:
-            self._rows["owner"].append((index, *names))
-        return index
+        return self._owners.index(names, [names])
 
 
 class Trace:
     """A trace, read back; a context manager. ``open_trace`` and ``TraceWriter.trace`` make one.
 
     Settings are read at once, everything else when it is first asked for. What has been read
-    does not change any more, even if the trace is still being written.
+    does not change any more, even if the trace is still being written. Reading raises
+    ``TraceError`` where the file is damaged or closed, or an index is unknown.
 
     Attributes:
         settings: The circumstances of the run. ``settings["closed"]`` is False where the run
@@ -528,7 +443,7 @@ class Trace:
         self._release = weakref.finalize(self, shared.release)
         try:
             with _reading(name):
-                rows = self._select(_SELECT_SETTINGS)
+                rows = self._select("SELECT name, value FROM settings ORDER BY rowid")
                 self.settings = TraceSettings({key: json.loads(value) for key, value in rows})
         except BaseException:
             self._release()
@@ -538,32 +453,19 @@ class Trace:
         """Return the trace."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the trace."""
         self.close()
 
     @cached_property
     def messages(self) -> tuple[Message, ...]:
-        """All messages in order.
-
-        Raises:
-            TraceError: The file is damaged, or the trace is closed.
-        """
+        """All messages in order."""
         with _reading(self._name):
             return tuple(_messages(self._select))
 
     @cached_property
     def statements(self) -> tuple[Statement, ...]:
-        """All statements in order.
-
-        Raises:
-            TraceError: The file is damaged, or the trace is closed.
-        """
+        """All statements in order."""
         with _reading(self._name):
             return tuple(_statements(self._select))
 
@@ -572,54 +474,39 @@ class Trace:
         """Owners of SQLite pages, as runs in the order in which they became true.
 
         A later run replaces an earlier one wherever they overlap.
-
-        Raises:
-            TraceError: The file is damaged, or the trace is closed.
         """
         with _reading(self._name):
-            return tuple(OwnerRun(*row) for row in self._select(_SELECT_OWNER_RUNS))
+            rows = self._select("SELECT * FROM owner_runs ORDER BY run_number")
+            return tuple(OwnerRun(*row[1:8]) for row in rows)
 
     def accesses(self, statement: Statement | int) -> Accesses:
-        """Return the accesses of a statement in order.
-
-        Args:
-            statement: The statement, or its index.
-
-        Raises:
-            TraceError: There is no such statement, or the file is damaged.
-        """
+        """Return the accesses of a statement, given itself or its index, in order."""
         index = statement.index if isinstance(statement, Statement) else int(statement)
-        if not self._select("SELECT 1 FROM statement WHERE statement_index = ?", index):
+        rows = self._select(_SELECT_BLOCK, index)
+        if not rows:
             raise TraceError(f"{self._name} has no statement with the index {index}")
-        rows = self._select("SELECT block FROM statement_accesses WHERE statement_index = ?", index)
-        return self._decoded(rows[0][0] if rows else EMPTY_BLOCK, f"statement {index}")
+        return self._decoded(rows[0][0], f"statement {index}")
 
     def outside_accesses(self, message: Message | int) -> tuple[tuple[str, Accesses], ...]:
-        """Return the accesses in a message that belong to no statement.
-
-        Args:
-            message: The message, or its index.
+        """Return the accesses in a message, given itself or its index, that no statement made.
 
         Returns:
             For each outside entry of the message its name and its accesses in order.
-
-        Raises:
-            TraceError: There is no such message, or the file is damaged.
         """
         index = message.index if isinstance(message, Message) else int(message)
         if not self._select("SELECT 1 FROM message WHERE message_index = ?", index):
             raise TraceError(f"{self._name} has no message with the index {index}")
         return tuple(
-            (name, self._decoded(block or EMPTY_BLOCK, f"message {index}, {name}"))
+            (name, self._decoded(block, f"message {index}, {name}"))
             for name, block in self._select(_SELECT_OUTSIDE_BLOCKS, index)
         )
 
     def to_pandas(self) -> Any:  # noqa: ANN401  pandas is optional, so its types are unknown here
         """Return a ``pandas.DataFrame`` with one row per statement.
 
-        Its index is ``statement_index``. Every count is a column of its own: ``calls_read`` …
-        ``wasm_pages_dirty`` of the whole statement, and the same after ``prepare_``, ``run_``
-        and ``commit_``. SQLite's counters are missing values where they were not asked for.
+        The columns are those of the view ``statements``, the first of them the index: every
+        count is a column of its own, of the whole statement as ``calls_read`` …, of its phases as
+        ``prepare_calls_read`` …. SQLite's counters are missing where they were not asked for.
 
         Raises:
             TraceError: pandas is not installed, or the file is damaged.
@@ -627,16 +514,14 @@ class Trace:
         try:
             pandas = importlib.import_module("pandas")
         except ImportError as error:
-            raise TraceError(
-                "to_pandas needs pandas, which is not installed; pip install 'sqlstable[all]'"
-            ) from error
-        messages = {message.index: message for message in self.messages}
-        rows = [_flat_row(statement, messages[statement.message]) for statement in self.statements]
-        frame = pandas.DataFrame(rows, columns=_FLAT_NAMES)
+            raise TraceError("to_pandas needs pandas; pip install 'sqlstable[all]'") from error
+        rows = self._select("SELECT * FROM statements ORDER BY statement_index")
+        names = [name for _, name, *_ in self._select("PRAGMA table_info(statements)")]
+        frame = pandas.DataFrame(rows, columns=names)
         for name in _COUNTER_NAMES:
-            # From the records again: a column with gaps has become floats, which round.
-            counts = [getattr(statement.sqlite, name) for statement in self.statements]
-            frame[name] = pandas.array(counts, dtype="Int64")
+            # From the rows again: a column with gaps has become floats, which round.
+            place = names.index(name)
+            frame[name] = pandas.array([row[place] for row in rows], dtype="Int64")
         return frame.set_index("statement_index")
 
     def close(self) -> None:
@@ -649,10 +534,10 @@ class Trace:
         with _reading(self._name):
             return self._shared.connection.execute(sql, parameters).fetchall()
 
-    def _decoded(self, block: bytes, place: str) -> Accesses:
+    def _decoded(self, block: bytes | None, place: str) -> Accesses:
         try:
             with _reading(self._name):
-                return decode_accesses(block)
+                return decode_accesses(EMPTY_BLOCK if block is None else block)
         except TraceError as error:
             raise TraceError(f"{self._name}, {place}: {error}") from error
 
@@ -667,30 +552,23 @@ def open_trace(path: Path | str) -> Trace:
         TraceError: The file is missing, is no trace, has a newer format, or is damaged.
     """
     path = Path(path)
-    header = _sqlite_header(path)
-    if header is None:
+    found = _application_and_version(path)
+    if found is None:
         raise TraceError(f"{path} is not a trace: it is not a SQLite file")
-    application_id = _header_number(header, _APPLICATION_ID_OFFSET)
+    application_id, version = found
     if application_id != TRACE_APPLICATION_ID:
         raise TraceError(
             f"{path} is a SQLite database but not a trace: its application_id is "
             f"0x{application_id:08x}, that of a trace 0x{TRACE_APPLICATION_ID:08x}"
         )
-    version = _header_number(header, _USER_VERSION_OFFSET)
-    if version > TRACE_FORMAT_VERSION:
+    if not 1 <= version <= TRACE_FORMAT_VERSION:
         raise TraceError(
             f"{path} has trace format version {version}, and this sqlstable reads up to "
             f"{TRACE_FORMAT_VERSION}; upgrade sqlstable"
         )
-    if version < 1:
-        raise TraceError(f"{path} is damaged: trace format version {version} never existed")
     with _reading(str(path)):
-        uri = path.absolute().as_uri() + "?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        connection = _connected(path.absolute().as_uri() + "?mode=ro")
     return Trace(_Shared(connection), str(path))
-
-
-# Connections and files ------------------------------------------------------------------------
 
 
 class _Shared:
@@ -701,7 +579,6 @@ class _Shared:
         self._users = 1
 
     def use(self) -> Self:
-        assert self._users > 0
         self._users += 1
         return self
 
@@ -712,22 +589,22 @@ class _Shared:
 
 
 class _Numbers:
-    """Gives each different value the next number, and equal values the same one again."""
+    """Gives each different value the next index, and adds its rows; equal values share them."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[tuple[str, ...], int] = {}
+    def __init__(self, rows: list[_Row]) -> None:
+        self._rows = rows
+        self._known: dict[tuple[str, ...], int] = {}
         self._next = 0
 
-    def number(self, value: tuple[str, ...]) -> tuple[int, bool]:
-        """Return the number of a value, and whether it is new."""
-        number = self._numbers.get(value)
-        if number is not None:
-            return number, False
-        if len(self._numbers) == _KNOWN_MAX:
-            self._numbers.clear()
-        number = self._numbers[value] = self._next
-        self._next += 1
-        return number, True
+    def index(self, value: tuple[str, ...], rows: Iterable[_Row]) -> int:
+        index = self._known.get(value)
+        if index is None:
+            if len(self._known) == _KNOWN_MAX:
+                self._known.clear()
+            index = self._known[value] = self._next
+            self._next += 1
+            self._rows += [(index, *row) for row in rows]
+        return index
 
 
 @contextmanager
@@ -745,23 +622,25 @@ def _reading(name: str) -> Iterator[None]:
     except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            raise TraceError(
-                f"{name} cannot be read: {error}; if its run was cut off, copy it together with "
-                f"its -wal file to a folder with write permission"
-            ) from error
+            way_out = "if its run was cut off, copy it with its -wal file to a writable folder"
+            raise TraceError(f"{name} cannot be read: {error}; {way_out}") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise TraceError(f"{name} cannot be read now: {error}; try again later") from error
         raise TraceError(f"{name} is damaged: {error}; record it again") from error
 
 
-def _created(path: Path | None) -> sqlite3.Connection:
-    """Return a connection to a new trace with all tables and no rows."""
-    connection = sqlite3.connect(
-        ":memory:" if path is None else path,
-        timeout=1.0,
-        isolation_level=None,
-        check_same_thread=False,
+def _connected(uri: str) -> sqlite3.Connection:
+    # Transactions are ours, and the garbage collector may close a connection in any thread.
+    return sqlite3.connect(
+        uri, uri=True, timeout=1.0, isolation_level=None, check_same_thread=False
     )
+
+
+def _created(path: Path | None, *, overwrite: bool) -> sqlite3.Connection:
+    """Return a connection to a new trace with all tables and no rows."""
+    if path is not None:
+        _make_way(path, overwrite=overwrite)
+    connection = _connected(":memory:" if path is None else path.absolute().as_uri())
     try:
         connection.executescript(
             f"PRAGMA page_size = 4096; PRAGMA synchronous = OFF; BEGIN;"
@@ -780,6 +659,18 @@ def _created(path: Path | None) -> sqlite3.Connection:
     return connection
 
 
+def _insert_statements(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return one INSERT per table, in the order of the schema, which is that of references."""
+    tables = connection.execute(
+        "SELECT tables.name, count(*) FROM sqlite_master AS tables, pragma_table_info(tables.name)"
+        " WHERE tables.type = 'table' GROUP BY tables.rowid ORDER BY tables.rowid"
+    ).fetchall()
+    return {
+        name: f"INSERT INTO {name} VALUES ({', '.join('?' * count)})"  # noqa: S608  our own names
+        for name, count in tables
+    }
+
+
 def _schema() -> str:
     columns = {
         f"of_{table}": ", ".join(f'"{table}".{name} AS {prefix}{name}' for name in _STABLE_NAMES)
@@ -792,8 +683,8 @@ def _make_way(path: Path, *, overwrite: bool) -> None:
     """Remove an older trace, if there is one and it may go."""
     if not path.exists():
         return
-    header = None if path.is_dir() else _sqlite_header(path)
-    if header is None or _header_number(header, _APPLICATION_ID_OFFSET) != TRACE_APPLICATION_ID:
+    found = None if path.is_dir() else _application_and_version(path)
+    if found is None or found[0] != TRACE_APPLICATION_ID:
         raise TraceError(f"{path} exists and is not a trace; choose another file")
     if not overwrite:
         raise TraceError(f"{path} exists; remove it, choose another file, or ask for overwriting")
@@ -801,26 +692,19 @@ def _make_way(path: Path, *, overwrite: bool) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _sqlite_header(path: Path) -> bytes | None:
-    """Return the header of a SQLite file; None for any other file."""
+def _application_and_version(path: Path) -> tuple[int, int] | None:
+    """Return two numbers of the header of a SQLite file; None for any other file."""
     try:
         with path.open("rb") as file:
-            header = file.read(_SQLITE_HEADER_BYTES)
+            # Source: https://www.sqlite.org/fileformat2.html section 1.3.
+            header = file.read(100)
     except FileNotFoundError as error:
-        raise TraceError(
-            f"there is no trace file {path}; sqlstable run SCRIPT.sql --trace FILE records one"
-        ) from error
+        raise TraceError(f"there is no trace file {path}; sqlstable run records one") from error
     except OSError as error:
         raise TraceError(f"{path} cannot be read: {error.strerror}") from error
-    is_sqlite = len(header) == _SQLITE_HEADER_BYTES and header.startswith(_SQLITE_MAGIC)
-    return header if is_sqlite else None
-
-
-def _header_number(header: bytes, offset: int) -> int:
-    return int.from_bytes(header[offset : offset + 4], "big")
-
-
-# From records to rows -------------------------------------------------------------------------
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        return None
+    return int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
 
 
 def _setting_rows(values: Mapping[str, object]) -> list[_Row]:
@@ -844,40 +728,16 @@ _statement_row: Final[_ToRow] = attrgetter(
     *(f"stable.{field}" for field in _STABLE_FIELDS),
 )
 
-# Columns of the data frame, as in the view "statements".
-_FLAT_NAMES: Final = (
-    *("statement_index", "message_index", "message_kind", "label", "outcome", "cache"),
-    *("kind", "sql", "shape", "plan", "row_count", "runs", *_COUNTER_NAMES, *_STABLE_NAMES),
-    *(f"{phase}_{name}" for phase in PHASES for name in _STABLE_NAMES),
-)
-
-
-def _flat_row(statement: Statement, message: Message) -> _Row:
-    return (
-        *(statement.index, message.index, message.kind, message.label),
-        *(message.outcome, message.cache, statement.kind, statement.sql, statement.shape),
-        *("\n".join(statement.plan), *_statement_row(statement)),
-        *(count for phase in PHASES for count in _stable_row(statement.phases[phase])),
-    )
-
-
-# From rows to records -------------------------------------------------------------------------
-
 _Select = Callable[[str], list[_Row]]
 
-_SELECT_SETTINGS: Final = "SELECT name, value FROM settings ORDER BY rowid"
+_SELECT_BLOCK: Final = (
+    "SELECT block FROM statement LEFT JOIN statement_accesses USING (statement_index)"
+    " WHERE statement_index = ?"
+)
 _SELECT_OUTSIDE_BLOCKS: Final = (
     "SELECT name, block FROM outside"
     " LEFT JOIN outside_accesses USING (message_index, outside_index)"
     " WHERE message_index = ? ORDER BY outside_index"
-)
-_SELECT_OWNER_RUNS: Final = (
-    "SELECT since_message, first_sqlite_page, sqlite_page_count, name, table_name, kind, role"
-    " FROM owner_run JOIN owner USING (owner_index) ORDER BY run_index"
-)
-_SELECT_STATEMENT_OWNERS: Final = (
-    "SELECT statement_index, name, table_name, kind, role, os_pages_accessed, os_pages_dirty"
-    " FROM statement_owner JOIN owner USING (owner_index) ORDER BY statement_index, position"
 )
 
 
@@ -904,52 +764,36 @@ def _messages(select: _Select) -> Iterator[Message]:
     for row in select("SELECT * FROM message ORDER BY message_index"):
         index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *stable = row
         yield Message(
-            index=index,
-            kind=kind,
-            label=label,
-            outcome=outcome,
-            trap=trap,
-            discarded_writes=bool(discarded_writes),
-            cache=cache,
-            statements=tuple(statement for (statement,) in statements.get(index, ())),
-            stable=_stable_use(*stable),
-            outside=tuple(
-                OutsideUse(name, _stable_use(*use)) for _, name, *use in outside.get(index, ())
-            ),
-            limits=tuple(
+            *(index, kind, label, outcome, trap, bool(discarded_writes), cache),
+            tuple(statement for (statement,) in statements.get(index, ())),
+            _stable_use(*stable),
+            tuple(OutsideUse(name, _stable_use(*use)) for _, name, *use in outside.get(index, ())),
+            tuple(
                 LimitUse(name, used, NO_LIMIT if limit is None else limit)
                 for _, name, used, limit in limits.get(index, ())
             ),
-            image_bytes=image_bytes,
+            image_bytes,
         )
 
 
 def _statements(select: _Select) -> Iterator[Statement]:
     sql_texts = {index: texts for index, *texts in select("SELECT * FROM sql_text")}
+    plan_rows = select("SELECT * FROM plan ORDER BY plan_index, line_index")
     plans = {
-        index: tuple(line for _, line in lines)
-        for index, lines in _grouped(
-            select("SELECT * FROM plan ORDER BY plan_index, line_index")
-        ).items()
+        index: tuple(line for _, line in lines) for index, lines in _grouped(plan_rows).items()
     }
     phases = {
         (index, phase): stable for index, phase, *stable in select("SELECT * FROM statement_phase")
     }
-    owners = _grouped(select(_SELECT_STATEMENT_OWNERS))
+    owners = _grouped(select("SELECT * FROM statement_owners ORDER BY statement_index, position"))
     for row in select("SELECT * FROM statement ORDER BY statement_index"):
-        index, message, sql_index, plan_index, row_count, runs = row[:6]
+        index, message, sql_index, plan_index, row_count, runs, *counts = row
         sql, shape, kind = sql_texts[sql_index]
         yield Statement(
-            index=index,
-            message=message,
-            sql=sql,
-            shape=shape,
-            kind=kind,
-            row_count=row_count,
-            runs=runs,
-            plan=() if plan_index is None else plans[plan_index],
-            stable=_stable_use(*row[10:]),
-            phases={phase: _stable_use(*phases[index, phase]) for phase in PHASES},
-            sqlite=SqliteCounters(*row[6:10]),
-            owners=tuple(OwnerUse(*owner) for owner in owners.get(index, ())),
+            *(index, message, sql, shape, kind, row_count, runs),
+            () if plan_index is None else plans[plan_index],
+            _stable_use(*counts[4:]),
+            {phase: _stable_use(*phases[index, phase]) for phase in PHASES},
+            SqliteCounters(*counts[:4]),
+            tuple(OwnerUse(*owner) for _, *owner in owners.get(index, ())),
         )

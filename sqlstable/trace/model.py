@@ -137,7 +137,8 @@ class Statement:
     "By the names in PHASES, all three present."
     sqlite: SqliteCounters
     owners: tuple[OwnerUse, ...]
-    "Most accessed first; empty where owners were not determined."
+    """Most accessed first. Empty where owners were not asked for: give the canister a trace, or
+    ``owners=True``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,8 @@ class TraceSettings:
 
     values: Mapping[str, object] = field(default_factory=dict)
     """engine, sqlite, layout, bucket_pages, page_size, cache_size, journal_mode, locking_mode,
-    synchronous, temp_store, preset, limits, prices, depth, owners, now, seed; null where unknown."""
+    synchronous, temp_store, preset, limits, prices, depth, owners, now, seed; null where unknown.
+    """
 
     def __getitem__(self, name: str) -> object:
         """Return one setting by name."""

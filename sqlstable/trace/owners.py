@@ -118,7 +118,11 @@ class DatabaseReader(Protocol):
     """Access to the database file as it is now, recorded nowhere."""
 
     def read_sqlite_page(self, number: int) -> bytes:
-        """Return a whole SQLite page, counted from 1; fewer bytes where the file ends before."""
+        """Return a whole SQLite page, counted from 1; fewer bytes where the file ends before.
+
+        Only numbers from 1 to the file's count are asked for. Whatever is raised here or by
+        `rows` counts as damage: it makes the owners unknown, and is named by `OwnerMap.fault`.
+        """
         ...
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
@@ -364,7 +368,7 @@ class _Source:
 
 
 def _list_anew(source: _Source, tree_of: _TreeOf) -> tuple[_State, str]:
-    """Return the state of a database of which nothing is known, and its first fault."""
+    """Return the state of a database of which nothing is known, and its faults."""
     state = _State()
     faults: list[str] = []
     try:
@@ -373,7 +377,7 @@ def _list_anew(source: _Source, tree_of: _TreeOf) -> tuple[_State, str]:
             return state, ""
         first = source.first()
         state.header = parse_database_header(first)
-        state.schema_node = first[HEADER_BYTES:]
+        state.schema_node = bytes(first[HEADER_BYTES:])
     except ImageError as error:
         return _State(), str(error)
     source.expect(state.header, state.count)
@@ -488,7 +492,6 @@ class _Update:
         Raises:
             ImageError: The database, or the list of dirty SQLite pages, makes no sense.
         """
-        cookie = self._header.schema_cookie
         self._source.expect(self._header, self._state.count)
         header_is_new = int(dirty[0]) == _SCHEMA_ROOT
         if header_is_new:
@@ -499,8 +502,7 @@ class _Update:
         self._take_freelist(dirty, header_is_new=header_is_new)
         dirty, before = self._unsettle_nodes(dirty)
         schema = self._tree_of(_SCHEMA_NAME, _SCHEMA_NAME, "table")
-        touches_schema = bool(((before >= schema) & (before <= schema + _OVERFLOW)).any())
-        if touches_schema or self._header.schema_cookie != cookie:
+        if ((before >= schema) & (before <= schema + _OVERFLOW)).any():
             self._take_roots()
         self._settle_firm(dirty, before)
         while self._waiting:
@@ -532,7 +534,7 @@ class _Update:
         self._source.expect(header, count)
         self._resize(count)
         if content[HEADER_BYTES:] != state.schema_node:
-            state.schema_node = content[HEADER_BYTES:]
+            state.schema_node = bytes(content[HEADER_BYTES:])
             self._nodes[_SCHEMA_ROOT] = self._parse(_SCHEMA_ROOT, content)
 
     def _resize(self, count: int) -> None:

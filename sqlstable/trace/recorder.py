@@ -318,12 +318,14 @@ class _Watch:
 
     def spans_until(self, stop: int) -> tuple[Span, ...]:
         """Return what is billed to the statement up to a position."""
-        spans = list(self._spans)
+        self._bill_until(stop)
+        return tuple(self._spans)
+
+    def _bill_until(self, stop: int) -> None:
         if self._prepared > self._start:
-            spans.append((self._start, self._prepared, PREPARE))
-        spans.extend(_phases(RUN, self._prepared, self._borders, stop))
+            self._spans.append((self._start, self._prepared, PREPARE))
+        self._spans.extend(_phases(RUN, self._prepared, self._borders, stop))
         self._borders.clear()
-        return tuple(spans)
 
     def _on_statement(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:  # noqa: ANN401  APSW's bindings
         if self._cursor is None:
@@ -350,7 +352,7 @@ class _Watch:
     def _close_run(self, position: int) -> None:
         """Between two runs of ``executemany``: a commit ends where the next run begins."""
         if self._borders:
-            self._spans = list(self.spans_until(position))
+            self._bill_until(position)
             self._start = self._prepared = position
 
     def _learn(

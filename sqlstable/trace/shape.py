@@ -1,14 +1,16 @@
 """The shape of a statement, by which equal work is grouped, and its kind.
 
 A thousand INSERTs that differ only in their literals are one line of a report. Their shape is
-found from SQLite's tokens alone: nothing is parsed, so every text has a shape, also statements
-that SQLite refuses, PRAGMAs, and syntax newer than this module.
+found from SQLite's tokens, so every text has one, also statements that SQLite refuses, PRAGMAs,
+and syntax newer than this module. Where sqlglot understands the result, and writes it with the
+same tokens, keywords and functions get one spelling: ``select`` and ``SELECT`` are equal work.
 
 One regular expression splits the text. It follows SQLite's own tokenizer (``tokenize.c``)
 where general SQL tokenizers differ: ``?1``, ``:name`` and ``$name::part(x)`` are one parameter,
 ``.5`` and ``1_000`` one number, and ``[name]`` is an identifier, as are names in backticks.
 """
 
+import logging
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,6 +19,8 @@ from typing import Final
 # Longer texts are bulk loads, rarely seen twice; keeping them would cost more than it saves.
 _CACHED_CHARACTERS_MAX: Final = 20_000
 _CACHED_SHAPES_MAX: Final = 1024
+_SPELLED_CHARACTERS_MAX: Final = 4000
+"""Longer shapes keep their spelling: parsing them would take longer than it helps."""
 
 _SPACE = r"[ \t\n\f\r\ufeff]+ | --[^\n]* | /\*.*?(?:\*/|\Z)"
 _LETTER = r"A-Za-z_\u0080-\ufefe\uff00-\U0010ffff"
@@ -69,15 +73,16 @@ def shape_of(sql: str) -> str:
 
     Literals are numbers with their sign, strings, blobs, bound parameters, and NULL, TRUE and
     FALSE where a value stands. Neighbouring literals in a list of ``IN``, and equal rows of
-    ``VALUES``, are collapsed to one. Comments and the closing semicolon go; identifiers and
-    keywords stay as they are written. About 20 µs for a short statement, then from a cache.
+    ``VALUES``, are collapsed to one. Comments and the closing semicolon go, identifiers stay as
+    they are written, keywords and functions become upper case. About 20 µs for a short statement
+    whose shape was seen before; then from a cache.
 
     Args:
         sql: One statement; any text will do, none raises.
 
     Examples:
         >>> shape_of("insert into account(id,owner) values (1, 'alice'),  (-2, NULL) -- two")
-        'insert into account (id, owner) values (?, ?)'
+        'INSERT INTO account (id, owner) VALUES (?, ?)'
         >>> shape_of("SELECT owner FROM account WHERE id IN (1, 2, :third) AND note IS NULL;")
         'SELECT owner FROM account WHERE id IN (?) AND note IS NULL'
     """
@@ -111,7 +116,38 @@ def _cached_shape(sql: str) -> str:
 
 
 def _shape(sql: str) -> str:
-    return _spaced(_one_row(_one_element(_without_literals(sql))))
+    shape = _spaced(_one_row(_one_element(_without_literals(sql))))
+    return _spelled(shape) if len(shape) <= _SPELLED_CHARACTERS_MAX else shape
+
+
+@lru_cache(maxsize=_CACHED_SHAPES_MAX)
+def _spelled(shape: str) -> str:
+    """Return the shape with keywords as sqlglot spells them, if every token stays what it was."""
+    # Imported here because it takes a tenth of a second, and most programs see no shape at all.
+    import sqlglot  # noqa: PLC0415
+
+    logger = logging.getLogger("sqlglot")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        parsed = sqlglot.parse_one(shape, read="sqlite")
+        if isinstance(parsed, sqlglot.exp.Command):
+            # Understood by its first word only.
+            return shape
+        text = parsed.sql(dialect="sqlite", normalize_functions="upper")
+    except (sqlglot.errors.SqlglotError, RecursionError, ValueError, AttributeError):
+        return shape
+    finally:
+        logger.disabled = was_disabled
+    tokens, spelled = _without_literals(shape), _without_literals(text)
+    if [token.upper() for token in tokens] != [token.upper() for token in spelled]:
+        return shape
+    # Names keep their own spelling: only words that sqlglot changed to upper case are keywords.
+    return _spaced(
+        [
+            new if new.isupper() and old.isalpha() else old
+            for old, new in zip(tokens, spelled, strict=True)
+        ]
+    )
 
 
 def _without_literals(sql: str) -> list[str]:

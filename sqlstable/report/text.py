@@ -13,7 +13,9 @@ from rich.cells import cell_len
 ELLIPSIS: Final = "…"
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-_JOINERS: Final = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+_JOINER: Final = "\N{ZERO WIDTH JOINER}"
+_NON_JOINER: Final = "\N{ZERO WIDTH NON-JOINER}"
+_EMOJI_STYLE: Final = "\N{VARIATION SELECTOR-16}"
 _SKIN_TONES: Final = range(0x1F3FB, 0x1F400)
 _REGIONAL_INDICATORS: Final = range(0x1F1E6, 0x1F200)
 _CONTROL_PICTURES: Final = 0x2400
@@ -34,6 +36,7 @@ def clean(text: str) -> str:
     """
     if len(text) > _LONG_TEXT:
         text = f"{text[: _LONG_TEXT // 2]} {ELLIPSIS} {text[-_LONG_TEXT // 2 :]}"
+    text = _join_symbols_only(text.replace(_NON_JOINER, ""))
     return "".join(map(_visible, " ".join(text.split())))
 
 
@@ -92,6 +95,26 @@ def shorten(text: str, width: int, *, lines_max: int) -> list[str]:
     return [fit(text, width)]
 
 
+def _join_symbols_only(text: str) -> str:
+    """Drop joiners but those inside one emoji: of others no two terminals agree on the width."""
+    first, *others = text.split(_JOINER)
+    joined = [first]
+    for part in others:
+        before = joined[-1][-1:]
+        ends_in_symbol = _is_symbol(before) or before == _EMOJI_STYLE or _is_skin_tone(before)
+        joined += [_JOINER] if ends_in_symbol and _is_symbol(part[:1]) else []
+        joined.append(part)
+    return "".join(joined)
+
+
+def _is_symbol(character: str) -> bool:
+    return character != "" and unicodedata.category(character) == "So"
+
+
+def _is_skin_tone(character: str) -> bool:
+    return character != "" and ord(character) in _SKIN_TONES
+
+
 def _visible(character: str) -> str:
     if " " <= character <= "~":
         return character
@@ -101,7 +124,7 @@ def _visible(character: str) -> str:
         if code < 0x20:
             return chr(_CONTROL_PICTURES + code)
         return "\N{SYMBOL FOR DELETE}" if code == 0x7F else _REPLACEMENT
-    if category == "Cs" or (category == "Cf" and character not in _JOINERS):
+    if category == "Cs" or (category == "Cf" and character != _JOINER):
         return _REPLACEMENT
     return character
 
@@ -119,12 +142,12 @@ def _clusters(text: str) -> Iterator[str]:
 
 
 def _continues(cluster: str, character: str) -> bool:
-    if cell_len(character) == 0 or cluster[-1] in _JOINERS:
+    if cell_len(character) == 0 or cluster[-1] == _JOINER:
         return True
     code = ord(character)
     if code in _REGIONAL_INDICATORS:
         return len(cluster) == 1 and ord(cluster) in _REGIONAL_INDICATORS
-    return code in _SKIN_TONES
+    return _is_skin_tone(character)
 
 
 def _head(text: str, width: int) -> str:
@@ -148,12 +171,15 @@ def _tail(text: str, width: int) -> str:
 
 
 def _pieces(word: str, width: int) -> Iterator[str]:
+    """Yield a word in pieces that fit."""
     piece = ""
     for cluster in _clusters(word):
-        if piece and cell_len(piece + cluster) > width:
-            yield piece
-            piece = ""
-        piece += cluster
+        # What joiners hold together can be as long as a whole text; then anything goes.
+        for part in [cluster] if cell_len(cluster) <= width else cluster:
+            if piece and cell_len(piece + part) > width:
+                yield piece
+                piece = ""
+            piece += part
     yield piece
 
 

@@ -26,7 +26,8 @@ from sqlstable.errors import (
     TraceError,
     Trap,
 )
-from sqlstable.ic.limits import Limits, latest_limits, limits_at
+from sqlstable.ic.limits import Limits, MessageLimits, latest_limits, limits_at
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.memory.api import SystemApi
 from sqlstable.memory.manager import MemoryManager
 from sqlstable.memory.stable import StableMemory
@@ -35,6 +36,8 @@ from sqlstable.trace.file import Trace, open_trace
 __version__ = "0.1.0"
 
 __all__ = [
+    "OS_PAGE_BYTES",
+    "WASM_PAGE_BYTES",
     "Canister",
     "ImageError",
     "LimitTrap",
@@ -43,6 +46,7 @@ __all__ = [
     "MemoryManagerError",
     "Message",
     "MessageError",
+    "MessageLimits",
     "OutOfBoundsTrap",
     "Recording",
     "Reply",

@@ -5,13 +5,13 @@ message commits whole or leaves nothing; a query's writes are discarded; an upgr
 and keeps stable memory.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Self
 
 from sqlstable.canister.observation import EndedMessage, Observation, open_writer
 from sqlstable.canister.reply import Reply
@@ -25,6 +25,7 @@ from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.stable import StableMemory
+from sqlstable.trace.file import Trace
 from sqlstable.trace.recorder import Depth
 
 if TYPE_CHECKING:
@@ -137,10 +138,11 @@ class Canister:
         try:
             self._life_cycle_step("install", self._start_heap)
         except BaseException:
-            self.close()
+            self._let_go()
+            if memory is None:
+                self._memory.close()
             raise
-        if writer is not None:
-            writer.update_settings(self._described(depth, owners=with_owners))
+        self._state_settings()
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -218,17 +220,17 @@ class Canister:
 
     # -- life cycle -----------------------------------------------------------------------------
 
-    def upgrade(self) -> Reply:
+    def upgrade(self, *, label: str | None = None) -> Reply:
         """Upgrade the canister: the heap goes, stable memory stays."""
-        return self._life_cycle_step("upgrade", self._restart_heap)
+        return self._life_cycle_step("upgrade", self._restart_heap, label=label)
 
-    def reinstall(self) -> Reply:
+    def reinstall(self, *, label: str | None = None) -> Reply:
         """Reinstall the canister: heap and stable memory go."""
         self._check_idle()
         self._stop_heap()
         self._memory.reset()
         self._is_foreign = False
-        return self._life_cycle_step("reinstall", self._start_heap)
+        return self._life_cycle_step("reinstall", self._start_heap, label=label)
 
     def close(self) -> None:
         """Finish the trace and give all memory back; closing twice does no harm."""
@@ -236,10 +238,7 @@ class Canister:
             return
         if self._message is not None:
             self._message.abandon()
-        self._is_closed = True
-        self._stop_heap()
-        self._observation.close()
-        self._memory.log = None
+        self._let_go()
         self._memory.close()
 
     def __enter__(self) -> Self:
@@ -257,10 +256,13 @@ class Canister:
 
     # -- in and out -----------------------------------------------------------------------------
 
-    def import_database(self, path: Path | str) -> Reply:
+    def import_database(self, path: Path | str | bytes) -> Reply:
         """Copy a SQLite database file into the canister, whose own database must be empty.
 
         The database is opened defensively from then on: its schema is not trusted.
+
+        Args:
+            path: The file, or what `sqlstable.database.transfer.read_database` returned for it.
 
         Raises:
             ImageError: The file is missing, not a database, truncated or damaged.
@@ -274,14 +276,16 @@ class Canister:
                 "it first, or import into a new one"
             )
             raise MessageError(msg)
-        data = read_database(path)
+        data = path if isinstance(path, bytes) else read_database(path)
 
         def step() -> None:
             import_database(vfs.store, data)
             self._is_foreign = True
             self._restart_heap()
 
-        return self._life_cycle_step("install", step, limited=False)
+        reply = self._life_cycle_step("install", step, limited=False)
+        self._state_settings()
+        return reply
 
     def extract_database(self, path: Path | str, *, overwrite: bool = False) -> int:
         """Write the database as a plain SQLite file, and return its size in bytes.
@@ -323,15 +327,27 @@ class Canister:
             settings=self._described(recorder.depth, owners=self._observation.has_owners),
         )
 
+    def trace(self) -> Trace:
+        """Return what the trace holds so far; to be closed by itself, and readable after `close`.
+
+        Raises:
+            MessageError: The canister was made without a trace.
+            TraceError: The trace cannot be written or read.
+        """
+        writer = self._observation.writer
+        if writer is None:
+            msg = 'the canister keeps no trace; make it with trace=":memory:", or with a path'
+            raise MessageError(msg)
+        return writer.trace()
+
     def on_connect(self, setup: "Callable[[apsw.Connection], None]") -> None:
         """Run ``setup`` on each connection that is opened, now and again after upgrades and traps.
 
         For functions, collations and authorizers: they live in the heap, and go with it.
         """
         self._check_idle()
-        assert self._engine is not None
+        self.engine.on_connect(setup)
         self._setups.append(setup)
-        self._engine.on_connect(setup)
 
     # -- inside: messages -----------------------------------------------------------------------
 
@@ -344,13 +360,18 @@ class Canister:
         self._memory.begin(message.kind)
         self._message = message
         if message.cache == "fresh" and message.kind == "query":
-            with self._observation.recorder.outside("open"):
-                engine.enter()
+            try:
+                with self._observation.recorder.outside("open"):
+                    engine.enter()
+            except BaseException as error:
+                self.end_message(message, error)
+                raise
 
     def end_message(self, message: "Message", error: BaseException | None) -> Trap | None:
         """End a message; returns the trap, if there was one. `Message` calls this."""
-        memory, engine = self._memory, self._engine
+        memory, engine, vfs = self._memory, self._engine, self._vfs
         assert engine is not None
+        assert vfs is not None
         self._message = None
         trap = memory.trap
         if trap is None and error is not None:
@@ -364,13 +385,20 @@ class Canister:
         elif message.kind == "query":
             ended.discarded_writes = bool(memory.bytemap.dirty)
             memory.rollback()
-            engine.end(discarded=True)
+            engine.end(discarded=ended.discarded_writes)
             ended.outcome = "discarded"
         else:
             memory.commit()
             engine.end(discarded=False)
         ended.wasm_pages = memory.wasm_pages
-        self._observation.end_message(ended)
+        if vfs.store.is_page_size_stale:
+            vfs.adopt_page_size()
+            self._observation.end_message(ended)
+            # Not before the log is taken, which is still in the old unit.
+            self._adopt(vfs)
+            self._state_settings()
+        else:
+            self._observation.end_message(ended)
         message.ended = ended
         return trap
 
@@ -378,10 +406,10 @@ class Canister:
         """Bill accesses to a name; `Message` calls this."""
         return self._observation.recorder.outside(name)
 
-    def unfinished(self) -> str | None:
+    def unfinished(self, *, keep_transaction: bool) -> str | None:
         """Say what the open message has left open; `Message` calls this."""
         assert self._engine is not None
-        return self._engine.unfinished()
+        return self._engine.unfinished(keep_transaction=keep_transaction)
 
     @property
     def engine(self) -> NativeEngine:
@@ -393,10 +421,16 @@ class Canister:
     # -- inside: the heap -----------------------------------------------------------------------
 
     def _life_cycle_step(
-        self, kind: str, step: Callable[[], None], *, limited: bool = True
+        self,
+        kind: str,
+        step: Callable[[], None],
+        *,
+        label: str | None = None,
+        limited: bool = True,
     ) -> Reply:
         self._check_idle()
         memory = self._memory
+        before = (self._engine is not None, self.settings, self._is_foreign)
         memory.begin(kind)
         if not limited:
             memory.bytemap.begin(None, kind)
@@ -407,9 +441,12 @@ class Canister:
             memory.poison(Trap(str(error)))
             self._stop_heap()
             memory.rollback()
+            had_heap, self.settings, self._is_foreign = before
+            if had_heap:
+                self._revive_heap()
             self._observation.recorder.take()
             raise
-        ended = EndedMessage(memory, kind)
+        ended = EndedMessage(memory, kind, label=label)
         memory.commit()
         self._observation.end_message(ended)
         return Reply([], ended)
@@ -461,6 +498,22 @@ class Canister:
         self._stop_heap()
         self._start_heap()
 
+    def _revive_heap(self) -> None:
+        """Start a heap for the one that a failed step wiped, unlimited; nothing of it is kept."""
+        self._memory.begin("query")
+        self._memory.bytemap.begin(None, "query")
+        try:
+            self._start_heap()
+        finally:
+            self._memory.rollback()
+
+    def _let_go(self) -> None:
+        """Finish the trace and leave the memory alone."""
+        self._is_closed = True
+        self._stop_heap()
+        self._observation.close()
+        self._memory.log = None
+
     def _open_vfs(self) -> StableVFS:
         if self._vfs is None:
             raise MessageError(_CLOSED)
@@ -475,6 +528,12 @@ class Canister:
                 "time: end it first"
             )
             raise MessageError(msg)
+
+    def _state_settings(self) -> None:
+        """Write the settings into the trace: those of an imported database are its own."""
+        writer = self._observation.writer
+        if writer is not None:
+            writer.update_settings(self.status().settings)
 
     def _described(self, depth: Depth, *, owners: bool) -> dict[str, object]:
         limits = self._memory.limits
@@ -535,6 +594,9 @@ class Message:
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
         """Run one statement for each row of parameters: one statement with many runs.
 
+        Outside of a `transaction` SQLite commits each row by itself, and writes the same SQLite
+        pages again and again.
+
         Raises:
             SqlError: SQLite refused a statement; the message may go on.
             Trap: The message trapped; it cannot go on.
@@ -557,7 +619,28 @@ class Message:
         self._check_open()
         return self._canister.outside(name)
 
-    def trap(self, text: str = "the canister called trap") -> None:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run a block in one SQL transaction: BEGIN before it, COMMIT behind it.
+
+        An exception undoes the block with ROLLBACK; the message may go on if it is caught.
+
+        Examples:
+            >>> with Canister() as canister, canister.message() as message:
+            ...     _ = message.execute("CREATE TABLE t (x)")
+            ...     with message.transaction():
+            ...         _ = message.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
+        """
+        self.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            if self._canister.memory.trap is None:
+                self.execute("ROLLBACK")
+            raise
+        self.execute("COMMIT")
+
+    def trap(self, text: str = "the canister called trap") -> NoReturn:
         """Trap: nothing of the message remains.
 
         Raises:
@@ -568,15 +651,15 @@ class Message:
 
     @property
     def reply(self) -> Reply:
-        """What the message answered.
+        """What the message answered; for one that trapped, what it had touched until then.
 
         Raises:
-            MessageError: The message has not ended, or has trapped.
+            MessageError: The message has not ended.
         """
-        if self.ended is None or self.ended.outcome == "trapped":
-            msg = "the message has no reply: it is still open, or it trapped"
+        if self.ended is None:
+            msg = "the message has no reply yet: read it after its with block"
             raise MessageError(msg)
-        return Reply(self._rows, self.ended)
+        return Reply(self._rows if self.ended.trap is None else [], self.ended)
 
     def abandon(self) -> None:
         """Roll the message back without raising; for a canister that is closed in between."""
@@ -609,8 +692,8 @@ class Message:
         self._is_open = False
         canister = self._canister
         left = None
-        if error is None and not self._keep_open and canister.memory.trap is None:
-            left = canister.unfinished()
+        if error is None and canister.memory.trap is None:
+            left = canister.unfinished(keep_transaction=self._keep_open)
             if left is not None:
                 error = _left_open(self.kind, left)
         trap = canister.end_message(self, error)
@@ -636,8 +719,8 @@ def _left_open(kind: str, left: str) -> MessageError:
     return MessageError(
         f"the {kind} message ended with {left}; it was rolled back. On the Internet Computer "
         "other messages run in between and would see or lose half of the work: end the "
-        "transaction and close cursors before the message ends, or ask for it with "
-        "keep_open=True"
+        "transaction and close cursors before the message ends; a transaction alone may stay "
+        "open with keep_open=True"
     )
 
 

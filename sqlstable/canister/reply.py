@@ -21,7 +21,7 @@ class Reply:
 
     @property
     def outcome(self) -> str:
-        """``committed`` or ``discarded``; a message that traps raises instead."""
+        """``committed``, ``discarded`` or ``trapped``."""
         return self._ended.outcome
 
     @property

@@ -25,8 +25,9 @@ import apsw
 from sqlstable.database.settings import Settings
 from sqlstable.database.store import DatabaseFile
 from sqlstable.database.vfs import StableVFS
+from sqlstable.engine.inspector import Inspector, prepare
 from sqlstable.engine.protocol import CacheState, Cursor, Params, Rows
-from sqlstable.errors import SqlError
+from sqlstable.errors import ImageError, SqlError
 
 FILE_NAME: Final = "main.db"
 
@@ -59,6 +60,10 @@ class Runner(Protocol):
     @property
     def was_plain(self) -> bool:
         """Whether all statements of this message so far left the connection as it was."""
+        ...
+
+    def skip_unrecorded(self) -> None:
+        """Leave out of the counts what was just done on the connection unrecorded."""
         ...
 
     def close(self) -> None:
@@ -113,15 +118,20 @@ class NativeEngine:
         self._query_is_stale = False
         self._active: Link | None = None
         self._cache: CacheState = "warm"
+        self._is_query = False
+        self._inspector = Inspector(vfs, self._setups, is_foreign=is_foreign)
 
     # -- the life of the heap -------------------------------------------------------------------
 
     def on_connect(self, setup: Setup) -> None:
         """Run ``setup`` on every connection, those that are open and those to come."""
-        self._setups.append(setup)
         for link in (self._update, self._query):
             if link is not None:
-                setup(link.connection)
+                # No message is open that could be billed for what it looks at.
+                with self._vfs.store.unrecorded(link.file):
+                    setup(link.connection)
+        self._setups.append(setup)
+        self._inspector.close()
 
     def open(self) -> None:
         """Open the update connection, recorded."""
@@ -132,7 +142,8 @@ class NativeEngine:
         """Choose the connection of the message, opening it where a trap or query closed it."""
         self.message_number += 1
         self._cache = cache
-        if kind == "query" and cache != "warm":
+        self._is_query = kind == "query"
+        if self._is_query and cache != "warm":
             if cache == "cold":
                 self._begin_cold()
             return
@@ -153,9 +164,9 @@ class NativeEngine:
         self._active = None
         plain = link.runner.was_plain
         if link is self._query:
-            if not plain or self._cache == "fresh":
+            if discarded or not plain or self._cache == "fresh":
                 self._close_query()
-        elif discarded and not plain:
+        elif self._is_query and (discarded or not plain):
             self._close_update()
         elif not plain:
             self._query_is_stale = True
@@ -163,6 +174,7 @@ class NativeEngine:
     def discard_heap(self) -> None:
         """Close both connections."""
         self._active = None
+        self._inspector.close()
         self._close_update()
         self._close_query()
 
@@ -211,15 +223,38 @@ class NativeEngine:
         except apsw.Error as error:
             raise _sql_error(error, sql) from error
 
-    def unfinished(self) -> str | None:
-        """Say what the message has left open."""
+    def unfinished(self, *, keep_transaction: bool = False) -> str | None:
+        """Say what the message has left open and must not; a cursor never outlives its message."""
         link = self._active
         assert link is not None
         if link.runner.open_cursors:
             return f"{link.runner.open_cursors} open cursor(s)"
+        if keep_transaction:
+            return None
         if not link.connection.get_autocommit():
             return "an open SQL transaction"
         return None if link.connection.txn_state() == apsw.SQLITE_TXN_NONE else "an open statement"
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    def is_readonly(self, sql: str, params: Params = None) -> bool:
+        """Return whether a statement only reads, and so can be a query; nothing is recorded.
+
+        One that cannot be prepared yet, or belongs on the connection of the updates (BEGIN, most
+        PRAGMAs, what looks at temporary tables), does not count.
+        """
+        return self._inspector.is_readonly(sql, params)
+
+    def columns(self, sql: str, params: Params = None) -> tuple[str, ...]:
+        """Return the names of the columns of a statement that this message has just run.
+
+        Nothing is recorded; a statement that returns no rows has no columns.
+        """
+        link = self._active
+        assert link is not None
+        with self._vfs.store.unrecorded(link.file):
+            prepared = prepare(link.connection, sql, params)
+        return () if prepared is None else prepared.columns
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -246,7 +281,8 @@ class NativeEngine:
     def _read_schema(self, link: Link) -> None:
         link.file.is_stale = True
         with self._vfs.store.unrecorded(link.file):
-            link.connection.execute("SELECT 1 FROM sqlite_schema LIMIT 0").fetchall()
+            _look(link.connection, "SELECT 1 FROM sqlite_schema LIMIT 0")
+        link.runner.skip_unrecorded()
         link.file.is_stale = True
 
     def _connect(self, *, exclusive: bool) -> Link:
@@ -268,7 +304,7 @@ class NativeEngine:
         if self.is_foreign:
             connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         pragmas = (
-            f"page_size = {settings.page_size}",
+            f"page_size = {self._vfs.store.page_size}",
             f"locking_mode = {'exclusive' if exclusive else 'normal'}",
             f"temp_store = {settings.temp_store}",
             f"synchronous = {settings.synchronous}",
@@ -277,7 +313,7 @@ class NativeEngine:
             f"foreign_keys = {'on' if settings.foreign_keys else 'off'}",
         )
         for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}").fetchall()
+            _look(connection, f"PRAGMA {pragma}")
         if self.is_foreign:
             # Last, because defensive mode refuses journal_mode off.
             connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
@@ -293,6 +329,16 @@ class NativeEngine:
         if self._query is not None:
             self._query.close()
             self._query = None
+
+
+def is_complete(sql: str) -> bool:
+    """Return whether SQLite takes a text for one statement or more, the last one closed.
+
+    Examples:
+        >>> is_complete("SELECT 1;"), is_complete("SELECT ';'")
+        (True, False)
+    """
+    return apsw.complete(sql)
 
 
 def _register_random(
@@ -321,6 +367,15 @@ def _register_random(
     flags = apsw.SQLITE_INNOCUOUS
     connection.create_scalar_function("random", sql_random, 0, flags=flags)
     connection.create_scalar_function("randomblob", sql_randomblob, 1, flags=flags)
+
+
+def _look(connection: apsw.Connection, sql: str) -> None:
+    """Run SQL of our own, which only a damaged database refuses."""
+    try:
+        connection.execute(sql).fetchall()
+    except apsw.Error as error:
+        msg = f"the database in stable memory cannot be opened: {error}"
+        raise ImageError(msg) from error
 
 
 def _sql_error(error: apsw.Error, sql: str) -> SqlError:

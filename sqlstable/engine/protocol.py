@@ -57,8 +57,16 @@ class Engine(Protocol):
         """Begin a statement that the caller steps by itself."""
         ...
 
-    def unfinished(self) -> str | None:
-        """Say what the message has left open (a transaction, a cursor), or None."""
+    def is_readonly(self, sql: str, params: Params = None) -> bool:
+        """Return whether a statement can run now and only reads; unrecorded."""
+        ...
+
+    def columns(self, sql: str, params: Params = None) -> tuple[str, ...]:
+        """Return the names of the columns of a statement that this message ran; unrecorded."""
+        ...
+
+    def unfinished(self, *, keep_transaction: bool = False) -> str | None:
+        """Say what the message has left open and must not (a transaction, a cursor), or None."""
         ...
 
     def end(self, *, discarded: bool) -> None:

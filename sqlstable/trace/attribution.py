@@ -38,6 +38,10 @@ MESSAGE: Final = "message"
 """Name of accesses between statements that nothing else names."""
 
 _EMPTY_USE: Final = EMPTY.use
+
+_SPANS_READ_SINGLY: Final = 4
+"""With more spans than that, what lies between them is read too, and left out."""
+
 _OWNER_SHIFT: Final = 40
 """OS page indexes below 2^40 reach 4 PiB; above them stands the owner."""
 
@@ -199,17 +203,31 @@ def _same_or_use(whole: Footprint, phases: list[Footprint], uses: list[StableUse
 
 
 def _phase_footprints(raw: RawMessage, spans: Sequence[Span]) -> list[Footprint]:
-    phases: list[list[Footprint]] = [[] for _ in PHASES]
-    for start, stop, phase in spans:
-        if stop > start:
-            phases[phase].append(measure(raw.accesses.chunks(start, stop)))
-    return [unite(parts) for parts in phases]
+    phases: list[list[Span]] = [[] for _ in PHASES]
+    for span in spans:
+        phases[span[2]].append(span)
+    return [measure(_chunks(raw, part)) if part else EMPTY for part in phases]
 
 
 def _chunks(raw: RawMessage, spans: Sequence[Span]) -> Iterator[AccessColumns]:
+    """Yield the accesses of spans in order, in few pieces however many spans there are."""
+    if len(spans) <= _SPANS_READ_SINGLY:
+        for start, stop, _ in spans:
+            if stop > start:
+                yield from raw.accesses.chunks(start, stop)
+        return
+    low = min(start for start, _, _ in spans)
+    high = max(stop for _, stop, _ in spans)
+    wanted = np.zeros(high - low, dtype=bool)
     for start, stop, _ in spans:
-        if stop > start:
-            yield from raw.accesses.chunks(start, stop)
+        wanted[start - low : stop - low] = True
+    base = 0
+    for chunk in raw.accesses.chunks(low, high):
+        part = wanted[base : base + len(chunk.kind)]
+        base += len(chunk.kind)
+        yield Accesses(
+            chunk.kind[part], chunk.address[part], chunk.length[part], chunk.offset[part]
+        )
 
 
 def _source(raw: RawMessage, spans: Sequence[Span]) -> Callable[[], Iterator[Accesses]]:

@@ -128,6 +128,10 @@ class Runner:
         """How many cursors of `open_cursor` are not finished."""
         return len(self.cursors)
 
+    def skip_unrecorded(self) -> None:
+        """Leave out of the counts what was just done on the connection unrecorded."""
+        self.meter.read()
+
     @property
     def was_plain(self) -> bool:
         """Whether all statements of this message so far left their connection as it was."""

@@ -1,0 +1,101 @@
+"""``sqlstable report``: any view of a trace file, or of what changed between two."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sqlstable.analysis.compare import Comparison, compare
+from sqlstable.cli.failures import UsageError
+from sqlstable.cli.options import Format, FormatOption, View, ViewOption
+from sqlstable.cli.output import screen, write, write_data
+from sqlstable.errors import TraceError
+from sqlstable.report.accesses import render_accesses_csv
+from sqlstable.report.comparison import render_comparison
+from sqlstable.report.document import render_comparison_json, render_json
+from sqlstable.report.sheet import render_comparison_csv, render_csv
+from sqlstable.report.table import checked_by, render_table
+from sqlstable.report.text import clean
+from sqlstable.trace.file import Trace, open_trace
+
+
+class Export(StrEnum):
+    """What can be written out of a trace as it is."""
+
+    ACCESSES = "accesses"
+
+
+def report_trace(
+    *,
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Written by run --trace.")],
+    other: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="OTHER", help="A later trace: shows what changed to it."),
+    ] = None,
+    export: Annotated[
+        Export | None,
+        typer.Option(help="All accesses to stable memory in order, as CSV."),
+    ] = None,
+    output_format: FormatOption = Format.TABLE,
+    by: ViewOption = View.STATEMENT,
+) -> None:
+    """Show a trace file: what was touched, and whose it was."""
+    if other is not None and export is not None:
+        raise UsageError("--compare and --export do not go together; leave one of them out")
+    if other is not None and by is not View.STATEMENT:
+        raise UsageError(f"--compare goes statement by statement, not --by {by}; leave --by out")
+    if export is not None and output_format is Format.JSON:
+        raise UsageError("--export writes CSV, not --format json; leave --format out")
+    with open_trace(trace) as first, _found_sound(trace):
+        if other is not None:
+            with open_trace(other) as second, _found_sound(other):
+                _write_comparison(compare(first, second), (trace, other), output_format)
+        elif export is not None:
+            write_data(render_accesses_csv(first))
+        else:
+            write_report(first, output_format, by)
+
+
+def write_report(trace: Trace, output_format: Format, view: View) -> None:
+    """Write a trace on stdout."""
+    by = checked_by(view.value)
+    match output_format:
+        case Format.TABLE:
+            target = screen()
+            write(render_table(trace, by=by, width=target.width, color_system=target.color_system))
+        case Format.JSON:
+            write_data([render_json(trace)])
+        case Format.CSV:
+            write_data([render_csv(trace, by=by)])
+
+
+def _write_comparison(
+    comparison: Comparison, paths: tuple[Path, Path], output_format: Format
+) -> None:
+    match output_format:
+        case Format.TABLE:
+            target = screen()
+            before, after = (clean(str(path)) for path in paths)
+            text = render_comparison(
+                comparison, width=target.width, color_system=target.color_system
+            )
+            write(f"before: {before}\nafter:  {after}\n\n{text}")
+        case Format.JSON:
+            write_data([render_comparison_json(comparison)])
+        case Format.CSV:
+            write_data([render_comparison_csv(comparison)])
+
+
+@contextmanager
+def _found_sound(path: Path) -> Iterator[None]:
+    """Take what breaks over a trace for its damage: files come from anywhere."""
+    try:
+        yield
+    except (AssertionError, LookupError, TypeError, ValueError) as error:
+        raise TraceError(
+            f"{path} is damaged: its records contradict each other "
+            f"({type(error).__name__}: {error})"
+        ) from error

@@ -1,0 +1,90 @@
+"""Reading a workload script from a file or from stdin."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlstable.engine.native import is_complete
+from sqlstable.errors import ScriptError
+from sqlstable.workload.script import ScriptStep, parse_script
+
+STDIN: Final = "-"
+"""Stands for stdin in place of a file."""
+
+_SQLITE_MAGIC: Final = b"SQLite format 3\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script, cut into its steps."""
+
+    name: str
+    "What errors call it."
+    steps: tuple[ScriptStep, ...]
+
+    @property
+    def message_count(self) -> int:
+        """How many messages it sends if nothing fails."""
+        return sum(step.repeat for step in self.steps)
+
+
+def read_script(path: str) -> Script:
+    """Read a script and cut it into its steps; nothing runs yet.
+
+    Args:
+        path: A file, or ``-`` for stdin.
+
+    Raises:
+        ScriptError: It cannot be read, is no text, or cannot be understood.
+    """
+    if path == STDIN:
+        name, folder, data = "stdin", Path(), _read_stdin()
+    else:
+        name, folder, data = path, Path(path).parent, _read(path)
+    text = _decode(name, data)
+    steps = parse_script(text, is_complete=is_complete, base_folder=folder, name=name)
+    return Script(name, steps)
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise ScriptError("stdin is closed; give the path of an SQL script")
+    return sys.stdin.buffer.read()
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ScriptError(f"there is no file {path}; give the path of an SQL script") from None
+    except IsADirectoryError:
+        raise ScriptError(f"{path} is a folder; give the path of an SQL script") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ScriptError(f"{path} cannot be read: {reason}") from None
+
+
+def _decode(name: str, data: bytes) -> str:
+    if data.startswith(_SQLITE_MAGIC):
+        raise ScriptError(
+            f"{name} is a SQLite file, not a script; a database goes to --database, "
+            "a trace to sqlstable report"
+        )
+    nul = data.find(b"\0")
+    if nul >= 0:
+        raise ScriptError(
+            f"{name}, line {_line(data, nul)}: there is a NUL character, which SQL cannot hold; "
+            "is this a text file in UTF-8?"
+        )
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ScriptError(
+            f"{name}, line {_line(data, error.start)}: byte 0x{data[error.start]:02x} is not "
+            "UTF-8; convert the script"
+        ) from None
+
+
+def _line(data: bytes, position: int) -> int:
+    return data.count(b"\n", 0, position) + 1

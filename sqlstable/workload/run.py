@@ -1,0 +1,239 @@
+"""Running the steps of a workload script on a canister.
+
+Each step is sent as often as it says, one message at a time. The run stops at the first message
+that fails; a trap that the script asks for is no failure.
+
+**Rules**
+
+* A step of kind ``auto`` is a query if all its statements only read, else an update. SQLite
+  decides, as late as the step begins: by then the tables that it reads are there.
+* A statement with parameters runs once per row. One that writes is a single statement with many
+  runs; one that reads is executed for each row, so that each has its own footprint.
+* Rows are handed over when their message has ended well: one that traps answers nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from sqlstable.canister.canister import Canister, Message
+from sqlstable.engine.protocol import CacheState, Rows
+from sqlstable.errors import SqlstableError, Trap
+from sqlstable.workload.script import ScriptStatement, ScriptStep
+
+TRAP_TEXT: Final = "the script says --@ trap"
+"""What a trap asked for is called in reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatementRows:
+    """What one statement of a message returned."""
+
+    columns: tuple[str, ...]
+    "Names of the columns; at least one."
+    rows: Rows
+    "All rows; none where nothing matched."
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended."""
+
+    messages: int
+    "Messages that ended, upgrades, reinstallations and traps included."
+    intended_traps: int
+    "How many of them trapped because the script says so."
+    failure: str | None
+    "Why the run stopped, with the script's name and line; None where it came to its end."
+    failed_message: int | None
+    "Index in the trace of the message that failed; None where none did, or none had begun."
+
+
+OnStep: TypeAlias = Callable[[ScriptStep, int], None]
+"""Is told after each message its step, and how many messages have ended so far."""
+
+OnRows: TypeAlias = Callable[[ScriptStep, ScriptStatement, StatementRows], None]
+"""Is told what a statement returned, when its message has ended well."""
+
+_Sent: TypeAlias = Literal["update", "query"]
+
+
+def run_steps(
+    canister: Canister,
+    steps: Sequence[ScriptStep],
+    *,
+    cache: CacheState = "cold",
+    name: str = "script",
+    on_step: OnStep | None = None,
+    on_rows: OnRows | None = None,
+) -> RunOutcome:
+    """Run the steps of a script, one message after the other.
+
+    Args:
+        canister: It is changed as the steps say, and left open.
+        steps: What `sqlstable.workload.script.parse_script` returned.
+        cache: State of the heap when a query begins; updates are always warm.
+        name: What failures call the script.
+        on_step: Called after each message, for showing progress.
+        on_rows: Called for each statement that returns rows, once for each message.
+
+    Returns:
+        How it ended. What SQLite, the script or the limits refuse is a failure there; only
+        errors of the two callbacks are raised.
+
+    Examples:
+        >>> from sqlite3 import complete_statement
+        >>> from sqlstable.workload.script import parse_script
+        >>> steps = parse_script(
+        ...     "CREATE TABLE note (body TEXT); SELECT body FROM missing;",
+        ...     is_complete=complete_statement,
+        ... )
+        >>> with Canister() as canister:
+        ...     outcome = run_steps(canister, steps)
+        >>> outcome.messages, outcome.failure
+        (2, 'script, line 1: no such table: missing; in: SELECT body FROM missing')
+    """
+    run = _Run(canister, cache=cache, on_step=on_step, on_rows=on_rows)
+    failure = None
+    for step in steps:
+        failure = run.play(step)
+        if failure is not None:
+            break
+    return RunOutcome(
+        messages=run.messages,
+        intended_traps=run.intended_traps,
+        failure=None if failure is None else f"{name}, line {run.line}: {failure}",
+        failed_message=run.failed_message,
+    )
+
+
+class _Run:
+    """A run on its way.
+
+    Invariant: ``line`` is the line of what was begun last: a step, or a statement inside of it.
+    """
+
+    def __init__(
+        self,
+        canister: Canister,
+        *,
+        cache: CacheState,
+        on_step: OnStep | None,
+        on_rows: OnRows | None,
+    ) -> None:
+        self.messages = 0
+        self.intended_traps = 0
+        self.failed_message: int | None = None
+        self.line = 0
+        self._canister = canister
+        self._cache: CacheState = cache
+        self._on_step = on_step
+        self._on_rows = on_rows
+        self._first_message = canister.status().messages
+
+    def play(self, step: ScriptStep) -> str | None:
+        """Send one step as often as it says; returns why it failed, or None."""
+        self.line = step.line
+        kind = self._kind(step)
+        for _ in range(step.repeat):
+            self.line = step.line
+            answers: list[tuple[ScriptStatement, StatementRows]] = []
+            failure = self._failure_of(step, kind, answers)
+            if failure is not None:
+                return failure
+            self.messages += 1
+            for statement, rows in answers:
+                assert self._on_rows is not None
+                self._on_rows(step, statement, rows)
+            if self._on_step is not None:
+                self._on_step(step, self.messages)
+        return None
+
+    def _kind(self, step: ScriptStep) -> str:
+        if step.kind != "auto":
+            return step.kind
+        return "query" if all(map(self._only_reads, step.statements)) else "update"
+
+    def _only_reads(self, statement: ScriptStatement) -> bool:
+        row = statement.params[0] if statement.params else None
+        return self._canister.engine.is_readonly(statement.sql, row)
+
+    # -- one message ----------------------------------------------------------------------------
+
+    def _failure_of(
+        self, step: ScriptStep, kind: str, answers: list[tuple[ScriptStatement, StatementRows]]
+    ) -> str | None:
+        """Send one message; returns why it failed."""
+        try:
+            self._send(step, kind, answers)
+        except SqlstableError as error:
+            failure = str(error)
+        except UnicodeDecodeError as error:
+            failure = f"a result is not UTF-8 ({error}); CAST it AS BLOB to see its bytes"
+        except UnicodeEncodeError as error:
+            failure = f"the statement cannot be written in UTF-8 ({error}); mend the script"
+        else:
+            return None
+        index = self._first_message + self.messages
+        if self._canister.status().messages > index:
+            self.failed_message = index
+            self.messages += 1
+        return failure
+
+    def _send(
+        self, step: ScriptStep, kind: str, answers: list[tuple[ScriptStatement, StatementRows]]
+    ) -> None:
+        match kind:
+            case "upgrade":
+                self._canister.upgrade(label=step.label)
+            case "reinstall":
+                self._canister.reinstall(label=step.label)
+            case "trap":
+                self._send_trapping(step)
+            case "query":
+                self._send_message(step, "query", answers)
+            case _:
+                assert kind == "update"
+                self._send_message(step, "update", answers)
+
+    def _send_message(
+        self, step: ScriptStep, kind: _Sent, answers: list[tuple[ScriptStatement, StatementRows]]
+    ) -> None:
+        with self._canister.message(kind, cache=self._cache, label=step.label) as message:
+            for statement in step.statements:
+                rows = self._execute(message, statement)
+                columns = self._columns(statement)
+                if columns:
+                    answers.append((statement, StatementRows(columns, rows)))
+            # What is refused from here on concerns the message as a whole.
+            self.line = step.line
+
+    def _send_trapping(self, step: ScriptStep) -> None:
+        trap = Trap(TRAP_TEXT)
+        try:
+            with self._canister.message("update", label=step.label) as message:
+                for statement in step.statements:
+                    self._execute(message, statement)
+                raise trap
+        except Trap as raised:
+            if raised is not trap:
+                raise
+            self.intended_traps += 1
+
+    def _execute(self, message: Message, statement: ScriptStatement) -> Rows:
+        self.line = statement.line
+        if statement.params is None:
+            return message.execute(statement.sql)
+        if not self._only_reads(statement):
+            return message.executemany(statement.sql, statement.params)
+        rows: Rows = []
+        for params in statement.params:
+            rows += message.execute(statement.sql, params)
+        return rows
+
+    def _columns(self, statement: ScriptStatement) -> tuple[str, ...]:
+        """Return the columns of a statement that has just run; asked only if somebody looks."""
+        if self._on_rows is None:
+            return ()
+        row = statement.params[0] if statement.params else None
+        return self._canister.engine.columns(statement.sql, row)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlstable.errors import TraceError
-from sqlstable.trace import blocks
+from sqlstable.trace import blocks, columns
 from sqlstable.trace.blocks import (
     EMPTY_BLOCK,
     SEGMENT_ACCESSES,
@@ -74,7 +74,7 @@ def with_checksum(content):
 def block_of(count, packed, *, body_bytes=None):
     """Return a block of one segment with any content, right or wrong."""
     sizes = (count, len(packed) if body_bytes is None else body_bytes, len(packed))
-    return with_checksum(b"\x01" + b"".join(map(blocks._varint, sizes)) + packed)
+    return with_checksum(b"\x01" + b"".join(map(columns.varint, sizes)) + packed)
 
 
 # Exactness
@@ -180,12 +180,11 @@ def test_segments_end_where_they_should(count):
 def test_the_bytes_are_those_of_the_documented_layout():
     block = encode_accesses([accesses_of([(READ, 65_536 + 4096, 4096, 4096)])])
     body = bytes.fromhex(
-        "0c"  # unit: 2**12 bytes
         "0000"  # what: all 0, read and inside
-        "0002"  # quotient: all 1
-        "0000"  # remainder: all 0
         "008040"  # length: all 4096
-        "01808008"  # displacement: the same for all, 65 536
+        "008040"  # offset: all 4096
+        "00 00808008"  # displacement: a column, all 65 536
+        ""  # address: none lies outside
     )
     head = bytes([1, 1, len(body), len(body)])  # version, accesses, body bytes, packed bytes
     assert block == with_checksum(head + body)
@@ -272,50 +271,40 @@ def slow_decode(block):
 
 
 def slow_body(body, count):
-    (unit,) = take(body, 1)
-    what = slow_column(body, count)
-    quotient = slow_column(body, count)
-    remainder = slow_column(body, count) if unit else [0] * count
-    length = slow_column(body, count)
-    position = [signed((q << unit) + r) for q, r in zip(quotient, remainder, strict=True)]
-    inside = [p for p, w in zip(position, what, strict=True) if w % 2 == 0]
-    moved = iter(slow_displacement(body, inside))
-    return [
-        (w >> 1, p, n, -1) if w % 2 else (w >> 1, signed(p + next(moved)), n, p)
-        for w, p, n in zip(what, position, length, strict=True)
-    ]
+    what, length = slow_column(body, count), slow_column(body, count)
+    inside_count = sum(w % 2 == 0 for w in what)
+    offsets = slow_column(body, inside_count)
+    moved = slow_displacement(body, offsets)
+    inside = iter([(signed(p + d), p) for p, d in zip(offsets, moved, strict=True)])
+    outside = iter([(address, -1) for address in slow_column(body, count - inside_count)])
+    rows = []
+    for w, n in zip(what, length, strict=True):
+        address, offset = next(outside if w % 2 else inside)
+        rows.append((w >> 1, address, n, offset))
+    return rows
 
 
 def slow_displacement(body, offsets):
-    (form,) = take(body, 1)
-    if form == 0:
-        assert not offsets
-        return []
-    if form == 1:
-        return [slow_signed_varint(body)] * len(offsets)
-    if form == 2:
-        (granule,) = take(body, 1)
-        runs = slow_varint(body)
-        starts, values = slow_column(body, runs), slow_column(body, runs)
-        assert starts == sorted(set(starts))
-        return [
-            [v for s, v in zip(starts, values, strict=True) if s <= offset >> granule][-1]
-            for offset in offsets
-        ]
-    return slow_column(body, len(offsets))
+    (granule,) = take(body, 1)
+    if granule == 0:
+        return slow_column(body, len(offsets))
+    runs = slow_varint(body)
+    starts, values = slow_column(body, runs), slow_column(body, runs)
+    assert starts == sorted(set(starts))
+    return [
+        [v for s, v in zip(starts, values, strict=True) if s <= offset >> granule][-1]
+        for offset in offsets
+    ]
 
 
 def slow_column(body, count):
+    if count == 0:
+        return []
     (form,) = take(body, 1)
     base = slow_signed_varint(body)
     if form == 0:
         return [base] * count
-    if form == 3:
-        exceptions = slow_varint(body)
-        indexes, values = slow_column(body, exceptions), slow_column(body, exceptions)
-        replaced = dict(zip(indexes, values, strict=True))
-        return [replaced.get(index, base) for index in range(count)]
-    (width,) = take(body, 1)
+    shift, width = take(body, 2)
     values = [0] * count
     for plane in range(width // 8):
         for index, byte in enumerate(take(body, count)):
@@ -329,7 +318,7 @@ def slow_column(body, count):
         for index, value in enumerate(values):
             total += value >> 1 if value % 2 == 0 else ~(value >> 1)
             values[index] = total
-    return [signed(base + value) for value in values]
+    return [signed(base + (value << shift)) for value in values]
 
 
 def slow_varint(data):
@@ -419,19 +408,16 @@ def test_nonsense_inside_of_a_segment_raises_nothing_else(count, body):
     [
         (0, "00", "a segment is empty"),
         (SEGMENT_ACCESSES + 1, "00", "a number is larger than 262144"),
-        (1, "11 0000 0000 0000 0000 0100", "a unit of"),
-        (1, "00 0000", "ends 1 bytes too early"),
-        (1, "00 0000 0000 0400", "a column of the unknown form 4"),
-        (1, "00 0000 0000 0000 04", "a displacement of the unknown form 4"),
-        (1, "00 0000 0000 0000 00", "a displacement of the unknown form 0"),
-        (1, "00 0000 0000 0000 0100 ff", "bytes left over"),
-        (1, "00 0000 0000 0000 0200 01 0000 0000", "a granule of"),
-        (1, "00 0000 0000 0000 0217 00", "a column is empty"),
-        (2, "00 0000 0000 0100 41", "a column of 65 bits"),
-        (2, "00 0000 0000 0100 40 00", "too early"),
-        (2, "00 0000 0000 0300 01 0300 01", "a column of the unknown form 3"),
-        (2, "00 0000 0000 0300 01 000a 0000 0000 0100", "index 5 is out of bounds"),
-        (1, "00 00ffffffffffffffffff7f", "a number is larger than"),
+        (1, "0000", "ends 1 bytes too early"),
+        (1, "0000 0000 0400", "a column of the unknown form 4"),
+        (1, "0000 0000 0000 04", "a granule of"),
+        (1, "0000 0000 0000 00 0000 ff", "bytes left over"),
+        (1, "0000 0000 0000 17 00", "index -1 is out of bounds"),
+        (1, "0000 0000 0000 17 02", "a number is larger than 1"),
+        (2, "0000 0000 0100 00 41", "a column of 65 bits, shifted by 0"),
+        (2, "0000 0000 0100 41 08", "a column of 8 bits, shifted by 65"),
+        (2, "0000 0000 0100 00 40 00", "too early"),
+        (1, "00ffffffffffffffffff7f", "a number is larger than"),
     ],
 )
 def test_the_reason_is_named(count, body, reason):

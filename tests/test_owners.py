@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sqlstable.errors import ImageError
+from sqlstable.trace import owner_update
 from sqlstable.trace import owners as owners_module
 from sqlstable.trace.btree import (
     lock_byte_number,
@@ -362,7 +363,7 @@ def follow(database, rng, messages, *, only_differing=False):
     check(database)
     for _ in range(messages):
         message(database, rng)
-        grown_max = 2 * database.map.sqlite_page_count + owners_module._GROWTH_MAX
+        grown_max = 2 * database.map.sqlite_page_count + owner_update._GROWTH_MAX
         reader, changes = database.update(only_differing=only_differing)
         if database.map.sqlite_page_count <= grown_max:
             assert not any("dbstat" in sql for sql in reader.statements), reader.statements
@@ -870,7 +871,7 @@ class SparseReader(ImageReader):
 
 @pytest.mark.slow
 def test_the_lock_byte_of_a_file_over_one_gibibyte(monkeypatch):
-    monkeypatch.setattr(owners_module, "_GROWTH_MAX", 20_000)
+    monkeypatch.setattr(owner_update, "_GROWTH_MAX", 20_000)
     file = SparseFile()
     database = Database(page_size=65_536, auto_vacuum=2, file=file)
     database.sql("CREATE TABLE t (y)")

@@ -441,7 +441,7 @@ def test_accesses_may_be_left_out(tmp_path):
 
 
 def test_the_least_known_texts_may_be_forgotten(monkeypatch):
-    monkeypatch.setattr(trace_file, "_KNOWN_MAX", 1)
+    monkeypatch.setattr("sqlstable.trace.writer._KNOWN_MAX", 1)
     with TraceWriter(None, SETTINGS) as writer:
         write_by_hand(writer)
     with writer.trace() as trace:
@@ -824,7 +824,7 @@ def test_a_full_disk_keeps_what_was_committed(tmp_path):
     writer._shared.connection.execute("PRAGMA max_page_count = 1")
     writer.write(MESSAGES[2], [])
     large = replace(MESSAGES[2], trap="x" * 100_000)
-    for index in range(3, 1 + trace_file._FLUSH_MESSAGES):
+    for index in range(3, 1 + trace_file.FLUSH_MESSAGES):
         writer.write(replace(large, index=index), [])
     with pytest.raises(TraceError, match="cannot be written: database or disk is full"):
         writer.write(replace(large, index=98), [])

@@ -1,0 +1,79 @@
+"""The SQLite file beneath a trace: its connections, its header, and what is told when it fails."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from sqlstable.errors import TraceError
+
+Row = tuple[Any, ...]
+"""One row of a table, or of a query's result."""
+
+
+class SharedConnection:
+    """A connection that is closed when its last user lets go of it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Take over a connection, for one user."""
+        self.connection = connection
+        self._users = 1
+
+    def use(self) -> Self:
+        """Return itself, for one user more."""
+        self._users += 1
+        return self
+
+    def release(self) -> None:
+        """Let go of it, on behalf of one user."""
+        self._users -= 1
+        if self._users == 0:
+            self.connection.close()
+
+
+@contextmanager
+def writing(name: str) -> Iterator[None]:
+    """Turn errors of writing the named trace into `TraceError`."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
+        raise TraceError(f"{name} cannot be written: {error}") from error
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn errors of reading the named trace, or its rows, into `TraceError`."""
+    try:
+        yield
+    except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            way_out = "if its run was cut off, copy it with its -wal file to a writable folder"
+            raise TraceError(f"{name} cannot be read: {error}; {way_out}") from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise TraceError(f"{name} cannot be read now: {error}; try again later") from error
+        raise TraceError(f"{name} is damaged: {error}; record it again") from error
+
+
+def connected(uri: str) -> sqlite3.Connection:
+    """Return a connection that leaves transactions to its user."""
+    # The garbage collector may close a connection in any thread.
+    return sqlite3.connect(
+        uri, uri=True, timeout=1.0, isolation_level=None, check_same_thread=False
+    )
+
+
+def application_and_version(path: Path) -> tuple[int, int] | None:
+    """Return ``application_id`` and ``user_version`` of a SQLite file; None for any other file."""
+    try:
+        with path.open("rb") as file:
+            # Source: https://www.sqlite.org/fileformat2.html section 1.3.
+            header = file.read(100)
+    except FileNotFoundError as error:
+        raise TraceError(f"there is no trace file {path}; sqlstable run records one") from error
+    except OSError as error:
+        raise TraceError(f"{path} cannot be read: {error.strerror}") from error
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        return None
+    return int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")

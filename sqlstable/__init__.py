@@ -9,7 +9,8 @@ Examples:
     [('hello',)]
 """
 
-from sqlstable.canister.canister import Canister, Message, Status
+from sqlstable.canister.canister import Canister, Status
+from sqlstable.canister.message import Message
 from sqlstable.canister.recording import Recording, record
 from sqlstable.canister.reply import Reply
 from sqlstable.database.vfs import StableVFS

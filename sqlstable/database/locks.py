@@ -51,6 +51,10 @@ class LockTable:
         elif self._levels.get(holder, NONE) > level:
             self._levels[holder] = level
 
+    def is_held_by(self, holder: object) -> bool:
+        """Whether ``holder`` has any lock."""
+        return holder in self._levels
+
     def is_reserved(self) -> bool:
         """Whether any connection holds RESERVED or more."""
         return any(level >= RESERVED for level in self._levels.values())

@@ -24,10 +24,11 @@ from sqlstable.database.header import (
     HEADER_BYTES,
     file_size_bytes,
 )
+from sqlstable.database.heapfile import HeapFile
 from sqlstable.database.hotpath import Read, Write
 from sqlstable.database.locks import NONE, LockTable
 from sqlstable.database.placement import Placement
-from sqlstable.errors import Trap
+from sqlstable.errors import MessageError, Trap
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import Bytes
@@ -70,7 +71,11 @@ class DatabaseStore:
         self.implicit_messages = implicit_messages
         self.locks = LockTable()
         self.files: list[DatabaseFile] = []
+        self.journals: dict[str, HeapFile] = {}
+        "The journals that exist, by name; they are gone after a rollback, which needs none."
         self.interceptor: Interceptor | None = None
+        self.is_page_size_stale = False
+        "Whether the SQLite pages of the file may have another size now, as VACUUM can make it."
         self.position_after_commit = 0
         "Position in the log at which the last SQL commit was complete."
         self._implicit_open = False
@@ -133,6 +138,9 @@ class DatabaseStore:
 
     def open(self, *, own_locks: bool, is_unrecorded: bool = False) -> "DatabaseFile":
         """Return a new handle on the file; an unrecorded one until it is bound again."""
+        if not self.files and self.memory.kind is None:
+            # Nobody is in the middle of anything: what was begun and never had a header is gone.
+            self.set_size(self._derived_size())
         file = DatabaseFile(self, own_locks=own_locks)
         self.files.append(file)
         if is_unrecorded:
@@ -152,9 +160,12 @@ class DatabaseStore:
             self.end_implicit()
 
     def close(self) -> None:
-        """Stop watching the memory."""
+        """Stop watching the memory, and hold none of it any more."""
         if self in self.memory.watchers:
             self.memory.watchers.remove(self)
+        self.known_size = self.size_bytes
+        # The quick paths hold views, which would keep a closed memory until a garbage collection.
+        self._paths = hotpath.slow_paths(self)
 
     # -- implicit messages ----------------------------------------------------------------------
 
@@ -187,17 +198,50 @@ class DatabaseStore:
     def on_trap(self) -> None:
         """Let SQLite's own rollback run into the void."""
         for file in self.files:
-            file.xRead, file.xWrite, file.is_dead = self.peek, _ignore_write, True
+            self._kill(file)
 
     def on_rollback(self) -> None:
         """Derive everything anew, and make every connection drop its cache."""
-        self._implicit_open = False
+        self._implicit_open = self.is_page_size_stale = False
+        self.journals.clear()
         self.placement.reload()
         self.known_size = self._derived_size()
         self._paths = hotpath.make_paths(self)
         for file in self.files:
-            file.is_stale, file.is_dead = True, False
-            self._bind(file)
+            file.is_stale = True
+            if self.locks.is_held_by(file):
+                # In the middle of an SQL transaction its cache holds what is gone.
+                self._kill(file)
+            else:
+                self._revive(file)
+
+    def on_unlock(self, file: "DatabaseFile") -> None:
+        """End the implicit message, unless it is another connection's, and revive the file."""
+        if not self.locks.is_reserved():
+            self.end_implicit()
+        if file.is_dead and self.memory.trap is None:
+            self._revive(file)
+
+    def on_commit(self, file: "DatabaseFile") -> None:
+        """End the implicit message; SQLite has written everything.
+
+        Raises:
+            Trap: The message had trapped before.
+            MessageError: The message was rolled back under the SQL transaction.
+        """
+        if not file.is_dead:
+            self.end_transaction()
+            return
+        if not self.implicit_messages:
+            # The message's owner raises the trap when it ends.
+            return
+        if self.memory.trap is not None:
+            raise self.memory.trap
+        msg = (
+            "the message was rolled back under this SQL transaction, which cannot commit: "
+            "ROLLBACK it; or, under locking_mode exclusive, close the connection"
+        )
+        raise MessageError(msg)
 
     def on_end(self) -> None:
         """Wait for the next message, where messages are implicit."""
@@ -232,6 +276,8 @@ class DatabaseStore:
     def slow_write(self, data: Bytes, offset: int) -> None:
         """Write any length anywhere, growing the file and its memory as needed."""
         end = offset + len(data)
+        if offset == 0 and len(data) != self.page_size:
+            self.is_page_size_stale = True
         if end > self.placement.allocated_bytes:
             self._grow(end)
         address = self.placement.map.address(offset)
@@ -267,13 +313,32 @@ class DatabaseStore:
     def _idle_paths(self, file: "DatabaseFile") -> tuple[Read, Write]:
         def xRead(amount: int, offset: int) -> Bytes:
             self._begin_implicit()
-            return file.xRead(amount, offset)
+            try:
+                return file.xRead(amount, offset)
+            finally:
+                # On opening the header is read without a lock, and so with no unlock to come.
+                if not self.locks.is_held_by(file):
+                    self.end_implicit()
 
         def xWrite(data: Bytes, offset: int) -> None:
             self._begin_implicit()
             file.xWrite(data, offset)
 
         return xRead, xWrite
+
+    def _kill(self, file: "DatabaseFile") -> None:
+        file.xRead, file.xWrite, file.is_dead = self._dead_read, _ignore_write, True
+
+    def _revive(self, file: "DatabaseFile") -> None:
+        file.is_dead = False
+        self._bind(file)
+
+    def _dead_read(self, amount: int, offset: int) -> Bytes:
+        """After a trap: the bytes as the rollback will leave them."""
+        length = min(amount, self.placement.allocated_bytes - offset)
+        if length <= 0:
+            return b""
+        return self.memory.backing.read(self.placement.map.address(offset), length)
 
     def _grow(self, size_bytes: int) -> None:
         if self.interceptor is not None:
@@ -361,17 +426,21 @@ class DatabaseFile:
         """Give a lock back; the last one ends an implicit message."""
         if self._locks is not None:
             self._locks.unlock(self, level)
-            if level == NONE and not self.is_dead:
-                self._store.end_implicit()
+            if level == NONE:
+                self._store.on_unlock(self)
 
     def xCheckReservedLock(self) -> bool:
         """Whether any connection holds RESERVED or more."""
         return self._locks is not None and self._locks.is_reserved()
 
     def xFileControl(self, op: int, pointer: int) -> bool:
-        """Take the end of an SQL transaction as the end of an implicit message."""
-        if op == apsw.SQLITE_FCNTL_COMMIT_PHASETWO and not self.is_dead:
-            self._store.end_transaction()
+        """Take the end of an SQL transaction as the end of an implicit message; refuse WAL."""
+        if op == apsw.SQLITE_FCNTL_PRAGMA:
+            _refuse_wal(apsw.VFSFcntlPragma(pointer))
+        if op == apsw.SQLITE_FCNTL_OVERWRITE:
+            self._store.is_page_size_stale = True
+        if op == apsw.SQLITE_FCNTL_COMMIT_PHASETWO:
+            self._store.on_commit(self)
         return False
 
     def xSectorSize(self) -> int:
@@ -401,6 +470,10 @@ class ObserverFile(DatabaseFile):
             return CHANGED
         return self._store.peek(amount, offset)
 
+    def xCheckReservedLock(self) -> bool:
+        """Say yes: a journal that is there belongs to somebody, and is not to be played back."""
+        return True
+
     def xTruncate(self, new_size: int) -> None:
         """Refuse."""
         _refuse_write(b"", 0)
@@ -429,6 +502,22 @@ def _intercept(file: DatabaseFile, interceptor: Interceptor) -> None:
     file.xRead, file.xWrite = xRead, xWrite
 
 
+def _refuse_wal(pragma: apsw.VFSFcntlPragma) -> None:
+    # Under an exclusive lock SQLite would write the mode into the database, which then needs a
+    # second file to be opened ever again. It takes "w" for "wal", too.
+    value = (pragma.value or "").lower()
+    if pragma.name.lower() == "journal_mode" and value and "wal".startswith(value):
+        pragma.result = (
+            "WAL needs a file beside the database; choose journal_mode memory or off, which need "
+            "none"
+        )
+        raise apsw.SQLError(pragma.result)
+
+
+def _ignore_write(data: Bytes, offset: int) -> None:
+    """Take SQLite's rollback after a trap: the memory rolls back by itself."""
+
+
 def _closed_read(amount: int, offset: int) -> Bytes:
     msg = "the database file is closed"
     raise apsw.IOError(msg)
@@ -437,7 +526,3 @@ def _closed_read(amount: int, offset: int) -> Bytes:
 def _refuse_write(data: Bytes, offset: int) -> None:
     msg = "an observer of the database must not write to it"
     raise apsw.ReadOnlyError(msg)
-
-
-def _ignore_write(data: Bytes, offset: int) -> None:
-    """Take SQLite's rollback after a trap: the memory rolls back by itself."""

@@ -5,7 +5,10 @@ first: a file that is foreign, cut off or damaged is refused before a byte is ch
 """
 
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import apsw
@@ -52,7 +55,7 @@ def read_database(path: Path | str) -> bytes:
         )
         raise ImageError(msg)
     try:
-        data = _committed_bytes(path)
+        data = _committed_bytes(path, is_wal=header.is_wal)
     except (apsw.Error, OSError) as error:
         msg = f"{path} cannot be read as a SQLite database: {error}"
         raise ImageError(msg) from error
@@ -92,15 +95,16 @@ def extract_database(store: DatabaseStore, path: Path | str, *, overwrite: bool)
     if store.size_bytes == 0:
         msg = "the canister has no database yet; create a table first"
         raise ImageError(msg)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             for start in range(0, store.size_bytes, _PIECE_BYTES):
                 piece = _piece(store, start)
                 file.write(piece)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         msg = f"{path} cannot be written: {os.strerror(error.errno or 0)}"
         raise ImageError(msg) from error
     return store.size_bytes
@@ -118,9 +122,33 @@ def _piece(store: DatabaseStore, start: int) -> bytes:
     return b"".join(parts)
 
 
-def _committed_bytes(path: Path) -> bytes:
+def _committed_bytes(path: Path, *, is_wal: bool) -> bytes:
     """Let SQLite itself read the file, its write-ahead log or hot journal included."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    if is_wal and not _beside(path, "-shm").exists():
+        # Nobody has it open, and SQLite would leave files behind where it opens it.
+        return _bytes_of_copy(path)
+    try:
+        return _bytes_of(path, apsw.SQLITE_OPEN_READONLY)
+    except (apsw.CantOpenError, apsw.ReadOnlyError):
+        # A hot journal must be rolled back first, and not in the original.
+        return _bytes_of_copy(path)
+
+
+def _bytes_of_copy(path: Path) -> bytes:
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, path.name)
+        for suffix in ("", "-wal", "-journal"):
+            if _beside(path, suffix).exists():
+                shutil.copyfile(_beside(path, suffix), _beside(copy, suffix))
+        return _bytes_of(copy, apsw.SQLITE_OPEN_READWRITE)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _bytes_of(path: Path, flags: int) -> bytes:
+    connection = apsw.Connection(str(path), flags=flags)
     try:
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)

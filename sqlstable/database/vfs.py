@@ -45,7 +45,9 @@ class StableVFS(apsw.VFS):
         now: The date and time that SQLite is told, such as ``2026-01-01 00:00:00``; None for the
             system's clock.
         implicit_messages: True makes each SQL transaction a message of its own where none is
-            open; False is for owners who always have one open.
+            open; False is for owners who always have one open. Under ``locking_mode=exclusive``
+            SQLite does not tell when it has done reading: such a message goes on until the next
+            commit, or until the connection closes.
 
     Raises:
         ImageError: The memory holds something else, or a database that is cut off.
@@ -76,6 +78,7 @@ class StableVFS(apsw.VFS):
     ) -> None:
         """Open the layout and register the VFS."""
         resolve_settings(layout=layout, page_size=page_size, bucket_pages=bucket_pages)
+        self._now_ms = None if now is None else julian_milliseconds(now)
         self.memory = memory
         self.layout = layout
         placement = place(memory, layout=layout, bucket_pages=bucket_pages)
@@ -83,13 +86,11 @@ class StableVFS(apsw.VFS):
         self.store = DatabaseStore(
             memory, placement, page_size=page_size, implicit_messages=implicit_messages
         )
-        self._adopt_page_size()
-        self._heap_files: dict[str, HeapFile] = {}
+        self.adopt_page_size()
         self._file_name: str | None = None
         self._own_locks = implicit_messages
         self.is_unrecorded = False
         "While True, files are opened for reading unseen; see `DatabaseStore.unrecorded`."
-        self._now_ms = None if now is None else julian_milliseconds(now)
         self.name = _free_name()
         super().__init__(self.name, base="")
         _REGISTERED[self.name] = self
@@ -122,18 +123,18 @@ class StableVFS(apsw.VFS):
             msg = "WAL needs a file beside the database; choose journal_mode memory or off"
             raise apsw.CantOpenError(msg)
         if flags[0] & _JOURNAL_FLAGS:
-            return self._heap_files.setdefault(text, HeapFile())
+            return self.store.journals.setdefault(text, HeapFile())
         return HeapFile()
 
     def xAccess(self, pathname: str, flags: int) -> bool:
         """Whether a file exists; no stable memory is involved."""
         if pathname == self._file_name:
             return self.store.size_bytes > 0
-        return pathname in self._heap_files
+        return pathname in self.store.journals
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: FBT001  SQLite's signature
         """Delete a journal."""
-        self._heap_files.pop(filename, None)
+        self.store.journals.pop(filename, None)
 
     def xFullPathname(self, name: str) -> str:
         """Names are taken as they are: there are no folders."""
@@ -165,11 +166,14 @@ class StableVFS(apsw.VFS):
         self._file_name = name
         return self.store.open(own_locks=self._own_locks, is_unrecorded=self.is_unrecorded)
 
-    def _adopt_page_size(self) -> None:
-        header = parse_header(self.store.peek(HEADER_BYTES, 0))
-        if header is not None and header.page_size != self.store.page_size:
-            self.store.page_size = header.page_size
-            self.store.rebind()
+    def adopt_page_size(self) -> None:
+        """Learn the size of a SQLite page from the database, if there is one."""
+        store = self.store
+        store.is_page_size_stale = False
+        header = parse_header(store.peek(HEADER_BYTES, 0))
+        if header is not None and header.page_size != store.page_size:
+            store.page_size = header.page_size
+            store.rebind()
 
 
 def sqlite_version() -> str:

@@ -119,7 +119,14 @@ class AccessLog:
 class TakenLog:
     """The accesses of one message, decoded piece by piece on demand."""
 
-    __slots__ = ("_compacted", "_entries", "_irregular", "_sqlite_page_bytes", "_translate")
+    __slots__ = (
+        "_compacted",
+        "_decoded",
+        "_entries",
+        "_irregular",
+        "_sqlite_page_bytes",
+        "_translate",
+    )
 
     def __init__(
         self,
@@ -135,6 +142,7 @@ class TakenLog:
         self._compacted = compacted
         self._entries = entries
         self._irregular = irregular
+        self._decoded: Columns | None = None
 
     def __len__(self) -> int:
         """Return the number of accesses."""
@@ -142,6 +150,15 @@ class TakenLog:
 
     def chunks(self, start: int, stop: int) -> Iterator[Columns]:
         """Yield the accesses at positions ``start`` to ``stop - 1``, about a million at a time."""
+        if not self._compacted:
+            # A short log is read several times, span by span: it is decoded once.
+            if self._decoded is None:
+                self._decoded = self._columns(self._entries, 0)
+            kind, address, length, offset = self._decoded
+            if stop > start:
+                part = slice(start, stop)
+                yield Columns(kind[part], address[part], length[part], offset[part])
+            return
         base = 0
         for piece in (*self._compacted, self._entries):
             first, last = max(start - base, 0), min(stop - base, len(piece))
@@ -168,7 +185,8 @@ class TakenLog:
         kind = (offset < 0).astype(np.int8)
         np.invert(offset, out=offset, where=offset < 0)
         offset[irregular] = 0
-        address = self._translate(offset)
+        # A copy, because a translation that changes nothing may hand back what it was given.
+        address = self._translate(offset.copy())
         length = np.full(len(offset), self._sqlite_page_bytes, dtype=np.int64)
         if len(irregular):
             rows = self._irregular_between(base, base + len(piece))

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from sqlstable.canister.canister import Canister, Message
+from sqlstable.canister.canister import Canister
+from sqlstable.canister.message import Message
 from sqlstable.engine.protocol import CacheState, Rows
 from sqlstable.errors import SqlstableError, Trap
 from sqlstable.workload.script import ScriptStatement, ScriptStep

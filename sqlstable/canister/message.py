@@ -1,0 +1,231 @@
+"""One message of a canister: several statements that commit whole or leave nothing."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Final, Literal, NoReturn, Protocol, Self
+
+from sqlstable.canister.observation import EndedMessage
+from sqlstable.canister.reply import Reply
+from sqlstable.engine.protocol import CacheState, Cursor, Engine, Params, Rows
+from sqlstable.errors import MessageError, SettingsError, Trap
+from sqlstable.memory.stable import StableMemory
+
+MessageKind = Literal["update", "query"]
+
+CACHE_STATES: Final = ("fresh", "cold", "warm")
+
+
+class MessageHost(Protocol):
+    """What a message needs of its canister."""
+
+    @property
+    def engine(self) -> Engine:
+        """What executes the SQL."""
+        ...
+
+    @property
+    def memory(self) -> StableMemory:
+        """The stable memory."""
+        ...
+
+    def begin_message(self, message: "Message") -> None:
+        """Begin a message."""
+        ...
+
+    def end_message(self, message: "Message", error: BaseException | None) -> Trap | None:
+        """Commit, discard or roll back; returns the trap, if there was one."""
+        ...
+
+    def unfinished(self, *, keep_transaction: bool) -> str | None:
+        """Say what the open message has left open."""
+        ...
+
+    def outside(self, name: str) -> AbstractContextManager[None]:
+        """Bill accesses to a name."""
+        ...
+
+
+class Message:
+    """One message of a canister, used in a ``with`` block.
+
+    Attributes:
+        kind: ``update`` or ``query``.
+        reply: What the message answered; there once the block has ended well.
+    """
+
+    def __init__(
+        self,
+        canister: "MessageHost",
+        kind: MessageKind,
+        *,
+        cache: CacheState = "cold",
+        label: str | None = None,
+        keep_open: bool = False,
+    ) -> None:
+        """Prepare; the block begins the message."""
+        if kind not in ("update", "query"):
+            check_choice("kind", kind, ("update", "query"))
+        if cache not in CACHE_STATES:
+            check_choice("cache", cache, CACHE_STATES)
+        self.kind = kind
+        self.cache: CacheState = "warm" if kind == "update" else cache
+        self.label = label
+        self.ended: EndedMessage | None = None
+        self._canister = canister
+        self._keep_open = keep_open
+        self._rows: Rows = []
+        self._is_open = False
+
+    def execute(self, sql: str, params: Params = None) -> Rows:
+        """Run one or more statements, and return their rows.
+
+        Raises:
+            SqlError: SQLite refused a statement; the message may go on.
+            Trap: The message trapped; it cannot go on.
+        """
+        self._check_open()
+        rows = self._canister.engine.execute(sql, params)
+        self._rows += rows
+        return rows
+
+    def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
+        """Run one statement for each row of parameters: one statement with many runs.
+
+        Outside of a `transaction` SQLite commits each row by itself, and writes the same SQLite
+        pages again and again.
+
+        Raises:
+            SqlError: SQLite refused a statement; the message may go on.
+            Trap: The message trapped; it cannot go on.
+        """
+        self._check_open()
+        result = self._canister.engine.executemany(sql, rows)
+        self._rows += result
+        return result
+
+    def cursor(self, sql: str, params: Params = None) -> Cursor:
+        """Begin a statement and return its rows one by one; close it before the message ends."""
+        self._check_open()
+        return self._canister.engine.open_cursor(sql, params)
+
+    def window(self, name: str) -> AbstractContextManager[None]:
+        """Bill the accesses of a ``with`` block to nobody's statement, under ``name``.
+
+        For what is done on the connection itself (see `Canister.on_connect`): blob I/O, backups.
+        """
+        self._check_open()
+        return self._canister.outside(name)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run a block in one SQL transaction: BEGIN before it, COMMIT behind it.
+
+        An exception undoes the block with ROLLBACK; the message may go on if it is caught.
+
+        Examples:
+            >>> from sqlstable.canister.canister import Canister
+            >>> with Canister() as canister, canister.message() as message:
+            ...     _ = message.execute("CREATE TABLE t (x)")
+            ...     with message.transaction():
+            ...         _ = message.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
+        """
+        self.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            if self._canister.memory.trap is None:
+                self.execute("ROLLBACK")
+            raise
+        self.execute("COMMIT")
+
+    def trap(self, text: str = "the canister called trap") -> NoReturn:
+        """Trap: nothing of the message remains.
+
+        Raises:
+            Trap: Always.
+        """
+        self._check_open()
+        raise self._canister.memory.poison(Trap(text))
+
+    @property
+    def reply(self) -> Reply:
+        """What the message answered; for one that trapped, what it had touched until then.
+
+        Raises:
+            MessageError: The message has not ended.
+        """
+        if self.ended is None:
+            msg = "the message has no reply yet: read it after its with block"
+            raise MessageError(msg)
+        return Reply(self._rows if self.ended.trap is None else [], self.ended)
+
+    def abandon(self) -> None:
+        """Roll the message back without raising; for a canister that is closed in between."""
+        self._is_open = False
+        self._canister.end_message(self, Trap("the canister was closed"))
+
+    def __enter__(self) -> Self:
+        """Begin the message."""
+        if self.ended is not None or self._is_open:
+            msg = "a message runs once; ask the canister for another one"
+            raise MessageError(msg)
+        self._canister.begin_message(self)
+        self._is_open = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the message: commit, discard or roll back.
+
+        Raises:
+            Trap: The message had trapped, even if the block swallowed the exception.
+            MessageError: An SQL transaction or a cursor was left open.
+        """
+        if not self._is_open:
+            return
+        self._is_open = False
+        canister = self._canister
+        left = None
+        if error is None and canister.memory.trap is None:
+            left = canister.unfinished(keep_transaction=self._keep_open)
+            if left is not None:
+                error = _left_open(self.kind, left)
+        trap = canister.end_message(self, error)
+        if left is not None:
+            assert error is not None
+            raise error
+        if trap is not None and error is None:
+            raise trap
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            msg = "the message is not open; use it inside its with block"
+            raise MessageError(msg)
+        trap = self._canister.memory.trap
+        if trap is not None:
+            raise trap
+
+
+def _left_open(kind: str, left: str) -> MessageError:
+    return MessageError(
+        f"the {kind} message ended with {left}; it was rolled back. On the Internet Computer "
+        "other messages run in between and would see or lose half of the work: end the "
+        "transaction and close cursors before the message ends; a transaction alone may stay "
+        "open with keep_open=True"
+    )
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Check a setting that takes one of a few words.
+
+    Raises:
+        SettingsError: ``value`` is none of them.
+    """
+    if value not in choices:
+        msg = f"{name} is {value!r}; it must be one of {', '.join(choices)}"
+        raise SettingsError(msg)

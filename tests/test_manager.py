@@ -31,6 +31,7 @@ from sqlstable.memory.manager import (
     MemoryManager,
     VirtualMemory,
 )
+from sqlstable.memory.stable import StableMemory
 
 VECTORS = Path(__file__).parent / "vectors"
 TABLE_END = 2080 + 32_768
@@ -154,7 +155,7 @@ def state(manager):
     )
 
 
-def image(  # noqa: PLR0913  the fields of the layout
+def image(
     *,
     magic=b"MGR",
     version=1,
@@ -999,3 +1000,15 @@ def test_os_pages_of_a_virtual_memory_are_os_pages_below(manager):
     manager.get(0).grow(3)
     for bucket_index in range(2):
         assert manager.bucket_address(bucket_index) % OS_PAGE_BYTES == 0
+
+
+def test_a_trap_of_the_manager_is_a_trap_of_the_message():
+    memory = StableMemory()
+    with memory.message("update"):
+        virtual = MemoryManager(memory).get(0)
+    memory.begin("update")
+    with pytest.raises(OutOfBoundsTrap):
+        virtual.read(0, 1)
+    with pytest.raises(OutOfBoundsTrap):
+        memory.write(0, b"too late")
+    memory.rollback()

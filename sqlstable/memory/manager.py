@@ -50,7 +50,7 @@ Source: dfinity/stable-structures src/memory_manager.rs, v0.7.2, 2025-09-22.
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from sqlstable.errors import (
     ImageError,
@@ -58,6 +58,7 @@ from sqlstable.errors import (
     MemoryManagerError,
     OutOfBoundsTrap,
     SettingsError,
+    Trap,
 )
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, wasm_pages_needed
 from sqlstable.memory.protocol import Memory
@@ -401,10 +402,11 @@ class VirtualMemory:
         size = self.size()
         if 0 <= offset <= offset + length <= size * WASM_PAGE_BYTES:
             return
-        raise OutOfBoundsTrap(
+        trap = OutOfBoundsTrap(
             f"MemoryId({self._memory_id}): {access} out of bounds: {length} bytes at byte {offset} "
             f"of a memory of {size * WASM_PAGE_BYTES} bytes ({size} Wasm pages); grow it first"
         )
+        raise _told(self._state.memory, trap)
 
     def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Cut a range at the ends of buckets: yield address below and length, piece by piece."""
@@ -515,11 +517,26 @@ def _make_room(memory: Memory, memory_id: int, bucket_wasm_pages: int, allocated
     # The crate asks for the size a second time, and a canister pays for that call too.
     size_wasm_pages = memory.size()
     if memory.grow(required - size_wasm_pages) == -1:
-        raise LimitTrap(
+        trap = LimitTrap(
             f"MemoryId({memory_id}): grow failed: {allocated} buckets of {bucket_wasm_pages} Wasm "
             f"pages need {required} Wasm pages, and the memory below has {size_wasm_pages} and "
             "cannot grow so far; raise its limit, take smaller buckets, or store less"
         )
+        raise _told(memory, trap)
+
+
+@runtime_checkable
+class _KeepsMessages(Protocol):
+    """A memory whose open message stays trapped once something in it has trapped."""
+
+    def poison(self, trap: Trap) -> Trap:
+        """Mark the message as trapped."""
+        ...
+
+
+def _told(memory: Memory, trap: Trap) -> Trap:
+    """Return the trap to be raised, after telling a memory that keeps messages."""
+    return memory.poison(trap) if isinstance(memory, _KeepsMessages) else trap
 
 
 def _growing_write(memory: Memory, offset: int, data: bytes) -> None:
@@ -527,11 +544,12 @@ def _growing_write(memory: Memory, offset: int, data: bytes) -> None:
     size_wasm_pages = memory.size()
     missing = wasm_pages_needed(offset + len(data)) - size_wasm_pages
     if missing > 0 and memory.grow(missing) == -1:
-        raise LimitTrap(
+        trap = LimitTrap(
             f"grow failed: the memory manager's own {len(data)} bytes at byte {offset} need "
             f"{missing} Wasm pages more than the {size_wasm_pages} that the memory has; "
             "raise its limit"
         )
+        raise _told(memory, trap)
     memory.write(offset, data)
 
 

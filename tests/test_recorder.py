@@ -133,7 +133,10 @@ def test_a_statement_that_is_prepared_again_is_one_statement(connection):
 
 def test_blob_io_and_backup_are_billed_to_their_windows(connection):
     with sqlstable.record(connection) as trace:
-        with trace.window("blob"), connection.blob_open("main", "a", "s", 150, writeable=False) as blob:
+        with (
+            trace.window("blob"),
+            connection.blob_open("main", "a", "s", 150, writeable=False) as blob,
+        ):
             blob.read()
         copy = apsw.Connection(":memory:")
         with trace.window("backup"), copy.backup("main", connection, "main") as backup:

@@ -86,8 +86,10 @@ class PlainMemory:
         self.accessed, self.dirty = set(), set()
 
     def poison(self, trap):
-        if self.kind is not None and self.trap is None:
-            self.trap = trap
+        if self.kind is None:
+            return trap
+        self.trap = self.trap or trap
+        return self.trap
 
     def size(self):
         self._check_trap()
@@ -253,8 +255,10 @@ class MemoryModel(RuleBasedStateMachine):
             self.both(lambda side: side.memory.read(WASM_PAGES_MAX * WASM_PAGE_BYTES, 1))
         elif door == "virtual memory":
             end = len(self.virtual[MEMORY_IDS[1]])
+            first = self.plain.trap
             name, _ = self.both(lambda side: side.manager.get(MEMORY_IDS[1]).write(end, b"xy"))
-            assert name == "OutOfBoundsTrap"
+            # A message that has trapped before keeps its first trap.
+            assert name == (type(first).__name__ if first else "OutOfBoundsTrap")
         elif door == "canister":
             trap = Trap("the canister called trap")
             self.memory.poison(trap)

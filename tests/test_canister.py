@@ -277,9 +277,6 @@ def test_a_trap_is_raised_by_its_own_text(canister):
 # -- statements inside of statements --------------------------------------------------------------
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="the recorder bills the inner steps to the outer statement too"
-)
 def test_rows_may_come_from_a_cursor_of_the_same_message(canister):
     canister.update("CREATE TABLE copy (id, x)")
     with canister.message("update") as message:
@@ -291,7 +288,6 @@ def test_rows_may_come_from_a_cursor_of_the_same_message(canister):
     ]
 
 
-@pytest.mark.xfail(reason="the recorder closes cursors by force, which swallows errors")
 def test_an_error_in_the_end_of_an_abandoned_statement_is_raised(canister):
     canister.update("CREATE TABLE child (t REFERENCES t DEFERRABLE INITIALLY DEFERRED)")
     with canister.message("update") as message:

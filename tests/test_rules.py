@@ -91,11 +91,11 @@ def test_rule_1_a_query_never_changes_the_image(sql, cache):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_rule_1_a_message_that_traps_leaves_the_image_as_it_was_size_included(layout):
     canister = filled(layout=layout, bucket_pages=1)
-    before, pages_before = canister.image(), canister.memory.wasm_pages
+    before, wasm_pages = canister.image(), canister.memory.wasm_pages
     with pytest.raises(Trap, match="all done"):
         update_and_trap(canister, MORE, "DROP TABLE note")
     assert canister.image() == before
-    assert canister.memory.wasm_pages == pages_before
+    assert canister.memory.wasm_pages == wasm_pages
     canister.close()
 
 
@@ -169,8 +169,8 @@ class Witness:
             self.bytes[call] += length
 
     def end_message(self, bytemap):
-        pages = (sorted(bytemap.accessed), sorted(bytemap.dirty))
-        self.messages.append((self.calls, self.bytes, *pages))
+        os_pages = (sorted(bytemap.accessed), sorted(bytemap.dirty))
+        self.messages.append((self.calls, self.bytes, *os_pages))
         self.start()
 
 
@@ -317,13 +317,13 @@ def check_parts_make_the_whole(trace, message, accessed, dirty):
 
 
 def os_pages_of(pieces, *, writes_only):
-    pages = set()
+    found = set()
     for piece in pieces:
         columns = (piece.kind.tolist(), piece.address.tolist(), piece.length.tolist())
         for kind, address, length in zip(*columns, strict=True):
             if length and kind <= WRITE and (kind == WRITE or not writes_only):
-                pages |= os_pages(address, length)
-    return sorted(pages)
+                found |= os_pages(address, length)
+    return sorted(found)
 
 
 def os_pages(address, length):
@@ -355,10 +355,10 @@ def dbstat_os_pages(canister, layout, name, path):
     with closing(apsw.Connection(str(path))) as plain:
         sql = "SELECT pgoffset, pgsize FROM dbstat WHERE name = ?"
         spans = plain.execute(sql, (name,)).fetchall()
-    pages = os_pages(address_of(image, layout, 0), spans[0][1])
+    found = os_pages(address_of(image, layout, 0), spans[0][1])
     for offset, length in spans:
-        pages |= os_pages(address_of(image, layout, offset), length)
-    return sorted(pages), len(spans)
+        found |= os_pages(address_of(image, layout, offset), length)
+    return sorted(found), len(spans)
 
 
 def memory_with_buckets_apart():

@@ -59,6 +59,7 @@ class Door:
         for connection in self.connections:
             connection.close(force=True)
         self.vfs.unregister()
+        self.memory.close()
 
 
 @pytest.fixture
@@ -166,14 +167,14 @@ def test_a_vacuum_shortens_the_file_and_never_the_memory(opened, layout):
     assert is_sound(connection)
 
 
-@pytest.mark.parametrize(("mode", "expected_pages"), [(0, 50), (1, 4), (2, 50)])
-def test_auto_vacuum_shortens_the_file_by_its_mode(opened, mode, expected_pages):
+@pytest.mark.parametrize(("mode", "sqlite_pages"), [(0, 50), (1, 4), (2, 50)])
+def test_auto_vacuum_shortens_the_file_by_its_mode(opened, mode, sqlite_pages):
     door = opened()
     connection = door.connect(f"auto_vacuum = {mode}")
     connection.execute(SCHEMA)
     connection.execute(f"INSERT INTO t SELECT i, printf('%.*c', 4000, 'x') FROM {series(48)}")
     connection.execute("DELETE FROM t")
-    assert door.vfs.store.size_bytes // 4096 in range(expected_pages - 1, expected_pages + 3)
+    assert door.vfs.store.size_bytes // 4096 in range(sqlite_pages - 1, sqlite_pages + 3)
     if mode == 2:
         connection.execute("PRAGMA incremental_vacuum").fetchall()
         assert door.vfs.store.size_bytes // 4096 <= 4
@@ -231,7 +232,8 @@ def test_the_lock_byte_page_at_1_gib_is_never_touched(opened, layout):
     assert door.memory.peek(address, 65_536) == bytes(65_536)
     again = door.connect("locking_mode = normal")
     with door.memory.message("query"):
-        assert len(rows(again, "SELECT * FROM t")) == 19
+        # One by one, because together they are a gigabyte.
+        assert sum(1 for _ in again.execute("SELECT * FROM t")) == 19
         marks = door.memory.bytemap.states(
             range(address // OS_PAGE_BYTES - 1, address // OS_PAGE_BYTES + 17)
         )

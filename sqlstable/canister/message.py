@@ -1,9 +1,9 @@
 """One message of a canister: several statements that commit whole or leave nothing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Final, Literal, NoReturn, Protocol, Self
+from typing import Any, Final, Literal, NoReturn, Protocol, Self
 
 from sqlstable.canister.observation import EndedMessage
 from sqlstable.canister.reply import Reply
@@ -73,6 +73,8 @@ class Message:
         self.label = label
         self.ended: EndedMessage | None = None
         self._canister = canister
+        self._memory = canister.memory
+        self._run: Callable[[str, Params], Rows] = _not_open
         self._keep_open = keep_open
         self._rows: Rows = []
         self._is_open = False
@@ -84,8 +86,15 @@ class Message:
             SqlError: SQLite refused a statement; the message may go on.
             Trap: The message trapped; it cannot go on.
         """
-        self._check_open()
-        rows = self._canister.engine.execute(sql, params)
+        if not self._is_open or self._memory.trap is not None:
+            self._check_open()
+        try:
+            rows = self._run(sql, params)
+        except Exception as error:
+            explained = self._canister.engine.explained(error, sql)
+            if explained is error:
+                raise
+            raise explained from error
         self._rows += rows
         return rows
 
@@ -107,7 +116,8 @@ class Message:
     def cursor(self, sql: str, params: Params = None) -> Cursor:
         """Begin a statement and return its rows one by one; close it before the message ends."""
         self._check_open()
-        return self._canister.engine.open_cursor(sql, params)
+        engine = self._canister.engine
+        return MessageCursor(engine, engine.open_cursor(sql, params), sql)
 
     def window(self, name: str) -> AbstractContextManager[None]:
         """Bill the accesses of a ``with`` block to nobody's statement, under ``name``.
@@ -171,6 +181,7 @@ class Message:
             msg = "a message runs once; ask the canister for another one"
             raise MessageError(msg)
         self._canister.begin_message(self)
+        self._run = self._canister.engine.execute
         self._is_open = True
         return self
 
@@ -189,6 +200,7 @@ class Message:
         if not self._is_open:
             return
         self._is_open = False
+        self._run = _not_open
         canister = self._canister
         left = None
         if error is None and canister.memory.trap is None:
@@ -209,6 +221,53 @@ class Message:
         trap = self._canister.memory.trap
         if trap is not None:
             raise trap
+
+
+class MessageCursor:
+    """A statement of a message that is stepped row by row."""
+
+    def __init__(self, engine: Engine, cursor: Cursor, sql: str) -> None:
+        """Take a statement that has begun."""
+        self._engine = engine
+        self._cursor = cursor
+        self._sql = sql
+
+    def __iter__(self) -> Self:
+        """Iterate over the rows that are left."""
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
+        """Return the next row.
+
+        Raises:
+            SqlError: SQLite refused.
+            Trap: The message trapped.
+        """
+        with self._explaining():
+            return next(self._cursor)
+
+    def close(self) -> None:
+        """End the statement, finished or not.
+
+        Raises:
+            SqlError: SQLite refused, as it may when a statement that writes ends.
+        """
+        with self._explaining():
+            self._cursor.close()
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            explained = self._engine.explained(error, self._sql)
+            if explained is error:
+                raise
+            raise explained from error
+
+
+def _not_open(sql: str, params: Params) -> Rows:
+    raise AssertionError(sql, params)
 
 
 def _left_open(kind: str, left: str) -> MessageError:

@@ -63,6 +63,7 @@ def narrow_paths(store: "DatabaseStore", origin: int) -> Paths:
     page_size = store.page_size
     size, allocated = store.known_size, store.placement.allocated_bytes
     slow_read, slow_write = store.slow_read, store.slow_write
+    bytemap, accessed = memory.bytemap, memory.bytemap.accessed
     first_read, first_write = memory.first_read, store.first_write_of_part
     if page_size == OS_PAGE_BYTES:
         first_write = memory.first_write
@@ -78,7 +79,11 @@ def narrow_paths(store: "DatabaseStore", origin: int) -> Paths:
                 log(offset)
                 return staged[offset : offset + amount]
             if not mark:
-                first_read((offset >> 12) + shift)
+                # `StableMemory.first_read`, written out: most accesses of a cold query are first.
+                if len(accessed) >= bytemap.accessed_max:
+                    first_read((offset >> 12) + shift)
+                accessed.append((offset >> 12) + shift)
+                marks[offset >> 12] = ACCESSED
             log(offset)
             return base[offset : offset + amount]
 
@@ -115,6 +120,7 @@ def unrecorded_paths(store: "DatabaseStore", origin: int) -> Paths:
     page_size = store.page_size
     size, allocated = store.known_size, store.placement.allocated_bytes
     slow_read, slow_write = store.slow_read, store.slow_write
+    bytemap, accessed = memory.bytemap, memory.bytemap.accessed
     first_read, first_write = memory.first_read, store.first_write_of_part
     if page_size == OS_PAGE_BYTES:
         first_write = memory.first_write
@@ -127,7 +133,10 @@ def unrecorded_paths(store: "DatabaseStore", origin: int) -> Paths:
             if mark == DIRTY:
                 return staged[offset : offset + amount]
             if not mark:
-                first_read((offset >> 12) + shift)
+                if len(accessed) >= bytemap.accessed_max:
+                    first_read((offset >> 12) + shift)
+                accessed.append((offset >> 12) + shift)
+                marks[offset >> 12] = ACCESSED
             return base[offset : offset + amount]
 
         return xRead

@@ -154,8 +154,8 @@ class ManagedPlacement:
 
     def reload(self) -> None:
         """Read the manager's tables again."""
-        self.manager.reload(self._memory.peek, size_wasm_pages=self._memory.wasm_pages)
-        self.map = self._derive()
+        if self.manager.reload(self._memory.peek, size_wasm_pages=self._memory.wasm_pages):
+            self.map = self._derive()
 
     def _derive(self) -> FileMap:
         buckets = self.manager.buckets(self.memory_id)

@@ -184,18 +184,15 @@ class NativeEngine:
 
     # -- statements -----------------------------------------------------------------------------
 
-    def execute(self, sql: str, params: Params = None) -> Rows:
-        """Execute and return all rows.
-
-        Raises:
-            SqlError: SQLite refused.
-            Trap: The message trapped inside.
-        """
+    @property
+    def execute(self) -> Callable[[str, Params], Rows]:
+        """Executes statements of the open message, and returns all their rows."""
         assert self._active is not None
-        try:
-            return self._active.runner.execute(sql, params)
-        except apsw.Error as error:
-            raise _sql_error(error, sql) from error
+        return self._active.runner.execute
+
+    def explained(self, error: Exception, sql: str) -> Exception:
+        """Return SQLite's error as a `SqlError` that names the statement, any other as it is."""
+        return _sql_error(error, sql) if isinstance(error, apsw.Error) else error
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
         """Execute once per row.

@@ -1,6 +1,6 @@
 """The seam between a canister and what executes its SQL."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 Params = Sequence[Any] | dict[str, Any] | None
@@ -45,8 +45,17 @@ class Engine(Protocol):
         """Do what belongs to the message itself, such as opening the database in a fresh heap."""
         ...
 
-    def execute(self, sql: str, params: Params = None) -> Rows:
-        """Execute one or more statements and return all their rows."""
+    @property
+    def execute(self) -> Callable[[str, Params], Rows]:
+        """Executes statements of the open message, and returns all their rows.
+
+        The caller keeps it for the message: a call costs no look-up. What it raises goes through
+        `explained`.
+        """
+        ...
+
+    def explained(self, error: Exception, sql: str) -> Exception:
+        """Return an error of `execute` as one of ours, with the statement it belongs to."""
         ...
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:

@@ -47,16 +47,18 @@ class Bytemap:
         self.accessed_max = NO_LIMIT
         self.dirty_max = NO_LIMIT
         self.limits: Limits | None = None
+        self._limited_kind: str | None = None
 
     def begin(self, limits: Limits | None, kind: str) -> None:
         """Set the limits of the message that begins."""
-        self.limits = limits
-        if limits is None:
-            self.accessed_max = self.dirty_max = NO_LIMIT
-        else:
-            message = limits.of(kind)
-            self.accessed_max = message.os_pages_accessed_max
-            self.dirty_max = message.os_pages_dirty_max
+        if limits is not self.limits or kind != self._limited_kind:
+            self.limits, self._limited_kind = limits, kind
+            if limits is None:
+                self.accessed_max = self.dirty_max = NO_LIMIT
+            else:
+                message = limits.of(kind)
+                self.accessed_max = message.os_pages_accessed_max
+                self.dirty_max = message.os_pages_dirty_max
 
     def mark(self, os_page: int) -> int:
         """Return 0, `ACCESSED` or `DIRTY`."""

@@ -49,7 +49,7 @@ Source: dfinity/stable-structures src/memory_manager.rs, v0.7.2, 2025-09-22.
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 
 from sqlstable.errors import (
@@ -164,6 +164,7 @@ class MemoryManager:
         >>> names.size()
         103
         >>> manager.reload(memory.peek, size_wasm_pages=memory.wasm_pages)
+        True
         >>> names.size(), names.read(2 * 65_536, 5)
         (3, b'alice')
     """
@@ -257,7 +258,7 @@ class MemoryManager:
             )
         return self._state.tables.bucket_address(bucket_index)
 
-    def reload(self, peek: Reader, *, size_wasm_pages: int) -> None:
+    def reload(self, peek: Reader, *, size_wasm_pages: int) -> bool:
         """Forget everything kept beside the bytes and derive it again; for use after a rollback.
 
         All handles follow, and their bucket caches are empty again. When the rollback took the
@@ -269,13 +270,30 @@ class MemoryManager:
                 the rebuilding need not be recorded as an access.
             size_wasm_pages: The size of the memory now; with 0, ``peek`` is never called.
 
+        Returns:
+            Whether anything is different now; empty bucket caches do not count.
+
         Raises:
             ImageError: The memory now holds something else than a manager, and the manager was
                 not opened with ``overwrite``. Nothing is changed.
             MemoryManagerError: As for the class. Nothing is changed.
         """
         # Handles compare by identity: new tables empty every bucket cache.
+        if self._is_as_in(peek, size_wasm_pages):
+            self._state.tables = replace(self._state.tables)
+            return False
         self._state.tables = self._derive(peek, size_wasm_pages)
+        return True
+
+    def _is_as_in(self, peek: Reader, size_wasm_pages: int) -> bool:
+        """Whether the header is that of the tables: each growth that gives a bucket rewrites it."""
+        tables = self._state.tables
+        if not tables.formatted or size_wasm_pages == 0:
+            return False
+        header = _encode_header(
+            tables.bucket_wasm_pages, len(tables.owners), tables.sizes_wasm_pages
+        )
+        return peek(0, HEADER_BYTES) == header
 
     def _derive(self, read: Reader, size_wasm_pages: int) -> "_Tables":
         """Return the tables that the bytes hold, or blank ones where a new manager may go."""
@@ -289,7 +307,7 @@ class MemoryManager:
         raise ImageError(
             f"no memory manager in this memory of {size_wasm_pages} Wasm pages: "
             f"{_what_is_there(read, size_wasm_pages)}. To put a manager in its place and lose "
-            f"the first {BUCKET_TABLE_OFFSET + BUCKETS_MAX} bytes, say overwrite=True"
+            f"the first {BUCKET_TABLE_OFFSET + BUCKETS_MAX} bytes, open it by MemoryManager(memory, overwrite=True)"
         )
 
 

@@ -249,15 +249,16 @@ class StableMemory:
         if self.kind is None:
             msg = "no message is open; there is nothing to roll back"
             raise MessageError(msg)
-        changed = bool(self.bytemap.dirty) or self._wasm_pages != self._committed_wasm_pages
-        trapped = self.trap is not None
+        changed = self.bytemap.dirty or self._wasm_pages != self._committed_wasm_pages
+        if not changed and self.trap is None:
+            self._end()
+            return
         self._note_staged()
         self._wasm_pages = self._committed_wasm_pages
         self.trap = None
         self._end()
-        if changed or trapped:
-            for watcher in self.watchers:
-                watcher.on_rollback()
+        for watcher in self.watchers:
+            watcher.on_rollback()
 
     def poison(self, trap: Trap) -> Trap:
         """Mark the open message as trapped, and return the trap to be raised.

@@ -29,7 +29,14 @@ from sqlstable.trace.model import (
     Statement,
 )
 from sqlstable.trace.owners import Owner
-from sqlstable.trace.raw import AccessColumns, OutsideSpan, RawMessage, RawStatement, Span
+from sqlstable.trace.raw import (
+    AccessColumns,
+    OutsideSpan,
+    RawMessage,
+    RawStatement,
+    Span,
+    statement_of,
+)
 from sqlstable.trace.shape import shape_of
 
 _Numbers = npt.NDArray[np.int64]
@@ -107,8 +114,9 @@ def attribute(
         Records whose calls and bytes add up to what the memory saw.
     """
     dirty = dirty_sqlite_pages(raw, page_size) if owners is not None else None
+    items = [statement_of(entry) for entry in raw.statements]
     statements, footprints = [], []
-    for index, item in enumerate(raw.statements, start=first_statement):
+    for index, item in enumerate(items, start=first_statement):
         phases = _phase_footprints(raw, item.spans)
         whole = unite(phases)
         footprints.append(whole)
@@ -117,7 +125,7 @@ def attribute(
             assert dirty is not None
             uses = _owner_uses(_chunks(raw, item.spans), owners, dirty, page_size)
         statements.append(_statement(index, facts.index, item, phases, whole, uses))
-    outside = _outside(raw)
+    outside = _outside(raw, items)
     outside_footprints = [measure(raw.accesses.chunks(span.start, span.stop)) for span in outside]
     footprint = unite([*footprints, *outside_footprints])
     message = Message(
@@ -143,7 +151,7 @@ def attribute(
         footprint,
         {
             index: _source(raw, item.spans)
-            for index, item in enumerate(raw.statements, start=first_statement)
+            for index, item in enumerate(items, start=first_statement)
         },
         tuple(_source(raw, ((span.start, span.stop, 0),)) for span in outside),
     )
@@ -238,10 +246,10 @@ def _source(raw: RawMessage, spans: Sequence[Span]) -> Callable[[], Iterator[Acc
     return accesses
 
 
-def _outside(raw: RawMessage) -> list[OutsideSpan]:
+def _outside(raw: RawMessage, items: Sequence[RawStatement]) -> list[OutsideSpan]:
     """Name every access that no statement's span covers."""
     covered = sorted(
-        [(start, stop) for item in raw.statements for start, stop, _ in item.spans if stop > start]
+        [(start, stop) for item in items for start, stop, _ in item.spans if stop > start]
         + [(span.start, span.stop) for span in raw.outside]
     )
     result = list(raw.outside)

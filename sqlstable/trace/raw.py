@@ -6,7 +6,7 @@ from ``start`` to ``stop - 1``. Spans of all statements are disjoint; what no sp
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -110,6 +110,27 @@ class RawStatement(NamedTuple):
     sorts: int | None
 
 
+Counters = tuple[int | None, int | None, int | None, int | None]
+"""Hits, VM steps, full-scan steps and sorts."""
+
+QuickStatement = tuple[StatementText, int, int, int, Counters]
+"""A statement with one run and one span, of phase `RUN`: text, start, stop, rows, counters.
+
+Nearly all statements are like this, and a plain tuple is made four times as fast as a
+`RawStatement`.
+"""
+
+NO_COUNTERS: Final[Counters] = (None, None, None, None)
+
+
+def statement_of(entry: RawStatement | QuickStatement) -> RawStatement:
+    """Return what a recorder noted in its full form."""
+    if isinstance(entry, RawStatement):
+        return entry
+    text, start, stop, row_count, counters = entry
+    return RawStatement(text, ((start, stop, RUN),), row_count, 1, *counters)
+
+
 class OutsideSpan(NamedTuple):
     """Accesses of nobody's statement, under the name of what made them."""
 
@@ -122,7 +143,7 @@ class RawMessage(NamedTuple):
     """Everything recorded during one message."""
 
     accesses: TakenAccesses
-    statements: list[RawStatement]
+    statements: Sequence[RawStatement | QuickStatement]
     outside: tuple[OutsideSpan, ...]
 
 

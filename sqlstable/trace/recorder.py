@@ -21,10 +21,13 @@ import apsw
 
 from sqlstable.trace.raw import (
     COMMIT,
+    NO_COUNTERS,
     PREPARE,
     RUN,
     AccessSource,
+    Counters,
     OutsideSpan,
+    QuickStatement,
     RawMessage,
     RawStatement,
     Span,
@@ -57,7 +60,7 @@ class Recorder:
         self.log = log
         self.depth: Depth = depth
         self.plans = plans
-        self.statements: list[RawStatement] = []
+        self.statements: list[RawStatement | QuickStatement] = []
         self.outside_spans: list[OutsideSpan] = []
         self._runners: list[Runner] = []
 
@@ -112,6 +115,7 @@ class Runner:
         self._texts: dict[str, StatementText] = {}
         self.meter = _Meter(connection, counting=recorder.depth == "counters")
         self.borders: list[int] = []
+        self.watch: _Watch | None = None
         self.cursors: list[RecordedCursor] = []
         log = recorder.log
 
@@ -135,7 +139,10 @@ class Runner:
     @property
     def was_plain(self) -> bool:
         """Whether all statements of this message so far left their connection as it was."""
-        return all(statement.text.is_plain_read for statement in self.recorder.statements)
+        for entry in self.recorder.statements:  # noqa: SIM110  half the time of all(...)
+            if not entry[0].is_plain_read:
+                return False
+        return True
 
     def close(self) -> None:
         """Take the hooks off, so that the connection can go."""
@@ -188,12 +195,8 @@ class Runner:
             stop = log.compacted_count + len(entries)
             if borders:
                 self._record(text, start, row_count=len(rows))
-            elif counting:
-                append(RawStatement(text, ((start, stop, RUN),), len(rows), 1, *read_meter()))
             else:
-                append(
-                    RawStatement(text, ((start, stop, RUN),), len(rows), 1, None, None, None, None)
-                )
+                append((text, start, stop, len(rows), read_meter() if counting else NO_COUNTERS))
             return rows
 
         return execute
@@ -219,49 +222,63 @@ class Runner:
 
 
 class _Meter:
-    """SQLite's own counters, as differences since the last reading."""
+    """SQLite's own counters, as differences since the last reading.
+
+    ``read`` is a closure made on opening, as `Runner.execute` is.
+    """
+
+    read: Callable[[], Counters]
+    "Returns hits, VM steps, full-scan steps and sorts since the last call."
+    skip_hits: Callable[[], None]
+    "Leaves out the hits of what we did ourselves."
 
     def __init__(self, connection: apsw.Connection, *, counting: bool) -> None:
         self.counting = counting
-        self._connection = connection
         self.is_paused = False
-        self._vm_steps = self._fullscan_steps = self._sorts = 0
-        self._hits = self._hits_now()
-        if counting:
-            connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, self._on_profile, id=self)
-
-    def read(self) -> tuple[int | None, int | None, int | None, int | None]:
-        """Return hits, VM steps, full-scan steps and sorts since the last call."""
-        if not self.counting:
-            return None, None, None, None
-        hits = self._hits_now()
-        reading = (hits - self._hits, self._vm_steps, self._fullscan_steps, self._sorts)
-        self._hits = hits
-        self._vm_steps = self._fullscan_steps = self._sorts = 0
-        return reading
-
-    def skip_hits(self) -> None:
-        """Leave out the hits of what we did ourselves."""
-        self._hits = self._hits_now()
+        self._connection = connection
+        self._open()
 
     def close(self) -> None:
         """Take the hook off."""
         if self.counting:
             self._connection.trace_v2(0, None, id=self)
+        del self.read, self.skip_hits
 
-    def _hits_now(self) -> int:
-        current, _ = self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_HIT)
-        return current
-
-    def _on_profile(self, event: dict[str, Any]) -> None:
-        if self.is_paused:
+    def _open(self) -> None:
+        if not self.counting:
+            self.read = lambda: NO_COUNTERS
+            self.skip_hits = lambda: None
             return
-        # SQL inside of SQL (triggers, FTS5) is part of the statement that caused it, so its
-        # steps are added.
-        status = event["stmt_status"]
-        self._vm_steps += status["SQLITE_STMTSTATUS_VM_STEP"]
-        self._fullscan_steps += status["SQLITE_STMTSTATUS_FULLSCAN_STEP"]
-        self._sorts += status["SQLITE_STMTSTATUS_SORT"]
+        status, hit_counter = self._connection.status, apsw.SQLITE_DBSTATUS_CACHE_HIT
+        hits_before = status(hit_counter)[0]
+        vm_steps = fullscan_steps = sorts = 0
+
+        def on_profile(event: dict[str, Any]) -> None:
+            nonlocal vm_steps, fullscan_steps, sorts
+            if self.is_paused:
+                return
+            # SQL inside of SQL (triggers, FTS5) is part of the statement that caused it, so its
+            # steps are added.
+            counts = event["stmt_status"]
+            vm_steps += counts["SQLITE_STMTSTATUS_VM_STEP"]
+            fullscan_steps += counts["SQLITE_STMTSTATUS_FULLSCAN_STEP"]
+            sorts += counts["SQLITE_STMTSTATUS_SORT"]
+
+        def read() -> Counters:
+            nonlocal hits_before, vm_steps, fullscan_steps, sorts
+            hits = status(hit_counter)[0]
+            reading = (hits - hits_before, vm_steps, fullscan_steps, sorts)
+            hits_before = hits
+            vm_steps = fullscan_steps = sorts = 0
+            return reading
+
+        def skip_hits() -> None:
+            nonlocal hits_before
+            hits_before = status(hit_counter)[0]
+
+        self.read = read
+        self.skip_hits = skip_hits
+        self._connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, on_profile, id=self)
 
 
 class _Counted:
@@ -294,12 +311,20 @@ class _Watch:
         self._prepared = self._start
         self._rows_before = 0
         self._spans: list[Span] = []
+        self._outer: _Watch | None = None
 
     def __enter__(self) -> None:
-        self._connection.exec_trace = self._on_statement
+        self._outer = self._runner.watch
+        if self._outer is not None:
+            self._outer.pause()
+        self._runner.watch = self
+        self._connection.exec_trace = self.on_statement
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self._connection.exec_trace = None
+        outer = self._runner.watch = self._outer
+        self._connection.exec_trace = None if outer is None else outer.on_statement
+        if outer is not None:
+            outer.resume()
         if kind is not None:
             if self.texts:
                 self.finish(len(self._rows))
@@ -308,6 +333,14 @@ class _Watch:
                 if stop > self._start:
                     span = OutsideSpan(self._start, stop, _PREPARE_ERROR)
                     self._recorder.outside_spans.append(span)
+
+    def pause(self) -> None:
+        """Bill what there is so far: another statement of the same message comes in between."""
+        self._bill_until(self._recorder.log.position())
+
+    def resume(self) -> None:
+        """Go on behind the other statement."""
+        self._start = self._prepared = self._recorder.log.position()
 
     def finish(self, row_count: int, *, runs: int = 1, sql: str | None = None) -> None:
         """Record the statement that ran last."""
@@ -331,7 +364,8 @@ class _Watch:
         self._spans.extend(_phases(RUN, self._prepared, self._borders, stop))
         self._borders.clear()
 
-    def _on_statement(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:  # noqa: ANN401  APSW's bindings
+    def on_statement(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:  # noqa: ANN401  APSW's bindings
+        """Take note that SQLite is about to run a statement; APSW calls this."""
         if self._cursor is None:
             self._cursor = cursor
         elif cursor is not self._cursor:
@@ -383,7 +417,7 @@ class _Watch:
         finally:
             self._meter.is_paused = False
             self._meter.skip_hits()
-            self._connection.exec_trace = self._on_statement
+            self._connection.exec_trace = self.on_statement
 
 
 class RecordedCursor:
@@ -409,14 +443,12 @@ class RecordedCursor:
 
     def __next__(self) -> tuple[Any, ...]:
         """Step the statement to its next row."""
-        start = self._log.position()
         try:
-            row = next(self._cursor)
+            with self._step():
+                row = next(self._cursor)
         except BaseException:
-            self._bill(start)
             self._finish()
             raise
-        self._bill(start)
         self._row_count += 1
         assert isinstance(row, tuple)
         return row
@@ -425,15 +457,26 @@ class RecordedCursor:
         """End the statement, finished or not."""
         if self.is_finished:
             return
-        start = self._log.position()
-        self._cursor.close(force=True)
-        self._bill(start)
-        self._finish()
+        try:
+            with self._step():
+                self._cursor.close()
+        finally:
+            self._finish()
 
-    def _bill(self, start: int) -> None:
-        borders = self._runner.borders
-        self._spans.extend(_phases(RUN, start, borders, self._log.position()))
-        borders.clear()
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """Bill a step to this statement, and not to one that asks for the row while it runs."""
+        outer, borders = self._runner.watch, self._runner.borders
+        if outer is not None:
+            outer.pause()
+        start = self._log.position()
+        try:
+            yield
+        finally:
+            self._spans.extend(_phases(RUN, start, borders, self._log.position()))
+            borders.clear()
+            if outer is not None:
+                outer.resume()
 
     def _finish(self) -> None:
         self.is_finished = True

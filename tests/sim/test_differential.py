@@ -454,7 +454,7 @@ def test_connections_agree_with_a_model_whatever_is_rolled_back_under_them(seed,
 
 @pytest.mark.slow
 @settings(
-    max_examples=150,
+    max_examples=400,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -307,7 +307,8 @@ class MemoryManager:
         raise ImageError(
             f"no memory manager in this memory of {size_wasm_pages} Wasm pages: "
             f"{_what_is_there(read, size_wasm_pages)}. To put a manager in its place and lose "
-            f"the first {BUCKET_TABLE_OFFSET + BUCKETS_MAX} bytes, open it by MemoryManager(memory, overwrite=True)"
+            f"the first {BUCKET_TABLE_OFFSET + BUCKETS_MAX} bytes, open it by "
+            "MemoryManager(memory, overwrite=True)"
         )
 
 

@@ -407,7 +407,7 @@ def test_nonsense_inside_of_a_segment_raises_nothing_else(count, body):
     ("count", "body", "reason"),
     [
         (0, "00", "a segment is empty"),
-        (SEGMENT_ACCESSES + 1, "00", "a number is larger than 262144"),
+        (SEGMENT_ACCESSES + 1, "00", "a number is larger than 131072"),
         (1, "0000", "ends 1 bytes too early"),
         (1, "0000 0000 0400", "a column of the unknown form 4"),
         (1, "0000 0000 0000 04", "a granule of"),

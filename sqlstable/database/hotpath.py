@@ -63,10 +63,11 @@ def narrow_paths(store: "DatabaseStore", origin: int) -> Paths:
     page_size = store.page_size
     size, allocated = store.known_size, store.placement.allocated_bytes
     slow_read, slow_write = store.slow_read, store.slow_write
-    bytemap, accessed = memory.bytemap, memory.bytemap.accessed
-    first_read, first_write = memory.first_read, store.first_write_of_part
-    if page_size == OS_PAGE_BYTES:
-        first_write = memory.first_write
+    bytemap = memory.bytemap
+    accessed, dirty = bytemap.accessed, bytemap.dirty
+    is_part = page_size < OS_PAGE_BYTES
+    first_read = memory.first_read
+    first_write = store.first_write_of_part if is_part else memory.first_write
     assert memory.log is not None
     log = memory.log.append
 
@@ -79,7 +80,8 @@ def narrow_paths(store: "DatabaseStore", origin: int) -> Paths:
                 log(offset)
                 return staged[offset : offset + amount]
             if not mark:
-                # `StableMemory.first_read`, written out: most accesses of a cold query are first.
+                # `StableMemory.first_read`, and `first_write` below, written out: most accesses
+                # of a cold query are first ones.
                 if len(accessed) >= bytemap.accessed_max:
                     first_read((offset >> 12) + shift)
                 accessed.append((offset >> 12) + shift)
@@ -94,8 +96,19 @@ def narrow_paths(store: "DatabaseStore", origin: int) -> Paths:
         length = len(data)
         if length != page_size or offset > size or offset >= allocated:
             return slow_write(data, offset)
-        if marks[offset >> 12] != DIRTY:
-            first_write((offset >> 12) + shift)
+        mark = marks[offset >> 12]
+        if mark != DIRTY:
+            if (
+                is_part
+                or len(dirty) >= bytemap.dirty_max
+                or (not mark and len(accessed) >= bytemap.accessed_max)
+            ):
+                first_write((offset >> 12) + shift)
+            else:
+                if not mark:
+                    accessed.append((offset >> 12) + shift)
+                dirty.append((offset >> 12) + shift)
+                marks[offset >> 12] = DIRTY
         log(~offset)
         staged[offset : offset + length] = data
         if offset == size:
@@ -120,10 +133,11 @@ def unrecorded_paths(store: "DatabaseStore", origin: int) -> Paths:
     page_size = store.page_size
     size, allocated = store.known_size, store.placement.allocated_bytes
     slow_read, slow_write = store.slow_read, store.slow_write
-    bytemap, accessed = memory.bytemap, memory.bytemap.accessed
-    first_read, first_write = memory.first_read, store.first_write_of_part
-    if page_size == OS_PAGE_BYTES:
-        first_write = memory.first_write
+    bytemap = memory.bytemap
+    accessed, dirty = bytemap.accessed, bytemap.dirty
+    is_part = page_size < OS_PAGE_BYTES
+    first_read = memory.first_read
+    first_write = store.first_write_of_part if is_part else memory.first_write
 
     def read_of(file: "DatabaseFile") -> Read:
         def xRead(amount: int, offset: int) -> Bytes:
@@ -146,8 +160,19 @@ def unrecorded_paths(store: "DatabaseStore", origin: int) -> Paths:
         length = len(data)
         if length != page_size or offset > size or offset >= allocated:
             return slow_write(data, offset)
-        if marks[offset >> 12] != DIRTY:
-            first_write((offset >> 12) + shift)
+        mark = marks[offset >> 12]
+        if mark != DIRTY:
+            if (
+                is_part
+                or len(dirty) >= bytemap.dirty_max
+                or (not mark and len(accessed) >= bytemap.accessed_max)
+            ):
+                first_write((offset >> 12) + shift)
+            else:
+                if not mark:
+                    accessed.append((offset >> 12) + shift)
+                dirty.append((offset >> 12) + shift)
+                marks[offset >> 12] = DIRTY
         staged[offset : offset + length] = data
         if offset == size:
             size = offset + length

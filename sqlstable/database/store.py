@@ -37,6 +37,11 @@ from sqlstable.memory.stable import StableMemory
 CHANGED: Final = b"\xff" * CHANGE_COUNTER_BYTES
 """A change counter that no database has: it makes SQLite drop its cache."""
 
+# SQLite asks twice for each commit, so the numbers are not looked up in a module each time.
+_COMMIT_PHASETWO: Final = apsw.SQLITE_FCNTL_COMMIT_PHASETWO
+_PRAGMA: Final = apsw.SQLITE_FCNTL_PRAGMA
+_OVERWRITE: Final = apsw.SQLITE_FCNTL_OVERWRITE
+
 Interceptor = Callable[[str], None]
 """Is told "read", "write", "truncate" or "grow" before each; what it raises, the access raises."""
 
@@ -184,7 +189,8 @@ class DatabaseStore:
         log = self.memory.log
         if log is not None:
             self.position_after_commit = log.position()
-        self.end_implicit()
+        if self._implicit_open:
+            self.end_implicit()
 
     def _begin_implicit(self) -> None:
         if self.memory.kind is None:
@@ -435,12 +441,12 @@ class DatabaseFile:
 
     def xFileControl(self, op: int, pointer: int) -> bool:
         """Take the end of an SQL transaction as the end of an implicit message; refuse WAL."""
-        if op == apsw.SQLITE_FCNTL_PRAGMA:
-            _refuse_wal(apsw.VFSFcntlPragma(pointer))
-        if op == apsw.SQLITE_FCNTL_OVERWRITE:
-            self._store.is_page_size_stale = True
-        if op == apsw.SQLITE_FCNTL_COMMIT_PHASETWO:
+        if op == _COMMIT_PHASETWO:
             self._store.on_commit(self)
+        elif op == _PRAGMA:
+            _refuse_wal(apsw.VFSFcntlPragma(pointer))
+        elif op == _OVERWRITE:
+            self._store.is_page_size_stale = True
         return False
 
     def xSectorSize(self) -> int:

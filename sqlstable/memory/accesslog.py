@@ -26,11 +26,11 @@ GROW: Final = 3
 IRREGULAR: Final = -(1 << 62)
 """Entry that stands for a row of the list of irregular accesses."""
 
-COMPACT_AT: Final = 1 << 17
-"""Entries that may be kept as Python integers, about 5 MB of them."""
+COMPACT_AT: Final = 1 << 16
+"""Entries that may be kept as Python integers, about 3 MB of them."""
 
-CHUNK_ENTRIES: Final = 1 << 20
-"""Accesses handed out at once when a log is read."""
+CHUNK_ENTRIES: Final = 1 << 16
+"""Accesses handed out at once when a log is read: numpy needs about 100 bytes for each."""
 
 _IRREGULAR_UNIT: Final = -(1 << 31)
 _INT64_MAX: Final = (1 << 63) - 1
@@ -149,7 +149,7 @@ class TakenLog:
         return sum(map(len, self._compacted)) + len(self._entries)
 
     def chunks(self, start: int, stop: int) -> Iterator[Columns]:
-        """Yield the accesses at positions ``start`` to ``stop - 1``, about a million at a time."""
+        """Yield the accesses at positions ``start`` to ``stop - 1``, `CHUNK_ENTRIES` at a time."""
         if not self._compacted:
             # A short log is read several times, span by span: it is decoded once.
             if self._decoded is None:

@@ -40,7 +40,7 @@ Every address is then a signed 64-bit number, as logs and trace files keep them.
 """
 assert WASM_PAGES_MAX * WASM_PAGE_BYTES == 1 << 63
 
-STAGED_BYTES_KEPT: Final = 64 * MIB
+STAGED_BYTES_KEPT: Final = 16 * MIB
 """Staged memory that is kept for the next messages; beyond it, commit gives it back."""
 
 _IMAGE_PIECE_BYTES: Final = WASM_PAGE_BYTES
@@ -231,12 +231,21 @@ class StableMemory:
         if self.kind is None:
             msg = "no message is open; begin one first"
             raise MessageError(msg)
-        self._raise_if_trapped()
+        if self.trap is not None:
+            raise self.trap
         if self.kind == "query":
             msg = "what a query does is never kept; roll it back, or begin an update"
             raise MessageError(msg)
-        if self.bytemap.dirty:
-            self._apply()
+        dirty = self.bytemap.dirty
+        if dirty:
+            self._note_staged()
+            if len(dirty) <= _LOOPED_OS_PAGES:
+                write, read = self.backing.write, self.staging.read
+                for os_page in dirty:
+                    write(os_page << 12, read(os_page << 12, OS_PAGE_BYTES))
+            else:
+                for start, length in _runs(dirty):
+                    self.backing.write(start, self.staging.read(start, length))
         self._committed_wasm_pages = self._wasm_pages
         self._end()
 
@@ -475,18 +484,6 @@ class StableMemory:
                 stop = min((os_page + 1) * OS_PAGE_BYTES, address + length)
                 result[start - address : stop - address] = self.staging.read(start, stop - start)
         return bytes(result)
-
-    def _apply(self) -> None:
-        dirty = self.bytemap.dirty
-        self._note_staged()
-        if len(dirty) <= _LOOPED_OS_PAGES:
-            write, read = self.backing.write, self.staging.read
-            for os_page in dirty:
-                start = os_page * OS_PAGE_BYTES
-                write(start, read(start, OS_PAGE_BYTES))
-            return
-        for start, length in _runs(dirty):
-            self.backing.write(start, self.staging.read(start, length))
 
     def _note_staged(self) -> None:
         reach_bytes = self._wasm_pages * WASM_PAGE_BYTES

@@ -64,7 +64,7 @@ _HEAD: Final = bytes([BLOCK_VERSION])
 EMPTY_BLOCK: Final = _HEAD + zlib.crc32(_HEAD).to_bytes(4, "little")
 """The block that holds no accesses."""
 
-SEGMENT_ACCESSES: Final = 1 << 18
+SEGMENT_ACCESSES: Final = 1 << 17
 """Accesses in one segment: 6.5 MB as columns, which bounds the memory that encoding needs."""
 
 # Bodies smaller than this do not get smaller by compression.

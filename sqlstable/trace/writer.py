@@ -35,6 +35,9 @@ FLUSH_MESSAGES: Final = 16
 One transaction for each message would take most of the time of short ones."""
 _FLUSH_BLOCK_BYTES: Final = 256 * 1024
 """Bytes of blocks that wait at most, likewise."""
+
+_BOUND_BLOCK_BYTES_MAX: Final = 1 << 20
+"""Bytes of a block that are given to SQLite at once."""
 _KNOWN_MAX: Final = 1 << 16
 """Texts known by their index. Forgetting them all costs a few double rows, never correctness."""
 
@@ -214,7 +217,9 @@ class TraceWriter:
             with writing(self._name):
                 connection.execute("BEGIN")
                 for table, rows in self._rows.items():
-                    if rows:
+                    if table == "statement_accesses":
+                        self._insert_blocks(rows)
+                    elif rows:
                         connection.executemany(self._inserts[table], rows)
                 connection.execute("COMMIT")
         except BaseException as error:
@@ -227,6 +232,21 @@ class TraceWriter:
         for rows in self._rows.values():
             rows.clear()
         self._waiting_messages = self._waiting_block_bytes = 0
+
+    def _insert_blocks(self, rows: Sequence[Row]) -> None:
+        """Insert access blocks, large ones piece by piece: SQLite would copy them twice."""
+        connection, insert = self._shared.connection, self._inserts["statement_accesses"]
+        for index, block in rows:
+            if len(block) <= _BOUND_BLOCK_BYTES_MAX:
+                connection.execute(insert, (index, block))
+                continue
+            connection.execute(
+                "INSERT INTO statement_accesses VALUES (?, zeroblob(?))", (index, len(block))
+            )
+            with connection.blobopen("statement_accesses", "block", index) as blob:
+                view = memoryview(block)
+                for start in range(0, len(block), _BOUND_BLOCK_BYTES_MAX):
+                    blob.write(view[start : start + _BOUND_BLOCK_BYTES_MAX])
 
     def _add_message(self, message: Message) -> None:
         index = message.index

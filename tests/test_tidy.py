@@ -40,7 +40,7 @@ WALLS = {
 }
 
 FUNCTION_LINES_MAX = 70
-MODULE_LINES_MAX = 740
+MODULE_LINES_MAX = 700
 
 
 def modules():

@@ -5,9 +5,9 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import apsw
 import numpy as np
@@ -42,9 +42,12 @@ def seconds_per_call(action: Callable[[], object], *, calls: int) -> float:
     return processor_seconds(many) / calls
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
 def interleaved_minima(
-    actions: Mapping[str, Callable[[], float]], *, runs: int
-) -> dict[str, float]:
+    actions: Mapping[Key, Callable[[], float]], *, runs: int
+) -> dict[Key, float]:
     """Call each action ``runs`` times in turn, and return the least that each one gave.
 
     In turn, so that what else the machine does hits all alike.

@@ -76,9 +76,8 @@ def _minima(
     def batch(end: End) -> Callable[[], float]:
         return lambda: statistics.median(end(dirty_count) for _ in range(messages))
 
-    actions = {f"{name} {size}": batch(end) for (name, size), end in ends.items()}
-    minima = interleaved_minima(actions, runs=runs)
-    return {(name, size): minima[f"{name} {size}"] for name, size in ends}
+    actions = {key: batch(end) for key, end in ends.items()}
+    return interleaved_minima(actions, runs=runs)
 
 
 # -- StableMemory alone ---------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """What one statement and one message cost, at both depths of the recorder."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+import apsw
 
 from benchmarks.measure import interleaved_minima, seconds_per_call
 from benchmarks.subjects import StableSubject
@@ -21,6 +23,8 @@ _SETUP: Final = (
 )
 _ID: Final = 5000
 
+PLAIN: Final = "plain"
+PROFILED: Final = "profiled"
 STATEMENT: Final = "statement"
 EMPTY_UPDATE: Final = "empty update"
 COLD_QUERY: Final = "cold point query"
@@ -28,36 +32,52 @@ WARM_QUERY: Final = "warm point query"
 POINT_UPDATE_MESSAGE: Final = "point update"
 
 
-def measure_statements(*, runs: int, calls: int) -> dict[tuple[str, Depth | str], float]:
-    """Return seconds by name and depth; the name ``statement`` is over plain APSW.
+def measure_statements(*, runs: int, calls: int) -> dict[tuple[str, str], float]:
+    """Return seconds by name and depth; ``statement`` and ``profiled`` are over ``plain``.
 
     The same cached point read is executed by `Message.execute` inside one message, and by
     ``connection.execute(...).fetchall()`` on an equal database through the same kind of VFS,
-    accesses recorded, without a recorder's hooks.
+    accesses recorded, without a recorder's hooks. ``profiled`` is the latter with SQLite's profile
+    event sent to a function that does nothing: what depth ``counters`` cannot do without.
     """
     plain = StableSubject(500, recorded=True)
     with plain as message:
         for sql in _SETUP:
             message.execute(sql)
     canisters = {depth: _canister(depth) for depth in DEPTHS}
-    run = plain.connection.execute
-    actions: dict[str, Callable[[], float]] = {
-        "plain": lambda: seconds_per_call(lambda: run(POINT_READ, (_ID,)).fetchall(), calls=calls)
-    }
+    actions = _plain_actions(plain.connection, calls)
     for depth, canister in canisters.items():
         for name, action in _actions(canister, calls).items():
-            actions[f"{name}/{depth}"] = action
+            actions[name, depth] = action
     with plain:
-        minima = interleaved_minima(actions, runs=runs)
-    results: dict[tuple[str, Depth | str], float] = {("plain", ""): minima.pop("plain")}
-    for key, seconds in minima.items():
-        name, _, depth_name = key.partition("/")
-        results[name, depth_name] = seconds
-    for depth in DEPTHS:
-        results[STATEMENT, depth] -= results["plain", ""]
-        canisters[depth].close()
+        results = interleaved_minima(actions, runs=runs)
+    for key in ((PROFILED, ""), *((STATEMENT, depth) for depth in DEPTHS)):
+        results[key] -= results[PLAIN, ""]
+    for canister in canisters.values():
+        canister.close()
     plain.close()
     return results
+
+
+def _plain_actions(
+    connection: apsw.Connection, calls: int
+) -> dict[tuple[str, str], Callable[[], float]]:
+    run = connection.execute
+
+    def read() -> float:
+        return seconds_per_call(lambda: run(POINT_READ, (_ID,)).fetchall(), calls=calls)
+
+    def profiled() -> float:
+        connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, _ignore)
+        seconds = read()
+        connection.trace_v2(0, None)
+        return seconds
+
+    return {(PLAIN, ""): read, (PROFILED, ""): profiled}
+
+
+def _ignore(event: dict[str, Any]) -> None:
+    """Do nothing."""
 
 
 def _canister(depth: Depth) -> Canister:

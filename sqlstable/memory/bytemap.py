@@ -89,15 +89,7 @@ class Bytemap:
         Raises:
             LimitTrap: The message has accessed or dirtied as many OS pages as it may.
         """
-        fresh = not self.mark(os_page)
-        if fresh and len(self.accessed) >= self.accessed_max:
-            raise self._accessed_trap()
-        if len(self.dirty) >= self.dirty_max:
-            raise self._dirty_trap()
-        if fresh:
-            self.accessed.append(os_page)
-        self.dirty.append(os_page)
-        self._set(os_page, DIRTY)
+        self._first_write(os_page, fresh=not self.mark(os_page))
 
     def touch(self, pages: range, *, write: bool) -> None:
         """Mark consecutive OS pages; the whole access is checked before any mark is set.
@@ -105,6 +97,13 @@ class Bytemap:
         Raises:
             LimitTrap: One of the limits would be crossed.
         """
+        if len(pages) == 1:
+            mark = self.mark(pages.start)
+            if write and mark != DIRTY:
+                self._first_write(pages.start, fresh=not mark)
+            elif not mark:
+                self.first_read(pages.start)
+            return
         states = np.frombuffer(self.states(pages), dtype=np.uint8)
         fresh = np.flatnonzero(states == 0)
         clean = np.flatnonzero(states != DIRTY) if write else fresh[:0]
@@ -140,6 +139,16 @@ class Bytemap:
         self.flat_os_pages = 0
         self.far_marks.clear()
 
+    def _first_write(self, os_page: int, *, fresh: bool) -> None:
+        if fresh and len(self.accessed) >= self.accessed_max:
+            raise self._accessed_trap()
+        if len(self.dirty) >= self.dirty_max:
+            raise self._dirty_trap()
+        if fresh:
+            self.accessed.append(os_page)
+        self.dirty.append(os_page)
+        self._set(os_page, DIRTY)
+
     def _set(self, os_page: int, mark: int) -> None:
         if os_page < self.flat_os_pages:
             self.marks[os_page] = mark
@@ -147,25 +156,33 @@ class Bytemap:
             self.far_marks[os_page] = mark
 
     def _accessed_trap(self) -> LimitTrap:
-        limits = self.limits
-        assert limits is not None
-        return LimitTrap(
-            "Canister exceeded memory access limits: Exceeded the limit for the number of "
-            "accessed pages in the stable memory in a single message execution: limit "
-            f"{_kib(limits.update.os_pages_accessed_max)} KB for regular messages and "
-            f"{_kib(limits.query.os_pages_accessed_max)} KB for queries."
-        )
+        assert self.limits is not None
+        return accessed_trap(self.limits)
 
     def _dirty_trap(self) -> LimitTrap:
-        limits = self.limits
-        assert limits is not None
-        return LimitTrap(
-            "Canister exceeded memory access limits: Exceeded the limit for the number of "
-            "modified pages in the stable memory in a single execution: limit "
-            f"{_kib(limits.update.os_pages_dirty_max)} KB for regular messages, "
-            f"{_kib(limits.upgrade.os_pages_dirty_max)} KB for upgrade messages and "
-            f"{_kib(limits.query.os_pages_dirty_max)} KB for queries."
-        )
+        assert self.limits is not None
+        return dirty_trap(self.limits)
+
+
+def accessed_trap(limits: Limits) -> LimitTrap:
+    """Return the trap of a message that would access too many OS pages."""
+    return LimitTrap(
+        "Canister exceeded memory access limits: Exceeded the limit for the number of "
+        "accessed pages in the stable memory in a single message execution: limit "
+        f"{_kib(limits.update.os_pages_accessed_max)} KB for regular messages and "
+        f"{_kib(limits.query.os_pages_accessed_max)} KB for queries."
+    )
+
+
+def dirty_trap(limits: Limits) -> LimitTrap:
+    """Return the trap of a message that would dirty too many OS pages."""
+    return LimitTrap(
+        "Canister exceeded memory access limits: Exceeded the limit for the number of "
+        "modified pages in the stable memory in a single execution: limit "
+        f"{_kib(limits.update.os_pages_dirty_max)} KB for regular messages, "
+        f"{_kib(limits.upgrade.os_pages_dirty_max)} KB for upgrade messages and "
+        f"{_kib(limits.query.os_pages_dirty_max)} KB for queries."
+    )
 
 
 def _kib(os_pages: int) -> int:

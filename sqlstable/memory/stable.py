@@ -9,6 +9,9 @@ backing, the *staging* one; the bytemap says for each OS page which of the two h
 Commit copies the dirty OS pages over, rollback forgets them. Both cost what was touched, not
 what the memory holds. Outside of a message each call is a message of its own.
 
+**Files.** `StableMemory.open` keeps the committed bytes in an image file; a commit is durable then,
+see `sqlstable.memory.durable`. Every call that writes must be inside a message there.
+
 **Invariants**
 
 * The committed bytes change in `commit` only (and by calls outside of any message).
@@ -22,9 +25,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Final, Protocol
-
-import numpy as np
+from threading import get_ident
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, SettingsError, Trap
 from sqlstable.ic.limits import Limits, MessageKind, latest_limits, limits_at
@@ -32,6 +35,10 @@ from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spa
 from sqlstable.memory import accesslog
 from sqlstable.memory.backing import Backing, Bytes, ChunkBacking, reserve
 from sqlstable.memory.bytemap import DIRTY, Bytemap
+from sqlstable.memory.durable import Change, NotCommittedError, os_page_runs
+
+if TYPE_CHECKING:
+    from sqlstable.memory.imagefile import ImageFile
 
 WASM_PAGES_MAX: Final = 1 << 47
 """Wasm pages that a memory without limits can have: 2^63 bytes.
@@ -89,6 +96,7 @@ class StableMemory:
         limits: Limits to enforce: a `Limits`, a date for those of that day, ``"latest"``, or None
             for none at all (the size is then bounded by addresses only, to 2^63 bytes).
         backing: Where committed bytes are kept; by default the fastest this system offers.
+        image: An open image file that keeps them; `open` is the way to it.
 
     Examples:
         >>> memory = StableMemory()
@@ -110,9 +118,13 @@ class StableMemory:
         *,
         limits: Limits | date | str | None = "latest",
         backing: Backing | None = None,
+        image: "ImageFile | None" = None,
     ) -> None:
         """Make an empty memory; nothing is allocated until it is written."""
         self.limits = resolve_limits(limits)
+        self.image_file = image
+        if image is not None:
+            backing = image.backing
         self.backing, self.staging = (
             _reserve_pair(self._wasm_pages_max() * WASM_PAGE_BYTES)
             if backing is None
@@ -123,9 +135,11 @@ class StableMemory:
         self.log: accesslog.AccessLog | None = None
         self.kind: str | None = None
         self.trap: Trap | None = None
+        self.thread: int | None = None
+        "Identifier of the thread that began the open message, or None."
         self.watchers: list[Watcher] = []
-        self._wasm_pages = 0
-        self._committed_wasm_pages = 0
+        self._wasm_pages = self._committed_wasm_pages = 0 if image is None else image.wasm_pages
+        self._wiped_backing: Backing | None = None
         self._staged_bytes = 0
         self._staged_reach_bytes = 0
 
@@ -156,6 +170,8 @@ class StableMemory:
         old = self._wasm_pages
         if wasm_pages < 0 or old + wasm_pages > min(wasm_pages_max, self._wasm_pages_max()):
             return -1
+        if self.kind is None:
+            self._check_unlogged()
         self._wasm_pages = old + wasm_pages
         if self.kind is None:
             self._committed_wasm_pages = self._wasm_pages
@@ -206,8 +222,13 @@ class StableMemory:
             raise trap
         if kind == "query":
             self.rollback()
-        else:
+            return
+        try:
             self.commit()
+        except BaseException:
+            if self.kind is not None:
+                self.rollback()
+            raise
 
     def begin(self, kind: str) -> None:
         """Begin a message.
@@ -215,6 +236,9 @@ class StableMemory:
         Raises:
             MessageError: One is open already; messages do not nest.
             SettingsError: There is no such kind.
+            ImageError: The image file takes no message any more: it was changed by somebody else,
+                or belongs to a parent process.
+            Trap: The image file is read-only, and the message is no query.
         """
         if self.kind is not None:
             msg = f"a message ({self.kind}) is open already; end it before beginning another"
@@ -222,15 +246,19 @@ class StableMemory:
         if kind not in _KINDS:
             msg = f"unknown message kind {kind!r}; use one of {', '.join(MessageKind)}"
             raise SettingsError(msg)
+        if self.image_file is not None:
+            self.image_file.check(kind)
         self.bytemap.begin(self.limits, kind)
         self.kind = kind
+        self.thread = get_ident()
 
     def commit(self) -> None:
         """Make the message's writes and growth permanent.
 
         Raises:
             MessageError: No message is open, or it is a query.
-            Trap: The message trapped; it is still open and can only be rolled back.
+            Trap: The message trapped, or its image file has no room for it; it is still open and
+                can only be rolled back.
         """
         if self.kind is None:
             msg = "no message is open; begin one first"
@@ -240,16 +268,13 @@ class StableMemory:
         if self.kind == "query":
             msg = "what a query does is never kept; roll it back, or begin an update"
             raise MessageError(msg)
-        dirty = self.bytemap.dirty
-        if dirty:
-            self._note_staged()
-            if len(dirty) <= _LOOPED_OS_PAGES:
-                write, read = self.backing.write, self.staging.read
-                for os_page in dirty:
-                    write(os_page << 12, read(os_page << 12, OS_PAGE_BYTES))
-            else:
-                for start, length in _runs(dirty):
-                    self.backing.write(start, self.staging.read(start, length))
+        if self.image_file is not None:
+            self._commit_to(self.image_file)
+        elif self.bytemap.dirty:
+            self._apply()
+        if self._wiped_backing is not None:
+            self._wiped_backing.close()
+            self._wiped_backing = None
         self._committed_wasm_pages = self._wasm_pages
         self._end()
 
@@ -263,10 +288,18 @@ class StableMemory:
             msg = "no message is open; there is nothing to roll back"
             raise MessageError(msg)
         changed = self.bytemap.dirty or self._wasm_pages != self._committed_wasm_pages
+        if self._wiped_backing is not None:
+            kept = self._wiped_backing if self.image_file is None else self.image_file.backing
+            (self.backing if self.backing is not kept else self._wiped_backing).close()
+            self.backing, self._wiped_backing = kept, None
+            changed = True
         if not changed and self.trap is None:
             self._end()
             return
         self._note_staged()
+        if self.image_file is not None:
+            # Behind the commit, an exception from outside may have cut the message's end off.
+            self._committed_wasm_pages = self.image_file.wasm_pages
         self._wasm_pages = self._committed_wasm_pages
         self.trap = None
         self._end()
@@ -302,29 +335,78 @@ class StableMemory:
         Raises:
             ImageError: The length is no multiple of a Wasm page, or passes the limit.
         """
-        data = Path(image).read_bytes() if isinstance(image, Path | str) else image
-        wasm_pages, rest = divmod(len(data), WASM_PAGE_BYTES)
+        if isinstance(image, Path | str):
+            with cls.open(image, limits=limits, is_read_only=True) as opened:
+                memory = cls(limits=limits)
+                memory.grow(opened.wasm_pages)
+                assert opened.image_file is not None
+                for address, data in opened.image_file.pieces():
+                    memory.backing.write(address, data)
+                return memory
+        wasm_pages, rest = divmod(len(image), WASM_PAGE_BYTES)
         if rest:
             msg = (
-                f"the image is {len(data)} bytes long, {rest} more than {wasm_pages} Wasm pages; "
+                f"the image is {len(image)} bytes long, {rest} more than {wasm_pages} Wasm pages; "
                 "it is truncated, or not an image of stable memory"
             )
             raise ImageError(msg)
         memory = cls(limits=limits)
         if memory.grow(wasm_pages) < 0:
             memory.close()
-            msg = (
-                f"the image has {wasm_pages} Wasm pages, the limit is {memory._wasm_pages_max()}; "
-                "choose limits of a later date, or None"
-            )
-            raise ImageError(msg)
-        view = memoryview(data)
-        for start in range(0, len(data), _IMAGE_PIECE_BYTES):
+            raise _too_large(wasm_pages, memory.limits)
+        view = memoryview(image)
+        for start in range(0, len(image), _IMAGE_PIECE_BYTES):
             piece = view[start : start + _IMAGE_PIECE_BYTES]
             # Holes stay holes: an image is mostly zeros, and writing them would take memory.
             if bytes(piece) != _ZEROS:
                 memory.backing.write(start, piece)
         return memory
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        limits: Limits | date | str | None = "latest",
+        durability: str = "process",
+        is_read_only: bool = False,
+        is_created: bool = True,
+    ) -> "StableMemory":
+        """Open an image file, whose committed bytes these are from now on.
+
+        The file is as long as stable memory and sparse; while it is open for writing, a log lies
+        beside it. What the log of an opening that was cut off holds is recovered first, and
+        ``image_file.recovery`` says so in a line.
+
+        Args:
+            path: The image; made, empty, if it is not there.
+            limits: As for the class.
+            durability: ``process``: a committed message survives the end of the process, ``kill
+                -9`` included. ``power``: it survives a loss of power, too, and takes longer.
+            is_read_only: Allow queries only, and leave all files as they are; so is a file that
+                is not writable.
+            is_created: Whether a file that is not there is made.
+
+        Raises:
+            ImageError: It is no image, is open elsewhere, was cut off, or passes the limit.
+            SettingsError: ``durability`` is unknown.
+        """
+        # Image files need POSIX's locks; memories do not.
+        from sqlstable.memory.imagefile import open_image  # noqa: PLC0415
+
+        resolved = resolve_limits(limits)
+        wasm_pages_max = _wasm_pages_max(resolved)
+        image = open_image(
+            path,
+            capacity_bytes=wasm_pages_max * WASM_PAGE_BYTES,
+            durability=durability,
+            is_read_only=is_read_only,
+            is_created=is_created,
+        )
+        if image.wasm_pages > wasm_pages_max:
+            image.close()
+            raise _too_large(image.wasm_pages, resolved)
+        return cls(limits=resolved, image=image)
 
     def image(self) -> bytes:
         """Return all bytes as they are now, the open message's writes included; not recorded."""
@@ -339,17 +421,46 @@ class StableMemory:
         if self.kind is not None:
             msg = f"a message ({self.kind}) is open; end it before the memory is reset"
             raise MessageError(msg)
-        self.backing.discard(0, self._wasm_pages * WASM_PAGE_BYTES)
-        self._wasm_pages = self._committed_wasm_pages = 0
+        self.begin("reinstall")
+        self.wipe()
+        self.commit()
         for watcher in self.watchers:
             watcher.on_rollback()
+
+    def wipe(self) -> None:
+        """Become empty inside the open message; a rollback brings everything back.
+
+        Raises:
+            MessageError: No message is open, or it has accessed something already.
+        """
+        if self.kind is None or self.bytemap.accessed or self._wiped_backing is not None:
+            msg = "stable memory is wiped at the very beginning of a message; begin one first"
+            raise MessageError(msg)
+        self._wiped_backing, self.backing = self.backing, self.backing.empty()
+        self._wasm_pages = 0
 
     def close(self) -> None:
         """Give all memory back; the memory is not used afterwards."""
         self.watchers.clear()
-        self.backing.close()
         self.staging.close()
         self.bytemap.close()
+        if self.image_file is None:
+            self.backing.close()
+        else:
+            self.image_file.close()
+
+    def __enter__(self) -> Self:
+        """Use the memory in a ``with`` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the memory."""
+        self.close()
 
     # -- unrecorded views -----------------------------------------------------------------------
 
@@ -390,6 +501,7 @@ class StableMemory:
             return
         self._check_bounds(address, length)
         if self.kind is None:
+            self._check_unlogged()
             self._note(accesslog.WRITE, address, length, file_offset)
             self.backing.write(address, data)
             return
@@ -440,10 +552,45 @@ class StableMemory:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _commit_to(self, image_file: "ImageFile") -> None:
+        """Make the message permanent in the image file, if it has changed anything."""
+        before, after = self._committed_wasm_pages, self._wasm_pages
+        is_wiped = self._wiped_backing is not None
+        if not self.bytemap.dirty and before == after and not is_wiped:
+            return
+        self._note_staged()
+        change = Change(self.bytemap.dirty, self.staging, before, after, is_wiped)
+        try:
+            image_file.commit(change)
+        except NotCommittedError as error:
+            raise self.poison(Trap(str(error))) from error
+        if is_wiped:
+            # The empty one of this message has done its duty; the file holds everything now.
+            assert self._wiped_backing is not None
+            self.backing, self._wiped_backing = self._wiped_backing, self.backing
+
+    def _apply(self) -> None:
+        """Copy the dirty OS pages over."""
+        self._note_staged()
+        dirty = self.bytemap.dirty
+        write, read = self.backing.write, self.staging.read
+        if len(dirty) <= _LOOPED_OS_PAGES:
+            for os_page in dirty:
+                write(os_page << 12, read(os_page << 12, OS_PAGE_BYTES))
+        else:
+            for start, length in os_page_runs(dirty):
+                write(start, read(start, length))
+
+    def _check_unlogged(self) -> None:
+        if self.image_file is not None:
+            msg = (
+                "an image file is changed by messages only, so that each is there whole or not "
+                'at all; write inside "with memory.message():"'
+            )
+            raise MessageError(msg)
+
     def _wasm_pages_max(self) -> int:
-        if self.limits is None:
-            return WASM_PAGES_MAX
-        return self.limits.stable_memory_wasm_pages_max
+        return _wasm_pages_max(self.limits)
 
     def _raise_if_trapped(self) -> None:
         if self.trap is not None:
@@ -458,6 +605,12 @@ class StableMemory:
             self.log.note(kind, address, length, file_offset)
 
     def _stage(self, address: int, data: Bytes) -> None:
+        if len(data) == OS_PAGE_BYTES and not address & (OS_PAGE_BYTES - 1):
+            # A whole OS page, as nearly always.
+            if self.bytemap.mark(address >> 12) != DIRTY:
+                self.first_write(address >> 12)
+            self.staging.write(address, data)
+            return
         pages = os_pages_spanned(address, len(data))
         ragged = []
         # The first and last OS page may be covered in part: the rest of them is copied first.
@@ -502,7 +655,7 @@ class StableMemory:
             self.staging.discard(0, self._staged_reach_bytes)
             self._staged_bytes = self._staged_reach_bytes = 0
         self.bytemap.clear()
-        self.kind = None
+        self.kind = self.thread = None
         for watcher in self.watchers:
             watcher.on_end()
 
@@ -518,6 +671,17 @@ def resolve_limits(limits: Limits | date | str | None) -> Limits | None:
     return latest_limits() if limits == "latest" else limits_at(limits)
 
 
+def _wasm_pages_max(limits: Limits | None) -> int:
+    return WASM_PAGES_MAX if limits is None else limits.stable_memory_wasm_pages_max
+
+
+def _too_large(wasm_pages: int, limits: Limits | None) -> ImageError:
+    return ImageError(
+        f"the image has {wasm_pages} Wasm pages, the limit is {_wasm_pages_max(limits)}; "
+        "choose limits of a later date, or None"
+    )
+
+
 def _reserve_pair(capacity_bytes: int) -> tuple[Backing, Backing]:
     """Return two backings of one kind, for committed and for staged bytes."""
     backing = reserve(capacity_bytes)
@@ -527,13 +691,3 @@ def _reserve_pair(capacity_bytes: int) -> tuple[Backing, Backing]:
         # There were addresses left for one map, but not for two.
         backing.close()
         return ChunkBacking(), ChunkBacking()
-
-
-def _runs(os_pages: list[int]) -> Iterator[tuple[int, int]]:
-    """Join OS pages into runs of (first byte, bytes), ascending."""
-    ordered = np.sort(np.array(os_pages, dtype=np.int64))
-    breaks = np.flatnonzero(np.diff(ordered) != 1) + 1
-    starts = ordered[np.concatenate(([0], breaks))]
-    stops = ordered[np.concatenate((breaks - 1, [len(ordered) - 1]))] + 1
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        yield start * OS_PAGE_BYTES, (stop - start) * OS_PAGE_BYTES

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlstable.canister.canister import Canister
-from sqlstable.errors import Trap
+from sqlstable.errors import SettingsError, Trap
 
 __all__ = ["count_accesses", "list_accesses", "trap_at"]
 
@@ -65,7 +65,7 @@ def list_accesses(canister: Canister, action: Callable[[], object]) -> tuple[str
         action: Does one message or more, without an upgrade or reinstall.
 
     Returns:
-        One of read, write, truncate and grow for each access.
+        One of read, write, truncate, delete and grow for each access, to whichever file.
 
     Examples:
         >>> with Canister() as canister:
@@ -112,6 +112,12 @@ def trap_at(canister: Canister, access_index: int) -> Iterator[None]:
 @contextmanager
 def _interceptor(canister: Canister, intercept: Callable[[str], None]) -> Iterator[None]:
     """Let ``intercept`` see the accesses of a block, and the one before it again afterwards."""
+    if canister.status().settings["engine"] != "native":
+        msg = (
+            "accesses are counted and trapped at on the native engine only; make the canister "
+            "with engine='native', whose SQLite is the same"
+        )
+        raise SettingsError(msg)
     store = canister.vfs.store
     previous = store.interceptor
     store.interceptor = intercept

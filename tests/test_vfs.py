@@ -569,9 +569,9 @@ def test_two_memories_take_part_in_one_transaction(opened):
     connection.execute(f"ATTACH 'file:other.db?vfs={two.vfs.name}' AS other")
     connection.execute("CREATE TABLE main.a (x); CREATE TABLE other.b (x)")
     connection.execute("BEGIN; INSERT INTO a VALUES (1); INSERT INTO b VALUES (2); COMMIT")
-    before = one.memory.image(), two.memory.image()
+    before = connection.serialize("main"), connection.serialize("other")
     connection.execute("BEGIN; INSERT INTO a VALUES (3); INSERT INTO b VALUES (4); ROLLBACK")
-    assert (one.memory.image(), two.memory.image()) == before
+    assert (connection.serialize("main"), connection.serialize("other")) == before
     assert (one.memory.kind, two.memory.kind) == (None, None)
     connection.close()
     assert rows(one.connect(), "SELECT * FROM a") == [(1,)]
@@ -582,7 +582,7 @@ def test_two_memories_take_part_in_one_transaction(opened):
 
 
 @pytest.mark.parametrize("journal", JOURNALS)
-def test_journals_lie_in_the_heap(opened, journal):
+def test_in_layout_raw_journals_lie_in_the_heap(opened, journal):
     door = opened(layout="raw")
     connection = door.connect(f"journal_mode = {journal}", "cache_size = 3")
     assert rows(connection, "PRAGMA journal_mode") == [(journal,)]
@@ -594,16 +594,18 @@ def test_journals_lie_in_the_heap(opened, journal):
     # Nothing but the database lies in stable memory.
     assert image[:size_bytes] == connection.serialize("main")
     assert not any(image[size_bytes:])
-    assert set(door.vfs.store.journals) <= {"main.db-journal"}
+    assert door.vfs.cabinet.heap_names <= {"main.db-journal"}
 
 
 @pytest.mark.parametrize("locking", ["normal", "exclusive"])
 @pytest.mark.parametrize("spelling", ["wal", "WAL", "'wal'", "w"])
-def test_wal_is_refused_with_the_reason_and_the_database_stays_usable(opened, locking, spelling):
-    door = opened()
+def test_layout_raw_refuses_wal_with_the_reason_and_the_database_stays_usable(
+    opened, locking, spelling
+):
+    door = opened(layout="raw")
     connection = door.connect(f"locking_mode = {locking}")
     connection.execute(SCHEMA)
-    with pytest.raises(apsw.SQLError, match="WAL needs a file beside the database; choose journal"):
+    with pytest.raises(apsw.SQLError, match="WAL needs a file beside the database, which"):
         connection.execute(f"PRAGMA journal_mode = {spelling}")
     connection.execute(FILL)
     connection.close()
@@ -611,8 +613,8 @@ def test_wal_is_refused_with_the_reason_and_the_database_stays_usable(opened, lo
     assert rows(door.connect()) == [(100, 50_000)]
 
 
-def test_a_second_file_is_refused_and_memory_databases_are_not(opened):
-    connection = opened().connect()
+def test_layout_raw_refuses_a_second_file_and_takes_memory_databases(opened):
+    connection = opened(layout="raw").connect()
     connection.execute(SCHEMA)
     with pytest.raises(apsw.CantOpenError, match=r"opened as 'main\.db'; 'other\.db' would be"):
         connection.execute("ATTACH 'other.db' AS other")
@@ -845,3 +847,29 @@ def test_fts5_and_rtree_live_in_stable_memory_too(opened):
     assert rows(again, "SELECT count(*) FROM note WHERE note MATCH 'word3'") == [(22,)]
     assert rows(again, "SELECT count(*) FROM box WHERE x0 <= 50 AND x1 >= 50") == [(6,)]
     assert is_sound(again)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_connection_opened_for_reading_cannot_write(opened, layout):
+    door = opened(layout=layout)
+    connection = door.connect()
+    connection.execute(SCHEMA)
+    assert connection.readonly("main") is False
+    uri = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+    before = door.memory.image()
+    for name, flags in (("main.db", apsw.SQLITE_OPEN_READONLY), ("file:main.db?mode=ro", uri)):
+        with closing(apsw.Connection(name, flags=flags, vfs=door.vfs.name)) as reader:
+            assert reader.readonly("main") is True
+            assert rows(reader, "SELECT count(*) FROM t") == [(0,)]
+            with pytest.raises(apsw.ReadOnlyError):
+                reader.execute("INSERT INTO t VALUES (1, 'x')")
+    assert door.memory.image() == before
+    connection.execute("INSERT INTO t VALUES (1, 'x')")
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", "data/", "data/.."])
+def test_the_name_of_a_folder_is_no_name_of_a_database(opened, name):
+    door = opened()
+    with pytest.raises(apsw.CantOpenError, match="can only be the name of a folder"):
+        apsw.Connection(name, vfs=door.vfs.name)
+    assert door.vfs.main_name == "main.db"

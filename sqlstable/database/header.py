@@ -15,6 +15,13 @@ CHANGE_COUNTER_OFFSET: Final = 24
 CHANGE_COUNTER_BYTES: Final = 16
 """SQLite compares the 16 bytes from 24 on to learn whether its cache is still true."""
 
+SCHEMA_COOKIE: Final = slice(40, 44)
+"""SQLite compares this number to learn whether its parsed schema is still true."""
+
+WAL_VERSIONS_OFFSET: Final = 18
+WAL_VERSION: Final = 2
+"""The two bytes from 18 on are 2 in WAL mode, and 1 otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -56,7 +63,7 @@ def parse_header(data: bytes) -> Header | None:
     version_valid_for = int.from_bytes(data[92:96], "big")
     # Writers before SQLite 3.7.0 left the count alone; it is true only if both counters agree.
     known = page_count if change_counter == version_valid_for else 0
-    return Header(page_size=page_size, sqlite_page_count=known, is_wal=2 in data[18:20])
+    return Header(page_size=page_size, sqlite_page_count=known, is_wal=WAL_VERSION in data[18:20])
 
 
 def file_size_bytes(first_bytes: bytes, allocated_bytes: int) -> int:
@@ -85,6 +92,25 @@ def file_size_bytes(first_bytes: bytes, allocated_bytes: int) -> int:
         )
         raise ImageError(msg)
     return header.size_bytes or allocated_bytes
+
+
+def empty_database(page_size: int) -> bytes:
+    """Return a database without a table, of one SQLite page.
+
+    Examples:
+        >>> parse_header(empty_database(512)).size_bytes
+        512
+    """
+    data = bytearray(page_size)
+    data[: len(MAGIC)] = MAGIC
+    # 65 536 does not fit into two bytes and is written as 1.
+    data[16:18] = (page_size if page_size < 1 << 16 else 1).to_bytes(2, "big")
+    data[18:24] = b"\x01\x01\x00\x40\x20\x20"
+    data[28:32] = (1).to_bytes(4, "big")
+    # An empty leaf of the schema's table, whose cells would begin at the end.
+    data[100] = 13
+    data[105:107] = (page_size % (1 << 16)).to_bytes(2, "big")
+    return bytes(data)
 
 
 def _foreign(first_bytes: bytes) -> str:

@@ -252,6 +252,27 @@ def slow_paths(store: "DatabaseStore") -> Paths:
     return Paths(read_of, store.slow_write, get_size, set_size)
 
 
+def closed_paths(size: int) -> Paths:
+    """Return paths of a file that is ``size`` bytes long and closed; they refer to no store."""
+
+    def read_of(file: "DatabaseFile") -> Read:
+        return xRead
+
+    def xRead(amount: int, offset: int) -> Bytes:
+        raise AssertionError(amount, offset)
+
+    def xWrite(data: Bytes, offset: int) -> None:
+        raise AssertionError(len(data), offset)
+
+    def get_size() -> int:
+        return size
+
+    def set_size(new_size: int) -> None:
+        raise AssertionError(new_size)
+
+    return Paths(read_of, xWrite, get_size, set_size)
+
+
 def _views(store: "DatabaseStore", origin: int) -> tuple[memoryview, memoryview, memoryview]:
     """Views of committed bytes, staged bytes and marks that begin where the file begins."""
     memory = store.memory

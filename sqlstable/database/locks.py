@@ -4,6 +4,8 @@ Rules: any number may hold SHARED; one may hold RESERVED beside them; PENDING ke
 locks out; EXCLUSIVE demands that nobody else holds anything. Source: sqlite.org/lockingv3.html.
 """
 
+from typing import Protocol
+
 import apsw
 
 NONE = apsw.SQLITE_LOCK_NONE
@@ -13,14 +15,20 @@ PENDING = apsw.SQLITE_LOCK_PENDING
 EXCLUSIVE = apsw.SQLITE_LOCK_EXCLUSIVE
 
 
+class Holder(Protocol):
+    """Somebody who can hold a lock: an open file."""
+
+    connection_id: int | None
+
+
 class LockTable:
     """Who holds which lock on one file."""
 
     def __init__(self) -> None:
         """Nobody holds anything."""
-        self._levels: dict[object, int] = {}
+        self._levels: dict[Holder, int] = {}
 
-    def lock(self, holder: object, level: int) -> None:
+    def lock(self, holder: Holder, level: int) -> None:
         """Raise ``holder``'s lock to ``level``.
 
         Raises:
@@ -44,16 +52,27 @@ class LockTable:
             raise apsw.BusyError(msg)
         self._levels[holder] = level
 
-    def unlock(self, holder: object, level: int) -> None:
+    def unlock(self, holder: Holder, level: int) -> None:
         """Lower ``holder``'s lock to ``level``."""
         if level == NONE:
             self._levels.pop(holder, None)
         elif self._levels.get(holder, NONE) > level:
             self._levels[holder] = level
 
-    def is_held_by(self, holder: object) -> bool:
+    def is_held_by(self, holder: Holder) -> bool:
         """Whether ``holder`` has any lock."""
         return holder in self._levels
+
+    def level(self, holder: Holder) -> int:
+        """Return the lock that ``holder`` has."""
+        return self._levels.get(holder, NONE)
+
+    def is_reserved_by_others(self, connection_id: int | None) -> bool:
+        """Whether another connection than this one holds RESERVED or more."""
+        return any(
+            level >= RESERVED and holder.connection_id != connection_id
+            for holder, level in self._levels.items()
+        )
 
     def is_reserved(self) -> bool:
         """Whether any connection holds RESERVED or more."""

@@ -4,9 +4,11 @@ A *placement* answers three questions for the virtual file system: how much is a
 file offset lies, and how to get more. Layouts are placements:
 
 ``managed``
-    The memory manager of ic-stable-structures; the file lies raw in virtual memory 120, as
-    ic-rusqlite keeps it. Allocated by whole buckets, because each growth of a virtual memory
-    rewrites the manager's header.
+    The memory manager of ic-stable-structures; the main database lies raw in virtual memory 120,
+    as ic-rusqlite keeps it, and further files in virtual memories of their own, which the
+    directory names. Allocated by whole buckets (growth policy ``bucket``), because each growth of
+    a virtual memory rewrites the manager's header, or by the Wasm pages that are needed
+    (``wasm-page``), which is what a file mounted by stable-fs pays.
 ``raw``
     The file begins at address 0 of stable memory. Allocated by Wasm pages.
 
@@ -14,19 +16,18 @@ A SQLite page never crosses a bucket's border: both are aligned to powers of two
 holds whole Wasm pages.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.database.directory import DATABASE_MEMORY_ID, Directory, Entry
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import WASM_PAGE_BYTES, wasm_pages_needed
 from sqlstable.memory.manager import MemoryManager
 from sqlstable.memory.stable import StableMemory
-
-DATABASE_MEMORY_ID: Final = 120
-"""Virtual memory of the database. Source: wasm-forge/ic-rusqlite ``src/lib.rs``, 0.5.0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +47,16 @@ class FileMap:
         bucket, rest = divmod(offset, self.bucket_bytes)
         return int(self.starts[bucket]) + rest
 
+    def pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield address and length of each piece of a range inside the allocated part."""
+        while length > 0:
+            count = length
+            if self.origin is None:
+                count = min(length, self.bucket_bytes - offset % self.bucket_bytes)
+            yield self.address(offset), count
+            offset += count
+            length -= count
+
     def translate(self, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the addresses of many offsets."""
         if self.origin is not None:
@@ -55,7 +66,7 @@ class FileMap:
 
 
 class Placement(Protocol):
-    """Where the database file lies, and how it gets more room."""
+    """Where a file lies, and how it gets more room."""
 
     @property
     def allocated_bytes(self) -> int:
@@ -72,7 +83,7 @@ class Placement(Protocol):
         ...
 
     def reload(self) -> None:
-        """Derive everything anew from the memory's bytes, unrecorded; after a rollback."""
+        """Derive everything anew from the manager's tables, unrecorded; after a rollback."""
         ...
 
 
@@ -112,67 +123,137 @@ class ManagedPlacement:
     """The file is one virtual memory of a memory manager.
 
     Args:
-        memory: An empty memory, or one that holds a manager's image.
-        bucket_pages: Wasm pages of a bucket, for an empty memory; an image keeps its own.
+        manager: The memory manager.
+        growth: ``bucket`` or ``wasm-page``.
         memory_id: Virtual memory of the file.
-
-    Raises:
-        ImageError: The memory holds something else.
     """
 
     def __init__(
-        self,
-        memory: StableMemory,
-        *,
-        bucket_pages: int,
-        memory_id: int = DATABASE_MEMORY_ID,
+        self, manager: MemoryManager, *, growth: str, memory_id: int = DATABASE_MEMORY_ID
     ) -> None:
-        """Open the manager, or write a new one into an empty memory."""
-        self._memory = memory
-        self.manager = MemoryManager(memory, bucket_wasm_pages=bucket_pages)
+        """Look at the manager's tables."""
+        self._manager = manager
+        self._by_bucket = growth == "bucket"
         self.memory_id = memory_id
-        self._file = self.manager.get(memory_id)
+        self._handle = manager.get(memory_id)
         self.map = self._derive()
 
     @property
     def allocated_bytes(self) -> int:
         """The virtual memory's size."""
-        return self.manager.sizes().get(self.memory_id, 0) * WASM_PAGE_BYTES
+        return self._handle.size() * WASM_PAGE_BYTES
 
     def grow_to(self, size_bytes: int) -> bool:
-        """Grow by whole buckets, or by what is needed where a whole bucket has no room."""
-        bucket_pages = self.manager.bucket_wasm_pages
+        """Grow by whole buckets, or by what is needed, as the growth policy has it."""
         needed = wasm_pages_needed(size_bytes)
-        allocated = self.allocated_bytes // WASM_PAGE_BYTES
+        allocated = self._handle.size()
         if needed <= allocated:
             return True
-        whole = -(-needed // bucket_pages) * bucket_pages
-        grown = self._file.grow(whole - allocated) >= 0
+        if self._by_bucket:
+            bucket_pages = self._manager.bucket_wasm_pages
+            needed = -(-needed // bucket_pages) * bucket_pages
+        grown = self._handle.grow(needed - allocated) >= 0
         if grown:
             self.map = self._derive()
         return grown
 
     def reload(self) -> None:
-        """Read the manager's tables again."""
-        if self.manager.reload(self._memory.peek, size_wasm_pages=self._memory.wasm_pages):
-            self.map = self._derive()
+        """Follow the manager's tables."""
+        self.map = self._derive()
 
     def _derive(self) -> FileMap:
-        buckets = self.manager.buckets(self.memory_id)
-        addresses = [self.manager.bucket_address(bucket) for bucket in buckets]
-        starts = np.array(addresses or [0], dtype=np.int64)
-        bucket_bytes = self.manager.bucket_bytes
-        contiguous = bool(np.all(np.diff(starts) == bucket_bytes))
-        return FileMap(bucket_bytes, starts, int(starts[0]) if contiguous else None)
+        return map_of(self._manager, self.memory_id)
 
 
-def place(memory: StableMemory, *, layout: str, bucket_pages: int) -> Placement:
-    """Return the placement that ``layout`` names.
+class NamedPlacement:
+    """A further file: its name is in the directory once it has a place.
 
-    Raises:
-        ImageError: The memory holds something that the layout cannot be.
+    Args:
+        manager: The memory manager.
+        directory: Names the file.
+        growth: ``bucket`` or ``wasm-page``.
+        name: Name of the file.
+        kind: database, journal or wal.
+        get_main_name: Gives the name of the main database, for a new directory.
+        before_write: Called before the directory is written.
     """
-    if layout == "raw":
-        return RawPlacement(memory)
-    assert layout == "managed"
-    return ManagedPlacement(memory, bucket_pages=bucket_pages)
+
+    def __init__(
+        self,
+        manager: MemoryManager,
+        directory: Directory,
+        *,
+        growth: str,
+        name: str,
+        kind: str,
+        get_main_name: Callable[[], str],
+        before_write: Callable[[], None],
+    ) -> None:
+        """Look the file up; a new one gets its place with its first byte."""
+        self._manager = manager
+        self._directory = directory
+        self._growth = growth
+        self._name = name
+        self._kind = kind
+        self._get_main_name = get_main_name
+        self._before_write = before_write
+        self._place: ManagedPlacement | None = None
+        self.reload()
+
+    @property
+    def memory_id(self) -> int | None:
+        """Virtual memory of the file, or None where it has none yet."""
+        return None if self._place is None else self._place.memory_id
+
+    @property
+    def allocated_bytes(self) -> int:
+        """The virtual memory's size."""
+        return 0 if self._place is None else self._place.allocated_bytes
+
+    @property
+    def map(self) -> FileMap:
+        """Where the file's offsets lie."""
+        return _nowhere(self._manager) if self._place is None else self._place.map
+
+    def grow_to(self, size_bytes: int) -> bool:
+        """Grow, after giving a new file its virtual memory; its name is written last."""
+        if self._place is not None:
+            return self._place.grow_to(size_bytes)
+        directory = self._directory
+        directory.check_usable()
+        memory_id = directory.free_id()
+        if memory_id is None or not directory.make_room():
+            return False
+        place = self._placed(memory_id)
+        if not place.grow_to(size_bytes):
+            return False
+        added = directory.add(
+            Entry(memory_id, self._kind, self._name),
+            main_name=self._get_main_name(),
+            before_write=self._before_write,
+        )
+        assert added, "there was room for the directory"
+        self._place = place
+        return True
+
+    def reload(self) -> None:
+        """Look the file up anew."""
+        entry = self._directory.entries.get(self._name)
+        self._place = None if entry is None else self._placed(entry.memory_id)
+
+    def _placed(self, memory_id: int) -> ManagedPlacement:
+        return ManagedPlacement(self._manager, growth=self._growth, memory_id=memory_id)
+
+
+def map_of(manager: MemoryManager, memory_id: int) -> FileMap:
+    """Return where a virtual memory lies."""
+    addresses = [manager.bucket_address(bucket) for bucket in manager.buckets(memory_id)]
+    if not addresses:
+        return _nowhere(manager)
+    starts = np.array(addresses, dtype=np.int64)
+    contiguous = bool(np.all(np.diff(starts) == manager.bucket_bytes))
+    return FileMap(manager.bucket_bytes, starts, addresses[0] if contiguous else None)
+
+
+def _nowhere(manager: MemoryManager) -> FileMap:
+    return FileMap(manager.bucket_bytes, np.zeros(1, dtype=np.int64), 0)

@@ -11,8 +11,13 @@ SQLITE_PAGE_BYTES_MIN: Final = 512
 SQLITE_PAGE_BYTES_MAX: Final = 65_536
 assert SQLITE_PAGE_BYTES_MAX == WASM_PAGE_BYTES, "no SQLite page ever crosses a Wasm page"
 
-JOURNAL_MODES: Final = ("memory", "off")
-"""Journals live in the heap: a message is atomic by itself, the journal serves ROLLBACK only."""
+JOURNAL_MODES: Final = ("memory", "off", "delete", "truncate", "persist", "wal")
+"""The first two keep no file: a message is atomic by itself, the journal serves ROLLBACK only."""
+
+JOURNAL_MODES_OF_RAW: Final = ("memory", "off")
+"""Layout raw has no place for a second file."""
+
+GROWTH_POLICIES: Final = ("bucket", "wasm-page")
 
 LAYOUTS: Final = ("managed", "raw")
 
@@ -39,11 +44,15 @@ class Settings:
     cache_size: int = CACHE_SIZE_DEFAULT
     "SQLite pages that SQLite keeps in the heap; positive."
     journal_mode: str = "memory"
-    "memory or off."
+    "memory, off, delete, truncate, persist or wal; the first two only in layout raw."
     layout: str = "managed"
     "managed or raw."
     bucket_pages: int = 128
     "Wasm pages of a bucket of the memory manager; layout managed only."
+    growth: str = "bucket"
+    """How a file gets more stable memory: ``bucket`` allocates whole buckets of the memory manager,
+    ``wasm-page`` what is needed, and rewrites the manager's header each time. Layout managed only;
+    raw grows by Wasm pages."""
     preset: str | None = None
     "Name of the preset that the settings came from."
     foreign_keys: bool = False
@@ -65,6 +74,7 @@ PRESETS: Final = {
         "page_size": 4096,
         "cache_size": 500_000,
         "journal_mode": "persist",
+        "growth": "wasm-page",
     },
     "ic-sqlite-vfs": {
         "page_size": 16_384,
@@ -75,7 +85,8 @@ PRESETS: Final = {
 }
 """PRAGMAs of the products of these names; their commit paths are not imitated.
 
-Source: wasm-forge/ic-rusqlite ``src/lib.rs``, 0.5.0; humandebri/ic-sqlite-vfs ``README``, 2.1.0.
+Source: wasm-forge/ic-rusqlite ``src/lib.rs``, 0.5.0, whose database is a file mounted by stable-fs
+that grows by Wasm pages; humandebri/ic-sqlite-vfs ``README``, 2.1.0.
 """
 
 
@@ -150,6 +161,7 @@ def _check(values: dict[str, object]) -> None:
         msg = "cache_size is 0; SQLite would then choose by itself: give 1 or more SQLite pages"
         raise SettingsError(msg)
     _check_choice(values, "layout", LAYOUTS)
+    _check_choice(values, "growth", GROWTH_POLICIES)
     _check_journal(values)
 
 
@@ -181,15 +193,13 @@ def _check_choice(values: dict[str, object], name: str, choices: tuple[str, ...]
 
 
 def _check_journal(values: dict[str, object]) -> None:
+    _check_choice(values, "journal_mode", JOURNAL_MODES)
     mode = values.get("journal_mode", DEFAULTS.journal_mode)
-    if mode in JOURNAL_MODES:
-        return
-    if mode in ("delete", "truncate", "persist", "wal"):
-        origin = f" (of preset {values['preset']})" if "preset" in values else ""
+    if values.get("layout") == "raw" and mode not in JOURNAL_MODES_OF_RAW:
+        origin = f" (of preset {values['preset']})" if values.get("preset") else ""
         msg = (
-            f"journal_mode {mode}{origin} keeps its journal in a stable file, and only the "
-            "database file is kept in stable memory so far; choose journal_mode memory or off, "
-            "which keep it in the heap"
+            f"journal_mode {mode}{origin} keeps a file beside the database, and layout raw has "
+            "room for the database only; choose journal_mode memory or off, which keep the "
+            "journal in the heap, or layout managed"
         )
         raise SettingsError(msg)
-    _check_choice(values, "journal_mode", JOURNAL_MODES)

@@ -1,4 +1,4 @@
-"""The database file in stable memory, shared by all connections that have it open.
+"""A database file in stable memory, shared by all connections that have it open.
 
 **Invariants**
 
@@ -7,11 +7,14 @@
 * What is derived from the bytes (size, placement) is derived anew after each rollback.
 * After a trap SQLite still plays back its own journal: those accesses see the bytes, change
   nothing, and are not counted.
-* A message is open whenever SQLite moves bytes: the owner's own, or an implicit one per SQL
-  transaction.
+* A message is open whenever SQLite moves bytes: the owner's own, or an implicit one, see
+  `sqlstable.database.implicit`.
+* The main database has the quick paths, and is logged by file offset. Attached ones go the slow
+  path, and are logged by address.
 """
 
-from collections.abc import Callable, Iterator
+import ctypes
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -22,72 +25,80 @@ from sqlstable.database.header import (
     CHANGE_COUNTER_BYTES,
     CHANGE_COUNTER_OFFSET,
     HEADER_BYTES,
+    SCHEMA_COOKIE,
+    WAL_VERSION,
+    WAL_VERSIONS_OFFSET,
+    empty_database,
     file_size_bytes,
 )
-from sqlstable.database.heapfile import HeapFile
 from sqlstable.database.hotpath import Read, Write
-from sqlstable.database.locks import NONE, LockTable
+from sqlstable.database.implicit import Interceptor, Messages
+from sqlstable.database.locks import NONE, RESERVED, LockTable
 from sqlstable.database.placement import Placement
-from sqlstable.errors import MessageError, Trap
+from sqlstable.database.settings import SQLITE_PAGE_BYTES_MIN
+from sqlstable.database.stablefile import StableFile, grow
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import Bytes
-from sqlstable.memory.stable import StableMemory
 
 CHANGED: Final = b"\xff" * CHANGE_COUNTER_BYTES
 """A change counter that no database has: it makes SQLite drop its cache."""
+
+_NO_COOKIES: Final[frozenset[bytes]] = frozenset()
+
+_TRUSTED, _IN_DOUBT, _DECEIVED = range(3)
+"""Whether a connection's parsed schema is known to be true; see `_doubt`."""
 
 # SQLite asks twice for each commit, so the numbers are not looked up in a module each time.
 _COMMIT_PHASETWO: Final = apsw.SQLITE_FCNTL_COMMIT_PHASETWO
 _PRAGMA: Final = apsw.SQLITE_FCNTL_PRAGMA
 _OVERWRITE: Final = apsw.SQLITE_FCNTL_OVERWRITE
-
-Interceptor = Callable[[str], None]
-"""Is told "read", "write", "truncate" or "grow" before each; what it raises, the access raises."""
+_SYNC: Final = apsw.SQLITE_FCNTL_SYNC
+_CONNECTION: Final = apsw.SQLITE_FCNTL_PDB
 
 
 class DatabaseStore:
     """One database file: where it lies, how long it is, and who has it open.
 
     Args:
-        memory: The stable memory.
+        messages: Of the stable memory.
         placement: Where the file lies.
         page_size: Bytes of a SQLite page; others work too, less quickly.
-        implicit_messages: Whether SQL transactions outside of a message make one by themselves.
-            Without it the owner promises to have one open.
+        is_main: Whether it is the main database; False for attached ones.
     """
 
     def __init__(
         self,
-        memory: StableMemory,
+        messages: Messages,
         placement: Placement,
         *,
         page_size: int,
-        implicit_messages: bool,
+        is_main: bool = True,
     ) -> None:
         """Look at the file; nothing is written.
 
         Raises:
             ImageError: What lies there is not a whole database.
         """
-        self.memory = memory
+        self.messages = messages
+        self.memory = messages.memory
         self.placement = placement
         self.page_size = page_size
-        self.implicit_messages = implicit_messages
+        self.is_main = is_main
         self.locks = LockTable()
         self.files: list[DatabaseFile] = []
-        self.journals: dict[str, HeapFile] = {}
-        "The journals that exist, by name; they are gone after a rollback, which needs none."
-        self.interceptor: Interceptor | None = None
+        self.journal: StableFile | None = None
+        "Its journal in stable memory, once it has been opened."
         self.is_page_size_stale = False
         "Whether the SQLite pages of the file may have another size now, as VACUUM can make it."
-        self.position_after_commit = 0
-        "Position in the log at which the last SQL commit was complete."
-        self._implicit_open = False
+        self.may_use_wal = False
+        "Whether a write-ahead log would have a place."
+        self._cookies = self._past_cookies = _NO_COOKIES
+        "What told the version of the schema in this message, and in the one that has just ended."
         self.known_size = self._derived_size()
-        self._paths = hotpath.make_paths(self)
+        self._paths = self._new_paths()
         self._publish_map()
-        memory.watchers.append(self)
+        messages.stores.append(self)
 
     # -- the file -------------------------------------------------------------------------------
 
@@ -95,6 +106,17 @@ class DatabaseStore:
     def size_bytes(self) -> int:
         """Exact size of the file."""
         return self._paths.get_size()
+
+    @property
+    def is_wal(self) -> bool:
+        """Whether the database is in WAL mode: then its file alone may not be all of it."""
+        if self.size_bytes < HEADER_BYTES:
+            return False
+        address = self.placement.map.address(WAL_VERSIONS_OFFSET)
+        memory = self.memory
+        # Asked for each message, and mostly before it begins: then nothing is staged.
+        read = memory.backing.read if memory.kind is None else memory.peek
+        return WAL_VERSION in read(address, 2)
 
     def set_size(self, size_bytes: int) -> None:
         """Make the file this long; bytes beyond stay where they are, as in a canister."""
@@ -106,16 +128,33 @@ class DatabaseStore:
 
     def write_direct(self, data: Bytes, offset: int) -> None:
         """Write into the allocated part, whatever the file's size; for importing."""
-        piece_bytes = self.placement.map.bucket_bytes
         view = memoryview(data)
-        done = 0
-        while done < len(data):
-            count = min(len(data) - done, piece_bytes - (offset + done) % piece_bytes)
-            address = self.placement.map.address(offset + done)
-            self.memory.access_write(address, view[done : done + count], offset + done)
-            done += count
+        for address, count in self.placement.map.pieces(offset, len(data)):
+            self.memory.access_write(address, view[:count], offset)
+            view = view[count:]
+            offset += count
 
     # -- recording ------------------------------------------------------------------------------
+
+    @property
+    def interceptor(self) -> Interceptor | None:
+        """Is told of each access to any file of the memory."""
+        return self.messages.interceptor
+
+    @interceptor.setter
+    def interceptor(self, interceptor: Interceptor | None) -> None:
+        self.messages.interceptor = interceptor
+        for store in self.messages.stores:
+            store.rebind()
+
+    @property
+    def position_after_commit(self) -> int:
+        """Position in the log at which the last SQL commit was complete."""
+        return self.messages.position_after_commit
+
+    @position_after_commit.setter
+    def position_after_commit(self, position: int) -> None:
+        self.messages.position_after_commit = position
 
     def new_log(self) -> AccessLog:
         """Return a log that understands this file's offsets."""
@@ -124,34 +163,57 @@ class DatabaseStore:
     def rebind(self) -> None:
         """Make the hot path anew, after anything it depends on has changed."""
         self.known_size = self.size_bytes
-        self._paths = hotpath.make_paths(self)
+        self._paths = self._new_paths()
         self._publish_map()
         for file in self.files:
             if not file.is_dead:
-                self._bind(file)
+                self.bind(file)
 
     @contextmanager
     def unrecorded(self, file: "DatabaseFile") -> Iterator[None]:
-        """Let one file read without marks, limits or log; its writes are refused."""
-        file.xRead, file.xWrite = self.peek, _refuse_write
+        """Let a connection read without marks, limits or log; its writes are refused.
+
+        Args:
+            file: Its main database; attached ones and journals follow.
+        """
+        for one in self.siblings(file):
+            one.look_only()
+        self.messages.is_unrecorded = True
         try:
             yield
         finally:
-            self._bind(file)
+            self.messages.is_unrecorded = False
+            # Also those that were opened meanwhile.
+            for one in self.siblings(file):
+                one.bind()
+
+    def siblings(self, file: "DatabaseFile") -> "list[DatabaseFile]":
+        """Return the database files of one connection, ``file`` among them."""
+        stores = self.messages.stores
+        if len(stores) == 1:
+            return [file]
+        return [
+            one
+            for store in stores
+            if isinstance(store, DatabaseStore)
+            for one in store.files
+            if one is file or one.connection_id == file.connection_id
+        ]
 
     # -- opening and closing --------------------------------------------------------------------
 
-    def open(self, *, own_locks: bool, is_unrecorded: bool = False) -> "DatabaseFile":
-        """Return a new handle on the file; an unrecorded one until it is bound again."""
+    def open(self, *, own_locks: bool) -> "DatabaseFile":
+        """Return a new handle on the file; an unrecorded one is that until it is bound again."""
         if not self.files and self.memory.kind is None:
             # Nobody is in the middle of anything: what was begun and never had a header is gone.
             self.set_size(self._derived_size())
         file = DatabaseFile(self, own_locks=own_locks)
+        file.is_probe_free = self.messages.is_probe_free
         self.files.append(file)
-        if is_unrecorded:
-            file.xRead, file.xWrite = self.peek, _refuse_write
+        if self.messages.is_unrecorded:
+            file.look_only()
         else:
-            self._bind(file)
+            self.bind(file)
         return file
 
     def forget(self, file: "DatabaseFile") -> None:
@@ -161,45 +223,33 @@ class DatabaseStore:
         # The functions close over the file: without them it goes at once, not with the next
         # garbage collection.
         file.xRead, file.xWrite = _closed_read, _refuse_write
-        if not self.files:
-            self.end_implicit()
+        self.messages.on_close()
+
+    def is_open(self) -> bool:
+        """Whether anybody has the file open."""
+        return bool(self.files)
+
+    def is_writer_dead(self) -> bool:
+        """Whether the connection that writes has lost its message; nobody else writes then."""
+        return any(file.is_dead and self.locks.level(file) >= RESERVED for file in self.files)
+
+    def has_live_journal(self) -> bool:
+        """Whether the journal that is there belongs to somebody, and is not to be played back."""
+        return self.journal is not None and self.journal.exists and self.journal.handle_count > 0
 
     def close(self) -> None:
-        """Stop watching the memory, and hold none of it any more."""
-        if self in self.memory.watchers:
-            self.memory.watchers.remove(self)
+        """Hold nothing of the memory any more."""
         self.known_size = self.size_bytes
+        self.journal = None
         # The quick paths hold views, which would keep a closed memory until a garbage collection.
-        self._paths = hotpath.slow_paths(self)
-
-    # -- implicit messages ----------------------------------------------------------------------
-
-    def end_implicit(self) -> None:
-        """Commit the implicit message, if one is open, or roll it back if it trapped."""
-        if not self._implicit_open:
-            return
-        self._implicit_open = False
-        if self.memory.trap is not None:
-            self.memory.rollback()
-        else:
-            self.memory.commit()
-
-    def end_transaction(self) -> None:
-        """Note where an SQL commit is complete, and end the implicit message."""
-        log = self.memory.log
-        if log is not None:
-            self.position_after_commit = log.position()
-        if self._implicit_open:
-            self.end_implicit()
-
-    def _begin_implicit(self) -> None:
-        if self.memory.kind is None:
-            self.memory.begin("update")
-            self._implicit_open = True
-        for file in self.files:
-            self._bind_active(file)
+        self._paths = hotpath.closed_paths(self.known_size)
 
     # -- what the memory tells ------------------------------------------------------------------
+
+    def on_begin(self) -> None:
+        """Give the files their quick paths."""
+        for file in self.files:
+            self._bind_active(file)
 
     def on_trap(self) -> None:
         """Let SQLite's own rollback run into the void."""
@@ -208,13 +258,16 @@ class DatabaseStore:
 
     def on_rollback(self) -> None:
         """Derive everything anew, and make every connection drop its cache."""
-        self._implicit_open = self.is_page_size_stale = False
-        self.journals.clear()
-        self.placement.reload()
+        self.is_page_size_stale = False
         self.known_size = self._derived_size()
-        self._paths = hotpath.make_paths(self)
+        self._paths = self._new_paths()
+        past, self._past_cookies = self._past_cookies, _NO_COOKIES
+        was_schema_changed = bool(past) and past != {self._cookie()}
         for file in self.files:
             file.is_stale = True
+            if was_schema_changed:
+                file.rollbacks += 1
+                file.schema = _IN_DOUBT
             if self.locks.is_held_by(file):
                 # In the middle of an SQL transaction its cache holds what is gone.
                 self._kill(file)
@@ -222,40 +275,23 @@ class DatabaseStore:
                 self._revive(file)
 
     def on_unlock(self, file: "DatabaseFile") -> None:
-        """End the implicit message, unless it is another connection's, and revive the file."""
-        if not self.locks.is_reserved():
-            self.end_implicit()
-        if file.is_dead and self.memory.trap is None:
-            self._revive(file)
+        """End the implicit message, unless somebody is writing, and revive the file."""
+        try:
+            self.messages.on_unlock(file)
+        finally:
+            if file.is_dead and self.memory.trap is None:
+                self._revive(file)
 
-    def on_commit(self, file: "DatabaseFile") -> None:
-        """End the implicit message; SQLite has written everything.
-
-        Raises:
-            Trap: The message had trapped before.
-            MessageError: The message was rolled back under the SQL transaction.
-        """
-        if not file.is_dead:
-            self.end_transaction()
-            return
-        if not self.implicit_messages:
-            # The message's owner raises the trap when it ends.
-            return
-        if self.memory.trap is not None:
-            raise self.memory.trap
-        msg = (
-            "the message was rolled back under this SQL transaction, which cannot commit: "
-            "ROLLBACK it; or, under locking_mode exclusive, close the connection"
-        )
-        raise MessageError(msg)
+    def on_commit(self) -> None:
+        """Note that a connection has committed inside the message of the memory's owner."""
+        self._cookies |= {self._cookie()}
 
     def on_end(self) -> None:
-        """Wait for the next message, where messages are implicit."""
-        if self.implicit_messages:
-            self._implicit_open = False
-            for file in self.files:
-                if not file.is_dead:
-                    self._bind(file)
+        """Wait for the next implicit message."""
+        self._past_cookies, self._cookies = self._cookies, _NO_COOKIES
+        for file in self.files:
+            if not file.is_dead:
+                self.bind(file)
 
     # -- the slow path --------------------------------------------------------------------------
 
@@ -270,8 +306,13 @@ class DatabaseStore:
                 return self.peek(amount, offset)
         if offset >= size:
             return b""
+        if amount == HEADER_BYTES and not self.locks.is_held_by(file):
+            # The look at the header on opening, which SQLite takes without a lock.
+            self.messages.check_thread()
         length = min(amount, size - offset)
         address = self.placement.map.address(offset)
+        if not self.is_main:
+            return self.memory.access_read(address, length)
         log = self.memory.log
         if log is None or length != self.page_size or offset % length:
             return self.memory.access_read(address, length, offset)
@@ -288,7 +329,9 @@ class DatabaseStore:
             self._grow(end)
         address = self.placement.map.address(offset)
         log = self.memory.log
-        if log is None or len(data) != self.page_size or offset % self.page_size:
+        if not self.is_main:
+            self.memory.access_write(address, data)
+        elif log is None or len(data) != self.page_size or offset % self.page_size:
             self.memory.access_write(address, data, offset)
         else:
             self.memory.touch_write(address, data)
@@ -305,29 +348,40 @@ class DatabaseStore:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _bind(self, file: "DatabaseFile") -> None:
-        if self.implicit_messages and self.memory.kind is None:
+    def _cookie(self) -> bytes:
+        return self.peek(HEADER_BYTES, 0)[SCHEMA_COOKIE]
+
+    def _new_paths(self) -> hotpath.Paths:
+        return hotpath.make_paths(self) if self.is_main else hotpath.slow_paths(self)
+
+    def bind(self, file: "DatabaseFile") -> None:
+        """Give a file the paths that it needs now."""
+        if self.messages.implicit and self.memory.kind is None:
             file.xRead, file.xWrite = self._idle_paths(file)
         else:
             self._bind_active(file)
 
     def _bind_active(self, file: "DatabaseFile") -> None:
         file.xRead, file.xWrite = self._paths.read_of(file), self._paths.write
-        if self.interceptor is not None:
-            _intercept(file, self.interceptor)
+        if file.schema != _TRUSTED:
+            _doubt(file)
+        if self.messages.interceptor is not None:
+            _intercept(file, self.messages.interceptor)
 
     def _idle_paths(self, file: "DatabaseFile") -> tuple[Read, Write]:
+        messages = self.messages
+
         def xRead(amount: int, offset: int) -> Bytes:
-            self._begin_implicit()
+            messages.begin()
             try:
                 return file.xRead(amount, offset)
             finally:
                 # On opening the header is read without a lock, and so with no unlock to come.
                 if not self.locks.is_held_by(file):
-                    self.end_implicit()
+                    messages.end()
 
         def xWrite(data: Bytes, offset: int) -> None:
-            self._begin_implicit()
+            messages.begin()
             file.xWrite(data, offset)
 
         return xRead, xWrite
@@ -337,7 +391,7 @@ class DatabaseStore:
 
     def _revive(self, file: "DatabaseFile") -> None:
         file.is_dead = False
-        self._bind(file)
+        self.bind(file)
 
     def _dead_read(self, amount: int, offset: int) -> Bytes:
         """After a trap: the bytes as the rollback will leave them."""
@@ -347,21 +401,9 @@ class DatabaseStore:
         return self.memory.backing.read(self.placement.map.address(offset), length)
 
     def _grow(self, size_bytes: int) -> None:
-        if self.interceptor is not None:
-            self.interceptor("grow")
-        old_map = self.placement.map
-        try:
-            grown = self.placement.grow_to(size_bytes)
-        except Trap as trap:
-            raise self.memory.poison(trap) from None
-        if not grown:
-            msg = (
-                f"stable memory is full: the database needs {size_bytes} bytes and "
-                f"{self.placement.allocated_bytes} are allocated; delete data and VACUUM, use "
-                "larger buckets, or split the data over several canisters"
-            )
-            raise apsw.FullError(msg)
-        if self.placement.map.origin != old_map.origin or self.size_bytes == 0:
+        old_origin = self.placement.map.origin
+        grow(self.messages, self.placement, size_bytes, "the database")
+        if self.placement.map.origin != old_origin or self.size_bytes == 0:
             # The file has just got its first piece, or has come apart.
             self.rebind()
         else:
@@ -373,7 +415,7 @@ class DatabaseStore:
 
         Not done after a rollback: the log still holds accesses to what was grown and is gone.
         """
-        if self.memory.log is not None:
+        if self.is_main and self.memory.log is not None:
             self.memory.log.translate = self.placement.map.translate
 
     def _derived_size(self) -> int:
@@ -401,12 +443,26 @@ class DatabaseFile:
         """Make a handle; the store binds it."""
         self._store = store
         self._locks = store.locks if own_locks else None
+        self.connection_id: int | None = None
+        "Address of SQLite's own connection object: the files of one connection have the same."
         self.is_stale = False
         "Whether the next look at the change counter must make SQLite drop its cache."
         self.is_probe_free = False
         "Whether that look is an artefact of the simulation, and not to be counted."
+        self.rollbacks = 0
+        "How many rollbacks the handle has seen."
+        self.schema = _TRUSTED
         self.is_dead = False
         "Whether the message has trapped."
+
+    def look_only(self) -> None:
+        """Read unrecorded and refuse to write, until `bind`."""
+        self.xRead, self.xWrite = self._store.peek, _refuse_write
+
+    def bind(self) -> None:
+        """Read and write as the store has it."""
+        if not self.is_dead:
+            self._store.bind(self)
 
     def xTruncate(self, new_size: int) -> None:
         """Shorten the file; the memory keeps its size, as in a canister."""
@@ -418,14 +474,25 @@ class DatabaseFile:
 
     def xFileSize(self) -> int:
         """Return the exact size; no stable memory is involved."""
+        if self.schema != _TRUSTED:
+            return self._store.size_bytes or SQLITE_PAGE_BYTES_MIN
         return self._store.size_bytes
 
     def xSync(self, flags: int) -> None:
         """Do nothing: the message commits, not the file."""
 
     def xLock(self, level: int) -> None:
-        """Take a lock among the connections of this file."""
+        """Take a lock among the connections of this file.
+
+        Raises:
+            apsw.BusyError: Another connection's lock stands against it, another connection is
+                writing to another file of the memory, or a message of another thread is open.
+        """
+        messages = self._store.messages
+        messages.check_thread()
         if self._locks is not None:
+            if level >= RESERVED:
+                messages.check_writer(self._store, self)
             self._locks.lock(self, level)
 
     def xUnlock(self, level: int) -> None:
@@ -437,16 +504,25 @@ class DatabaseFile:
 
     def xCheckReservedLock(self) -> bool:
         """Whether any connection holds RESERVED or more."""
-        return self._locks is not None and self._locks.is_reserved()
+        if self._locks is None:
+            return self._store.has_live_journal()
+        return self._locks.is_reserved()
 
     def xFileControl(self, op: int, pointer: int) -> bool:
-        """Take the end of an SQL transaction as the end of an implicit message; refuse WAL."""
+        """Learn of the two steps of an SQL commit, and whose file this is; refuse WAL."""
+        store = self._store
         if op == _COMMIT_PHASETWO:
-            self._store.on_commit(self)
+            store.messages.on_commit(self)
+        elif op == _SYNC:
+            store.messages.on_sync(self)
         elif op == _PRAGMA:
-            _refuse_wal(apsw.VFSFcntlPragma(pointer))
+            if not store.may_use_wal:
+                _refuse_wal(apsw.VFSFcntlPragma(pointer))
         elif op == _OVERWRITE:
-            self._store.is_page_size_stale = True
+            store.is_page_size_stale = True
+        elif op == _CONNECTION:
+            # A pointer to the variable that holds the connection's address.
+            self.connection_id = ctypes.c_void_p.from_address(pointer).value
         return False
 
     def xSectorSize(self) -> int:
@@ -492,6 +568,44 @@ class ObserverFile(DatabaseFile):
         """Nothing to give back."""
 
 
+def _doubt(file: DatabaseFile) -> None:
+    """Make a connection parse the schema again that has lived through a rollback.
+
+    A new change counter makes SQLite drop its SQLite pages, but the schema that it has parsed goes
+    by a number of its own, the cookie, which goes back with the bytes: the next change of the
+    schema, by whomever, gives it a value that it had before. So the first SQLite page is shown
+    once with a cookie that nobody has; a file that is empty again is shown as an empty database.
+    SQLite notices, forgets the schema and looks again; by then it sees the truth. What is written
+    meanwhile is put right.
+    """
+    read, write = file.xRead, file.xWrite
+    delta = (file.rollbacks % 0x7FFF + 1) << 16
+
+    def xRead(amount: int, offset: int) -> Bytes:
+        if offset == CHANGE_COUNTER_OFFSET and amount == CHANGE_COUNTER_BYTES:
+            if file.schema == _DECEIVED:
+                file.is_stale = True
+                file.schema = _TRUSTED
+        elif offset == 0 and amount > HEADER_BYTES and file.schema != _TRUSTED:
+            file.schema = _DECEIVED
+            return _with_cookie_moved(read(amount, offset) or empty_database(amount), delta)
+        return read(amount, offset)
+
+    def xWrite(data: Bytes, offset: int) -> None:
+        if offset == 0 and file.schema == _DECEIVED:
+            data = _with_cookie_moved(data, -delta)
+        write(data, offset)
+
+    file.xRead, file.xWrite = xRead, xWrite
+
+
+def _with_cookie_moved(data: Bytes, by: int) -> bytes:
+    changed = bytearray(data)
+    cookie = int.from_bytes(changed[SCHEMA_COOKIE], "big")
+    changed[SCHEMA_COOKIE] = ((cookie + by) % (1 << 32)).to_bytes(4, "big")
+    return bytes(changed)
+
+
 def _intercept(file: DatabaseFile, interceptor: Interceptor) -> None:
     read, write = file.xRead, file.xWrite
 
@@ -514,8 +628,8 @@ def _refuse_wal(pragma: apsw.VFSFcntlPragma) -> None:
     value = (pragma.value or "").lower()
     if pragma.name.lower() == "journal_mode" and value and "wal".startswith(value):
         pragma.result = (
-            "WAL needs a file beside the database; choose journal_mode memory or off, which need "
-            "none"
+            "WAL needs a file beside the database, which layout raw has not; choose journal_mode "
+            "memory or off, which need none, or layout managed"
         )
         raise apsw.SQLError(pragma.result)
 

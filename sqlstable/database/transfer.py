@@ -6,6 +6,7 @@ first: a file that is foreign, cut off or damaged is refused before a byte is ch
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,8 +14,9 @@ from typing import Final
 
 import apsw
 
-from sqlstable.database.header import HEADER_BYTES, parse_header
+from sqlstable.database.header import HEADER_BYTES, WAL_VERSIONS_OFFSET, parse_header
 from sqlstable.database.store import DatabaseStore
+from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import MIB
 
@@ -79,8 +81,10 @@ def import_database(store: DatabaseStore, data: bytes) -> None:
         store.write_direct(data[start : start + _PIECE_BYTES], start)
 
 
-def extract_database(store: DatabaseStore, path: Path | str, *, overwrite: bool) -> int:
-    """Write the database to a file, whole or not at all.
+def extract_database(vfs: StableVFS, path: Path | str, *, overwrite: bool) -> int:
+    """Write the database to a file, whole or not at all; stable memory stays as it is.
+
+    What a write-ahead log holds is taken in, and the file is in rollback mode: it needs no other.
 
     Returns:
         Bytes written.
@@ -88,6 +92,7 @@ def extract_database(store: DatabaseStore, path: Path | str, *, overwrite: bool)
     Raises:
         ImageError: The file exists and ``overwrite`` is False, or it cannot be written.
     """
+    store = vfs.store
     path = Path(path)
     if path.exists() and not overwrite:
         msg = f"{path} exists already; remove it, or ask to overwrite it"
@@ -98,16 +103,28 @@ def extract_database(store: DatabaseStore, path: Path | str, *, overwrite: bool)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("xb") as file:
-            for start in range(0, store.size_bytes, _PIECE_BYTES):
-                piece = _piece(store, start)
-                file.write(piece)
+            size_bytes = sum(file.write(piece) for piece in _pieces(vfs))
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
         msg = f"{path} cannot be written: {os.strerror(error.errno or 0)}"
         raise ImageError(msg) from error
-    return store.size_bytes
+    return size_bytes
+
+
+def _pieces(vfs: StableVFS) -> Iterator[bytes]:
+    store = vfs.store
+    if store.is_wal:
+        # Only SQLite knows which SQLite pages of the log are committed; whole, as it has them.
+        connection = vfs.observe()
+        try:
+            yield _in_rollback_mode(connection.serialize("main"))
+        finally:
+            connection.close(force=True)
+        return
+    for start in range(0, store.size_bytes, _PIECE_BYTES):
+        yield _piece(store, start)
 
 
 def _piece(store: DatabaseStore, start: int) -> bytes:
@@ -157,9 +174,14 @@ def _bytes_of(path: Path, flags: int) -> bytes:
             shown = "; ".join(str(row[0]) for row in findings)
             msg = f"{path} is damaged: {shown}"
             raise ImageError(msg)
-        data = bytearray(connection.serialize("main"))
+        return _in_rollback_mode(connection.serialize("main"))
     finally:
         connection.close(force=True)
-    # Bytes 18 and 19 are 2 in WAL mode and 1 otherwise.
-    data[18:20] = b"\x01\x01"
-    return bytes(data)
+
+
+def _in_rollback_mode(data: bytes) -> bytes:
+    """Return a whole database with nothing beside it."""
+    changed = bytearray(data)
+    if len(changed) >= HEADER_BYTES:
+        changed[WAL_VERSIONS_OFFSET : WAL_VERSIONS_OFFSET + 2] = b"\x01\x01"
+    return bytes(changed)

@@ -1,8 +1,9 @@
 """The virtual file system that gives SQLite a database file in stable memory.
 
 `StableVFS` registers itself with SQLite under a name of its own; open a connection with
-``apsw.Connection("main.db", vfs=vfs.name)``. One database file per VFS lies in stable memory; its
-journals and all temporary files lie in the heap.
+``apsw.Connection("main.db", vfs=vfs.name)``, or by `StableVFS.connect`. In layout managed attached
+databases, journals and write-ahead logs lie in stable memory as well, each in a virtual memory of
+its own; in layout raw the database alone does. Temporary files lie in the heap.
 """
 
 import datetime as dt
@@ -11,11 +12,13 @@ from weakref import WeakValueDictionary
 
 import apsw
 
+from sqlstable.database.cabinet import Cabinet
+from sqlstable.database.files import StableFileInfo
 from sqlstable.database.header import HEADER_BYTES, parse_header
 from sqlstable.database.heapfile import HeapFile
-from sqlstable.database.placement import place
 from sqlstable.database.settings import resolve_settings
-from sqlstable.database.store import DatabaseFile, DatabaseStore, ObserverFile
+from sqlstable.database.stablefile import JOURNAL, WAL, ObserverHandle, StableHandle
+from sqlstable.database.store import DatabaseFile, ObserverFile
 from sqlstable.errors import SettingsError
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.stable import StableMemory
@@ -29,9 +32,7 @@ MILLISECONDS_PER_DAY: Final = 86_400_000
 _REGISTERED: Final[WeakValueDictionary[str, "StableVFS"]] = WeakValueDictionary()
 """Mirrors SQLite's own list of VFS names, which is as global as this."""
 
-_JOURNAL_FLAGS: Final = (
-    apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL | apsw.SQLITE_OPEN_TEMP_JOURNAL
-)
+_WRITING_FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
 
 class StableVFS(apsw.VFS):
@@ -42,6 +43,8 @@ class StableVFS(apsw.VFS):
         layout: ``managed`` or ``raw``, see `sqlstable.database.placement`.
         page_size: Bytes of a SQLite page of a new database; an existing one keeps its own.
         bucket_pages: Wasm pages of a bucket of a new memory manager.
+        growth: ``bucket`` allocates whole buckets to a file, ``wasm-page`` the Wasm pages that it
+            needs; layout raw always does the latter.
         now: The date and time that SQLite is told, such as ``2026-01-01 00:00:00``; None for the
             system's clock.
         implicit_messages: True makes each SQL transaction a message of its own where none is
@@ -57,6 +60,8 @@ class StableVFS(apsw.VFS):
         >>> memory = StableMemory()
         >>> vfs = StableVFS(memory)
         >>> connection = apsw.Connection("main.db", vfs=vfs.name)
+        >>> connection.execute("PRAGMA journal_mode = memory").get  # others need a stable file
+        'memory'
         >>> _ = connection.execute("CREATE TABLE t (x); INSERT INTO t VALUES (42)")
         >>> connection.execute("SELECT x FROM t").fetchall()
         [(42,)]
@@ -73,68 +78,160 @@ class StableVFS(apsw.VFS):
         layout: str = "managed",
         page_size: int = 4096,
         bucket_pages: int = 128,
+        growth: str = "bucket",
         now: str | None = None,
         implicit_messages: bool = True,
     ) -> None:
         """Open the layout and register the VFS."""
-        resolve_settings(layout=layout, page_size=page_size, bucket_pages=bucket_pages)
+        resolve_settings(
+            layout=layout, page_size=page_size, bucket_pages=bucket_pages, growth=growth
+        )
         self._now_ms = None if now is None else julian_milliseconds(now)
         self.memory = memory
         self.layout = layout
-        placement = place(memory, layout=layout, bucket_pages=bucket_pages)
-        self.bucket_pages = placement.map.bucket_bytes // WASM_PAGE_BYTES
-        self.store = DatabaseStore(
-            memory, placement, page_size=page_size, implicit_messages=implicit_messages
+        self.growth = growth if layout == "managed" else None
+        "The growth policy; None where there is no choice."
+        self.cabinet = Cabinet(
+            memory,
+            layout=layout,
+            page_size=page_size,
+            bucket_pages=bucket_pages,
+            growth=growth,
+            implicit_messages=implicit_messages,
         )
+        self.store = self.cabinet.store
+        self.bucket_pages = self.store.placement.map.bucket_bytes // WASM_PAGE_BYTES
         self.adopt_page_size()
-        self._file_name: str | None = None
         self._own_locks = implicit_messages
-        self.is_unrecorded = False
-        "While True, files are opened for reading unseen; see `DatabaseStore.unrecorded`."
         self.name = _free_name()
         super().__init__(self.name, base="")
         _REGISTERED[self.name] = self
 
     def unregister(self) -> None:
         """Take the VFS out of SQLite's list, after all its connections are closed."""
-        self.store.close()
+        self.cabinet.close()
         super().unregister()
 
-    def observe(self) -> apsw.Connection:
-        """Return a read-only connection that sees the database as it is now, unrecorded."""
+    def connect(self, name: str | None = None) -> apsw.Connection:
+        """Return a new connection on a database, opened as its journal mode demands.
+
+        A database in WAL mode can only be opened under ``locking_mode=exclusive``: SQLite keeps
+        the index of the write-ahead log in shared memory, which APSW's files have not, or in the
+        heap of the one connection that locks all others out. Opened by ``apsw.Connection``, it
+        answers `apsw.CantOpenError` until that mode is set.
+
+        Args:
+            name: The database; None for the main one.
+
+        Raises:
+            apsw.CantOpenError: The name is too long, or a second database in layout raw.
+            ImageError: The database is damaged.
+
+        Examples:
+            >>> vfs = StableVFS(StableMemory())
+            >>> connection = vfs.connect()
+            >>> connection.execute("PRAGMA locking_mode = exclusive").get
+            'exclusive'
+            >>> connection.execute("PRAGMA journal_mode = wal").get
+            'wal'
+            >>> connection.execute("CREATE TABLE t (x)").close()
+            >>> connection.close()
+            >>> again = vfs.connect()
+            >>> again.execute("PRAGMA locking_mode").get, again.execute("PRAGMA journal_mode").get
+            ('exclusive', 'wal')
+            >>> again.close()
+            >>> vfs.unregister()
+        """
+        name = name or self.main_name
+        connection = apsw.Connection(name, vfs=self.name)
+        if self.cabinet.database(name, is_created=True).is_wal:
+            connection.execute("PRAGMA locking_mode = exclusive").fetchall()
+        return connection
+
+    def observe(self, name: str | None = None) -> apsw.Connection:
+        """Return a read-only connection that sees a database as it is now, unrecorded.
+
+        In WAL mode it goes on seeing what it saw at first: ask for a new one for each look.
+
+        Args:
+            name: The database; None for the main one.
+
+        Raises:
+            apsw.CantOpenError: Stable memory holds no such database.
+            ImageError: The database is damaged.
+        """
         flags = apsw.SQLITE_OPEN_READONLY
-        connection = apsw.Connection(OBSERVER_NAME, flags=flags, vfs=self.name)
+        observed = OBSERVER_NAME if name is None else f"{OBSERVER_NAME}/{name}"
+        connection = apsw.Connection(observed, flags=flags, vfs=self.name)
+        store = self.store if name is None else self.cabinet.existing(name)
+        if store.is_wal:
+            connection.execute("PRAGMA locking_mode = exclusive").fetchall()
+        # It only looks, also when it closes.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         return connection
+
+    def stable_files(self) -> tuple[StableFileInfo, ...]:
+        """Return what lies in stable memory, the main database first; nothing is recorded."""
+        return self.cabinet.stable_files()
+
+    @property
+    def main_name(self) -> str:
+        """Name of the main database: recorded in the image, first opened, or ``main.db``."""
+        return self.cabinet.main_name
+
+    @property
+    def journal_mode(self) -> str | None:
+        """``wal`` where the main database insists on it, else None: the connection decides."""
+        return "wal" if self.store.is_wal and self.store.may_use_wal else None
+
+    @property
+    def is_unrecorded(self) -> bool:
+        """While True, files are opened for reading unseen; see `DatabaseStore.unrecorded`."""
+        return self.cabinet.messages.is_unrecorded
+
+    @is_unrecorded.setter
+    def is_unrecorded(self, is_unrecorded: bool) -> None:
+        self.cabinet.messages.is_unrecorded = is_unrecorded
+
+    @property
+    def is_probe_free(self) -> bool:
+        """Whether looks at the change counter are artefacts of the owner's, and not counted."""
+        return self.cabinet.messages.is_probe_free
+
+    @is_probe_free.setter
+    def is_probe_free(self, is_probe_free: bool) -> None:
+        self.cabinet.messages.is_probe_free = is_probe_free
 
     # -- what SQLite calls ----------------------------------------------------------------------
 
     def xOpen(  # type: ignore[override]  # files need not derive from apsw.VFSFile
         self, name: str | apsw.URIFilename | None, flags: list[int]
-    ) -> DatabaseFile | HeapFile:
-        """Open the database file in stable memory, and anything else in the heap."""
+    ) -> DatabaseFile | StableHandle | HeapFile:
+        """Open a file in stable memory, or one of the heap."""
         text = name.filename() if isinstance(name, apsw.URIFilename) else name
         if text is None:
             return HeapFile()
         if flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
-            return self._open_database(text)
+            return self._open_database(text, flags)
+        if flags[0] & apsw.SQLITE_OPEN_MAIN_JOURNAL:
+            return self._open_beside(text, JOURNAL)
         if flags[0] & apsw.SQLITE_OPEN_WAL:
-            msg = "WAL needs a file beside the database; choose journal_mode memory or off"
-            raise apsw.CantOpenError(msg)
-        if flags[0] & _JOURNAL_FLAGS:
-            return self.store.journals.setdefault(text, HeapFile())
+            return self._open_beside(text, WAL)
+        if flags[0] & apsw.SQLITE_OPEN_SUPER_JOURNAL:
+            return self.cabinet.heap_file(text)
         return HeapFile()
 
     def xAccess(self, pathname: str, flags: int) -> bool:
         """Whether a file exists; no stable memory is involved."""
-        if pathname == self._file_name:
-            return self.store.size_bytes > 0
-        return pathname in self.store.journals
+        if pathname.startswith(OBSERVER_NAME):
+            pathname = self._observed_name(pathname)
+        return self.cabinet.exists(pathname)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: FBT001  SQLite's signature
-        """Delete a journal."""
-        self.store.journals.pop(filename, None)
+        """Delete a journal: overwrite its header, as its virtual memory cannot shrink."""
+        self.cabinet.delete(filename)
 
     def xFullPathname(self, name: str) -> str:
         """Names are taken as they are: there are no folders."""
@@ -154,17 +251,43 @@ class StableVFS(apsw.VFS):
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _open_database(self, name: str) -> DatabaseFile:
-        if name == OBSERVER_NAME:
-            return ObserverFile(self.store)
-        if self._file_name not in (None, name):
+    def _open_database(self, name: str, flags: list[int]) -> DatabaseFile:
+        # SQLite goes by the answer: without it a read-only connection would write.
+        flags[1] = flags[0]
+        if name.startswith(OBSERVER_NAME):
+            observed = self._observed_name(name)
+            return ObserverFile(self.cabinet.existing(observed))
+        if name.rpartition("/")[2] in ("", ".", ".."):
             msg = (
-                f"the stable memory holds one database file, opened as {self._file_name!r}; "
-                f"{name!r} would be a second one: attach ':memory:', or give it a VFS of its own"
+                f"{name!r} can only be the name of a folder, of which stable memory has none; "
+                "give the database a name such as main.db"
             )
             raise apsw.CantOpenError(msg)
-        self._file_name = name
-        return self.store.open(own_locks=self._own_locks, is_unrecorded=self.is_unrecorded)
+        is_created = bool(flags[0] & apsw.SQLITE_OPEN_CREATE)
+        store = self.cabinet.database(name, is_created=is_created)
+        if self.cabinet.messages.is_read_only:
+            flags[1] = flags[0] & ~_WRITING_FLAGS | apsw.SQLITE_OPEN_READONLY
+        return store.open(own_locks=self._own_locks)
+
+    def _open_beside(self, name: str, kind: str) -> StableHandle | HeapFile:
+        is_observer = name.startswith(OBSERVER_NAME)
+        found = self._observed_name(name) if is_observer else name
+        file = self.cabinet.stable_file(found, kind)
+        if file is not None:
+            return ObserverHandle(file) if is_observer else StableHandle(file)
+        if kind == JOURNAL:
+            return self.cabinet.heap_file(name)
+        msg = (
+            "WAL needs a file beside the database, which layout raw has not; choose journal_mode "
+            "memory or off, or layout managed"
+        )
+        raise apsw.CantOpenError(msg)
+
+    def _observed_name(self, name: str) -> str:
+        """Return the name of the file that the observer looks at under its own name."""
+        rest = name.removeprefix(OBSERVER_NAME)
+        # Of an attached database its name follows, of the main one what SQLite has appended.
+        return rest[1:] if rest.startswith("/") else self.main_name + rest
 
     def adopt_page_size(self) -> None:
         """Learn the size of a SQLite page from the database, if there is one."""

@@ -14,6 +14,9 @@ filled by a query disturbs nobody, as on the Internet Computer.
   cache is empty then.
 * What a query leaves in its connection (a pragma, a temporary table, a write) goes with it: the
   connection is closed when the message ends.
+* In WAL mode each connection keeps an index of the write-ahead log in its own heap, and does not
+  see what another one commits. So each cold query has a connection of its own, opened unrecorded
+  and with an empty page cache; all are under an exclusive lock before they look at the database.
 """
 
 import random
@@ -28,8 +31,6 @@ from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.inspector import Inspector, prepare
 from sqlstable.engine.protocol import CacheState, Cursor, Params, Rows
 from sqlstable.errors import ImageError, SqlError
-
-FILE_NAME: Final = "main.db"
 
 Setup = Callable[[apsw.Connection], None]
 
@@ -116,9 +117,11 @@ class NativeEngine:
         self._update: Link | None = None
         self._query: Link | None = None
         self._query_is_stale = False
+        self._query_is_wal = False
         self._active: Link | None = None
         self._cache: CacheState = "warm"
         self._is_query = False
+        vfs.is_probe_free = True
         self._inspector = Inspector(vfs, self._setups, is_foreign=is_foreign)
 
     # -- the life of the heap -------------------------------------------------------------------
@@ -155,7 +158,8 @@ class NativeEngine:
         """In a fresh heap, open the database inside the message."""
         if self._active is None:
             self._close_query()
-            self._query = self._active = self._connect(exclusive=False)
+            self._query_is_wal = self._vfs.store.is_wal
+            self._query = self._active = self._connect(exclusive=self._query_is_wal)
 
     def end(self, *, discarded: bool) -> None:
         """Close what does not fit the memory any more."""
@@ -163,6 +167,9 @@ class NativeEngine:
         assert link is not None
         self._active = None
         plain = link.runner.was_plain
+        if self._inspector.is_open and self._vfs.store.is_wal:
+            # It has an index of the log of its own, too.
+            self._inspector.close()
         if link is self._query:
             if discarded or not plain or self._cache == "fresh":
                 self._close_query()
@@ -256,17 +263,27 @@ class NativeEngine:
     # -- inside ---------------------------------------------------------------------------------
 
     def _begin_cold(self) -> None:
+        is_wal = self._vfs.store.is_wal
+        if is_wal or self._query_is_wal:
+            self._close_query()
+            self._query_is_wal = is_wal
         if self._query is None:
-            self._query = self._reopen(exclusive=False)
+            self._query = self._reopen(exclusive=is_wal)
+            if is_wal:
+                with self._vfs.store.unrecorded(self._query.file):
+                    _look(self._query.connection, "PRAGMA shrink_memory")
         elif self._query_is_stale:
             # The updates' own heap knows the new schema; this one must learn it unseen.
             self._read_schema(self._query)
         self._query_is_stale = False
-        self._query.file.is_stale = True
+        for file in self._vfs.store.siblings(self._query.file):
+            file.is_stale = True
         self._active = self._query
 
     def _reopen(self, *, exclusive: bool) -> Link:
         """Open a connection that stands for a heap that was there already."""
+        for name in self._vfs.cabinet.hot_databases():
+            self._play_back(name)
         self._vfs.is_unrecorded = True
         try:
             link = self._connect(exclusive=exclusive)
@@ -274,6 +291,28 @@ class NativeEngine:
             self._vfs.is_unrecorded = False
         self._read_schema(link)
         return link
+
+    def _play_back(self, name: str) -> None:
+        """Let SQLite undo what a transaction over several messages left when its heap was lost.
+
+        It happens in a message of its own that nobody sees: on the Internet Computer the heap
+        would be back, and the transaction would go on.
+        """
+        vfs = self._vfs
+        memory, log = vfs.memory, vfs.memory.log
+        memory.log = None
+        vfs.store.rebind()
+        try:
+            with memory.message("update"):
+                memory.bytemap.begin(None, "update")
+                connection = vfs.connect(name)
+                try:
+                    _look(connection, "SELECT 1 FROM sqlite_schema LIMIT 0")
+                finally:
+                    connection.close(force=True)
+        finally:
+            memory.log = log
+            vfs.store.rebind()
 
     def _read_schema(self, link: Link) -> None:
         link.file.is_stale = True
@@ -283,11 +322,8 @@ class NativeEngine:
         link.file.is_stale = True
 
     def _connect(self, *, exclusive: bool) -> Link:
-        connection = apsw.Connection(FILE_NAME, vfs=self._vfs.name)
+        connection = apsw.Connection(self._vfs.main_name, vfs=self._vfs.name)
         file = self._vfs.store.files[-1]
-        # The look at the change counter happens because there are two connections; a canister
-        # has one, under an exclusive lock, and never looks.
-        file.is_probe_free = True
         try:
             self._set_up(connection, exclusive=exclusive)
             return Link(connection, self._attach(connection), file)
@@ -300,12 +336,22 @@ class NativeEngine:
         _register_random(connection, settings.seed, lambda: self.message_number)
         if self.is_foreign:
             connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        # Closing never writes: what a message does not do itself happens in none.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        # An existing database keeps its write-ahead log, which is more than a setting.
+        is_wal = self._vfs.store.is_wal
+        journal_mode = "wal" if is_wal else settings.journal_mode
+        if journal_mode == "wal" and not is_wal:
+            # The switch itself is journaled the old way, and needs no stable file for that.
+            _look(connection, "PRAGMA locking_mode = exclusive")
+            _look(connection, "PRAGMA journal_mode = memory")
         pragmas = (
-            f"page_size = {self._vfs.store.page_size}",
+            # Before anything looks at the database: one in WAL mode cannot be opened without.
             f"locking_mode = {'exclusive' if exclusive else 'normal'}",
+            f"page_size = {self._vfs.store.page_size}",
             f"temp_store = {settings.temp_store}",
             f"synchronous = {settings.synchronous}",
-            f"journal_mode = {settings.journal_mode}",
+            f"journal_mode = {journal_mode}",
             f"cache_size = {settings.cache_size}",
             f"foreign_keys = {'on' if settings.foreign_keys else 'off'}",
         )

@@ -1,7 +1,10 @@
 """The seam between a canister and what executes its SQL."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import apsw
 
 Params = Sequence[Any] | dict[str, Any] | None
 """Values bound to a statement: a sequence, or a dictionary for named parameters."""
@@ -33,6 +36,14 @@ class Engine(Protocol):
     The canister has the memory's message open between `begin` and `end`; the engine has the heap.
     """
 
+    def on_connect(self, setup: "Callable[[apsw.Connection], None]") -> None:
+        """Run ``setup`` on every connection, those that are open and those to come.
+
+        Raises:
+            SettingsError: There are no connections in this process.
+        """
+        ...
+
     def open(self) -> None:
         """Start a new heap on the memory as it is: after install, upgrade and reinstall."""
         ...
@@ -42,7 +53,7 @@ class Engine(Protocol):
         ...
 
     def enter(self) -> None:
-        """Do what belongs to the message itself, such as opening the database in a fresh heap."""
+        """Make the heap of a query that is not to be warm, as far as the message has to."""
         ...
 
     @property

@@ -1,0 +1,392 @@
+"""All SQLite files of one memory: which there are, where each lies, and who watches over them.
+
+In layout managed every database is a file in stable memory, and so are its rollback journal and
+its write-ahead log. Super-journals and temporary files are heap: a message commits whole, so that
+nobody ever needs them again. In layout raw there is one database, and journals are heap too.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import apsw
+
+from sqlstable.database.directory import (
+    DATABASE_MEMORY_ID,
+    DIRECTORY_MEMORY_ID,
+    NAME_BYTES_MAX,
+    Directory,
+)
+from sqlstable.database.files import StableFileInfo
+from sqlstable.database.header import HEADER_BYTES, file_size_bytes
+from sqlstable.database.heapfile import HeapFile
+from sqlstable.database.implicit import Messages
+from sqlstable.database.placement import (
+    ManagedPlacement,
+    NamedPlacement,
+    RawPlacement,
+)
+from sqlstable.database.stablefile import JOURNAL, WAL, StableFile
+from sqlstable.database.store import DatabaseStore
+from sqlstable.errors import ImageError
+from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.memory.manager import NO_OWNER, MemoryManager
+from sqlstable.memory.stable import StableMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAIN_NAME: Final = "main.db"
+"""What the main database is called where nobody has named it yet."""
+
+SUFFIXES: Final = {JOURNAL: "-journal", WAL: "-wal"}
+"""What SQLite appends to the name of a database."""
+
+_NAME_BYTES_MAX: Final = NAME_BYTES_MAX - max(len(suffix) for suffix in SUFFIXES.values())
+
+
+class Cabinet:
+    """The files of one memory.
+
+    Args:
+        memory: The stable memory; empty, or holding an image of the same layout.
+        layout: ``managed`` or ``raw``.
+        page_size: Bytes of a SQLite page of the main database.
+        bucket_pages: Wasm pages of a bucket of a new memory manager.
+        growth: ``bucket`` or ``wasm-page``; layout raw always grows by Wasm pages.
+        implicit_messages: Whether SQL transactions make messages by themselves.
+
+    Raises:
+        ImageError: The memory holds something else, or something damaged; it is left alone.
+    """
+
+    def __init__(
+        self,
+        memory: StableMemory,
+        *,
+        layout: str,
+        page_size: int,
+        bucket_pages: int,
+        growth: str,
+        implicit_messages: bool,
+    ) -> None:
+        """Open the layout; a new memory manager is written into an empty memory."""
+        self.memory = memory
+        self.growth = growth
+        self.page_size = page_size
+        self.messages = Messages(memory, implicit=implicit_messages)
+        self.manager: MemoryManager | None = None
+        self.directory: Directory | None = None
+        self._opened_main_name: str | None = None
+        self._stores: dict[str, DatabaseStore] = {}
+        self._stable: dict[str, StableFile] = {}
+        self._heap: dict[str, HeapFile] = {}
+        "Journals of layout raw, and super-journals."
+        self.store = DatabaseStore(
+            self.messages, self._place(layout, bucket_pages), page_size=page_size
+        )
+        self.store.may_use_wal = self.directory is not None
+        self.messages.reload = self._reload
+        self.messages.forget = self._forget
+        memory.watchers.append(self.messages)
+
+    def close(self) -> None:
+        """Stop watching the memory, and hold none of it any more."""
+        if self.messages in self.memory.watchers:
+            self.memory.watchers.remove(self.messages)
+        for store in self.messages.stores:
+            assert isinstance(store, DatabaseStore)
+            store.close()
+        # Nothing refers in a circle any more: all of it goes with the last reference to the VFS.
+        self.messages.disband()
+        self._stores.clear()
+        self._stable.clear()
+
+    # -- names ----------------------------------------------------------------------------------
+
+    @property
+    def main_name(self) -> str:
+        """Name of the main database."""
+        recorded = None if self.directory is None else self.directory.main_name
+        return recorded or self._opened_main_name or MAIN_NAME
+
+    def database(self, name: str, *, is_created: bool) -> DatabaseStore:
+        """Return the database of a name; the first one ever named is the main database.
+
+        Args:
+            name: As SQLite gives it.
+            is_created: Whether one that is not there may be made.
+
+        Raises:
+            apsw.CantOpenError: There is no such database, or no room for its name.
+            ImageError: There is one, and it is damaged.
+        """
+        is_main_named = self._opened_main_name is not None or (
+            self.directory is not None and self.directory.main_name is not None
+        )
+        if not is_main_named:
+            self._opened_main_name = name
+        if name == self.main_name:
+            return self.store
+        store = self._stores.get(name) or self._further_store(name)
+        if not is_created and not store.size_bytes and not store.files:
+            raise _missing(name)
+        return store
+
+    def existing(self, name: str) -> DatabaseStore:
+        """Return a database that is there, for looking; asking gives no name to anything.
+
+        Raises:
+            apsw.CantOpenError: There is no such database.
+            ImageError: There is one, and it is damaged.
+        """
+        if name == self.main_name:
+            return self.store
+        if self._entry_kind(name) != "database":
+            raise _missing(name)
+        return self._stores.get(name) or self._further_store(name)
+
+    def stable_file(self, name: str, kind: str) -> StableFile | None:
+        """Return a journal or write-ahead log, or None where its place is the heap."""
+        if self.directory is None:
+            return None
+        file = self._stable.get(name)
+        if file is None:
+            self.directory.check_usable()
+            _check_length(self.main_name)
+            if self._entry_kind(name) not in (None, kind) or name == self.main_name:
+                msg = f"{name!r} should be a {kind}, and is another file"
+                raise apsw.CantOpenError(msg)
+            store = self._database_of(name, kind)
+            placement = self._named(name, kind)
+            file = StableFile(self.messages, placement, kind, is_dead=store.is_writer_dead)
+            self._stable[name] = file
+            if kind == JOURNAL:
+                store.journal = file
+        return file
+
+    def heap_file(self, name: str) -> HeapFile:
+        """Return a file of the heap by its name."""
+        return self._heap.setdefault(name, HeapFile())
+
+    @property
+    def heap_names(self) -> frozenset[str]:
+        """Names of the files of the heap that exist."""
+        return frozenset(self._heap)
+
+    def exists(self, name: str) -> bool:
+        """Whether a file exists; no stable memory is involved."""
+        stable = self._stable.get(name)
+        if stable is not None:
+            return stable.exists
+        entry = None if self.directory is None else self.directory.entries.get(name)
+        if entry is None and name != self._opened_main_name and name not in self._stores:
+            # The usual answer: SQLite asks for two files at the beginning of each transaction.
+            return name in self._heap
+        kind = None if entry is None else entry.kind
+        if kind in (JOURNAL, WAL):
+            found = self._known_stable(name)
+            return found is not None and found.exists
+        return self.database(name, is_created=True).size_bytes > 0
+
+    def delete(self, name: str) -> None:
+        """Delete a journal."""
+        stable = self._known_stable(name)
+        if stable is not None:
+            stable.delete()
+        self._heap.pop(name, None)
+
+    def hot_databases(self) -> list[str]:
+        """Return the databases with a journal that nobody has open: half of a transaction."""
+        if self.directory is None:
+            return []
+        journals = [
+            entry.name for entry in self.directory.entries.values() if entry.kind == JOURNAL
+        ]
+        return [name.removesuffix(SUFFIXES[JOURNAL]) for name in journals if self._is_hot(name)]
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def stable_files(self) -> tuple[StableFileInfo, ...]:
+        """Return what lies in stable memory, the main database first; nothing is recorded."""
+        if self.manager is None:
+            size_bytes = self.memory.wasm_pages * WASM_PAGE_BYTES
+            info = StableFileInfo(
+                name=self.main_name,
+                kind="database",
+                memory_id=None,
+                allocated_bytes=size_bytes,
+                size_bytes=self.store.placement.allocated_bytes,
+                used_bytes=self.store.size_bytes,
+                bucket_addresses=(0,) if size_bytes else (),
+            )
+            return (info,)
+        return tuple(self._listed())
+
+    def _listed(self) -> "Iterator[StableFileInfo]":
+        assert self.manager is not None
+        assert self.directory is not None
+        yield self._info(DATABASE_MEMORY_ID, self.main_name, "database", self.store.size_bytes)
+        named = {entry.memory_id: entry for entry in self.directory.entries.values()}
+        held = {*self.manager.owners(), *self.manager.sizes()}
+        for memory_id in sorted(held - {DATABASE_MEMORY_ID}):
+            size_bytes = self.manager.get(memory_id).size() * WASM_PAGE_BYTES
+            entry = named.get(memory_id)
+            if entry is not None:
+                used = self._used_bytes(entry.name, entry.kind)
+                yield self._info(memory_id, entry.name, entry.kind, used)
+            elif memory_id == DIRECTORY_MEMORY_ID and self.directory.entries:
+                used = self.directory.used_bytes
+                yield self._info(memory_id, "(file directory)", "file directory", used)
+            elif memory_id != NO_OWNER:
+                yield self._info(memory_id, f"(memory {memory_id})", "other memory", size_bytes)
+
+    def _info(self, memory_id: int, name: str, kind: str, used_bytes: int) -> StableFileInfo:
+        assert self.manager is not None
+        manager = self.manager
+        addresses = tuple(map(manager.bucket_address, manager.buckets(memory_id)))
+        return StableFileInfo(
+            name=name,
+            kind=kind,
+            memory_id=memory_id,
+            allocated_bytes=len(addresses) * manager.bucket_bytes,
+            size_bytes=manager.get(memory_id).size() * WASM_PAGE_BYTES,
+            used_bytes=used_bytes,
+            bucket_addresses=addresses,
+        )
+
+    def _used_bytes(self, name: str, kind: str) -> int:
+        store = self._stores.get(name)
+        if store is not None:
+            return store.size_bytes
+        placement = self._named(name, kind)
+        size_bytes = placement.allocated_bytes
+        try:
+            if kind != "database":
+                file = self._known_stable(name)
+                assert file is not None
+                return file.size_bytes if file.exists else 0
+            start = self.memory.peek(placement.map.address(0), min(HEADER_BYTES, size_bytes))
+            return file_size_bytes(start, size_bytes)
+        except ImageError:
+            # Who opens it, or the database that it is a journal of, is told.
+            return size_bytes
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _place(self, layout: str, bucket_pages: int) -> "RawPlacement | ManagedPlacement":
+        memory = self.memory
+        if layout == "raw":
+            return RawPlacement(memory)
+        assert layout == "managed"
+        if memory.kind is None and memory.wasm_pages == 0:
+            if self.messages.is_read_only:
+                msg = "the image file is empty and read-only; there is nothing to look at"
+                raise ImageError(msg)
+            # An image file takes no writes outside of messages.
+            with memory.message("install"):
+                self.manager = MemoryManager(memory, bucket_wasm_pages=bucket_pages)
+        else:
+            self.manager = MemoryManager(memory, bucket_wasm_pages=bucket_pages)
+        self.directory = Directory(memory, self.manager)
+        return ManagedPlacement(self.manager, growth=self.growth)
+
+    def _further_store(self, name: str) -> DatabaseStore:
+        if self.directory is None:
+            msg = (
+                f"the stable memory holds one database file, opened as {self.main_name!r}; "
+                f"{name!r} would be a second one: use layout managed, attach ':memory:', or give "
+                "it a VFS of its own"
+            )
+            raise apsw.CantOpenError(msg)
+        self.directory.check_usable()
+        for one in (name, self.main_name):
+            _check_length(one)
+        if name.endswith(tuple(SUFFIXES.values())):
+            msg = (
+                f"{name!r} is what SQLite calls a file beside a database; give the database a name "
+                f"that does not end in {' or '.join(SUFFIXES.values())}"
+            )
+            raise apsw.CantOpenError(msg)
+        placement = self._named(name, "database")
+        store = DatabaseStore(self.messages, placement, page_size=self.page_size, is_main=False)
+        store.may_use_wal = True
+        self._stores[name] = store
+        return store
+
+    def _database_of(self, name: str, kind: str) -> DatabaseStore:
+        return self.database(name.removesuffix(SUFFIXES[kind]), is_created=True)
+
+    def _named(self, name: str, kind: str) -> NamedPlacement:
+        assert self.manager is not None
+        assert self.directory is not None
+        return NamedPlacement(
+            self.manager,
+            self.directory,
+            growth=self.growth,
+            name=name,
+            kind=kind,
+            get_main_name=lambda: self.main_name,
+            before_write=lambda: self.messages.intercept("write"),
+        )
+
+    def _is_hot(self, journal_name: str) -> bool:
+        try:
+            if not self.exists(journal_name):
+                return False
+            return not self._database_of(journal_name, JOURNAL).has_live_journal()
+        except ImageError:
+            # The database is damaged: who opens it is told, and the others go on.
+            return False
+
+    def _known_stable(self, name: str) -> StableFile | None:
+        """Return a journal or log that is open or has a place; nothing is made for a question."""
+        file = self._stable.get(name)
+        if file is None:
+            kind = self._entry_kind(name)
+            if kind in (JOURNAL, WAL):
+                file = self.stable_file(name, kind)
+        return file
+
+    def _entry_kind(self, name: str) -> str | None:
+        entry = None if self.directory is None else self.directory.entries.get(name)
+        return None if entry is None else entry.kind
+
+    def _reload(self) -> None:
+        """Derive everything anew after a rollback, before the stores look at their files."""
+        self._heap.clear()
+        if self.manager is None or self.directory is None:
+            return
+        memory = self.memory
+        changed = self.manager.reload(memory.peek, size_wasm_pages=memory.wasm_pages)
+        self.directory.reload()
+        if changed:
+            for store in (self.store, *self._stores.values()):
+                store.placement.reload()
+        for file in self._stable.values():
+            if changed:
+                file.placement.reload()
+            file.derive()
+
+    def _forget(self) -> None:
+        if self._heap and self.directory is not None:
+            self._heap.clear()
+
+
+def _check_length(name: str) -> None:
+    """Check that a name, and those of the files beside it, fit into the directory.
+
+    Raises:
+        apsw.CantOpenError: It is too long.
+    """
+    length = len(name.encode())
+    if not 0 < length <= _NAME_BYTES_MAX:
+        msg = (
+            f"the name of the database has {length} bytes; with further files beside it in stable "
+            f"memory it can have 1 to {_NAME_BYTES_MAX}"
+        )
+        raise apsw.CantOpenError(msg)
+
+
+def _missing(name: str) -> apsw.CantOpenError:
+    return apsw.CantOpenError(
+        f"stable memory holds no database {name!r}; `StableVFS.stable_files` lists what it holds"
+    )

@@ -1,0 +1,315 @@
+"""The open message of one memory, as all SQLite files in it see it.
+
+A memory has one message at a time, and SQLite may have several files open in it: a main database,
+attached ones, journals. Whoever uses connections without messages of their own gets an *implicit*
+one per SQL transaction. It begins with the first byte that SQLite moves, and ends
+
+* when the last of the databases that take part has committed. SQLite announces each of them once
+  before (``SQLITE_FCNTL_SYNC``) and once when it is done (``SQLITE_FCNTL_COMMIT_PHASETWO``); in
+  between all that the transaction wrote is still one message;
+* when a connection gives up its last lock and nobody is writing: SQL ROLLBACK, or reading;
+* when the last file is closed.
+
+Under ``locking_mode=exclusive`` SQLite does not tell when it has done reading or rolling back:
+such a message goes on until the next commit.
+
+**Invariants**
+
+* One connection at a time writes to a memory: what another one had spilled would be committed
+  with it. A second writer is told that the database is busy, also where it wants another file.
+* A message belongs to the thread that began it.
+"""
+
+from collections.abc import Callable
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Protocol
+
+import apsw
+
+from sqlstable.errors import MessageError, Trap
+from sqlstable.memory.stable import StableMemory
+
+if TYPE_CHECKING:
+    from sqlstable.database.locks import LockTable
+
+Interceptor = Callable[[str], None]
+"""Is told "read", "write", "truncate", "grow" or "delete" before each; what it raises, the access
+raises."""
+
+
+class Handle(Protocol):
+    """One open database file."""
+
+    connection_id: int | None
+    is_dead: bool
+
+
+class Store(Protocol):
+    """A database file, with those who have it open."""
+
+    @property
+    def locks(self) -> "LockTable":
+        """Who holds which lock."""
+        ...
+
+    def is_open(self) -> bool:
+        """Whether anybody has it open."""
+        ...
+
+    def rebind(self) -> None:
+        """Something that the quick paths depend on has changed."""
+        ...
+
+    def on_begin(self) -> None:
+        """An implicit message has begun."""
+        ...
+
+    def on_commit(self) -> None:
+        """An SQL transaction has committed inside the message of the memory's owner."""
+        ...
+
+    def on_trap(self) -> None:
+        """The message has trapped."""
+        ...
+
+    def on_rollback(self) -> None:
+        """The bytes went back; placements are derived already."""
+        ...
+
+    def on_end(self) -> None:
+        """The message is over."""
+        ...
+
+
+class Messages:
+    """Begins and ends implicit messages, and passes on what the memory tells.
+
+    Args:
+        memory: The stable memory.
+        implicit: Whether SQL transactions outside of a message make one by themselves. Without
+            it the owner promises to have one open.
+    """
+
+    def __init__(self, memory: StableMemory, *, implicit: bool) -> None:
+        """Start with no message and no store."""
+        self.memory = memory
+        self.implicit = implicit
+        self.stores: list[Store] = []
+        "The main database first."
+        self.reload: Callable[[], None] = _nothing
+        "Derives manager, directory and placements anew."
+        self.forget: Callable[[], None] = _nothing
+        "Lets go what does not outlive a message."
+        self.is_unrecorded = False
+        "While True, files are opened and journals are read unseen."
+        self.is_probe_free = False
+        "Whether files are opened whose look at the change counter is an artefact, not counted."
+        self.interceptor: Interceptor | None = None
+        self.position_after_commit = 0
+        "Position in the log at which the last SQL commit was complete."
+        self._is_open = False
+        self._is_ours = False
+        "Whether the memory's message is implicit: from before it begins until it has ended."
+        self._turn = RLock()
+        "Held while a message begins or ends: no other thread's may begin in the middle."
+        self._committing: set[Handle] = set()
+
+    def disband(self) -> None:
+        """Let go of everybody."""
+        self.stores.clear()
+        self.reload = self.forget = _nothing
+
+    # -- before accesses ------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Begin an implicit message where none is open."""
+        if self.implicit and self.memory.kind is None:
+            self.begin()
+
+    def begin(self) -> None:
+        """Begin an implicit message, or join the one that is open.
+
+        Raises:
+            apsw.BusyError: It belongs to another thread.
+            MessageError: It belongs to another thread, too, and is the owner's.
+        """
+        with self._turn:
+            is_new = self.memory.kind is None
+            if is_new:
+                self._begin()
+        if not is_new:
+            self.check_thread()
+        for store in self.stores:
+            store.on_begin()
+
+    def intercept(self, kind: str) -> None:
+        """Tell the interceptor, if there is one, what is about to happen."""
+        if self.interceptor is not None:
+            self.interceptor(kind)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be written: the image takes queries only, and nobody undoes them.
+
+        The owner of messages may write in a query, which is discarded as a whole.
+        """
+        image = self.memory.image_file
+        return self.implicit and image is not None and image.is_read_only
+
+    # -- locks ----------------------------------------------------------------------------------
+
+    def check_thread(self) -> None:
+        """Refuse to work inside the message of another thread.
+
+        Raises:
+            apsw.BusyError: It is an implicit one, and worth waiting for.
+            MessageError: It is one of the memory's owner.
+        """
+        memory = self.memory
+        if memory.kind is None or memory.thread in (None, get_ident()):
+            return
+        msg = (
+            f"a message ({memory.kind}) of another thread is open, and a stable memory has one "
+            "message at a time: wait until it has ended"
+        )
+        if self._is_ours:
+            # SQLite asks the busy handler, and words the error itself.
+            raise apsw.BusyError(msg)
+        raise MessageError(msg)
+
+    def check_writer(self, store: Store, handle: Handle) -> None:
+        """Refuse a second writer in the memory, before it takes a lock to write.
+
+        Raises:
+            apsw.BusyError: Another connection is writing to another database.
+        """
+        if len(self.stores) == 1 or not (self._is_open or self.memory.kind is None):
+            # In a message of the owner all stand or fall together anyway.
+            return
+        for other in self.stores:
+            if other is not store and other.locks.is_reserved_by_others(handle.connection_id):
+                msg = (
+                    "another connection is writing to another database of this stable memory, "
+                    "whose messages commit all of it: end its transaction first"
+                )
+                raise apsw.BusyError(msg)
+
+    # -- the ends -------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Commit the implicit message, if one is open, or roll it back if it trapped.
+
+        Raises:
+            Trap: It could not be committed, and was rolled back.
+        """
+        self._committing.clear()
+        if not self._is_open:
+            return
+        with self._turn:
+            if self._is_open:
+                self._is_open = False
+                try:
+                    self._end()
+                finally:
+                    self._is_ours = False
+
+    def on_sync(self, handle: Handle) -> None:
+        """Note that a database is about to commit."""
+        if self._is_open:
+            self._committing.add(handle)
+
+    def on_commit(self, handle: Handle) -> None:
+        """End the implicit message after the last database of an SQL transaction.
+
+        Raises:
+            Trap: The message had trapped before, or cannot be committed.
+            MessageError: The message was rolled back under the SQL transaction.
+        """
+        if handle.is_dead:
+            self._refuse_commit()
+            return
+        self._committing.discard(handle)
+        if self._committing:
+            return
+        log = self.memory.log
+        if log is not None:
+            self.position_after_commit = log.position()
+        if self._is_open:
+            self.end()
+        elif self.implicit:
+            for store in self.stores:
+                store.on_commit()
+
+    def on_full(self) -> None:
+        """Forget a commit that has failed half-way: SQLite rolls all of it back."""
+        self._committing.clear()
+
+    def on_unlock(self, handle: Handle) -> None:
+        """End the implicit message, unless somebody is writing."""
+        self._committing.discard(handle)
+        if not any(store.locks.is_reserved() for store in self.stores):
+            self.end()
+
+    def on_close(self) -> None:
+        """End the implicit message with the last open file."""
+        if not any(store.is_open() for store in self.stores):
+            self.end()
+
+    def _begin(self) -> None:
+        self._is_ours = True
+        try:
+            # On a read-only image there are only readers.
+            self.memory.begin("query" if self.is_read_only else "update")
+        except BaseException:
+            self._is_ours = False
+            raise
+        self._is_open = True
+
+    def _end(self) -> None:
+        if self.memory.trap is not None or self.memory.kind == "query":
+            self.memory.rollback()
+            return
+        try:
+            self.memory.commit()
+        except Trap:
+            self.memory.rollback()
+            raise
+
+    def _refuse_commit(self) -> None:
+        if not self.implicit:
+            # The message's owner raises the trap when it ends.
+            return
+        if self.memory.trap is not None:
+            raise self.memory.trap
+        msg = (
+            "the message was rolled back under this SQL transaction, which cannot commit: "
+            "ROLLBACK it; or, under locking_mode exclusive, close the connection"
+        )
+        raise MessageError(msg)
+
+    # -- what the memory tells ------------------------------------------------------------------
+
+    def on_trap(self) -> None:
+        """Pass it on."""
+        for store in self.stores:
+            store.on_trap()
+
+    def on_rollback(self) -> None:
+        """Derive everything anew."""
+        self._is_open = self._is_ours = False
+        self._committing.clear()
+        self.reload()
+        for store in self.stores:
+            store.on_rollback()
+
+    def on_end(self) -> None:
+        """Wait for the next message, where messages are implicit."""
+        self.forget()
+        if self.implicit:
+            self._is_open = self._is_ours = False
+            for store in self.stores:
+                store.on_end()
+
+
+def _nothing() -> None:
+    """Stand for what a layout has not."""

@@ -15,6 +15,7 @@ from sqlstable.trace.model import (
     OutsideUse,
     OwnerUse,
     SqliteCounters,
+    StableArea,
     StableUse,
     Statement,
     TraceSettings,
@@ -60,6 +61,7 @@ class HandBuiltTrace:
     statements: Sequence[Statement] = ()
     accesses_by_statement: tuple[Accesses, ...] = ()
     outside_by_message: tuple[tuple[tuple[str, Accesses], ...], ...] = ()
+    areas: Sequence[StableArea] = ()
 
     def accesses(self, statement):
         if statement.index < len(self.accesses_by_statement):
@@ -143,6 +145,13 @@ def hits(number):
     return SqliteCounters(hits=number, vm_steps=40 * number, fullscan_steps=number, sorts=0)
 
 
+MUSIC_AREAS = (
+    StableArea(8, "main.db", "database", 120, 16_777_216, 8_388_608, 16_777_216, 8_810_496, 45_056),
+    StableArea(8, "memory manager", "memory manager", None, 65_536, 65_536, 65_536, 34_848, 0),
+)
+"""What the stable memory of ``music_trace`` consists of: two buckets and the manager's header."""
+
+
 def music_trace():
     """Return a small trace with every kind of message: a music shop's tables, and queries."""
     statements = (
@@ -216,7 +225,7 @@ def music_trace():
         message(8, "query", (9,), use(26), cache="fresh",
                 outside=(OutsideUse("open", use(3)),)),
     )  # fmt: skip
-    return HandBuiltTrace(messages=messages, statements=statements)
+    return HandBuiltTrace(messages=messages, statements=statements, areas=MUSIC_AREAS)
 
 
 def music_trace_with_index():

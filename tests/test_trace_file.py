@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,8 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sqlstable.trace.file as trace_file
+from sqlstable.analysis.growth import filling
 from sqlstable.errors import TraceError
 from sqlstable.ic.limits import NO_LIMIT
+from sqlstable.report.document import document
+from sqlstable.report.table import By, render_table
 from sqlstable.trace.blocks import decode_accesses
 from sqlstable.trace.file import (
     TRACE_APPLICATION_ID,
@@ -36,21 +40,25 @@ from sqlstable.trace.model import (
     WRITE,
     Accesses,
     Calls,
+    HeapUse,
+    Instructions,
     LimitUse,
+    LoopUse,
     Message,
     OutsideUse,
     OwnerRun,
     OwnerUse,
     SqliteCounters,
+    StableArea,
     StableUse,
     Statement,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "trace_v1.trace"
+GOLDEN = Path(__file__).parent / "golden"
 BUCKET_BYTES = 8 * 1024 * 1024
 
 
-# Records made by hand. The golden trace holds them: they never change. -------------------------
+# Records made by hand. The golden traces hold them: they never change. ------------------------
 
 
 def accesses_of(*rows):
@@ -218,10 +226,44 @@ MESSAGES = (
     ),
 )
 
+# Version 1 knew no costs; the records are the same otherwise.
+MESSAGES_WITHOUT_COSTS, STATEMENTS_WITHOUT_COSTS = MESSAGES, STATEMENTS
+MESSAGES = (
+    replace(
+        MESSAGES[0],
+        instructions=Instructions(2_535_026, 204_573, 330_453, 2_000_000),
+        heap=HeapUse(13, 12, 24, 1_900_544),
+    ),
+    replace(
+        MESSAGES[1],
+        instructions=Instructions(900, 800, 100, 0, measured=False, error_band=0.25),
+    ),
+    *MESSAGES[2:],
+)
+STATEMENTS = (
+    replace(
+        STATEMENTS[0],
+        instructions=Instructions(1_486_511, 196_058, 330_453, 960_000),
+        phase_instructions={"prepare": 84_462, "run": 107_739, "commit": 334_310, "reply": 0},
+        loops=(
+            LoopUse("account", "SCAN account", 1, 3, 1000.5),
+            LoopUse("other", "SEARCH other", 3, -1, 1.0),
+        ),
+    ),
+    *STATEMENTS[1:],
+)
+
 OWNER_RUNS = (
     OwnerRun(0, 1, 1, "sqlite_schema", "sqlite_schema", "table", "leaf"),
     OwnerRun(0, 2, 300, "account", "account", "table", "leaf"),
     OwnerRun(3, 5, 2, "", "", "freelist", "trunk"),
+)
+
+AREAS = (
+    StableArea(0, "main.db", "database", 120, BUCKET_BYTES, BUCKET_BYTES, BUCKET_BYTES, 8192, 4096),
+    StableArea(0, "memory manager", "memory manager", None, 65_536, 65_536, 65_536, 34_848, 0),
+    StableArea(3, "main.db", "database", 120, 2**39, BUCKET_BYTES, 2**39, 2**38 + 4096, 0),
+    StableArea(3, "größer.db-journal", "journal", 122, 2**38, BUCKET_BYTES, 65_536, 512, 0),
 )
 
 SETTINGS = {
@@ -256,6 +298,7 @@ def write_by_hand(writer, count=None):
             },
             outside_accesses=outside,
             owner_runs=[run for run in OWNER_RUNS if run.since_message == message.index],
+            areas=[area for area in AREAS if area.message == message.index],
         )
 
 
@@ -265,10 +308,11 @@ def write_golden(path):
         write_by_hand(writer)
 
 
-def assert_by_hand(trace):
+def assert_by_hand(trace, areas=AREAS, messages=MESSAGES, statements=STATEMENTS):
+    assert trace.areas == areas
     assert trace.settings.values == {**SETTINGS, "closed": True}
-    assert trace.messages == MESSAGES
-    assert trace.statements == STATEMENTS
+    assert trace.messages == messages
+    assert trace.statements == statements
     assert trace.owners == OWNER_RUNS
     for statement in STATEMENTS:
         expected = STATEMENT_ACCESSES.get(statement.index, accesses_of())
@@ -317,8 +361,34 @@ def test_everything_comes_back_from_memory():
 
 
 def test_the_golden_trace_of_format_version_1_stays_readable():
-    with open_trace(GOLDEN) as trace:
+    with open_trace(GOLDEN / "trace_v1.trace") as trace:
+        assert_by_hand(
+            trace,
+            areas=(),
+            messages=MESSAGES_WITHOUT_COSTS,
+            statements=STATEMENTS_WITHOUT_COSTS,
+        )
+
+
+def test_the_golden_trace_of_format_version_2_stays_readable():
+    with open_trace(GOLDEN / "trace_v2.trace") as trace:
         assert_by_hand(trace)
+
+
+def test_the_golden_trace_is_of_the_format_written_here(path):
+    """SQLite notes its own version in the file; the rest is the same."""
+    with closing(sqlite3.connect(GOLDEN / f"trace_v{TRACE_FORMAT_VERSION}.trace")) as golden:
+        expected = list(golden.iterdump())
+    with closing(sqlite3.connect(path)) as written:
+        assert list(written.iterdump()) == expected
+
+
+def test_traces_of_every_format_version_render(path):
+    for each in (*sorted(GOLDEN.glob("*.trace")), path):
+        with open_trace(each) as trace:
+            for by in get_args(By):
+                assert "accessed" in render_table(trace, by=by)
+            assert document(trace)["totals"]["image_bytes"] == 2**40
 
 
 counts = st.integers(0, 2**63 - 1)
@@ -429,6 +499,18 @@ def test_everything_comes_back_of_any_recording(recorded, values):
                 assert_equal(accesses, accesses_of(*r))
 
 
+def test_areas_may_come_after_their_message(tmp_path):
+    with TraceWriter(tmp_path / "a.trace", {}) as writer:
+        writer.write(MESSAGES[2], [])
+        areas = [replace(area, message=2) for area in AREAS[:2]]
+        writer.write_areas(areas)
+        with writer.trace() as trace:
+            assert list(trace.areas) == areas
+    assert not writer.is_open
+    with pytest.raises(TraceError, match="is closed"):
+        writer.write_areas(areas)
+
+
 def test_accesses_may_be_left_out(tmp_path):
     with TraceWriter(tmp_path / "a.trace", {}) as writer:
         writer.write(MESSAGES[0], STATEMENTS[:1])
@@ -478,7 +560,7 @@ def test_the_views_are_documented_and_have_rows(plain):
     views = {
         name for (name,) in plain.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")
     }
-    assert views == {"statements", "shapes", "statement_owners", "owner_runs"}
+    assert views == {"statements", "shapes", "statement_owners", "owner_runs", "areas"}
     for view in views:
         assert f"``{view}``" in trace_file.__doc__
         assert plain.execute(f"SELECT count(*) FROM {view}").fetchone()[0] > 0, view
@@ -514,6 +596,14 @@ def test_the_view_of_statements_joins_what_belongs_together(plain):
     assert rows[0]["os_pages_accessed"] == STATEMENTS[0].stable.os_pages_accessed
     for phase in PHASES:
         assert rows[0][f"{phase}_calls_write"] == STATEMENTS[0].phases[phase].calls.write
+
+
+def test_the_view_of_areas_says_what_fills_them(plain):
+    rows = plain.execute(
+        "SELECT data_bytes, free_bytes, rounding_bytes, unused_bytes FROM areas"
+        " ORDER BY message_index, position"
+    )
+    assert rows.fetchall() == [astuple(filling(area)) for area in AREAS]
 
 
 def test_the_view_of_shapes_puts_equal_work_together(plain):
@@ -664,11 +754,11 @@ def test_a_database_that_is_no_trace(tmp_path):
     assert "0x53715374" in text
 
 
-@pytest.mark.parametrize("version", [0, 2, 2**31 - 1])
+@pytest.mark.parametrize("version", [0, 3, 2**31 - 1])
 def test_another_format_version(path, plain, version):
     plain.execute(f"PRAGMA user_version = {version}")
     assert refusal(path) == (
-        f"{path} has trace format version {version}, and this sqlstable reads up to 1; "
+        f"{path} has trace format version {version}, and this sqlstable reads up to 2; "
         f"upgrade sqlstable"
     )
 
@@ -679,7 +769,7 @@ def read_everything(path):
             trace.outside_accesses(message)
         for statement in trace.statements:
             trace.accesses(statement)
-        _ = trace.owners
+        _ = trace.owners, trace.areas
 
 
 def assert_damaged(path):

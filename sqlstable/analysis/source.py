@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from sqlstable.trace.model import Accesses, Message, Statement, TraceSettings
+from sqlstable.trace.model import Accesses, Message, StableArea, Statement, TraceSettings
 
 
 class TraceSource(Protocol):
@@ -25,6 +25,11 @@ class TraceSource(Protocol):
     @property
     def statements(self) -> Sequence[Statement]:
         """All statements, ascending by index."""
+        ...
+
+    @property
+    def areas(self) -> Sequence[StableArea]:
+        """What stable memory consists of, by ascending message; none in old traces."""
         ...
 
     def accesses(self, statement: Statement) -> Accesses:

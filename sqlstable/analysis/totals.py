@@ -8,9 +8,10 @@ sizes, and an OS page that ten messages touched counts ten times in it.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sqlstable.analysis.growth import Growth, growth_at_end
 from sqlstable.analysis.source import TraceSource
 from sqlstable.trace.footprint import measure
-from sqlstable.trace.model import Calls, Message, StableUse
+from sqlstable.trace.model import Calls, Instructions, Message, StableUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,18 @@ class Totals:
     "Calls and bytes of all messages; pages as the sum of the messages' sets."
     image_bytes: int | None
     "Size of stable memory after the last message; None for a trace without messages."
+    growth: Growth | None
+    "What stable memory consists of when the trace ends; None where it does not say."
+    instructions: Instructions | None = None
+    "Of all messages; None where not every message has some."
 
 
 def totals(trace: TraceSource) -> Totals:
-    """Add up all messages of a trace."""
+    """Add up all messages of a trace.
+
+    Raises:
+        TraceError: The areas of the trace contradict its messages.
+    """
     messages = trace.messages
     return Totals(
         message_count=len(messages),
@@ -38,6 +47,8 @@ def totals(trace: TraceSource) -> Totals:
         hits=sum_known(statement.sqlite.hits for statement in trace.statements),
         stable=sum_uses(message.stable for message in messages),
         image_bytes=messages[-1].image_bytes if messages else None,
+        growth=growth_at_end(trace),
+        instructions=sum_instructions(message.instructions for message in messages),
     )
 
 
@@ -64,6 +75,27 @@ def sum_uses(uses: Iterable[StableUse]) -> StableUse:
         os_pages_dirty=sum(use.os_pages_dirty for use in listed),
         wasm_pages_accessed=sum(use.wasm_pages_accessed for use in listed),
         wasm_pages_dirty=sum(use.wasm_pages_dirty for use in listed),
+    )
+
+
+def sum_instructions(uses: Iterable[Instructions | None]) -> Instructions | None:
+    """Add up instructions; None where some are not known, or there are none.
+
+    Examples:
+        >>> sum_instructions([Instructions(5, 2, 2, 1), Instructions(1, 1, 0, 0)])
+        Instructions(total=6, computation=3, stable=2, heap=1, measured=True, error_band=None)
+        >>> sum_instructions([None])
+    """
+    listed = list(uses)
+    known = [use for use in listed if use is not None]
+    if not known or len(known) < len(listed):
+        return None
+    return Instructions(
+        total=sum(use.total for use in known),
+        computation=sum(use.computation for use in known),
+        stable=sum(use.stable for use in known),
+        heap=sum(use.heap for use in known),
+        measured=all(use.measured for use in known),
     )
 
 

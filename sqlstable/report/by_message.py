@@ -6,10 +6,12 @@ from typing import Final
 
 from rich.text import Text
 
+from sqlstable.analysis.growth import growth_steps
 from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import totals
 from sqlstable.analysis.verdict import applies, verdict
 from sqlstable.report.grid import Cell, Column, Grid, cell, grid, number_column, paragraph, rule
+from sqlstable.report.growth import step_lines
 from sqlstable.report.messages import outcome, trap_lines
 from sqlstable.report.numbers import UNKNOWN, count, counted, percent
 from sqlstable.report.text import clean, fit, shorten, wrap
@@ -37,15 +39,18 @@ def message_lines(trace: TraceSource, width: int) -> list[Text]:
     limits = _limits_used_most(messages)
     table = _grid([*first, *last], limits, width)
     lines = [*table.heading(), rule(width)]
+    steps = growth_steps(trace)
     for message in first:
         lines += _message_lines(trace, message, table, limits)
         lines += trap_lines(message, width)
+        lines += step_lines(steps.get(message.index), width)
     if last:
         more = counted(len(messages) - len(first) - len(last), "more message")
         lines += paragraph(f"… {more}: --format csv or json for all", width, style="italic")
     for message in last:
         lines += _message_lines(trace, message, table, limits)
         lines += trap_lines(message, width)
+        lines += step_lines(steps.get(message.index), width)
     return [*lines, rule(width), *_note_lines(trace, width)]
 
 

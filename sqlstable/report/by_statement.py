@@ -25,6 +25,9 @@ assert ROWS_FIRST + ROWS_LAST < ROWS_MAX
 NUMBER_HEADING: Final = "  #"
 """Wide enough to set the statements off from the lines that open their messages."""
 
+NOTE_INDENT: Final = 5
+"""Under the statement, which stands behind the numbers."""
+
 STATEMENT_WIDTH_MIN: Final = 20
 OWNER_NAME_WIDTH_MAX: Final = 16
 
@@ -50,6 +53,8 @@ class Row:
     owners: tuple[Share, ...] | None = None
     "None where owners are not asked for."
     style: str = ""
+    notes: tuple[str, ...] = ()
+    "Lines below it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ def _part_lines(part: Part, table: "_Table", width: int) -> list[Text]:
         case Heading():
             return _message_lines(part, width)
         case Row():
-            return table.lines(part)
+            notes = (paragraph(note, width, style="dim", indent=NOTE_INDENT) for note in part.notes)
+            return [*table.lines(part), *(line for lines in notes for line in lines)]
         case Omission():
             return paragraph(part.text, width, style="italic")
 
@@ -134,7 +140,21 @@ def _statement_row(statement: Statement) -> Row:
         hits=statement.sqlite.hits,
         row_count=statement.row_count,
         owners=tuple(shares(statement.owners)),
+        notes=tuple(_notes(statement)),
     )
+
+
+def _notes(statement: Statement) -> Iterator[str]:
+    """Yield what stands below a statement: instructions, and the rows that its loops visited."""
+    spent = statement.instructions
+    if spent is not None:
+        yield (
+            f"{count(spent.total)} instructions: computation {count(spent.computation)}, "
+            f"stable memory {count(spent.stable)}, heap {count(spent.heap)}"
+        )
+    for loop in statement.loops:
+        if loop.rows_visited >= 0:
+            yield f"{clean(loop.plan)}: {counted(loop.rows_visited, 'row')} visited"
 
 
 def _outside_row(entry: OutsideUse) -> Row:
@@ -238,6 +258,8 @@ def _message_lines(heading: Heading, width: int) -> list[Text]:
     if message.cache is not None:
         words.append(f"{clean(message.cache)} cache")
     words.append(outcome(message))
+    if message.instructions is not None and not heading.continued:
+        words.append(f"{count(message.instructions.total)} instructions")
     if heading.continued:
         words.append("continued")
     style = "bold red" if message.outcome == "trapped" else "bold blue"
@@ -252,8 +274,11 @@ def _byte_lines(total: Totals, width: int) -> list[Text]:
         f"read {size(stable.bytes_read)} in {counted(stable.calls.read, 'call')}",
         f"wrote {size(stable.bytes_written)} in {counted(stable.calls.write, 'call')}",
     ]
+    if total.instructions is not None:
+        words.append(f"{count(total.instructions.total)} instructions")
     if stable.calls.grow:
         words.append(f"grew {counted(stable.calls.grow, 'time')}")
-    if total.image_bytes is not None:
+    if total.image_bytes is not None and total.growth is None:
+        # Otherwise the footer says it, and what it consists of.
         words.append(f"stable memory {size(total.image_bytes)} at the end")
     return listed(words, width, style="dim")

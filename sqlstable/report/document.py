@@ -10,11 +10,23 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
+from sqlstable.analysis.growth import Growth, GrowthStep, Part, filling, growth_steps
 from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import Totals, outside_use, totals
 from sqlstable.analysis.verdict import verdict
 from sqlstable.report.frame import SETTINGS
-from sqlstable.trace.model import PHASES, Message, OwnerUse, StableUse, Statement, TraceSettings
+from sqlstable.trace.model import (
+    PHASES,
+    HeapUse,
+    Instructions,
+    LoopUse,
+    Message,
+    OwnerUse,
+    StableArea,
+    StableUse,
+    Statement,
+    TraceSettings,
+)
 
 FORMAT: Final = "sqlstable-report"
 COMPARISON_FORMAT: Final = "sqlstable-comparison"
@@ -27,11 +39,14 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 
 def document(trace: TraceSource) -> dict[str, Json]:
     """Return a trace as plain data, in the form that ``schema.json`` describes."""
+    steps = growth_steps(trace)
     return {
         "format": FORMAT,
         "version": VERSION,
         "settings": _settings(trace.settings),
-        "messages": [_message(trace, message) for message in trace.messages],
+        "messages": [
+            _message(trace, message, steps.get(message.index)) for message in trace.messages
+        ],
         "statements": [_statement(statement) for statement in trace.statements],
         "totals": _totals(totals(trace)),
     }
@@ -88,7 +103,7 @@ def _plain(value: object) -> Json:
     return str(value)
 
 
-def _message(trace: TraceSource, message: Message) -> dict[str, Json]:
+def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> dict[str, Json]:
     return {
         "index": message.index,
         "kind": message.kind,
@@ -103,14 +118,15 @@ def _message(trace: TraceSource, message: Message) -> dict[str, Json]:
         "outside_entries": [
             {"name": entry.name, "stable": _stable(entry.stable)} for entry in message.outside
         ],
-        "heap": None,
-        "instructions": None,
+        "heap": _heap(message.heap),
+        "instructions": _instructions(message.instructions),
         "cycles": None,
         "limits": [
             {"name": use.name, "used": use.used, "limit": use.limit} for use in message.limits
         ],
         "verdict": verdict(message),
         "image_bytes": message.image_bytes,
+        "growth": None if step is None else _step(step),
     }
 
 
@@ -133,7 +149,11 @@ def _statement(statement: Statement) -> dict[str, Json]:
             "sorts": statement.sqlite.sorts,
         },
         "owners": [_owner(owner) for owner in statement.owners],
-        "instructions": None,
+        "instructions": _instructions(statement.instructions),
+        "phase_instructions": (
+            None if statement.phase_instructions is None else dict(statement.phase_instructions)
+        ),
+        "loops": [_loop(loop) for loop in statement.loops] or None,
         "cycles": None,
     }
 
@@ -166,13 +186,88 @@ def _stable(use: StableUse) -> dict[str, Json]:
     }
 
 
+def _instructions(use: Instructions | None) -> Json:
+    if use is None:
+        return None
+    return {
+        "total": use.total,
+        "computation": use.computation,
+        "stable": use.stable,
+        "heap": use.heap,
+        "measured": use.measured,
+        "error_band": use.error_band,
+    }
+
+
+def _heap(use: HeapUse | None) -> Json:
+    if use is None:
+        return None
+    return {
+        "wasm_pages_accessed": use.wasm_pages_accessed,
+        "wasm_pages_written": use.wasm_pages_written,
+        "os_pages_written": use.os_pages_written,
+        "size_bytes": use.size_bytes,
+    }
+
+
+def _loop(loop: LoopUse) -> Json:
+    return {
+        "name": loop.name,
+        "plan": loop.plan,
+        "loops": loop.loops,
+        "rows_visited": loop.rows_visited,
+        "rows_estimated": loop.rows_estimated,
+    }
+
+
 def _totals(total: Totals) -> dict[str, Json]:
     return {
         "stable": _stable(total.stable),
-        "instructions": None,
+        "instructions": _instructions(total.instructions),
         "cycles": None,
         "image_bytes": total.image_bytes,
+        "growth": _growth(total.growth),
     }
+
+
+def _growth(growth: Growth | None) -> Json:
+    if growth is None:
+        return None
+    return {
+        "message": growth.message,
+        "stable_bytes": growth.stable_bytes,
+        "parts": [_part(part) for part in growth.parts],
+        "areas": [_area(area) for area in growth.areas],
+    }
+
+
+def _area(area: StableArea) -> dict[str, Json]:
+    filled = filling(area)
+    return {
+        "name": area.name,
+        "kind": area.kind,
+        "memory_id": area.memory_id,
+        "allocated_bytes": area.allocated_bytes,
+        "unit_bytes": area.unit_bytes,
+        "size_bytes": area.size_bytes,
+        "used_bytes": area.used_bytes,
+        "data_bytes": filled.data_bytes,
+        "free_bytes": filled.free_bytes,
+        "rounding_bytes": filled.rounding_bytes,
+        "unused_bytes": filled.unused_bytes,
+    }
+
+
+def _step(step: GrowthStep) -> dict[str, Json]:
+    return {
+        "before_bytes": step.before_bytes,
+        "after_bytes": step.after_bytes,
+        "areas": [_part(part) for part in step.areas],
+    }
+
+
+def _part(part: Part) -> dict[str, Json]:
+    return {"name": part.name, "kind": part.kind, "size_bytes": part.size_bytes}
 
 
 def _pair(pair: StatementPair) -> dict[str, Json]:

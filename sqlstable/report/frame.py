@@ -25,6 +25,8 @@ SETTINGS: Final = (
     "synchronous",
     "temp_store",
     "preset",
+    "growth",
+    "durability",
     "limits",
     "prices",
 )
@@ -42,9 +44,7 @@ _UNITS: Final = {
 ARROW: Final = " → "
 """Stands between a value before and the same value after."""
 
-NOT_HERE: Final = (
-    "instructions, cycles, prices; consensus, networking, certified responses, other canisters"
-)
+NOT_HERE: Final = "cycles, prices; consensus, networking, certified responses, other canisters"
 
 
 def title(text: str, width: int) -> list[Text]:
@@ -127,7 +127,7 @@ def glossary_lines(
     if isinstance(page_size, int) and 0 < page_size < OS_PAGE_BYTES:
         held = f"an OS page holds {OS_PAGE_BYTES // page_size} SQLite pages here"
         words = [*words, ("owners", f"{held}, and counts for each owner that has one of them")]
-    return [line for word, text in words for line in _named_lines(word, text, width)]
+    return [line for word, text in words for line in named_lines(word, text, width)]
 
 
 def provenance_lines(
@@ -138,12 +138,19 @@ def provenance_lines(
     modelled = chain(
         *(_modelled(it.values) for it in settings), _modelled_messages(settings[-1], messages)
     )
+    beware = chain.from_iterable(_beware(it.values) for it in settings)
     rows = (
         ("real", "; ".join(dict.fromkeys(real))),
         ("modelled", "; ".join(dict.fromkeys(modelled))),
-        ("not here", NOT_HERE),
+        ("beware", "; ".join(dict.fromkeys(beware))),
+        ("not here", "".join(_not_measured(settings)) + NOT_HERE),
     )
-    return [line for name, text in rows if text for line in _named_lines(name, text, width)]
+    return [line for name, text in rows if text for line in named_lines(name, text, width)]
+
+
+def _not_measured(settings: Sequence[TraceSettings]) -> Iterator[str]:
+    if not all(it.values.get("measured") for it in settings):
+        yield "instructions, "
 
 
 def _real(settings: Mapping[str, object]) -> Iterator[str]:
@@ -152,6 +159,8 @@ def _real(settings: Mapping[str, object]) -> Iterator[str]:
         yield f"limits of {clean(str(settings['limits']))}"
     if settings.get("engine") == "wasm":
         yield "the heap after a query or trap (wasm engine)"
+        if settings.get("measured"):
+            yield "instructions, counted by the weights that the replica's source has"
 
 
 def _modelled(settings: Mapping[str, object]) -> Iterator[str]:
@@ -160,6 +169,20 @@ def _modelled(settings: Mapping[str, object]) -> Iterator[str]:
     if settings.get("preset") is not None:
         name = clean(str(settings["preset"]))
         yield f"preset {name}: the PRAGMAs of that product, not its commit path"
+
+
+def _beware(settings: Mapping[str, object]) -> Iterator[str]:
+    mode = settings.get("journal_mode")
+    if mode == "wal":
+        yield (
+            "journal_mode wal is not available in canisters: it needs shared memory, or one "
+            "connection under an exclusive lock as here; its costs are not those of a canister"
+        )
+    if mode in ("delete", "truncate") and settings.get("layout") != "raw":
+        yield (
+            "journal_mode delete and truncate cost what persist costs: the journal lies in a "
+            "virtual memory, which cannot shrink, so its header is overwritten instead"
+        )
 
 
 def _modelled_messages(settings: TraceSettings, messages: Iterable[Message]) -> Iterator[str]:
@@ -177,7 +200,8 @@ def _state(values: Mapping[str, object], width: int) -> list[Text]:
     return listed(words, width, style="dim")
 
 
-def _named_lines(name: str, text: str, width: int) -> list[Text]:
+def named_lines(name: str, text: str, width: int) -> list[Text]:
+    """Return a paragraph with its name in front, as below every table."""
     indent = 10
     lines = paragraph(text, width, style="dim", indent=indent)
     first = Text(name.ljust(indent), style="dim bold")

@@ -15,11 +15,12 @@ from typing import Final, TypeAlias
 
 from sqlstable.analysis.compare import Comparison, StatementPair
 from sqlstable.analysis.groups import group_by_owner, group_by_shape
+from sqlstable.analysis.growth import growth_steps
 from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import outside_use
 from sqlstable.analysis.verdict import tightest_limit, verdict
 from sqlstable.report.table import By, checked_by
-from sqlstable.trace.model import Message, StableUse, Statement
+from sqlstable.trace.model import HeapUse, Instructions, Message, StableUse, Statement
 
 Field: TypeAlias = str | int | float | bool | None
 Row: TypeAlias = Sequence[Field]
@@ -37,12 +38,18 @@ _STABLE: Final = (
     "wasm_pages_dirty",
 )
 
+_INSTRUCTIONS: Final = (
+    *("instructions_total", "instructions_computation", "instructions_stable"),
+    "instructions_heap",
+)
+
 HEADERS: Final[Mapping[By, tuple[str, ...]]] = {
     "statement": (
         *("statement", "message", "message_kind", "label", "outcome", "cache"),
         *("sql", "shape", "kind", "plan", "row_count", "runs"),
         *_STABLE,
         *("hits", "vm_steps", "fullscan_steps", "sorts"),
+        *_INSTRUCTIONS,
     ),
     "shape": (
         *("shape", "kind", "statement_count", "run_count", "row_count"),
@@ -60,6 +67,10 @@ HEADERS: Final[Mapping[By, tuple[str, ...]]] = {
         *_STABLE,
         *("outside_os_pages_accessed", "outside_os_pages_dirty", "verdict"),
         *("tightest_limit", "tightest_limit_used", "tightest_limit_max", "image_bytes"),
+        "grown_bytes",
+        *_INSTRUCTIONS,
+        *("heap_wasm_pages_accessed", "heap_wasm_pages_written", "heap_os_pages_written"),
+        "heap_size_bytes",
     ),
 }
 """The columns of each view, in order."""
@@ -125,6 +136,7 @@ def _statement_rows(trace: TraceSource) -> Iterator[Row]:
             *_stable(statement.stable),
             *(statement.sqlite.hits, statement.sqlite.vm_steps),
             *(statement.sqlite.fullscan_steps, statement.sqlite.sorts),
+            *_instructions(statement.instructions),
         )
 
 
@@ -147,6 +159,7 @@ def _owner_rows(trace: TraceSource) -> Iterator[Row]:
 
 
 def _message_rows(trace: TraceSource) -> Iterator[Row]:
+    steps = growth_steps(trace)
     for message in trace.messages:
         outside = outside_use(trace, message)
         yield (
@@ -156,6 +169,9 @@ def _message_rows(trace: TraceSource) -> Iterator[Row]:
             *(outside.os_pages_accessed, outside.os_pages_dirty, verdict(message)),
             *_limit(message),
             message.image_bytes,
+            steps[message.index].grown_bytes if message.index in steps else 0,
+            *_instructions(message.instructions),
+            *_heap(message.heap),
         )
 
 
@@ -173,6 +189,21 @@ def _stable(use: StableUse) -> Row:
         *(use.calls.read, use.calls.write, use.calls.size, use.calls.grow),
         *(use.bytes_read, use.bytes_written, use.os_pages_accessed, use.os_pages_dirty),
         *(use.wasm_pages_accessed, use.wasm_pages_dirty),
+    )
+
+
+def _instructions(use: Instructions | None) -> Row:
+    if use is None:
+        return (None,) * len(_INSTRUCTIONS)
+    return (use.total, use.computation, use.stable, use.heap)
+
+
+def _heap(use: HeapUse | None) -> Row:
+    if use is None:
+        return (None,) * 4
+    return (
+        *(use.wasm_pages_accessed, use.wasm_pages_written),
+        *(use.os_pages_written, use.size_bytes),
     )
 
 

@@ -19,6 +19,7 @@ from sqlstable.report.frame import (
     unfinished_lines,
 )
 from sqlstable.report.grid import WIDTH_MIN, ColorSystem, paragraph, render
+from sqlstable.report.growth import growth_lines
 
 By = Literal["statement", "shape", "owner", "message"]
 """What one row of a table stands for."""
@@ -107,6 +108,7 @@ def render_table(
         lines += [*glossary_lines(_GLOSSARIES[by], trace.settings, width), Text()]
     else:
         lines += [*paragraph(EMPTY, width), Text()]
+    lines += growth_lines(trace, width)
     lines += provenance_lines([trace.settings], trace.messages, width)
     return render(lines, width=width, color_system=color_system)
 

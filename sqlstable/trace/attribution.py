@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.trace.footprint import EMPTY, Footprint, measure, os_pages_of, unite
 from sqlstable.trace.model import (
+    GROW,
     PHASES,
     WRITE,
     Accesses,
@@ -67,6 +68,19 @@ class OwnerLookup(Protocol):
         ...
 
 
+class FileLookup(Protocol):
+    """Who owns stable memory outside of the main database file.
+
+    `sqlstable.trace.file_owners.FileOwners` is one.
+    """
+
+    owners: list[Owner]
+
+    def owner_indexes(self, addresses: _Numbers) -> npt.NDArray[np.int64]:
+        """Positions in ``owners``, which may grow with the call; -1 where it is unknown."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
     """What is known of a message besides its accesses."""
@@ -100,6 +114,7 @@ def attribute(
     first_statement: int,
     page_size: int,
     owners: OwnerLookup | None = None,
+    files: FileLookup | None = None,
 ) -> Attributed:
     """Attribute everything that was recorded during one message.
 
@@ -109,6 +124,7 @@ def attribute(
         first_statement: Index of the message's first statement in the whole trace.
         page_size: Bytes of a SQLite page.
         owners: Owners at the message's end; None leaves owners empty.
+        files: Owners of what lies outside of the main database file; None leaves them unknown.
 
     Returns:
         Records whose calls and bytes add up to what the memory saw.
@@ -123,11 +139,13 @@ def attribute(
         uses: tuple[OwnerUse, ...] = ()
         if owners is not None and whole is not EMPTY:
             assert dirty is not None
-            uses = _owner_uses(_chunks(raw, item.spans), owners, dirty, page_size)
+            places = _Places(owners, files, dirty, page_size)
+            uses = _owner_uses(_chunks(raw, item.spans), places)
         statements.append(_statement(index, facts.index, item, phases, whole, uses))
     outside = _outside(raw, items)
     outside_footprints = [measure(raw.accesses.chunks(span.start, span.stop)) for span in outside]
     footprint = unite([*footprints, *outside_footprints])
+    instructions, heap = (None, None) if raw.costs is None else raw.costs()
     message = Message(
         index=facts.index,
         kind=facts.kind,
@@ -144,6 +162,8 @@ def attribute(
         ),
         limits=facts.limits,
         image_bytes=facts.image_bytes,
+        instructions=instructions,
+        heap=heap,
     )
     return Attributed(
         message,
@@ -160,6 +180,12 @@ def attribute(
 def footprint_of(raw: RawMessage) -> Footprint:
     """Return what a whole message touched."""
     return measure(raw.accesses.chunks(0, len(raw.accesses)))
+
+
+def grown_wasm_pages(raw: RawMessage) -> int:
+    """Return by how many Wasm pages stable memory was asked to grow during a message."""
+    chunks = raw.accesses.chunks(0, len(raw.accesses))
+    return sum(int(chunk.length[chunk.kind == GROW].sum()) for chunk in chunks)
 
 
 def dirty_sqlite_pages(raw: RawMessage, page_size: int) -> _Numbers:
@@ -200,6 +226,9 @@ def _statement(
         phases=dict(zip(PHASES, uses, strict=True)),
         sqlite=SqliteCounters(item.hits, item.vm_steps, item.fullscan_steps, item.sorts),
         owners=owners,
+        instructions=item.instructions,
+        phase_instructions=item.phase_instructions,
+        loops=item.loops,
     )
 
 
@@ -261,67 +290,89 @@ def _outside(raw: RawMessage, items: Sequence[RawStatement]) -> list[OutsideSpan
     return sorted(result)
 
 
-def _owner_uses(
-    chunks: Iterator[AccessColumns], owners: OwnerLookup, dirty: _Numbers, page_size: int
-) -> tuple[OwnerUse, ...]:
+_MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager", "")
+_OTHER: Final = Owner("(other memory)", "(other memory)", "unknown", "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Whose OS pages are, as one range of numbers.
+
+    The owners of SQLite pages come first, then the memory manager and whatever is unknown, then
+    the other files.
+    """
+
+    owners: OwnerLookup
+    files: FileLookup | None
+    dirty: _Numbers
+    "SQLite pages that the message wrote."
+    page_size: int
+
+    def owner_at(self, number: int) -> Owner:
+        """Return the owner with a number."""
+        beyond = number - len(self.owners.owners)
+        if beyond < 0:
+            return self.owners.owners[number]
+        if beyond < 2:
+            return (_MANAGER, _OTHER)[beyond]
+        assert self.files is not None
+        return self.files.owners[beyond - 2]
+
+    def numbers_of(
+        self, chunk: AccessColumns, os_pages: _Numbers, origin: npt.NDArray[np.intp]
+    ) -> _Numbers:
+        """Return the number of the owner of each OS page of each access."""
+        offset, address = chunk.offset[origin], chunk.address[origin]
+        # The first byte of the access inside each OS page, as an offset in the file.
+        inside = offset + np.maximum(os_pages * OS_PAGE_BYTES - address, 0)
+        numbers = np.where(offset >= 0, inside // self.page_size + 1, 1)
+        at_end = self.owners.owner_indexes(numbers).astype(np.int64)
+        before = self.owners.last_owner_indexes(numbers).astype(np.int64)
+        found = np.where(np.isin(numbers, self.dirty), at_end, before)
+        outside = offset < 0
+        if outside.any():
+            found[outside] = self._outside_numbers(os_pages[outside] * OS_PAGE_BYTES)
+        return found
+
+    def _outside_numbers(self, addresses: _Numbers) -> _Numbers:
+        manager = len(self.owners.owners)
+        found = np.where(addresses < WASM_PAGE_BYTES, manager, manager + 1)
+        beyond = np.flatnonzero(addresses >= WASM_PAGE_BYTES)
+        if self.files is not None and len(beyond):
+            # A file that is unknown, at -1, stays the unknown one just below the first.
+            found[beyond] = manager + 2 + self.files.owner_indexes(addresses[beyond])
+        return found
+
+
+def _owner_uses(chunks: Iterator[AccessColumns], places: _Places) -> tuple[OwnerUse, ...]:
     accessed_keys, dirty_keys = [], []
     for chunk in chunks:
         moved = np.where(chunk.kind <= WRITE, chunk.length, 0)
         os_pages, origin = os_pages_of(chunk.address, moved)
-        owner = _owners_of(chunk, os_pages, origin, owners, dirty, page_size)
-        keys = (owner << _OWNER_SHIFT) | os_pages
+        keys = (places.numbers_of(chunk, os_pages, origin) << _OWNER_SHIFT) | os_pages
         accessed_keys.append(np.unique(keys))
         dirty_keys.append(np.unique(keys[chunk.kind[origin] == WRITE]))
-    accessed = _count_by_owner(accessed_keys, len(owners.owners))
-    written = _count_by_owner(dirty_keys, len(owners.owners))
+    accessed, written = _count_by_owner(accessed_keys), _count_by_owner(dirty_keys)
     uses = []
-    for index in np.flatnonzero(accessed).tolist():
-        owner_of = _owner_at(owners, index)
+    for number, count in accessed.items():
+        owner = places.owner_at(number)
         uses.append(
             OwnerUse(
-                owner_of.name,
-                owner_of.table,
-                owner_of.kind,
-                owner_of.role,
-                int(accessed[index]),
-                int(written[index]),
+                owner.name,
+                owner.table,
+                owner.kind,
+                owner.role,
+                count,
+                written.get(number, 0),
             )
         )
     return tuple(sorted(uses, key=lambda use: (-use.os_pages_accessed, use.name, use.role)))
 
 
-_MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager", "")
-_OTHER: Final = Owner("(other memory)", "(other memory)", "unknown", "")
-
-
-def _owner_at(owners: OwnerLookup, index: int) -> Owner:
-    """The two owners behind the known ones lie outside of the database file."""
-    known = len(owners.owners)
-    return owners.owners[index] if index < known else (_MANAGER, _OTHER)[index - known]
-
-
-def _owners_of(
-    chunk: AccessColumns,
-    os_pages: _Numbers,
-    origin: npt.NDArray[np.intp],
-    owners: OwnerLookup,
-    dirty: _Numbers,
-    page_size: int,
-) -> _Numbers:
-    offset, address = chunk.offset[origin], chunk.address[origin]
-    # The first byte of the access inside each OS page, as an offset in the file.
-    inside = offset + np.maximum(os_pages * OS_PAGE_BYTES - address, 0)
-    numbers = np.where(offset >= 0, inside // page_size + 1, 1)
-    at_end = owners.owner_indexes(numbers).astype(np.int64)
-    before = owners.last_owner_indexes(numbers).astype(np.int64)
-    owner = np.where(np.isin(numbers, dirty), at_end, before)
-    known = len(owners.owners)
-    outside = np.where(address < WASM_PAGE_BYTES, known, known + 1)
-    return np.where(offset >= 0, owner, outside)
-
-
-def _count_by_owner(keys: list[_Numbers], known: int) -> npt.NDArray[np.intp]:
+def _count_by_owner(keys: list[_Numbers]) -> dict[int, int]:
+    """Return how many different OS pages each owner has, by the owner's number."""
     if not keys:
-        return np.zeros(known + 2, dtype=np.intp)
-    distinct = np.unique(np.concatenate(keys))
-    return np.bincount(distinct >> _OWNER_SHIFT, minlength=known + 2)
+        return {}
+    distinct = np.unique(np.concatenate(keys)) if len(keys) > 1 else keys[0]
+    counts = np.bincount(distinct >> _OWNER_SHIFT)
+    return {number: int(counts[number]) for number in np.flatnonzero(counts).tolist()}

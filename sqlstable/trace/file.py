@@ -11,10 +11,14 @@ table                  one row for each
 ``message``            message
 ``message_limit``      limit of a message; a ``limit_value`` of NULL is no limit
 ``outside``            use of stable memory by no statement, under the name of its cause
+``area``               file in stable memory after a message that changed its size
 ``sql_text``           SQL text with its shape and kind; equal texts share a row
 ``plan``               line of a query plan; equal plans share an index
 ``statement``          statement, with SQLite's counters
 ``statement_phase``    phase of a statement: prepare, run, commit
+``message_cost``       message whose instructions are known, with what it did to the heap
+``statement_cost``     statement whose instructions are known
+``statement_loop``     loop of a statement's plan, from builds that count visited rows
 ``owner``              owner of SQLite pages: table, index, freelist …
 ``statement_owner``    owner whose OS pages a statement touched
 ``owner_run``          run of SQLite pages that has had one owner since a message
@@ -23,7 +27,9 @@ table                  one row for each
 =====================  ===================================================================
 
 The blocks are those of ``sqlstable.trace.blocks``; all else is plain rows. The views
-``statements``, ``shapes``, ``statement_owners`` and ``owner_runs`` join what belongs together.
+``statements``, ``shapes``, ``statement_owners`` and ``owner_runs`` join what belongs together; the
+view ``areas`` says what fills each area. Version 1 of the format had no areas, costs
+and loops.
 
 Invariants:
 

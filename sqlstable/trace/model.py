@@ -20,6 +20,9 @@ import numpy.typing as npt
 PHASES: Final = ("prepare", "run", "commit")
 """The phases of a statement, in order."""
 
+INSTRUCTION_PHASES: Final = ("prepare", "run", "commit", "reply")
+"""What a statement's instructions are spent on: the phases, and encoding its rows."""
+
 MessageKind = Literal["install", "update", "query", "upgrade", "reinstall"]
 Outcome = Literal["committed", "discarded", "trapped"]
 CacheState = Literal["fresh", "cold", "warm"]
@@ -101,13 +104,58 @@ class SqliteCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class Instructions:
+    """Instructions, and what they were spent on; the parts add up to the total."""
+
+    total: int
+    computation: int
+    "Operators, and system calls but for stable memory."
+    stable: int
+    "Calls on stable memory, their bytes, and the OS pages or regions that they touched first."
+    heap: int
+    "What is charged for the heap; 0 under prices that charge nothing, or where it was not watched."
+    measured: bool = True
+    "True: counted. False: estimated."
+    error_band: float | None = None
+    "Relative error of an estimate."
+
+
+@dataclass(frozen=True, slots=True)
+class HeapUse:
+    """What was done to the heap, with sets of pages by their counts."""
+
+    wasm_pages_accessed: int
+    wasm_pages_written: int
+    os_pages_written: int
+    size_bytes: int
+    "Of the heap, when the message ended."
+
+
+@dataclass(frozen=True, slots=True)
+class LoopUse:
+    """One loop of a statement's plan, from the profile build of the wasm engine."""
+
+    name: str
+    "Table or index."
+    plan: str
+    "Its line of EXPLAIN QUERY PLAN."
+    loops: int
+    "How often it began; -1 where SQLite does not count."
+    rows_visited: int
+    "-1 where SQLite does not count."
+    rows_estimated: float
+    "Rows for each beginning that the planner expected."
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerUse:
     """OS pages of one owner that a statement touched."""
 
     name: str
     table: str
     kind: str
-    "table, index, freelist, pointer map, lock-byte, header, memory manager, or unknown."
+    """table, index, freelist, pointer map, lock-byte, header, memory manager, or unknown; outside
+    of the main database file that of a `StableArea`."""
     role: str
     "interior, leaf or overflow for a B-tree, trunk or leaf for the freelist, else empty."
     os_pages_accessed: int
@@ -139,6 +187,12 @@ class Statement:
     owners: tuple[OwnerUse, ...]
     """Most accessed first. Empty where owners were not asked for: give the canister a trace, or
     ``owners=True``."""
+    instructions: Instructions | None = None
+    "None where they were neither counted nor estimated."
+    phase_instructions: Mapping[str, int] | None = None
+    "By the names in INSTRUCTION_PHASES; what the heap costs is in none of them."
+    loops: tuple[LoopUse, ...] = ()
+    "Where the build counts the rows that loops visit."
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +235,10 @@ class Message:
     limits: tuple[LimitUse, ...]
     image_bytes: int
     "Size of stable memory when the message had ended."
+    instructions: Instructions | None = None
+    "Of the whole message: those of its statements, and of what lies around them."
+    heap: HeapUse | None = None
+    "None where the heap was not watched."
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +257,41 @@ class OwnerRun:
 
 
 @dataclass(frozen=True, slots=True)
+class StableArea:
+    """The part of stable memory that one file has, as it was when a message had ended.
+
+    A trace has all areas of a message together, the main database's first, or none: they are
+    noted after each message that changed the size of stable memory, and after the last one.
+    """
+
+    message: int
+    "Index of the message."
+    name: str
+    "Name of the file; (memory 3) for a virtual memory that holds none of ours."
+    kind: str
+    "database, journal, wal, file directory, other memory, or memory manager."
+    memory_id: int | None
+    "Its virtual memory; None for the memory manager itself, and in layout raw."
+    allocated_bytes: int
+    "Bytes of stable memory that nobody else can have."
+    unit_bytes: int
+    "Bytes that are allocated at once: a bucket; in layout raw a Wasm page."
+    size_bytes: int
+    "Bytes that it may use without growing; at most those allocated."
+    used_bytes: int
+    "Exact size of the file; at most its size_bytes."
+    free_bytes: int
+    "Bytes of it that are free SQLite pages; 0 for what is no database."
+
+
+@dataclass(frozen=True, slots=True)
 class TraceSettings:
     """The circumstances under which a trace was recorded; every report states them."""
 
     values: Mapping[str, object] = field(default_factory=dict)
     """engine, sqlite, layout, bucket_pages, page_size, cache_size, journal_mode, locking_mode,
-    synchronous, temp_store, preset, limits, prices, depth, owners, now, seed; null where unknown.
+    synchronous, temp_store, preset, growth, durability, limits, prices, depth, owners, now, seed;
+    null where unknown.
     """
 
     def __getitem__(self, name: str) -> object:

@@ -6,12 +6,14 @@ from ``start`` to ``stop - 1``. Spans of all statements are disjoint; what no sp
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from sqlstable.trace.model import HeapUse, Instructions, LoopUse
 
 PREPARE: Final = 0
 RUN: Final = 1
@@ -108,6 +110,9 @@ class RawStatement(NamedTuple):
     vm_steps: int | None
     fullscan_steps: int | None
     sorts: int | None
+    instructions: Instructions | None = None
+    phase_instructions: Mapping[str, int] | None = None
+    loops: tuple[LoopUse, ...] = ()
 
 
 Counters = tuple[int | None, int | None, int | None, int | None]
@@ -145,6 +150,8 @@ class RawMessage(NamedTuple):
     accesses: TakenAccesses
     statements: Sequence[RawStatement | QuickStatement]
     outside: tuple[OutsideSpan, ...]
+    costs: Callable[[], tuple[Instructions | None, HeapUse | None]] | None = None
+    "Says what the whole message cost, where that is known."
 
 
 def clean_sql(sql: str) -> str:

@@ -13,20 +13,33 @@ from sqlstable.errors import TraceError
 from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.trace.blocks import EMPTY_BLOCK, decode_accesses
 from sqlstable.trace.model import (
+    INSTRUCTION_PHASES,
     PHASES,
     Accesses,
     Calls,
+    HeapUse,
+    Instructions,
     LimitUse,
+    LoopUse,
     Message,
     OutsideUse,
     OwnerRun,
     OwnerUse,
     SqliteCounters,
+    StableArea,
     StableUse,
     Statement,
     TraceSettings,
 )
-from sqlstable.trace.schema import COUNTER_NAMES, TRACE_APPLICATION_ID, TRACE_FORMAT_VERSION
+from sqlstable.trace.schema import (
+    AREA_FIELDS,
+    AREAS_SINCE_VERSION,
+    COST_FIELDS,
+    COSTS_SINCE_VERSION,
+    COUNTER_NAMES,
+    TRACE_APPLICATION_ID,
+    TRACE_FORMAT_VERSION,
+)
 from sqlstable.trace.storage import (
     Row,
     SharedConnection,
@@ -102,6 +115,21 @@ class Trace:
         with reading(self._name):
             rows = self._select("SELECT * FROM owner_runs ORDER BY run_number")
             return tuple(OwnerRun(*row[1:8]) for row in rows)
+
+    @cached_property
+    def areas(self) -> tuple[StableArea, ...]:
+        """What stable memory consists of, after each message that changed its size.
+
+        Empty for a trace of format version 1, which did not note it.
+        """
+        [(version,)] = self._select("PRAGMA user_version")
+        if version < AREAS_SINCE_VERSION:
+            return ()
+        names = ", ".join(AREA_FIELDS)
+        rows = self._select(
+            f"SELECT message_index, {names} FROM area ORDER BY message_index, position"  # noqa: S608  our own names
+        )
+        return tuple(StableArea(*row) for row in rows)
 
     def accesses(self, statement: Statement | int) -> Accesses:
         """Return the accesses of a statement, given itself or its index, in order."""
@@ -215,6 +243,7 @@ def _messages(select: _Select) -> Iterator[Message]:
     )
     outside = _grouped(select("SELECT * FROM outside ORDER BY message_index, outside_index"))
     limits = _grouped(select("SELECT * FROM message_limit ORDER BY message_index, limit_index"))
+    costs = _costs(select, "message_cost")
     for row in select("SELECT * FROM message ORDER BY message_index"):
         index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *stable = row
         yield Message(
@@ -227,7 +256,50 @@ def _messages(select: _Select) -> Iterator[Message]:
                 for _, name, used, limit in limits.get(index, ())
             ),
             image_bytes,
+            _instructions(costs.get(index)),
+            _heap(costs.get(index)),
         )
+
+
+def _costs(select: _Select, table: str) -> dict[int, Row]:
+    """Return the rows of a table of costs by their index; a trace of version 1 has none."""
+    if not _has_costs(select):
+        return {}
+    return {index: tuple(row) for index, *row in select(f"SELECT * FROM {table}")}  # noqa: S608  our own names
+
+
+def _has_costs(select: _Select) -> bool:
+    [(version,)] = select("PRAGMA user_version")
+    return bool(version >= COSTS_SINCE_VERSION)
+
+
+def _instructions(row: Row | None) -> Instructions | None:
+    if row is None:
+        return None
+    total, computation, stable, heap, measured, error_band = row[: len(COST_FIELDS)]
+    return Instructions(total, computation, stable, heap, bool(measured), error_band)
+
+
+def _heap(row: Row | None) -> HeapUse | None:
+    if row is None or row[len(COST_FIELDS)] is None:
+        return None
+    return HeapUse(*row[len(COST_FIELDS) :])
+
+
+def _phase_instructions(row: Row | None) -> dict[str, int] | None:
+    if row is None or row[len(COST_FIELDS)] is None:
+        return None
+    return dict(zip(INSTRUCTION_PHASES, row[len(COST_FIELDS) :], strict=True))
+
+
+def _loops(select: _Select) -> dict[int, tuple[LoopUse, ...]]:
+    if not _has_costs(select):
+        return {}
+    rows = select("SELECT * FROM statement_loop ORDER BY statement_index, position")
+    return {
+        index: tuple(LoopUse(*loop) for _, *loop in loops)
+        for index, loops in _grouped(rows).items()
+    }
 
 
 def _statements(select: _Select) -> Iterator[Statement]:
@@ -240,6 +312,7 @@ def _statements(select: _Select) -> Iterator[Statement]:
         (index, phase): stable for index, phase, *stable in select("SELECT * FROM statement_phase")
     }
     owners = _grouped(select("SELECT * FROM statement_owners ORDER BY statement_index, position"))
+    costs, loops = _costs(select, "statement_cost"), _loops(select)
     for row in select("SELECT * FROM statement ORDER BY statement_index"):
         index, message, sql_index, plan_index, row_count, runs, *counts = row
         sql, shape, kind = sql_texts[sql_index]
@@ -250,4 +323,7 @@ def _statements(select: _Select) -> Iterator[Statement]:
             {phase: _stable_use(*phases[index, phase]) for phase in PHASES},
             SqliteCounters(*counts[:4]),
             tuple(OwnerUse(*owner) for _, *owner in owners.get(index, ())),
+            _instructions(costs.get(index)),
+            _phase_instructions(costs.get(index)),
+            loops.get(index, ()),
         )

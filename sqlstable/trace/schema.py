@@ -8,8 +8,18 @@ from typing import Final
 
 from sqlstable.trace.model import PHASES
 
-TRACE_FORMAT_VERSION: Final = 1
-"""``PRAGMA user_version`` of the trace files written here."""
+TRACE_FORMAT_VERSION: Final = 2
+"""``PRAGMA user_version`` of the trace files written here.
+
+Version 2 added the tables ``area``, ``message_cost``, ``statement_cost`` and ``statement_loop``,
+and the view ``areas``.
+"""
+
+AREAS_SINCE_VERSION: Final = 2
+"""The format version from which on there are areas."""
+
+COSTS_SINCE_VERSION: Final = 2
+"""The format version from which on there are costs and loops."""
 
 TRACE_APPLICATION_ID: Final = int.from_bytes(b"SqSt", "big")
 """``PRAGMA application_id`` of a trace file: the bytes ``SqSt`` at offset 68."""
@@ -19,6 +29,21 @@ STABLE_FIELDS: Final = (
     *("os_pages_accessed", "os_pages_dirty", "wasm_pages_accessed", "wasm_pages_dirty"),
 )
 """Fields of a `sqlstable.trace.model.StableUse`, in the order of its columns."""
+
+AREA_FIELDS: Final = (
+    *("name", "kind", "memory_id", "allocated_bytes", "unit_bytes"),
+    *("size_bytes", "used_bytes", "free_bytes"),
+)
+"""Fields of a `sqlstable.trace.model.StableArea` but the first, each the name of its column."""
+
+COST_FIELDS: Final = ("total", "computation", "stable", "heap", "measured", "error_band")
+"""Fields of a `sqlstable.trace.model.Instructions`, in the order of its columns."""
+
+HEAP_FIELDS: Final = ("wasm_pages_accessed", "wasm_pages_written", "os_pages_written", "size_bytes")
+"""Fields of a `sqlstable.trace.model.HeapUse`, in the order of its columns."""
+
+LOOP_FIELDS: Final = ("name", "plan", "loops", "rows_visited", "rows_estimated")
+"""Fields of a `sqlstable.trace.model.LoopUse`, in the order of its columns."""
 
 COUNTER_NAMES: Final = ("hits", "vm_steps", "fullscan_steps", "sorts")
 """Fields of `sqlstable.trace.model.SqliteCounters`, each the name of its column."""
@@ -31,6 +56,13 @@ _STABLE_COLUMNS: Final = """-- calls of the stable memory API, and bytes moved b
   -- dirty is written, even with equal bytes
   os_pages_accessed INTEGER NOT NULL, os_pages_dirty INTEGER NOT NULL,
   wasm_pages_accessed INTEGER NOT NULL, wasm_pages_dirty INTEGER NOT NULL"""
+
+_COST_COLUMNS: Final = """instructions_total INTEGER NOT NULL,
+  instructions_computation INTEGER NOT NULL,
+  instructions_stable INTEGER NOT NULL, -- calls on stable memory, bytes, OS pages or regions
+  instructions_heap INTEGER NOT NULL,   -- what is charged for the heap
+  -- 1 counted, 0 estimated, and the relative error of an estimate
+  measured INTEGER NOT NULL, error_band REAL"""
 
 _SCHEMA: Final = """
 CREATE TABLE settings (
@@ -59,6 +91,20 @@ CREATE TABLE outside (
   {stable},
   PRIMARY KEY (message_index, outside_index)
 ) WITHOUT ROWID;
+CREATE TABLE area (                     -- whose stable memory is, after messages that changed its
+                                        -- size and after the last one; the rest is nobody's
+  message_index INTEGER NOT NULL REFERENCES message, position INTEGER NOT NULL,
+  name TEXT NOT NULL,                   -- name of the file, the main database's first
+  kind TEXT NOT NULL,                   -- database, journal, wal, file directory, other memory
+                                        -- or memory manager
+  memory_id INTEGER,                    -- virtual memory; NULL where it is in none
+  allocated_bytes INTEGER NOT NULL,     -- bytes of stable memory that nobody else can have
+  unit_bytes INTEGER NOT NULL,          -- bytes allocated at once: a bucket, or a Wasm page
+  size_bytes INTEGER NOT NULL,          -- bytes that it may use without growing
+  used_bytes INTEGER NOT NULL,          -- exact size of the file
+  free_bytes INTEGER NOT NULL,          -- bytes of the file that are free SQLite pages
+  PRIMARY KEY (message_index, position)
+) WITHOUT ROWID;
 CREATE TABLE sql_text (
   sql_index INTEGER PRIMARY KEY, sql TEXT NOT NULL,
   shape TEXT NOT NULL,                  -- the SQL with its literals replaced by ?
@@ -84,6 +130,27 @@ CREATE TABLE statement_phase (
   phase TEXT NOT NULL,                  -- prepare, run or commit
   {stable},
   PRIMARY KEY (statement_index, phase)
+) WITHOUT ROWID;
+CREATE TABLE message_cost (             -- where instructions were counted or estimated
+  message_index INTEGER PRIMARY KEY REFERENCES message,
+  {cost},
+  heap_wasm_pages_accessed INTEGER,     -- NULL where the heap was not watched
+  heap_wasm_pages_written INTEGER, heap_os_pages_written INTEGER, heap_size_bytes INTEGER
+);
+CREATE TABLE statement_cost (           -- likewise, of one statement
+  statement_index INTEGER PRIMARY KEY REFERENCES statement,
+  {cost},
+  instructions_prepare INTEGER,         -- by phase, without the heap; reply is encoding its rows
+  instructions_run INTEGER, instructions_commit INTEGER, instructions_reply INTEGER
+);
+CREATE TABLE statement_loop (           -- loops of plans, by builds that count what they visit
+  statement_index INTEGER NOT NULL REFERENCES statement, position INTEGER NOT NULL,
+  name TEXT NOT NULL,                   -- table or index
+  plan TEXT NOT NULL,                   -- its line of EXPLAIN QUERY PLAN
+  loops INTEGER NOT NULL,               -- how often it began; -1 where SQLite does not count
+  rows_visited INTEGER NOT NULL,        -- likewise
+  rows_estimated REAL NOT NULL,         -- rows that the planner expected for each beginning
+  PRIMARY KEY (statement_index, position)
 ) WITHOUT ROWID;
 CREATE TABLE owner (
   owner_index INTEGER PRIMARY KEY, name TEXT NOT NULL,
@@ -133,6 +200,14 @@ GROUP BY shape, kind ORDER BY os_pages_accessed_sum DESC;
 CREATE VIEW statement_owners AS         -- whose OS pages each statement touched, by name
 SELECT statement_index, position, name, table_name, kind, role, os_pages_accessed, os_pages_dirty
 FROM statement_owner JOIN owner USING (owner_index);
+CREATE VIEW areas AS                    -- what fills each area: data, free SQLite pages, the rest
+                                        -- of the last unit in use, and units not in use
+SELECT message_index, position, name, kind, memory_id, allocated_bytes,
+  used_bytes - free_bytes AS data_bytes, free_bytes,
+  (unit_bytes - used_bytes % unit_bytes) % unit_bytes AS rounding_bytes,
+  allocated_bytes - used_bytes - (unit_bytes - used_bytes % unit_bytes) % unit_bytes
+    AS unused_bytes
+FROM area;
 CREATE VIEW owner_runs AS
 -- Who owns SQLite page :number when message :message has ended:
 --   SELECT * FROM owner_runs
@@ -151,4 +226,4 @@ def schema() -> str:
         f"of_{table}": ", ".join(f'"{table}".{name} AS {prefix}{name}' for name in names)
         for table, prefix in (("statement", ""), *((phase, f"{phase}_") for phase in PHASES))
     }
-    return _SCHEMA.format(stable=_STABLE_COLUMNS, **columns)
+    return _SCHEMA.format(stable=_STABLE_COLUMNS, cost=_COST_COLUMNS, **columns)

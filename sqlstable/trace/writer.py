@@ -12,10 +12,23 @@ from typing import Final, Self
 from sqlstable.errors import TraceError
 from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.trace.blocks import EMPTY_BLOCK, encode_accesses
-from sqlstable.trace.model import PHASES, Accesses, Message, OwnerRun, OwnerUse, Statement
+from sqlstable.trace.model import (
+    INSTRUCTION_PHASES,
+    PHASES,
+    Accesses,
+    Message,
+    OwnerRun,
+    OwnerUse,
+    StableArea,
+    Statement,
+)
 from sqlstable.trace.reader import Trace, open_trace
 from sqlstable.trace.schema import (
+    AREA_FIELDS,
+    COST_FIELDS,
     COUNTER_NAMES,
+    HEAP_FIELDS,
+    LOOP_FIELDS,
     STABLE_FIELDS,
     TRACE_APPLICATION_ID,
     TRACE_FORMAT_VERSION,
@@ -49,6 +62,11 @@ _message_row: Final[_ToRow] = attrgetter(
     *("index", "kind", "label", "outcome", "trap", "discarded_writes", "cache", "image_bytes"),
     *(f"stable.{field}" for field in STABLE_FIELDS),
 )
+_area_row: Final[_ToRow] = attrgetter(*AREA_FIELDS)
+_cost_row: Final[_ToRow] = attrgetter(*COST_FIELDS)
+_heap_row: Final[_ToRow] = attrgetter(*HEAP_FIELDS)
+_loop_row: Final[_ToRow] = attrgetter(*LOOP_FIELDS)
+_NO_HEAP: Final = (None,) * len(HEAP_FIELDS)
 _statement_row: Final[_ToRow] = attrgetter(
     *("row_count", "runs", *(f"sqlite.{name}" for name in COUNTER_NAMES)),
     *(f"stable.{field}" for field in STABLE_FIELDS),
@@ -113,6 +131,11 @@ class TraceWriter:
         """Close the writer."""
         self.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether more can be added: it is not closed, and no write has failed."""
+        return self._failure is None
+
     def write(
         self,
         message: Message,
@@ -121,6 +144,7 @@ class TraceWriter:
         statement_accesses: Mapping[int, Iterable[Accesses]] | None = None,
         outside_accesses: Sequence[Iterable[Accesses]] = (),
         owner_runs: Sequence[OwnerRun] = (),
+        areas: Sequence[StableArea] = (),
     ) -> None:
         """Add a message that has ended.
 
@@ -130,6 +154,7 @@ class TraceWriter:
             statement_accesses: Ordered accesses by statement index; may lack statements.
             outside_accesses: Ordered accesses, one for each of ``message.outside``; or none.
             owner_runs: Owners of SQLite pages as far as they changed with this message.
+            areas: What stable memory consists of now, where its size changed; else none.
 
         Raises:
             TraceError: The trace is closed, or cannot be written.
@@ -139,6 +164,7 @@ class TraceWriter:
         assert len(outside_accesses) in (0, len(message.outside))
         by_index = statement_accesses or {}
         assert set(by_index) <= set(message.statements)
+        assert all(area.message == message.index for area in areas)
         self._check_open()
         # Blocks come first: an error in what yields the accesses leaves nothing half written.
         blocks = [(index, encode_accesses(chunks)) for index, chunks in by_index.items()]
@@ -148,6 +174,7 @@ class TraceWriter:
             self._add_statement(statement)
         for run in owner_runs:
             self._add_owner_run(run)
+        self._add_areas(areas)
         self._rows["statement_accesses"] += [row for row in blocks if row[1] != EMPTY_BLOCK]
         self._rows["outside_accesses"] += [
             (message.index, *row) for row in enumerate(outside_blocks) if row[1] != EMPTY_BLOCK
@@ -158,6 +185,19 @@ class TraceWriter:
         is_much = self._waiting_block_bytes >= _FLUSH_BLOCK_BYTES
         if is_much or self._waiting_messages >= FLUSH_MESSAGES:
             self._flush()
+
+    def write_areas(self, areas: Sequence[StableArea]) -> None:
+        """Add what stable memory consists of, after a message that was written without.
+
+        Args:
+            areas: All areas of one message; of each message they are written at most once.
+
+        Raises:
+            TraceError: The trace is closed or cannot be written.
+        """
+        self._check_open()
+        self._add_areas(areas)
+        self._flush()
 
     def update_settings(self, values: Mapping[str, object]) -> None:
         """Add settings, or replace them.
@@ -251,6 +291,9 @@ class TraceWriter:
     def _add_message(self, message: Message) -> None:
         index = message.index
         self._rows["message"].append(_message_row(message))
+        if message.instructions is not None:
+            heap = _NO_HEAP if message.heap is None else _heap_row(message.heap)
+            self._rows["message_cost"].append((index, *_cost_row(message.instructions), *heap))
         self._rows["message_limit"] += [
             (index, position, use.name, use.used, None if use.limit == NO_LIMIT else use.limit)
             for position, use in enumerate(message.limits)
@@ -270,6 +313,14 @@ class TraceWriter:
         self._rows["statement_phase"] += [
             (index, phase, *_stable_row(statement.phases[phase])) for phase in PHASES
         ]
+        if statement.instructions is not None:
+            phases = statement.phase_instructions or {}
+            self._rows["statement_cost"].append(
+                (index, *_cost_row(statement.instructions), *map(phases.get, INSTRUCTION_PHASES))
+            )
+        self._rows["statement_loop"] += [
+            (index, position, *_loop_row(loop)) for position, loop in enumerate(statement.loops)
+        ]
         self._rows["statement_owner"] += [
             (index, position, self._owner_index(use), use.os_pages_accessed, use.os_pages_dirty)
             for position, use in enumerate(statement.owners)
@@ -279,6 +330,11 @@ class TraceWriter:
         span = (run.since_message, run.first_sqlite_page, run.sqlite_page_count)
         # SQLite numbers the rows itself, from 1.
         self._rows["owner_run"].append((None, *span, self._owner_index(run)))
+
+    def _add_areas(self, areas: Sequence[StableArea]) -> None:
+        self._rows["area"] += [
+            (area.message, position, *_area_row(area)) for position, area in enumerate(areas)
+        ]
 
     def _owner_index(self, owner: OwnerUse | OwnerRun) -> int:
         names = (owner.name, owner.table, owner.kind, owner.role)

@@ -33,6 +33,17 @@ class MemoryManagerError(ImageError):
     """The memory manager's header is of another version, or contradicts itself."""
 
 
+class ModuleError(SqlstableError):
+    """A WebAssembly module is malformed, truncated, or uses what is not supported here.
+
+    The text says what, and at which byte.
+    """
+
+
+class BuildError(SqlstableError):
+    """The Wasm modules cannot be built here: something that building needs is missing."""
+
+
 class SettingsError(SqlstableError):
     """A setting is unknown, out of range, or does not go with another one."""
 

@@ -1,0 +1,1 @@
+"""SQLite compiled to WebAssembly: the measured engine."""

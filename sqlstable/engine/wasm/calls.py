@@ -1,0 +1,132 @@
+"""Calling WebAssembly functions quickly: the unchecked call of wasmtime's C interface.
+
+The public way of wasmtime-py looks up a function's type at each call, which takes longer than most
+messages. The unchecked call takes numbers from one buffer and leaves the result there. It belongs
+to what wasmtime-py keeps private, so where it is not as expected the public way takes over, with
+one warning. Both are checked to give the same in tests/test_wasm_engine.py.
+"""
+
+import ctypes
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlstable.engine.wasm.program import wasmtime_module
+
+if TYPE_CHECKING:
+    import wasmtime
+
+Call = Callable[..., int]
+"""Calls one function with whole numbers; returns its result, a signed number, or anything where it
+has none. A trap is raised as ``wasmtime.Trap``."""
+
+_PARAMETERS_MAX: Final = 4
+
+
+class Trampoline:
+    """Makes quick calls of the functions of one store."""
+
+    def __init__(self, store: "wasmtime.Store") -> None:
+        """Look whether the quick way is there."""
+        self._store = store
+        self._quick = _quick_call()
+        self._context = 0
+        if self._quick is not None:
+            context = ctypes.cast(store._context(), ctypes.c_void_p).value  # noqa: SLF001  see above
+            assert context is not None
+            self._context = context
+
+    def call_of(self, function: "wasmtime.Func", parameter_count: int) -> Call:
+        """Return what calls ``function``.
+
+        Args:
+            function: One that takes and gives i32 and i64 only.
+            parameter_count: How many numbers it takes; at most four.
+        """
+        assert parameter_count <= _PARAMETERS_MAX
+        if self._quick is None:
+            return self._slow_call(function, parameter_count)
+        return self._quick_call(function, parameter_count)
+
+    def _quick_call(self, function: "wasmtime.Func", parameter_count: int) -> Call:
+        quick, context = self._quick, self._context
+        assert quick is not None
+        raw = function._func  # noqa: SLF001  see above
+        target = ctypes.addressof(raw)
+        slots = max(parameter_count, 1)
+        # A value is 16 bytes, of which a number takes the first eight.
+        buffer = (ctypes.c_int64 * (2 * slots))()
+        values = ctypes.addressof(buffer)
+        trap = ctypes.c_void_p()
+        trap_address = ctypes.addressof(trap)
+
+        # What the addresses point at must live as long as the function.
+        def call(*numbers: int, keep: Any = (raw, buffer, trap)) -> int:  # noqa: ANN401  see there
+            place = 0
+            for number in numbers:
+                buffer[place] = number
+                place += 2
+            error = quick(context, target, values, slots, trap_address)
+            if error or trap.value:
+                raise _error_of(error, trap)
+            return buffer[0]
+
+        return call
+
+    def _slow_call(self, function: "wasmtime.Func", parameter_count: int) -> Call:
+        store = self._store
+
+        def call(*numbers: int) -> int:
+            assert len(numbers) == parameter_count
+            result = function(store, *numbers)
+            return 0 if result is None else int(result)
+
+        return call
+
+
+@cache
+def _quick_call() -> Callable[[int, int, int, int, int], int | None] | None:
+    try:
+        # The prototype is our own: plain addresses, which take no conversion.
+        prototype = ctypes.CFUNCTYPE(
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.c_void_p,
+        )
+        ffi = _private_interface()
+        assert ctypes.sizeof(ffi.wasmtime_val_raw_t) == 2 * ctypes.sizeof(ctypes.c_int64)
+        function = prototype(("wasmtime_func_call_unchecked", ffi.dll))
+    except (ImportError, AttributeError, AssertionError):
+        warnings.warn(
+            "this release of wasmtime keeps its unchecked call elsewhere; the wasm engine works, "
+            "but small messages take several times as long",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return function
+
+
+def _private_interface() -> Any:  # noqa: ANN401  a module
+    wasmtime_module()
+    from wasmtime import _ffi  # noqa: PLC0415  optional
+
+    return _ffi
+
+
+def _error_of(error: int | None, trap: ctypes.c_void_p) -> Exception:
+    """Return what a call ended with as wasmtime's own exception, which frees it."""
+    wasmtime, ffi = wasmtime_module(), _private_interface()
+    if trap.value:
+        found = ctypes.cast(trap.value, ctypes.POINTER(ffi.wasm_trap_t))
+        trap.value = None
+        raised: Exception = wasmtime.Trap._from_ptr(found)  # noqa: SLF001  see above
+        return raised
+    assert error
+    pointer = ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t))
+    failed: Exception = wasmtime.WasmtimeError._from_ptr(pointer)  # noqa: SLF001
+    return failed

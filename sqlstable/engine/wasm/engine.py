@@ -1,0 +1,565 @@
+"""The wasm engine: SQLite as a canister runs it, with its instructions counted.
+
+Requests go to the module's ``execute``, several in a message if need be. The heap is part of the
+message: a trap brings the old one back warm, a query's is thrown away, an upgrade's is new.
+
+**Invariants**
+
+* Asking about statements (plans, columns, whether they only read) changes neither heap nor counts:
+  it is done on the observer's connection, or on a heap that is put back.
+* ``cold`` and ``fresh`` are made inside of the message, from the heap as it is, and go with it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NoReturn, Self
+
+import apsw
+
+from sqlstable.database.settings import Settings
+from sqlstable.database.vfs import StableVFS, julian_milliseconds
+from sqlstable.engine.inspector import Inspector
+from sqlstable.engine.protocol import CacheState, Params, Rows
+from sqlstable.engine.wasm import stable
+from sqlstable.engine.wasm.codec import (
+    Failure,
+    Finish,
+    Reply,
+    StatementResult,
+    decode_whole,
+    encode_many,
+    encode_request,
+    encode_settings,
+    random_key,
+)
+from sqlstable.engine.wasm.memory import WasmMemory
+from sqlstable.engine.wasm.notes import (
+    RAW_MAP,
+    TABLE_OFFSET,
+    CallNote,
+    FileMap,
+    HeapTouched,
+    MessageNotes,
+    TakenLog,
+    allocated_buckets,
+    heap_cost,
+    managed_map,
+)
+from sqlstable.engine.wasm.traps import TrapCode, trap_of
+from sqlstable.errors import ImageError, SettingsError, SqlError, Trap
+from sqlstable.ic.units import WASM_PAGE_BYTES
+
+_SQL_SHOWN_CHARACTERS: Final = 200
+_UPDATE: Final = "canister_update execute"
+_QUERY: Final = "canister_query execute"
+_READ_SCHEMA: Final = encode_request("SELECT 1 FROM sqlite_schema LIMIT 0")
+_EMPTY_CACHE: Final = encode_request("", cold=True)
+_CHANGES_SCHEMA: Final = re.compile(
+    r"\b(?:create|drop|alter|analyze|pragma|attach|detach|vacuum|reindex|rollback)\b", re.IGNORECASE
+)
+"""Finds words after which plans and columns may be others; too often does no harm."""
+
+_MAKES_TEMPORARY: Final = re.compile(r"\btemp", re.IGNORECASE)
+
+_PAGE_SIZE_OFFSET: Final = 16
+"""Source: https://www.sqlite.org/fileformat2.html section 1.3."""
+
+_HEAP_COST_MAX: Final = 65_536 * 2 * 80_000
+"""No message's heap costs more: it has 4 GiB, and twice the charge for a Wasm page is the most."""
+
+_PLANS_MAX: Final = 10_000
+_IDLE: Final = Finish(
+    is_autocommit=True,
+    txn_state=0,
+    open_statements=0,
+    total_changes=0,
+    database_bytes=0,
+    heap_bytes=0,
+)
+
+_COUNTER: Final = stable.STATUS.index("counter")
+_LOG_COUNT: Final = stable.STATUS.index("log_count")
+_BORDER_COUNT: Final = stable.STATUS.index("border_count")
+_PAGE_CHARGES: Final = stable.STATUS.index("page_charges")
+_HEAP_SIZE: Final = stable.STATUS.index("heap_size")
+_HEAP_OS_PAGES_WRITTEN: Final = stable.STATUS.index("heap_os_pages_written")
+_HEAP_REGIONS_ACCESSED: Final = stable.STATUS.index("heap_regions_accessed")
+_HEAP_REGIONS_WRITTEN: Final = stable.STATUS.index("heap_regions_written")
+
+
+class WasmEngine:
+    """Executes SQL in the module of a `WasmMemory`.
+
+    Args:
+        memory: The stable memory, with its machine.
+        settings: How the database is opened.
+        layout: Of stable memory.
+        counters: Whether replies carry SQLite's counters.
+        is_foreign: Whether the database came from elsewhere, and is to be opened defensively.
+    """
+
+    def __init__(
+        self,
+        memory: WasmMemory,
+        settings: Settings,
+        *,
+        counters: bool,
+        is_foreign: bool = False,
+    ) -> None:
+        """Take note; `open` opens."""
+        self.is_foreign = is_foreign
+        self.message_number = 0
+        self._memory = memory
+        self._settings = settings
+        self._counters = counters
+        self._vfs: StableVFS | None = None
+        self._inspector: Inspector | None = None
+        self._explainer: apsw.Connection | None = None
+        self._name = _UPDATE
+        self._cache: CacheState = "warm"
+        self._calls: list[CallNote] = []
+        self._finish = self._kept_finish = _IDLE
+        self._cursors: list[WasmCursor] = []
+        self._plans: dict[str, tuple[str, ...]] = {}
+        self._columns: dict[str, tuple[str, ...]] = {}
+        self._has_temporary = self._has_hidden_schema = False
+        self._key_number, self._random_key = -1, b""
+        self._map = RAW_MAP
+        self._map_wasm_pages = -1
+
+    # -- the life of the heap -------------------------------------------------------------------
+
+    def look_through(self, vfs: StableVFS) -> None:
+        """Take what the observer's connections go through."""
+        self._close_observers()
+        self._vfs = vfs
+        self._inspector = Inspector(vfs, (), is_foreign=self.is_foreign)
+
+    def on_connect(self, setup: Callable[[apsw.Connection], None]) -> NoReturn:
+        """Refuse: a Wasm module calls no Python.
+
+        Raises:
+            SettingsError: Always.
+        """
+        msg = (
+            "functions and collations of Python cannot be called from a Wasm module; use the "
+            "native engine for them, or SQL"
+        )
+        raise SettingsError(msg)
+
+    def open(self) -> None:
+        """Start a new heap in the open message, as ``canister_init`` does.
+
+        Raises:
+            ImageError: The database cannot be opened.
+        """
+        kind = self._memory.kind
+        self._start("canister_post_upgrade" if kind == "upgrade" else "canister_init")
+        self._finish = self._kept_finish = _IDLE
+
+    def begin(self, kind: str, cache: CacheState) -> None:
+        """Take note of a message that begins."""
+        self.message_number += 1
+        self._name = _QUERY if kind == "query" else _UPDATE
+        self._cache = cache if kind == "query" else "warm"
+
+    def enter(self) -> None:
+        """Make a cold or fresh heap inside of the message."""
+        if self._cache == "fresh":
+            self._start("canister_post_upgrade")
+            self._finish = _IDLE
+            is_managed = self._settings.layout != "raw"
+            self._memory.machine.forget_below(WASM_PAGE_BYTES if is_managed else 0)
+        elif self._cache == "cold":
+            memory = self._memory
+            machine = memory.machine
+            memory.renew_heap()
+            # Neither counted nor limited, because it stands for what was there before.
+            memory.bytemap.begin(None, "query")
+            try:
+                machine.call(self._name, _READ_SCHEMA)
+                machine.call(self._name, _EMPTY_CACHE)
+            except Trap as trap:
+                raise memory.poison(trap) from None
+            machine.end_unseen()
+            memory.bytemap.begin(memory.limits, "query")
+
+    def end(self, *, discarded: bool) -> None:
+        """Take note that the message is over."""
+        if self._name is _QUERY:
+            self._finish = self._kept_finish
+            if discarded:
+                self._forget_schema()
+        else:
+            self._kept_finish = self._finish
+
+    def discard_heap(self) -> None:
+        """Take note that the message trapped; the memory's rollback brings the old heap back."""
+        self._finish = self._kept_finish
+        self._cursors.clear()
+        self._forget_schema()
+
+    def close(self) -> None:
+        """Close the observer's connections."""
+        self._close_observers()
+
+    # -- statements -----------------------------------------------------------------------------
+
+    @property
+    def execute(self) -> Callable[[str, Params], Rows]:
+        """Executes statements of the open message, and returns all their rows."""
+        return self._execute
+
+    def explained(self, error: Exception, sql: str) -> Exception:
+        """Return the error: it is one of ours already."""
+        return error
+
+    def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
+        """Execute once per row.
+
+        Raises:
+            SqlError: SQLite refused.
+            Trap: The message trapped inside.
+        """
+        request = encode_many(sql, rows, counters=self._counters, key=self._key())
+        if request is None:
+            return []
+        return self._send(sql, request)
+
+    def open_cursor(self, sql: str, params: Params = None) -> "WasmCursor":
+        """Run a statement to its end, and hand its rows out one by one.
+
+        Raises:
+            SqlError: SQLite refused.
+            Trap: The message trapped inside.
+        """
+        cursor = WasmCursor(self._execute(sql, params), self._cursors)
+        if not cursor.is_finished:
+            self._cursors.append(cursor)
+        return cursor
+
+    def unfinished(self, *, keep_transaction: bool = False) -> str | None:
+        """Say what the message has left open and must not; a cursor never outlives its message."""
+        cursors = len(self._cursors)
+        if cursors:
+            self._cursors.clear()
+            return f"{cursors} open cursor(s)"
+        if keep_transaction:
+            return None
+        if not self._finish.is_autocommit:
+            return "an open SQL transaction"
+        return "an open statement" if self._finish.txn_state else None
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    def is_readonly(self, sql: str, params: Params = None) -> bool:
+        """Return whether a statement only reads, and so can be a query; nothing is recorded."""
+        assert self._inspector is not None
+        with self._memory.looking():
+            self._memory.catch_up()
+            return self._inspector.is_readonly(sql, params)
+
+    def columns(self, sql: str, params: Params = None) -> tuple[str, ...]:
+        """Return the names of the columns of a statement that this message has just run.
+
+        Nothing is recorded; a statement that returns no rows has no columns.
+        """
+        found = self._columns.get(sql)
+        if found is None:
+            reply = self._ask(encode_request(sql, describe=True))
+            described = reply.statements[0].facts if reply and reply.statements else None
+            found = (described.column_names or ()) if described is not None else ()
+            self._columns[sql] = found
+        return found
+
+    # -- what was noted -------------------------------------------------------------------------
+
+    def take_notes(self) -> MessageNotes:
+        """Return what was noted of the message that is about to end, and begin anew."""
+        machine = self._memory.machine
+        numbers = machine.numbers()
+        notes = MessageNotes(
+            calls=self._calls,
+            log=TakenLog(machine.noted(stable.LOG, numbers[_LOG_COUNT]), self._file_map()),
+            borders=machine.noted(stable.BORDERS, numbers[_BORDER_COUNT]),
+            numbers=numbers,
+            instruction_limit=machine.instruction_limit,
+            regime=machine.program.regime,
+            watches_heap=machine.program.watches_heap,
+        )
+        self._calls = []
+        return notes
+
+    def page_size(self) -> int | None:
+        """Return the page size that the database's header states now; None where there is none."""
+        memory = self._memory
+        file_map = self._file_map()
+        place = file_map.start()
+        if place is None or memory.wasm_pages == 0:
+            return None
+        stored = int.from_bytes(memory.peek(place + _PAGE_SIZE_OFFSET, 2), "big")
+        return {0: None, 1: 65_536}.get(stored, stored)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _start(self, name: str) -> None:
+        settings = self._settings
+        argument = encode_settings(
+            settings,
+            now_ms=julian_milliseconds(settings.now),
+            is_foreign=self.is_foreign,
+        )
+        memory = self._memory
+        memory.renew_heap()
+        self._columns.clear()
+        try:
+            memory.machine.start(name, argument)
+        except Trap as trap:
+            memory.poison(trap)
+            if memory.kind == "query" or "cannot be opened" not in str(trap):
+                raise memory.poison(trap) from None
+            raise ImageError(str(trap)) from trap
+        self._check_instructions()
+
+    def _execute(self, sql: str, params: Params = None) -> Rows:
+        request = encode_request(sql, params, counters=self._counters, key=self._key())
+        is_known = sql in self._plans
+        if not is_known:
+            self._learn_plan(sql, params)
+        return self._send(sql, request, is_known=is_known)
+
+    def _send(self, sql: str, request: bytes, *, is_known: bool = False) -> Rows:
+        memory = self._memory
+        machine = memory.machine
+        border_start = machine.told(_BORDER_COUNT) if self._calls else self._borders_so_far()
+        try:
+            data = machine.call(self._name, request)
+        except Trap as trap:
+            self._note(sql, (), border_start, is_trapped=True)
+            raise memory.poison(trap) from None
+        machine.follow_stable()
+        reply = decode_whole(data)
+        assert reply.finish is not None
+        self._finish = reply.finish
+        rows = reply.rows if len(reply.statements) != 1 else reply.statements[0].rows
+        self._note(sql, reply.statements, border_start, is_failed=reply.failure is not None)
+        # What changes the schema is not known for long: it makes all texts forgotten.
+        if not is_known and _CHANGES_SCHEMA.search(sql):
+            self._watch_schema(sql)
+        elif self._has_hidden_schema and self._finish.is_autocommit and not self._has_temporary:
+            self._has_hidden_schema = False
+        elif len(self._plans) > _PLANS_MAX:
+            self._plans.clear()
+        self._check_instructions()
+        if reply.failure is not None:
+            raise _sql_error(reply.failure, sql)
+        return rows
+
+    def _note(
+        self,
+        sql: str,
+        results: Sequence[StatementResult],
+        border_start: int,
+        *,
+        is_trapped: bool = False,
+        is_failed: bool = False,
+    ) -> None:
+        told = self._memory.machine.told
+        regions = told(_HEAP_REGIONS_ACCESSED) | told(_HEAP_REGIONS_WRITTEN) << 32
+        counts = [len(each.rows) for each in results]
+        for each in results:
+            # They may be many, and are the caller's.
+            each.rows = []
+        self._calls.append(
+            CallNote(
+                sql=sql,
+                results=results,
+                row_counts=counts,
+                border_start=border_start,
+                border_stop=told(_BORDER_COUNT),
+                log_stop=told(_LOG_COUNT),
+                instructions_stop=self._memory.machine.instruction_limit - told(_COUNTER),
+                page_charges_stop=told(_PAGE_CHARGES),
+                heap_regions_stop=regions,
+                heap_os_pages_stop=told(_HEAP_OS_PAGES_WRITTEN),
+                plans=[self._plans.get(sql, ())] if len(counts) == 1 else [],
+                is_trapped=is_trapped,
+                is_failed=is_failed,
+            )
+        )
+
+    def _check_instructions(self) -> None:
+        """Trap where the counter and what the heap costs are more than the message may use."""
+        memory = self._memory
+        machine = memory.machine
+        program = machine.program
+        if not program.watches_heap or machine.told(_COUNTER) > _HEAP_COST_MAX:
+            return
+        told = machine.told
+        heap = HeapTouched(
+            told(_HEAP_REGIONS_ACCESSED),
+            told(_HEAP_REGIONS_WRITTEN),
+            told(_HEAP_OS_PAGES_WRITTEN),
+            told(_HEAP_SIZE),
+        )
+        if heap_cost(program.regime, heap) > told(_COUNTER):
+            trap = trap_of(
+                TrapCode.OUT_OF_INSTRUCTIONS, instruction_limit=machine.instruction_limit
+            )
+            raise memory.poison(trap)
+
+    def _borders_so_far(self) -> int:
+        return self._memory.machine.numbers()[_BORDER_COUNT]
+
+    def _key(self) -> bytes:
+        if self._key_number != self.message_number:
+            self._key_number = self.message_number
+            self._random_key = random_key(self._settings.seed, self.message_number)
+        return self._random_key
+
+    def _ask(self, request: bytes) -> Reply | None:
+        """Send a request whose traces are all taken back; None where it traps."""
+        machine = self._memory.machine
+        try:
+            return decode_whole(machine.aside(lambda: machine.call(self._name, request)))
+        except Trap:
+            return None
+
+    def _learn_plan(self, sql: str, params: Params) -> None:
+        """Ask for the plan of the first statement of a text, on the observer's connection."""
+        assert self._vfs is not None
+        if self._has_hidden_schema:
+            self._plans[sql] = self._plan_aside(sql, params)
+            return
+        memory = self._memory
+        with memory.looking():
+            memory.catch_up()
+            try:
+                if self._explainer is None:
+                    self._explainer = self._vfs.observe()
+            except (apsw.Error, ImageError):
+                # A damaged database, of which the module itself will tell.
+                return
+            self._plans[sql] = _plan(self._explainer, sql, params)
+
+    def _plan_aside(self, sql: str, params: Params) -> tuple[str, ...]:
+        """Ask the module itself, which is right, takes milliseconds, and is undone."""
+        described = self._ask(encode_request(sql, describe=True))
+        if described is None or described.failure or len(described.statements) != 1:
+            return ()
+        reply = self._ask(encode_request("EXPLAIN QUERY PLAN " + sql, params))
+        return () if reply is None else plan_lines(reply.rows)
+
+    def _forget_schema(self) -> None:
+        self._columns.clear()
+        self._plans.clear()
+        if self._explainer is not None:
+            # EXPLAIN goes by the schema that its connection knows, and never looks again.
+            self._explainer.close(force=True)
+            self._explainer = None
+
+    def _watch_schema(self, sql: str) -> None:
+        """Take note of what may have changed plans and columns, and of what an observer misses."""
+        self._forget_schema()
+        is_temporary = _MAKES_TEMPORARY.search(sql) is not None
+        self._has_temporary = self._has_temporary or is_temporary
+        self._has_hidden_schema = self._has_temporary or not self._finish.is_autocommit
+
+    def _file_map(self) -> FileMap:
+        memory = self._memory
+        if self._settings.layout == "raw":
+            return RAW_MAP
+        wasm_pages = memory.wasm_pages
+        if wasm_pages == 0:
+            return RAW_MAP
+        if wasm_pages != self._map_wasm_pages:
+            header = memory.peek(0, 8)
+            self._map = managed_map(header, memory.peek(TABLE_OFFSET, allocated_buckets(header)))
+            self._map_wasm_pages = wasm_pages
+        return self._map
+
+    def _close_observers(self) -> None:
+        if self._inspector is not None:
+            self._inspector.close()
+        if self._explainer is not None:
+            self._explainer.close(force=True)
+            self._explainer = None
+
+
+class WasmCursor:
+    """The rows of a statement that has run, handed out one by one."""
+
+    def __init__(self, rows: Rows, open_cursors: "list[WasmCursor]") -> None:
+        """Take the rows."""
+        self._rows = iter(rows)
+        self._open_cursors = open_cursors
+        self._next: tuple[Any, ...] | None = next(self._rows, None)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is no row left."""
+        return self._next is None
+
+    def __iter__(self) -> Self:
+        """Iterate over the rows that are left."""
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
+        """Return the next row."""
+        row, self._next = self._next, next(self._rows, None)
+        if self._next is None:
+            self.close()
+        if row is None:
+            raise StopIteration
+        return row
+
+    def close(self) -> None:
+        """End the statement, finished or not."""
+        self._next = None
+        if self in self._open_cursors:
+            self._open_cursors.remove(self)
+
+
+def _plan(connection: apsw.Connection, sql: str, params: Params) -> tuple[str, ...]:
+    """Return the plan of the first statement; none where SQLite refuses it, or it has none."""
+    seen = 0
+
+    def on_statement(_cursor: apsw.Cursor, _sql: str, _params: Any) -> bool:  # noqa: ANN401  APSW's
+        nonlocal seen
+        seen += 1
+        return seen == 1
+
+    cursor = connection.cursor()
+    cursor.exec_trace = on_statement
+    rows: list[tuple[Any, ...]] = []
+    try:
+        for row in cursor.execute("EXPLAIN QUERY PLAN " + sql, params, can_cache=False):
+            rows.append(row)  # noqa: PERF402  what came before an error counts
+    except (apsw.Error, UnicodeError):
+        if not seen:
+            return ()
+    finally:
+        cursor.close(force=True)
+    return plan_lines(rows)
+
+
+def plan_lines(rows: Iterable[tuple[Any, ...]]) -> tuple[str, ...]:
+    """Return EXPLAIN QUERY PLAN's rows as lines, indented by two spaces per level.
+
+    Examples:
+        >>> plan_lines([(3, 0, 0, "SCAN a"), (7, 3, 0, "SEARCH b")])
+        ('SCAN a', '  SEARCH b')
+    """
+    depths = {0: -1}
+    lines = []
+    for number, parent, _, detail in rows:
+        depth = depths[number] = depths.get(parent, -1) + 1
+        lines.append("  " * depth + detail)
+    return tuple(lines)
+
+
+def _sql_error(failure: Failure, sql: str) -> SqlError:
+    shown = " ".join(sql.split())
+    if len(shown) > _SQL_SHOWN_CHARACTERS:
+        shown = shown[: _SQL_SHOWN_CHARACTERS - 1] + "…"
+    return SqlError(f"{failure.message}; in: {shown}")

@@ -1,0 +1,492 @@
+"""A canister as wasmtime runs it: heap, stable memory, the shim, and the canister's module.
+
+**Invariants**
+
+* Memories never move while they stay within what they reserve, so their addresses are asked once;
+  stable memory and the shim's lists are asked again where they could have left it.
+* An upgrade does not make a new instance, because wasmtime frees none before its store: the heap is
+  filled with zeros, gets the bytes and the mutable globals that a new instance has, and is then as
+  a new one's. Tables keep what they hold, which modules of C never change.
+* The *kept* heap (``heap_kept`` in the shim, and the globals here) is the heap as the last message
+  left it. A rollback goes back to it, whatever happened to the instance meanwhile.
+"""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlstable.engine.wasm import stable
+from sqlstable.engine.wasm.calls import Call, Trampoline
+from sqlstable.engine.wasm.program import LIVE, Program, wasmtime_module
+from sqlstable.engine.wasm.rewriter import SHIM_MODULE, START_EXPORT
+from sqlstable.engine.wasm.traps import trap_of
+from sqlstable.errors import ModuleError, SettingsError, Trap
+from sqlstable.ic.limits import Limits
+from sqlstable.ic.units import GIB, WASM_PAGE_BYTES
+from sqlstable.memory.accesslog import WRITE
+
+if TYPE_CHECKING:
+    from wasmtime import Limits as WasmLimits
+    from wasmtime import Linker, Memory, Store
+
+NO_LIMIT: Final = -1
+"""For limits of OS pages: all 64 bits set."""
+
+INSTRUCTIONS_MAX: Final = (1 << 62) - 1
+"""An instruction limit that nothing reaches; counters are signed, and go a little below zero."""
+
+HEAP_WASM_PAGES_MAX: Final = 65_536
+
+_MAY_LEAVE_BYTES: Final = 48 * GIB
+"""Where a memory is larger, its address is asked again; less than any memory reserves."""
+
+_CALLS: Final = {
+    "begin_message": 3,
+    "begin_call": 1,
+    "commit": 1,
+    "rollback": 1,
+    "tell": 0,
+    "host_access": 3,
+    "host_grow": 2,
+    "set_stable_size": 1,
+    "keep_heap": 1,
+    "reset_heap": 1,
+}
+
+
+class Status:
+    """What `Machine.tell` found: the numbers of `stable.STATUS` by name."""
+
+    __slots__ = stable.STATUS
+
+    counter: int
+    trap_code: int
+    answer: int
+    reply_size: int
+    text_size: int
+    debug_size: int
+    accessed_count: int
+    dirty_count: int
+    log_count: int
+    border_count: int
+    page_charges: int
+    stable_size: int
+    heap_size: int
+    heap_os_pages_accessed: int
+    heap_os_pages_written: int
+    heap_regions_accessed: int
+    heap_regions_written: int
+
+
+class Machine:
+    """One canister in a store of its own.
+
+    Args:
+        program: What it runs.
+        stable_wasm_pages_max: How large stable memory may become.
+        limits: Those that traps quote.
+    """
+
+    def __init__(
+        self, program: Program, *, stable_wasm_pages_max: int, limits: Limits | None
+    ) -> None:
+        """Instantiate the shim and the module; nothing runs yet."""
+        self.program = program
+        self.limits = limits
+        self.instruction_limit = INSTRUCTIONS_MAX
+        wasmtime = wasmtime_module()
+        self._trap_type: type[Exception] = wasmtime.Trap
+        self._store: Store = wasmtime.Store(program.engine)
+        self._heap = self._memory(
+            wasmtime.Limits(program.layout.heap_wasm_pages, HEAP_WASM_PAGES_MAX), is_64=False
+        )
+        self._stable = self._memory(wasmtime.Limits(0, None), is_64=True)
+        linker = wasmtime.Linker(program.engine)
+        linker.define(self._store, SHIM_MODULE, "heap", self._heap)
+        linker.define(self._store, SHIM_MODULE, "stable", self._stable)
+        self._shim: Any = linker.instantiate(self._store, program.shim).exports(self._store)
+        self._set_up(stable_wasm_pages_max)
+        # Globals that tell whether a system call was called that is not known here.
+        self._unknown: dict[str, Any] = {}
+        self._instance = self._instantiate(linker)
+        self._learn_addresses()
+        trampoline = Trampoline(self._store)
+        self._trampoline = trampoline
+        calls = {
+            name: trampoline.call_of(self._shim[name], count) for name, count in _CALLS.items()
+        }
+        self._begin_message = calls["begin_message"]
+        self._begin_call, self._tell = calls["begin_call"], calls["tell"]
+        self._commit, self._rollback = calls["commit"], calls["rollback"]
+        self._host_access, self._host_grow = calls["host_access"], calls["host_grow"]
+        self._set_stable_size, self._keep_heap = calls["set_stable_size"], calls["keep_heap"]
+        self._reset_heap = calls["reset_heap"]
+        self._entries: dict[str, Call] = {}
+        self._is_heap_touched = False
+        self._globals = [self._instance[name] for name in program.layout.mutable_globals]
+        # A new instance's globals, and its heap without the zeros at the end.
+        self._new_globals = self._kept_globals = self._global_values()
+        self._new_heap = self._heap_bytes().rstrip(b"\0")
+        if START_EXPORT in program.layout.exports:
+            self._entries[START_EXPORT] = self._entry(START_EXPORT)
+        self._keep_heap(stable.WHOLE)
+        LIVE.add(self)
+
+    # -- messages -------------------------------------------------------------------------------
+
+    def begin_message(self, instructions: int, accessed_max: int, dirty_max: int) -> None:
+        """Begin a message, or begin one again that has done nothing yet, with other limits."""
+        self.instruction_limit = instructions
+        self._begin_message(instructions, accessed_max, dirty_max)
+
+    def call(self, name: str, argument: bytes) -> bytes:
+        """Call an entry point of the canister, and return its reply.
+
+        Raises:
+            Trap: It trapped; the message must be rolled back.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = self._entry(name)
+        size = len(argument)
+        self._is_heap_touched = True
+        self._begin_call(size)
+        if size:
+            ctypes.memmove(self.address_of("argument"), argument, size)
+        self._run(entry)
+        self._tell()
+        return ctypes.string_at(self.address_of("reply"), self._numbers[_REPLY_SIZE])
+
+    def start(self, name: str, argument: bytes) -> None:
+        """Make the heap new, and call ``canister_init`` or ``canister_post_upgrade``.
+
+        Raises:
+            Trap: It trapped; the message must be rolled back, which brings the old heap back.
+        """
+        self.renew_heap()
+        if START_EXPORT in self._entries:
+            self._begin_call(0)
+            self._run(self._entries[START_EXPORT])
+        self.call(name, argument)
+
+    def renew_heap(self) -> None:
+        """Make the heap what a new instance's is; the kept one stays."""
+        self._is_heap_touched = True
+        if not self._reset_heap(self.program.layout.heap_wasm_pages):
+            raise Trap("this computer has no memory left for the heap")
+        ctypes.memmove(self._heap_address, self._new_heap, len(self._new_heap))
+        self._set_globals(self._new_globals)
+
+    def commit(self, *, is_new_heap: bool) -> None:
+        """Keep what the message did, to stable memory and to the heap."""
+        self._commit(self._how(is_new_heap=is_new_heap))
+        self._kept_globals = self._global_values()
+
+    def rollback(self, *, is_new_heap: bool) -> None:
+        """Take back what the message did, to stable memory and to the heap."""
+        self._rollback(self._how(is_new_heap=is_new_heap))
+        self._set_globals(self._kept_globals)
+
+    def keep_heap(self) -> None:
+        """Let a rollback go back to the heap as it is now."""
+        self._keep_heap(stable.WHOLE)
+        self._kept_globals = self._global_values()
+
+    def end_unseen(self) -> None:
+        """Forget what was counted and marked so far; the heap stays as it is, and the kept one."""
+        self._commit(stable.KEEP_NOTHING)
+
+    def forget_below(self, address: int) -> None:
+        """Forget the message's accesses below an address, and what they cost; and all other calls.
+
+        In a fresh heap the database is opened anew and the memory manager is not: its tables were
+        read when the canister was upgraded, in a message of its own.
+        """
+        numbers, marks = self.numbers(), self._marks()
+        rows = memoryview(self.noted(stable.LOG, numbers[_LOG_COUNT])).cast("q").tolist()
+        accesses = [row for row in zip(*[iter(rows)] * 3, strict=True) if row[0] <= WRITE]
+        costs = self.program.regime.costs
+        forgotten = [length for _, start, length in accesses if start < address]
+        free = len(forgotten) * costs.stable_access + sum(forgotten) * costs.stable_byte
+        counter = numbers[_COUNTER] + numbers[_PAGE_CHARGES] + free
+        self._commit(stable.KEEP_NOTHING)
+        for kind, start, length in accesses:
+            if start >= address:
+                self._host_access(start, length, 3 if kind == WRITE else 2)
+        for at, part in marks:
+            ctypes.memmove(at, part, len(part))
+        self.set_value("counter", counter - self.numbers()[_PAGE_CHARGES])
+
+    def tell(self) -> Status:
+        """Return what the message has done so far."""
+        self._tell()
+        status = Status()
+        for name, number in zip(stable.STATUS, self._numbers, strict=True):
+            setattr(status, name, number)
+        return status
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return the same as a tuple, in the order of `stable.STATUS`."""
+        self._tell()
+        return tuple(self._numbers)
+
+    def told(self, index: int) -> int:
+        """Return one number that the last call, or `tell`, left."""
+        return self._numbers[index]
+
+    @property
+    def used_instructions(self) -> int:
+        """Instructions on the counter; charges for the heap are not."""
+        self._tell()
+        return self.instruction_limit - self._numbers[_COUNTER]
+
+    # -- stable memory, from outside ------------------------------------------------------------
+
+    @property
+    def stable_address(self) -> int:
+        """Where stable memory begins in this process."""
+        return self._stable_address
+
+    @property
+    def stable_wasm_pages(self) -> int:
+        """Size of stable memory as the open message sees it."""
+        self._tell()
+        return self._numbers[_STABLE_SIZE]
+
+    def host_access(self, offset: int, length: int, *, is_write: bool) -> None:
+        """Check, mark and log an access of the driver, which then moves the bytes.
+
+        Raises:
+            Trap: It lies outside, or crosses a limit.
+        """
+        try:
+            self._host_access(_signed(offset), _signed(length), 3 if is_write else 2)
+        except self._trap_type as trap:
+            raise self._explained(trap) from None
+
+    def host_grow(self, wasm_pages: int, wasm_pages_max: int) -> int:
+        """Grow stable memory; returns the old size, or -1."""
+        old = self._host_grow(_signed(wasm_pages), _signed(wasm_pages_max))
+        self._follow_stable()
+        return old
+
+    def note_size(self) -> None:
+        """Log a question for the size."""
+        self._shim["stable64_size"](self._store)
+
+    def set_stable_size(self, wasm_pages: int) -> bool:
+        """Set the size between messages; returns whether there was room. Bytes are the caller's."""
+        is_set = bool(self._set_stable_size(wasm_pages))
+        self._follow_stable()
+        return is_set
+
+    # -- what was noted -------------------------------------------------------------------------
+
+    def noted(self, what: stable.List, count: int) -> bytes:
+        """Return the first ``count`` records of a list as bytes."""
+        if not count:
+            return b""
+        size = count * 8 * len(what.columns)
+        return ctypes.string_at(self.address_of(what.memory, size), size)
+
+    def debug_prints(self) -> bytes:
+        """Return the debug prints of the message, each behind its length."""
+        return ctypes.string_at(self.address_of("debug"), self.tell().debug_size)
+
+    def heap_bytes(self) -> bytes:
+        """Return the heap as it is now."""
+        return self._heap_bytes()
+
+    def set_value(self, name: str, value: int) -> None:
+        """Set one of the shim's globals."""
+        self._shim[name].set_value(self._store, value)
+
+    def value(self, name: str) -> int:
+        """Return one of the shim's globals."""
+        return int(self._shim[name].value(self._store))
+
+    def aside(self, run: "Callable[[], bytes]") -> bytes:
+        """Let ``run`` call the canister and take everything back that this did: nothing is counted.
+
+        The calls must not touch stable memory.
+        """
+        heap, marks = self._heap_bytes(), self._marks()
+        names = ("heap_size", "counter", "border_count", "trap_code", "reply_size", "answer")
+        values = {name: self.value(name) for name in names}
+        module_values = self._global_values()
+        reply = b""
+        try:
+            reply = run()
+        finally:
+            ctypes.memmove(self._heap_address, heap, len(heap))
+            grown = (self.value("heap_size") - values["heap_size"]) * WASM_PAGE_BYTES
+            if grown > 0:
+                ctypes.memset(self._heap_address + len(heap), 0, grown)
+            for at, part in marks:
+                ctypes.memmove(at, part, len(part))
+            for name, value in values.items():
+                self.set_value(name, value)
+            self._set_globals(module_values)
+            self._tell()
+        return reply
+
+    def close(self) -> None:
+        """Give everything back; the machine is not used afterwards."""
+        LIVE.discard(self)
+        # Functions hold the store, and it the address space.
+        self.__dict__.clear()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def address_of(self, memory: str, size: int = 0) -> int:
+        """Return where one of the shim's memories begins in this process.
+
+        Args:
+            memory: Name of its export.
+            size: Bytes that are going to be read; large ones might have moved it.
+        """
+        if size > _MAY_LEAVE_BYTES:
+            self._addresses[memory] = self._address(self._shim[memory])
+        return self._addresses[memory]
+
+    def _how(self, *, is_new_heap: bool) -> int:
+        """Return how the heap is kept or restored at the end of a message."""
+        is_touched, self._is_heap_touched = self._is_heap_touched, False
+        if not is_touched:
+            return stable.KEEP_NOTHING
+        return stable.WHOLE if is_new_heap else stable.BY_MARKS
+
+    def _run(self, entry: Call) -> None:
+        try:
+            entry()
+        except self._trap_type as trap:
+            raise self._explained(trap) from None
+
+    def _explained(self, trap: Any) -> Trap:  # noqa: ANN401  wasmtime's
+        status = self.tell()
+        code = trap.trap_code
+        for name, called in self._unknown.items():
+            if called.value(self._store):
+                called.set_value(self._store, 0)
+                msg = f"ic0.{name} is not known here; leave the call out, or test it with PocketIC"
+                return Trap(msg)
+        text = ctypes.string_at(self.address_of("text"), status.text_size)
+        return trap_of(
+            status.trap_code,
+            text=text.decode(errors="replace"),
+            wasm_trap=None if code is None else code.name,
+            limits=self.limits,
+            instruction_limit=self.instruction_limit,
+        )
+
+    def _memory(self, limits: "WasmLimits", *, is_64: bool) -> "Memory":
+        wasmtime = wasmtime_module()
+        try:
+            memory: Memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits, is_64=is_64))
+        except wasmtime.WasmtimeError as error:
+            msg = (
+                f"this process has no addresses left for another canister of the wasm engine "
+                f"({error}); close those that are not needed any more"
+            )
+            raise SettingsError(msg) from error
+        return memory
+
+    def _set_up(self, stable_wasm_pages_max: int) -> None:
+        program = self.program
+        self.set_value("heap_size", program.layout.heap_wasm_pages)
+        self.set_value("has_heap_marks", 1)
+        self.set_value("stable_size_max", stable_wasm_pages_max)
+        costs = program.regime.costs
+        if not program.watches_heap:
+            costs = replace(costs, heap_region_accessed=0, heap_region_written=0)
+        for name, value in stable.cost_globals(costs).items():
+            self.set_value(name, value)
+
+    def _instantiate(self, linker: "Linker") -> Any:  # noqa: ANN401  any kind of export
+        wasmtime = wasmtime_module()
+        store, module = self._store, self.program.module
+        defined = {(SHIM_MODULE, "heap"), (SHIM_MODULE, "stable")}
+        for item in module.imports:
+            name = str(item.name)
+            key = (item.module, name)
+            if key in defined:
+                continue
+            defined.add(key)
+            found = self._shim.get(name)
+            if found is None or item.module not in ("ic0", SHIM_MODULE):
+                found = self._stub(name, item.type)
+            linker.define(store, item.module, name, found)
+        try:
+            instance = linker.instantiate(store, module)
+        except wasmtime.WasmtimeError as error:
+            msg = f"the module cannot be joined to the system calls that it imports: {error}"
+            raise ModuleError(msg) from error
+        return instance.exports(store)
+
+    def _stub(self, name: str, kind: Any) -> Any:  # noqa: ANN401  wasmtime's
+        """Return what stands for a system call that is not known: it traps with its name."""
+        wasmtime = wasmtime_module()
+        types = (" ".join(map(str, part)) for part in (kind.params, kind.results))
+        module = wasmtime.Module(self.program.engine, _STUB.format(*types))
+        exports = wasmtime.Instance(self._store, module, []).exports(self._store)
+        self._unknown[name] = exports["unknown"]
+        return exports["call"]
+
+    def _learn_addresses(self) -> None:
+        names = {
+            *("argument", "reply", "debug", "text", "status", "heap_marks", "bytemap"),
+            *(item.memory for item in stable.LISTS),
+        }
+        self._addresses = {name: self._address(self._shim[name]) for name in names}
+        self._heap_address = self._address(self._heap)
+        self._stable_address = self._address(self._stable)
+        count = len(stable.STATUS)
+        self._numbers = (ctypes.c_int64 * count).from_address(self._addresses["status"])
+
+    def _address(self, memory: "Memory") -> int:
+        return ctypes.addressof(memory.data_ptr(self._store).contents)
+
+    def _follow_stable(self) -> None:
+        if self.stable_wasm_pages * WASM_PAGE_BYTES > _MAY_LEAVE_BYTES:
+            self._stable_address = self._address(self._stable)
+
+    def follow_stable(self) -> None:
+        """Ask where stable memory is, if it has grown so far that it could have moved."""
+        if self._numbers[_STABLE_SIZE] * WASM_PAGE_BYTES > _MAY_LEAVE_BYTES:
+            self._stable_address = self._address(self._stable)
+
+    def _entry(self, name: str) -> Call:
+        return self._trampoline.call_of(self._instance[name], 0)
+
+    def _global_values(self) -> list[Any]:
+        return [each.value(self._store) for each in self._globals]
+
+    def _set_globals(self, values: list[Any]) -> None:
+        for each, value in zip(self._globals, values, strict=True):
+            each.set_value(self._store, value)
+
+    def _heap_bytes(self) -> bytes:
+        return ctypes.string_at(self._heap_address, self.value("heap_size") * WASM_PAGE_BYTES)
+
+    def _marks(self) -> list[tuple[int, bytes]]:
+        size = self._heap.size(self._store) * (WASM_PAGE_BYTES // 4096)
+        start = self._addresses["heap_marks"]
+        return [(at, ctypes.string_at(at, size)) for at in (start, start + (1 << 20))]
+
+
+_COUNTER: Final = stable.STATUS.index("counter")
+_LOG_COUNT: Final = stable.STATUS.index("log_count")
+_PAGE_CHARGES: Final = stable.STATUS.index("page_charges")
+_REPLY_SIZE: Final = stable.STATUS.index("reply_size")
+_STABLE_SIZE: Final = stable.STATUS.index("stable_size")
+
+
+_STUB: Final = """(module
+  (global (export "unknown") (mut i32) (i32.const 0))
+  (func (export "call") (param {}) (result {}) (global.set 0 (i32.const 1)) unreachable))"""
+
+
+def _signed(value: int) -> int:
+    """Return an unsigned 64-bit number as wasmtime takes it."""
+    return value - (1 << 64) if value >> 63 else value

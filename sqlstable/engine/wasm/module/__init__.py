@@ -1,0 +1,1 @@
+"""SQLite as a canister's module: its C sources, how it is built, and the built modules."""

@@ -1,0 +1,122 @@
+/* The canister's entry points: setting SQLite up, and handing requests to it. */
+#include <stdarg.h>
+#include <string.h>
+
+#include "module.h"
+
+#define EXPORT(NAME) __attribute__((export_name(NAME)))
+#define NAME_BYTES_MAX 254
+
+extern void __wasm_call_ctors(void);
+
+static sqlite3 *database;
+
+void trap_with(const char *format, ...) {
+  char text[512];
+  va_list arguments;
+  va_start(arguments, format);
+  sqlite3_vsnprintf(sizeof text, text, format, arguments);
+  va_end(arguments);
+  trap((uintptr_t)text, (uint32_t)strlen(text));
+}
+
+void *allocate(uint64_t size_bytes, const char *purpose) {
+  void *memory = sqlite3_malloc64(size_bytes);
+  if (!memory) trap_with("out of memory: %llu bytes for %s", size_bytes, purpose);
+  return memory;
+}
+
+/* ---- opening ---- */
+
+static void check(int code) {
+  if (code == SQLITE_OK) return;
+  const char *message = database ? sqlite3_errmsg(database) : sqlite3_errstr(code);
+  trap_with("the database in stable memory cannot be opened: %s",
+            vfs_detail[0] ? vfs_detail : message);
+}
+
+static void set(const char *pragma, const char *value) {
+  char sql[64];
+  sqlite3_snprintf(sizeof sql, sql, "PRAGMA %s = %s", pragma, value);
+  check(sqlite3_exec(database, sql, NULL, NULL, NULL));
+}
+
+static void set_number(const char *pragma, uint32_t number) {
+  char text[12];
+  sqlite3_snprintf(sizeof text, text, "%u", number);
+  set(pragma, text);
+}
+
+/* Tells from here on that a commit has begun: an SQL transaction, autocommitted ones included. */
+static int on_commit(void *context) {
+  (void)context;
+  MARK(PHASE_COMMIT);
+  return 0;
+}
+
+/* The same in the same order as the native engine, so that opening touches the same. */
+static void open_database(const Settings *settings, const char *name) {
+  int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  check(sqlite3_open_v2(name, &database, flags, vfs_name));
+  check(sqlite3_extended_result_codes(database, 1));
+  check(random_register(database));
+#ifdef SQLITE_ENABLE_STMT_SCANSTATUS
+  check(sqlite3_db_config(database, SQLITE_DBCONFIG_STMT_SCANSTATUS, 1, NULL));
+#endif
+  if (settings->is_foreign) {
+    check(sqlite3_db_config(database, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL));
+  }
+  set("locking_mode", "exclusive");
+  set_number("page_size", settings->page_size);
+  set("temp_store", "memory");
+  set("synchronous", "off");
+  set("journal_mode", settings->journal == JOURNAL_OFF ? "off" : "memory");
+  set_number("cache_size", settings->cache_sqlite_pages);
+  set("foreign_keys", settings->foreign_keys ? "on" : "off");
+  if (settings->is_foreign) {
+    /* Last, because defensive mode refuses journal_mode off. */
+    check(sqlite3_db_config(database, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL));
+  }
+  sqlite3_commit_hook(database, on_commit, NULL);
+}
+
+static void start(void) {
+  struct {
+    Settings settings;
+    char name[NAME_BYTES_MAX + 1];
+  } argument = {0};
+  __wasm_call_ctors();
+  uint32_t size = msg_arg_data_size();
+  if (size < sizeof argument.settings || size > sizeof argument - 1) {
+    trap_with("the settings have %u bytes", size);
+  }
+  msg_arg_data_copy((uintptr_t)&argument, 0, size);
+  const Settings *settings = &argument.settings;
+  if (settings->version != SETTINGS_VERSION ||
+      settings->name_bytes != size - sizeof argument.settings) {
+    trap_with("the settings are of version %u with a name of %u bytes", settings->version,
+              settings->name_bytes);
+  }
+  lean_configure();
+  vfs_set_up(settings->now_ms, argument.name);
+  check(sqlite3_initialize());
+  placement_open(settings);
+  open_database(settings, argument.name);
+}
+
+/* ---- entry points ---- */
+
+EXPORT("canister_init") void canister_init(void) { start(); }
+EXPORT("canister_post_upgrade") void canister_post_upgrade(void) { start(); }
+
+static void execute(void) {
+  if (!database) trap_with("the canister has no database: canister_init was not called");
+  uint32_t size = msg_arg_data_size();
+  uint8_t *request = allocate((uint64_t)size + 1, "the request"); /* SQLite allocates no 0 bytes */
+  msg_arg_data_copy((uintptr_t)request, 0, size);
+  execute_request(database, request, size);
+  sqlite3_free(request);
+}
+
+EXPORT("canister_update execute") void canister_update_execute(void) { execute(); }
+EXPORT("canister_query execute") void canister_query_execute(void) { execute(); }

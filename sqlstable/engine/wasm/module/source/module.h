@@ -1,0 +1,91 @@
+/* What the files of the module share. */
+#ifndef SQLSTABLE_MODULE_H
+#define SQLSTABLE_MODULE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ic0.h"
+#include "sqlite3.h"
+
+/* The sources of SQLite's random() and of its own random numbers are fixed, time is set: two runs
+** of the same messages are equal.
+*/
+
+/* ---- settings, given to canister_init and canister_post_upgrade (canister.c) ---- */
+
+#define SETTINGS_VERSION 1
+
+enum { LAYOUT_MANAGED, LAYOUT_RAW };
+enum { GROWTH_BUCKET, GROWTH_WASM_PAGE };
+enum { JOURNAL_MEMORY, JOURNAL_OFF };
+
+typedef struct Settings {
+  uint32_t version;
+  uint32_t page_size;           /* bytes of a SQLite page of a new database */
+  uint32_t cache_sqlite_pages;
+  uint32_t layout;              /* LAYOUT_... */
+  uint32_t bucket_wasm_pages;   /* of a new memory manager */
+  uint32_t growth;              /* GROWTH_... */
+  uint32_t journal;             /* JOURNAL_... */
+  uint32_t foreign_keys;        /* 0 or 1 */
+  uint32_t is_foreign;          /* 1: the database came from elsewhere, open it defensively */
+  uint32_t name_bytes;          /* name of the database, which follows; at most 254 */
+  int64_t now_ms;               /* the time, in milliseconds since the Julian epoch */
+} Settings;
+
+_Static_assert(sizeof(Settings) == 48, "codec.py writes 48 bytes");
+
+/* ---- where the database lies in stable memory (placement.c) ---- */
+
+#define WASM_PAGE_BYTES 65536u
+
+void placement_open(const Settings *settings);
+uint64_t placement_allocated_bytes(void);
+uint64_t placement_address(uint64_t offset);
+int placement_grow(uint64_t size_bytes); /* 0: there is no room */
+
+/* ---- the database file (vfs.c) ---- */
+
+extern const char vfs_name[];
+extern char vfs_detail[256]; /* what SQLite's own message does not say of the last failure */
+
+void vfs_set_up(int64_t now_ms, const char *database_name);
+uint64_t vfs_file_bytes(void);
+void explain(const char *format, ...); /* writes vfs_detail */
+
+/* ---- random() and randomblob() as the native engine has them (random.c) ---- */
+
+void random_seed(const uint8_t *key, uint32_t key_bytes);
+int random_register(sqlite3 *database);
+
+/* ---- the reply (reply.c) ---- */
+
+void reply_start(void);
+void reply_u8(uint32_t value);
+void reply_number(uint64_t value);
+void reply_signed(int64_t value);
+void reply_double(double value);
+void reply_text(const char *text);
+void reply_row(sqlite3_stmt *statement, int column_count);
+void reply_finish(void);
+
+/* ---- requests (execute.c) ---- */
+
+void execute_request(sqlite3 *database, uint8_t *request, uint32_t request_bytes);
+
+/* ---- the lean build's heap (lean.c); nothing in the others ---- */
+
+void lean_configure(void);
+
+/* ---- the end (canister.c) ---- */
+
+/* Ends the message with a text; what it did is rolled back. */
+void trap_with(const char *format, ...) __attribute__((noreturn));
+
+/* Memory from SQLite's allocator, which in the lean build keeps it beside SQLite's own; traps
+** where there is none.
+*/
+void *allocate(uint64_t size_bytes, const char *purpose);
+
+#endif

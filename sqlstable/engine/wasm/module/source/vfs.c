@@ -1,0 +1,334 @@
+/* SQLite's file system: one database file in stable memory, and no other file.
+**
+** Journals are in the heap (journal_mode memory or off), and so are temporary files and tables
+** (SQLITE_TEMP_STORE=3). One connection has the file open; locks have nobody to keep out.
+**
+** The exact size is kept here while the file is open. Stable memory knows only what is allocated,
+** so on opening the size follows from the first 100 bytes, which SQLite asks for before anything
+** else: that look at the header is the one access that opening costs.
+**
+** Offsets and meanings of the header: sqlite.org/fileformat.html, section 1.3.
+*/
+#include <stdarg.h>
+#include <string.h>
+
+#include "module.h"
+
+#define DATABASE_HEADER_BYTES 100
+#define SECTOR_BYTES 512 /* so that no neighbour of a small SQLite page is written with it */
+
+const char vfs_name[] = "stable";
+char vfs_detail[256];
+
+static char main_name[255];
+static int64_t now;
+static int is_open;
+
+static int is_size_known;
+static uint64_t file_bytes;
+
+uint64_t vfs_file_bytes(void) { return file_bytes; }
+
+void explain(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  sqlite3_vsnprintf(sizeof vfs_detail, vfs_detail, format, arguments);
+  va_end(arguments);
+}
+
+/* ---- the size of the file ---- */
+
+static uint32_t big_endian_32(const uint8_t *bytes) {
+  return (uint32_t)bytes[0] << 24 | bytes[1] << 16 | bytes[2] << 8 | bytes[3];
+}
+
+static int is_zero(const uint8_t *bytes, uint32_t length) {
+  while (length > 0 && bytes[length - 1] == 0) length--;
+  return length == 0;
+}
+
+/* Learns how long the file is from its header. A first transaction that was rolled back leaves a
+** header of zeros behind: that file is empty.
+*/
+static int derive_size(const uint8_t *bytes, uint64_t allocated) {
+  is_size_known = 1;
+  file_bytes = 0;
+  if (is_zero(bytes, DATABASE_HEADER_BYTES)) return SQLITE_OK;
+  uint32_t stored = (uint32_t)bytes[16] << 8 | bytes[17];
+  uint32_t page_bytes = stored == 1 ? 65536 : stored;
+  if (memcmp(bytes, "SQLite format 3", 16) != 0) {
+    explain("no SQLite database is there; choose the layout that the image has");
+    return SQLITE_NOTADB;
+  }
+  if (page_bytes < 512 || (page_bytes & (page_bytes - 1)) != 0) {
+    explain("the database header states SQLite pages of %u bytes; it is damaged", page_bytes);
+    return SQLITE_NOTADB;
+  }
+  if (bytes[18] == 2 || bytes[19] == 2) {
+    explain("the database is in WAL mode, and a canister has no write-ahead log; on the native "
+            "engine, PRAGMA journal_mode = delete takes it out of that mode");
+    return SQLITE_CANTOPEN;
+  }
+  /* Writers before SQLite 3.7.0 left the count alone; it is true only if both counters agree. */
+  int is_count_true = big_endian_32(bytes + 24) == big_endian_32(bytes + 92);
+  uint64_t size = is_count_true ? (uint64_t)big_endian_32(bytes + 28) * page_bytes : 0;
+  if (size > allocated) {
+    explain("the database says it has %llu bytes, but only %llu are there; the image is truncated",
+            size, allocated);
+    return SQLITE_CORRUPT;
+  }
+  file_bytes = size ? size : allocated;
+  return SQLITE_OK;
+}
+
+static int learn_size(void) {
+  uint8_t bytes[DATABASE_HEADER_BYTES];
+  uint64_t allocated = placement_allocated_bytes();
+  if (is_size_known) return SQLITE_OK;
+  if (allocated == 0) {
+    is_size_known = 1;
+    return SQLITE_OK;
+  }
+  stable64_read((uintptr_t)bytes, placement_address(0), sizeof bytes);
+  return derive_size(bytes, allocated);
+}
+
+/* The first look at the header: it is read once, for SQLite and for the size. */
+static int read_header(uint8_t *target) {
+  uint64_t allocated = placement_allocated_bytes();
+  memset(target, 0, DATABASE_HEADER_BYTES);
+  if (allocated == 0) {
+    is_size_known = 1;
+    return SQLITE_IOERR_SHORT_READ;
+  }
+  stable64_read((uintptr_t)target, placement_address(0), DATABASE_HEADER_BYTES);
+  int code = derive_size(target, allocated);
+  if (code == SQLITE_OK && file_bytes == 0) code = SQLITE_IOERR_SHORT_READ;
+  return code;
+}
+
+/* ---- the file ---- */
+
+static int file_read(sqlite3_file *file, void *target, int length, sqlite3_int64 offset) {
+  (void)file;
+  uint64_t start = (uint64_t)offset;
+  uint64_t end = start + (uint64_t)length;
+  if (!is_size_known) {
+    if (start == 0 && length == DATABASE_HEADER_BYTES) return read_header(target);
+    int code = learn_size();
+    if (code != SQLITE_OK) return code;
+  }
+  if (end <= file_bytes) {
+    stable64_read((uintptr_t)target, placement_address(start), (uint64_t)length);
+    return SQLITE_OK;
+  }
+  uint64_t there = start < file_bytes ? file_bytes - start : 0;
+  if (there > 0) stable64_read((uintptr_t)target, placement_address(start), there);
+  memset((char *)target + there, 0, (size_t)((uint64_t)length - there));
+  return SQLITE_IOERR_SHORT_READ;
+}
+
+static int file_write(sqlite3_file *file, const void *source, int length, sqlite3_int64 offset) {
+  (void)file;
+  uint64_t end = (uint64_t)offset + (uint64_t)length;
+  if (end > placement_allocated_bytes() && !placement_grow(end)) {
+    explain("stable memory is full: the database needs %llu bytes and %llu are allocated; delete "
+            "data and VACUUM, use larger buckets, or split the data over several canisters",
+            end, placement_allocated_bytes());
+    return SQLITE_FULL;
+  }
+  stable64_write(placement_address((uint64_t)offset), (uintptr_t)source, (uint64_t)length);
+  if (end > file_bytes) file_bytes = end;
+  return SQLITE_OK;
+}
+
+/* Stable memory never shrinks: what is cut off keeps its place, and its bytes. */
+static int file_truncate(sqlite3_file *file, sqlite3_int64 size) {
+  (void)file;
+  file_bytes = (uint64_t)size;
+  return SQLITE_OK;
+}
+
+static int file_size(sqlite3_file *file, sqlite3_int64 *size) {
+  (void)file;
+  int code = learn_size();
+  *size = (sqlite3_int64)file_bytes;
+  return code;
+}
+
+/* The message commits, not the file. */
+static int file_sync(sqlite3_file *file, int flags) {
+  (void)file;
+  (void)flags;
+  return SQLITE_OK;
+}
+
+static int file_lock(sqlite3_file *file, int level) {
+  (void)file;
+  (void)level;
+  return SQLITE_OK;
+}
+
+static int file_check_reserved_lock(sqlite3_file *file, int *is_held) {
+  (void)file;
+  *is_held = 0;
+  return SQLITE_OK;
+}
+
+static int is_beginning_of(const char *name, const char *value) {
+  return sqlite3_strnicmp(name, value, (int)strlen(value)) == 0;
+}
+
+/* Refuses journals that need a file. SQLite takes the beginning of a mode's name for the mode, and
+** looks through them in this order.
+*/
+static int check_pragma(char **pragma) {
+  static const char *const refused[] = {"delete", "persist", "truncate", "wal"};
+  const char *name = pragma[1], *value = pragma[2];
+  if (sqlite3_stricmp(name, "journal_mode") != 0 || value == NULL) return SQLITE_NOTFOUND;
+  for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++) {
+    if (is_beginning_of(refused[i], value)) {
+      pragma[0] = sqlite3_mprintf(
+          "journal_mode %s needs a file beside the database, which the wasm engine does not keep; "
+          "choose journal_mode memory or off, which need none, or the native engine",
+          refused[i]);
+      return SQLITE_ERROR;
+    }
+  }
+  return SQLITE_NOTFOUND;
+}
+
+static int file_control(sqlite3_file *file, int operation, void *argument) {
+  (void)file;
+  return operation == SQLITE_FCNTL_PRAGMA ? check_pragma(argument) : SQLITE_NOTFOUND;
+}
+
+static int file_sector_size(sqlite3_file *file) {
+  (void)file;
+  return SECTOR_BYTES;
+}
+
+/* As SQLite's own files say: a write never damages its neighbours. */
+static int file_characteristics(sqlite3_file *file) {
+  (void)file;
+  return SQLITE_IOCAP_POWERSAFE_OVERWRITE;
+}
+
+static int file_close(sqlite3_file *file) {
+  (void)file;
+  is_open = 0;
+  return SQLITE_OK;
+}
+
+static const sqlite3_io_methods file_methods = {
+    .iVersion = 1,
+    .xClose = file_close,
+    .xRead = file_read,
+    .xWrite = file_write,
+    .xTruncate = file_truncate,
+    .xSync = file_sync,
+    .xFileSize = file_size,
+    .xLock = file_lock,
+    .xUnlock = file_lock,
+    .xCheckReservedLock = file_check_reserved_lock,
+    .xFileControl = file_control,
+    .xSectorSize = file_sector_size,
+    .xDeviceCharacteristics = file_characteristics,
+};
+
+/* ---- the file system ---- */
+
+static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *given) {
+  (void)vfs;
+  file->pMethods = NULL;
+  if (!(flags & SQLITE_OPEN_MAIN_DB) || name == NULL || is_open ||
+      strcmp(name, main_name) != 0) {
+    explain("the wasm engine keeps one database file, opened as '%s'; '%s' would be a second one: "
+            "attach ':memory:', or use the native engine",
+            main_name, name ? name : "");
+    return SQLITE_CANTOPEN;
+  }
+  file->pMethods = &file_methods;
+  is_open = 1;
+  if (given) *given = flags;
+  return SQLITE_OK;
+}
+
+static int vfs_delete(sqlite3_vfs *vfs, const char *name, int is_directory_synced) {
+  (void)vfs;
+  (void)name;
+  (void)is_directory_synced;
+  return SQLITE_OK;
+}
+
+/* SQLite asks for journals only, and there are none. */
+static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *exists) {
+  (void)vfs;
+  (void)name;
+  (void)flags;
+  *exists = 0;
+  return SQLITE_OK;
+}
+
+static int vfs_full_path(sqlite3_vfs *vfs, const char *name, int room, char *path) {
+  (void)vfs;
+  if ((int)strlen(name) >= room) return SQLITE_CANTOPEN;
+  sqlite3_snprintf(room, path, "%s", name);
+  return SQLITE_OK;
+}
+
+/* SQLite seeds its own generator with this once: always the same, as all replicas must agree. */
+static int vfs_randomness(sqlite3_vfs *vfs, int length, char *target) {
+  (void)vfs;
+  for (int i = 0; i < length; i++) target[i] = (char)(i * 0x9D + 0x35);
+  return length;
+}
+
+static int vfs_sleep(sqlite3_vfs *vfs, int microseconds) {
+  (void)vfs;
+  return microseconds;
+}
+
+static int vfs_time_ms(sqlite3_vfs *vfs, sqlite3_int64 *milliseconds) {
+  (void)vfs;
+  *milliseconds = now;
+  return SQLITE_OK;
+}
+
+static int vfs_time(sqlite3_vfs *vfs, double *julian_days) {
+  (void)vfs;
+  *julian_days = (double)now / 86400000.0;
+  return SQLITE_OK;
+}
+
+static int vfs_last_error(sqlite3_vfs *vfs, int length, char *text) {
+  (void)vfs;
+  (void)length;
+  (void)text;
+  return 0;
+}
+
+static sqlite3_vfs vfs = {
+    .iVersion = 2,
+    .szOsFile = sizeof(sqlite3_file),
+    .mxPathname = sizeof main_name,
+    .zName = vfs_name,
+    .xOpen = vfs_open,
+    .xDelete = vfs_delete,
+    .xAccess = vfs_access,
+    .xFullPathname = vfs_full_path,
+    .xRandomness = vfs_randomness,
+    .xSleep = vfs_sleep,
+    .xCurrentTime = vfs_time,
+    .xGetLastError = vfs_last_error,
+    .xCurrentTimeInt64 = vfs_time_ms,
+};
+
+void vfs_set_up(int64_t now_ms, const char *database_name) {
+  now = now_ms;
+  sqlite3_snprintf(sizeof main_name, main_name, "%s", database_name);
+}
+
+/* SQLite calls these when it is initialised and shut down. */
+int sqlite3_os_init(void) { return sqlite3_vfs_register(&vfs, 1); }
+int sqlite3_os_end(void) { return SQLITE_OK; }

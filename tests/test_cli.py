@@ -331,14 +331,16 @@ BAD_SCRIPTS = {
 BAD_OPTIONS = {
     ("--layout", "stacked"): "layout is 'stacked'; it must be one of managed, raw",
     ("--preset", "mysql"): "no preset is named 'mysql'",
-    ("--preset", "ic-rusqlite"): "journal_mode persist (of preset ic-rusqlite)",
     ("--page-size", "1000"): "page_size is 1000",
     ("--page-size", "0"): "page_size is 0",
     ("--page-size", "131072"): "page_size is 131072",
     ("--page-size", "big"): "--page-size",
     ("--cache-size", "0"): "cache_size is 0",
     ("--cache-size", "99999999999"): "cache_size is 99999999999",
-    ("--journal-mode", "wal"): "journal_mode wal",
+    ("--layout", "raw", "--journal-mode", "wal"): "journal_mode wal",
+    ("--layout", "raw", "--preset", "ic-rusqlite"): "journal_mode persist",
+    ("--growth", "quickly"): "growth is 'quickly'",
+    ("--durability", "power"): "--durability concerns an image file",
     ("--journal-mode", "paper"): "journal_mode is 'paper'",
     ("--limits", "2020-12-31"): "the earliest date is 2021-05-10",
     ("--limits", "soon"): "'soon' is not a date",
@@ -512,7 +514,7 @@ def test_the_version_is_that_of_the_package():
 def test_without_a_command_the_help_is_shown():
     result = call()
     assert result.exit_code == 0
-    for command in ("demo", "run", "report"):
+    for command in ("demo", "run", "report", "import", "extract"):
         assert re.search(rf"^  {command}  ", result.stdout, re.MULTILINE)
 
 
@@ -521,7 +523,14 @@ def test_the_help_names_every_option():
     for option in (
         *("--database", "--layout", "--preset", "--page-size", "--cache-size", "--journal-mode"),
         *("--limits", "--cache", "--trace", "--force", "--rows", "--format", "--by"),
+        *("--image", "--durability", "--growth"),
     ):
+        assert option in text
+    text = call("import", "--help").stdout
+    for option in ("--layout", "--preset", "--growth", "--limits", "--durability", "--force"):
+        assert option in text
+    text = call("extract", "--help").stdout
+    for option in ("--name", "--layout", "--force"):
         assert option in text
     text = call("report", "--help").stdout
     for option in ("--compare", "--export", "--format", "--by"):

@@ -50,7 +50,8 @@ def test_readme_has_an_output_block():
 def test_readme_names_every_command():
     for command in sorted((ROOT / "sqlstable" / "cli").glob("*.py")):
         if "typer.Argument" in command.read_text(encoding="utf-8"):
-            assert f"`sqlstable {command.stem}" in README
+            # A module cannot be named import, so it has an underscore behind its name.
+            assert f"`sqlstable {command.stem.rstrip('_')} " in README
 
 
 def test_every_public_name_exists_and_is_documented():

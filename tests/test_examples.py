@@ -6,6 +6,7 @@ import io
 import os
 import re
 import runpy
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,10 @@ import sqlstable
 from sqlstable.workload.script import DIRECTIVES, parse_script
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-SCRIPTS = ("account_ledger", "forum_search", "game_world", "music_shop")
+SCRIPTS = (
+    *("account_ledger", "forum_search", "game_world", "music_shop", "survive_kill"),
+    "warm_heap",
+)
 
 LINES_MAX = 60
 COLUMNS_MAX = 100
@@ -247,6 +251,24 @@ def test_a_budget_tells_the_layouts_apart():
     assert most < game.os_pages_dirty_limit
 
 
+# --- survive kill --------------------------------------------------------------------------
+
+
+def test_what_was_answered_survives_and_nothing_else():
+    story, _ = run("survive_kill")
+    constants = runpy.run_path(str(EXAMPLES / "survive_kill.py"))
+    assert story.total_cents == constants["ACCOUNTS"] * constants["OPENING_CENTS"]
+    answered = 0
+    for life, transfers in zip(story.lives, constants["KILLS"], strict=True):
+        answered += transfers
+        assert (life.answered, life.transfers) == (transfers, answered)
+        assert (life.total_cents, life.integrity_check) == (story.total_cents, "ok")
+        assert life.signal == signal.SIGKILL
+        assert life.has_log
+        assert "ledger.stable was not closed" in life.recovery
+    assert not story.log_at_end
+
+
 # --- workload script -----------------------------------------------------------------------
 
 
@@ -301,3 +323,12 @@ def send_once(canister, step):
             message.execute(statement.sql)
         if step.kind == "trap":
             message.trap()
+
+
+def test_the_warm_heap_is_that_of_updates_only():
+    looks, printed = run("warm_heap")
+    first, second, update, warm, again = looks
+    assert first.os_pages == second.os_pages == update.os_pages > 1
+    assert warm.os_pages == again.os_pages == 0
+    assert first.instructions == second.instructions > warm.instructions == again.instructions
+    assert f"{warm.instructions:,}" in printed

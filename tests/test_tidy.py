@@ -37,6 +37,10 @@ WALLS = {
     "typer": ("cli",),
     "sqlite3": ("trace/storage.py", "trace/writer.py"),
     "pandas": ("trace",),
+    "wasmtime": ("engine/wasm",),
+    # What only some systems have.
+    "ctypes": ("memory/osfile.py", "memory/filebacking.py", "database/store.py", "engine/wasm"),
+    "fcntl": ("memory/imagefile.py",),
 }
 
 FUNCTION_LINES_MAX = 70

@@ -6,25 +6,34 @@ and keeps stable memory.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from sqlstable.analysis.growth import Growth
+from sqlstable.canister.hosts import (
+    ENGINES,
+    EngineName,
+    Flavour,
+    Place,
+    chosen_cache_size,
+    make_host,
+)
 from sqlstable.canister.message import Message, MessageKind, check_choice
 from sqlstable.canister.observation import EndedMessage, Observation, open_writer
 from sqlstable.canister.reply import Reply
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.transfer import extract_database, import_database, read_database
-from sqlstable.database.vfs import StableVFS, sqlite_version
-from sqlstable.engine.native import NativeEngine
-from sqlstable.engine.protocol import CacheState, Params
-from sqlstable.errors import MessageError, Trap
+from sqlstable.database.vfs import StableVFS
+from sqlstable.engine.protocol import CacheState, Engine, Params
+from sqlstable.errors import MessageError, SettingsError, Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.memory.accesslog import AccessLog
+from sqlstable.memory.commitlog import Durability
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.file import Trace
 from sqlstable.trace.recorder import Depth
@@ -45,19 +54,31 @@ class Status:
     "Messages that have ended, life-cycle steps included."
     settings: dict[str, object]
     "All settings, as reports state them."
+    growth: Growth
+    "What stable memory consists of: data, free SQLite pages, bucket rounding, other files."
 
 
 class Canister:
     """SQLite in simulated stable memory.
 
+    Threads may share a canister: messages run one after the other, each whole in the thread that
+    began it. Do not wait inside a message for a thread that sends another one.
+
     Args:
-        engine: ``native``: APSW in this process.
+        path: An image file that keeps stable memory, see `StableMemory.open`; made if it is not
+            there, and opened as it is if it is. None keeps everything in this process's memory.
+        engine: ``native``: APSW in this process; ``wasm``: SQLite in a Wasm module as a canister
+            runs it, with its instructions counted (needs ``sqlstable[wasm]``).
         layout: ``managed`` (the memory manager of ic-stable-structures) or ``raw``.
         preset: PRAGMAs of a known product, see `sqlstable.database.settings.PRESETS`.
         page_size: Bytes of a SQLite page, 512 to 65 536; an existing database keeps its own.
         cache_size: SQLite pages that SQLite keeps in the heap; negative for KiB.
-        journal_mode: ``memory`` or ``off``.
+        journal_mode: ``memory`` or ``off``; in layout managed also ``delete``, ``truncate`` or
+            ``persist``, with a stable file, and ``wal``, which no canister has. A database in WAL
+            mode keeps it.
         bucket_pages: Wasm pages of a bucket of a new memory manager, layout managed only.
+        growth: How a file gets more stable memory, layout managed only: ``bucket`` by whole buckets
+            (the default), ``wasm-page`` by what it needs.
         limits: Limits to enforce: a date, ``"latest"``, a `Limits`, or None for none.
         trace: Path of a trace file to write, or ``":memory:"`` for one that `trace` gives back.
         overwrite_trace: Whether an existing trace file may be replaced.
@@ -66,12 +87,21 @@ class Canister:
         owners: Whether each message's OS pages are attributed to tables and indexes; by default
             where a trace is written.
         memory: An existing stable memory, such as `StableMemory.from_image` gives.
+        durability: With ``path``: ``process`` (an answered message survives ``kill -9``, the
+            default) or ``power`` (it survives a loss of power, too).
+        read_only: With ``path``: allows queries only, and leaves all files as they are; so does a
+            file that is not writable.
         now: The date and time that SQL sees.
         seed: Seed of SQL's ``random()``.
+        build: Of the wasm engine: ``standard``, ``profile`` (counts the rows that loops visit) or
+            ``lean`` (set up for prices that charge the heap).
+        track_heap: Of the wasm engine: whether to watch what is touched in the heap; by default
+            where the prices of the limits' date charge it.
 
     Raises:
         SettingsError: A setting is unknown, out of range, or does not go with another one.
-        ImageError: ``memory`` holds something else than the layout, or a damaged database.
+        ImageError: The image holds something else than the layout, or a damaged database; or
+            the file is no image, is open elsewhere, or has a log that does not belong to it.
 
     Examples:
         >>> canister = Canister()
@@ -89,56 +119,65 @@ class Canister:
 
     def __init__(  # noqa: PLR0913  each is a keyword with a default
         self,
+        path: Path | str | None = None,
         *,
-        engine: Literal["native"] = "native",
+        engine: EngineName = "native",
         layout: str | None = None,
         preset: str | None = None,
         page_size: int | None = None,
         cache_size: int | None = None,
         journal_mode: str | None = None,
         bucket_pages: int | None = None,
+        growth: str | None = None,
         limits: Limits | date | str | None = "latest",
         trace: Path | str | None = None,
         overwrite_trace: bool = False,
         depth: Depth = "counters",
         owners: bool | None = None,
         memory: StableMemory | None = None,
+        durability: Durability | None = None,
+        read_only: bool = False,
         now: str | None = None,
         seed: int | None = None,
+        build: str | None = None,
+        track_heap: bool | None = None,
     ) -> None:
         """Install the canister."""
-        check_choice("engine", engine, ("native",))
+        check_choice("engine", engine, ENGINES)
         check_choice("depth", depth, ("counters", "pages"))
+        _check_image_arguments(path, memory, durability, read_only=read_only)
         self.settings = resolve_settings(
             preset=preset,
             layout=layout,
             page_size=page_size,
-            cache_size=cache_size,
+            cache_size=chosen_cache_size(cache_size, preset, build),
             journal_mode=journal_mode,
             bucket_pages=bucket_pages,
+            growth=growth,
             now=now,
             seed=seed,
         )
-        self._memory = memory if memory is not None else StableMemory(limits=limits)
-        self._memory.log = AccessLog(self.settings.page_size)
-        self._vfs: StableVFS | None = None
-        self._engine: NativeEngine | None = None
+        place = Place(path, limits, durability, read_only=read_only)
+        flavour = Flavour(build, track_heap=track_heap)
+        self._host = make_host(engine, flavour, self.settings, memory or place, depth=depth)
+        self._memory = self._host.memory
+        self._lock = RLock()
         self._setups: list[Callable[[apsw.Connection], None]] = []
         self._message: Message | None = None
         self._is_closed = False
-        self._is_foreign = memory is not None
-        with_owners = owners if owners is not None else trace is not None
-        writer = open_writer(trace, {}, overwrite=overwrite_trace)
-        self._observation = Observation(
-            self._memory, writer=writer, depth=depth, owners=with_owners
-        )
-        try:
-            self._life_cycle_step("install", self._start_heap)
-        except BaseException:
-            self._let_go()
-            if memory is None:
-                self._memory.close()
-            raise
+        self._is_foreign = self._memory.wasm_pages > 0
+        with ExitStack() as undo:
+            if self._memory is not memory:
+                undo.callback(self._memory.close)
+            self._observation = Observation(
+                self._memory,
+                self._host.recorder,
+                writer=open_writer(trace, {}, overwrite=overwrite_trace),
+                owners=owners if owners is not None else trace is not None,
+            )
+            undo.callback(self._let_go)
+            self._install()
+            undo.pop_all()
         self._state_settings()
 
     # -- messages -------------------------------------------------------------------------------
@@ -165,7 +204,7 @@ class Canister:
         sql: str,
         params: Params = None,
         *,
-        cache: CacheState = "cold",
+        cache: CacheState | None = None,
         label: str | None = None,
     ) -> Reply:
         """Run SQL as one query message; whatever it writes is discarded.
@@ -174,15 +213,17 @@ class Canister:
             sql: One or more statements.
             params: Values to bind.
             cache: State of the heap: ``fresh`` (the database is just being opened), ``cold``
-                (schema and statements are there, SQLite's page cache is empty) or ``warm`` (on
-                the connection of the updates, which keeps what the query cached).
+                (schema and statements are there, SQLite's page cache is empty) or ``warm`` (as
+                earlier messages left it). On the native engine cold is the default, and a warm
+                query leaves in the heap what it cached; on the wasm engine warm is, and leaves
+                nothing, as on the Internet Computer.
             label: Name of the message in reports.
 
         Raises:
             SqlError: SQLite refused a statement.
             Trap: The message trapped.
         """
-        message = Message(self, "query", cache=cache, label=label)
+        message = Message(self, "query", cache=cache or self._host.cache, label=label)
         with message:
             message.execute(sql, params)
         return message.reply
@@ -191,7 +232,7 @@ class Canister:
         self,
         kind: MessageKind = "update",
         *,
-        cache: CacheState = "cold",
+        cache: CacheState | None = None,
         label: str | None = None,
         keep_open: bool = False,
     ) -> "Message":
@@ -213,7 +254,9 @@ class Canister:
             ...     message.reply.statements[1].runs
             2
         """
-        return Message(self, kind, cache=cache, label=label, keep_open=keep_open)
+        return Message(
+            self, kind, cache=cache or self._host.cache, label=label, keep_open=keep_open
+        )
 
     # -- life cycle -----------------------------------------------------------------------------
 
@@ -223,20 +266,30 @@ class Canister:
 
     def reinstall(self, *, label: str | None = None) -> Reply:
         """Reinstall the canister: heap and stable memory go."""
-        self._check_idle()
-        self._stop_heap()
-        self._memory.reset()
-        self._is_foreign = False
-        return self._life_cycle_step("reinstall", self._start_heap, label=label)
+
+        def step() -> None:
+            self._stop_heap()
+            self._memory.wipe()
+            self._is_foreign = False
+            self._start_heap()
+
+        return self._life_cycle_step("reinstall", step, label=label)
 
     def close(self) -> None:
-        """Finish the trace and give all memory back; closing twice does no harm."""
-        if self._is_closed:
-            return
-        if self._message is not None:
-            self._message.abandon()
-        self._let_go()
-        self._memory.close()
+        """Finish the trace and give all memory back; closing twice does no harm.
+
+        Raises:
+            ImageError: The image file could not be left whole; it keeps its log.
+        """
+        with self._lock:
+            if self._is_closed:
+                return
+            if self._message is not None:
+                self._message.abandon()
+            try:
+                self._let_go()
+            finally:
+                self._memory.close()
 
     def __enter__(self) -> Self:
         """Use the canister in a ``with`` block."""
@@ -265,6 +318,10 @@ class Canister:
             ImageError: The file is missing, not a database, truncated or damaged.
             MessageError: The canister has a database already.
         """
+        with self._lock:
+            return self._import(path)
+
+    def _import(self, path: Path | str | bytes) -> Reply:
         self._check_idle()
         vfs = self._open_vfs()
         if vfs.store.size_bytes:
@@ -290,8 +347,9 @@ class Canister:
         Raises:
             ImageError: The file exists already, or cannot be written.
         """
-        self._check_idle()
-        return extract_database(self._open_vfs().store, path, overwrite=overwrite)
+        with self._lock:
+            self._check_idle()
+            return extract_database(self._open_vfs(), path, overwrite=overwrite)
 
     def image(self) -> bytes:
         """Return all of stable memory, as in a snapshot's ``stable_memory.bin``."""
@@ -313,6 +371,12 @@ class Canister:
         """
         return self._open_vfs()
 
+    @property
+    def recovery(self) -> str | None:
+        """One line on what was recovered from the image file's log on opening, or None."""
+        image_file = self._memory.image_file
+        return None if image_file is None else image_file.recovery
+
     def status(self) -> Status:
         """Return sizes and settings."""
         vfs = self._open_vfs()
@@ -322,6 +386,7 @@ class Canister:
             database_size_bytes=vfs.store.size_bytes,
             messages=self._observation.message_count,
             settings=self._described(recorder.depth, owners=self._observation.has_owners),
+            growth=self._observation.growth(vfs),
         )
 
     def trace(self) -> Trace:
@@ -331,11 +396,11 @@ class Canister:
             MessageError: The canister was made without a trace.
             TraceError: The trace cannot be written or read.
         """
-        writer = self._observation.writer
-        if writer is None:
+        trace = self._observation.trace()
+        if trace is None:
             msg = 'the canister keeps no trace; make it with trace=":memory:", or with a path'
             raise MessageError(msg)
-        return writer.trace()
+        return trace
 
     def on_connect(self, setup: "Callable[[apsw.Connection], None]") -> None:
         """Run ``setup`` on each connection that is opened, now and again after upgrades and traps.
@@ -350,13 +415,18 @@ class Canister:
 
     def begin_message(self, message: "Message") -> None:
         """Begin a message; `Message` calls this."""
-        self._check_idle()
-        engine = self._engine
-        assert engine is not None
-        engine.begin(message.kind, message.cache)
-        self._memory.begin(message.kind)
-        self._message = message
-        if message.cache == "fresh" and message.kind == "query":
+        self._lock.acquire()
+        try:
+            self._check_idle()
+            engine = self._host.engine
+            assert engine is not None
+            engine.begin(message.kind, message.cache)
+            self._memory.begin(message.kind)
+            self._message = message
+        except BaseException:
+            self._lock.release()
+            raise
+        if message.cache != "warm":
             try:
                 with self._observation.recorder.outside("open"):
                     engine.enter()
@@ -366,7 +436,13 @@ class Canister:
 
     def end_message(self, message: "Message", error: BaseException | None) -> Trap | None:
         """End a message; returns the trap, if there was one. `Message` calls this."""
-        memory, engine, vfs = self._memory, self._engine, self._vfs
+        try:
+            return self._end_message(message, error)
+        finally:
+            self._lock.release()
+
+    def _end_message(self, message: "Message", error: BaseException | None) -> Trap | None:
+        memory, engine, vfs = self._memory, self._host.engine, self._host.vfs
         assert engine is not None
         assert vfs is not None
         self._message = None
@@ -374,6 +450,14 @@ class Canister:
         if trap is None and error is not None:
             trap = memory.poison(error if isinstance(error, Trap) else Trap(str(error)))
         ended = EndedMessage(memory, message.kind, label=message.label, cache=message.cache)
+        self._host.capture()
+        if trap is None and message.kind != "query":
+            try:
+                memory.commit()
+            except Trap as refused:
+                trap = refused
+        if trap is not None or message.kind == "query":
+            self._observation.before_rollback()
         if trap is not None:
             engine.discard_heap()
             memory.rollback()
@@ -385,9 +469,9 @@ class Canister:
             engine.end(discarded=ended.discarded_writes)
             ended.outcome = "discarded"
         else:
-            memory.commit()
             engine.end(discarded=False)
         ended.wasm_pages = memory.wasm_pages
+        self._host.settle(is_watched=self._observation.is_watching)
         if vfs.store.is_page_size_stale:
             vfs.adopt_page_size()
             self._observation.end_message(ended)
@@ -405,15 +489,21 @@ class Canister:
 
     def unfinished(self, *, keep_transaction: bool) -> str | None:
         """Say what the open message has left open; `Message` calls this."""
-        assert self._engine is not None
-        return self._engine.unfinished(keep_transaction=keep_transaction)
+        return self.engine.unfinished(keep_transaction=keep_transaction)
 
     @property
-    def engine(self) -> NativeEngine:
+    def engine(self) -> Engine:
         """What executes the SQL."""
-        if self._engine is None:
+        if self._host.engine is None:
             raise MessageError(_CLOSED)
-        return self._engine
+        return self._host.engine
+
+    def _install(self) -> None:
+        if self._is_read_only:
+            self._revive_heap()
+            self._observation.recorder.take()
+        else:
+            self._life_cycle_step("install", self._start_heap)
 
     # -- inside: the heap -----------------------------------------------------------------------
 
@@ -425,15 +515,24 @@ class Canister:
         label: str | None = None,
         limited: bool = True,
     ) -> Reply:
+        with self._lock:
+            return self._run_life_cycle_step(kind, step, label=label, limited=limited)
+
+    def _run_life_cycle_step(
+        self, kind: str, step: Callable[[], None], *, label: str | None, limited: bool
+    ) -> Reply:
         self._check_idle()
         memory = self._memory
-        before = (self._engine is not None, self.settings, self._is_foreign)
+        before = (self._host.engine is not None, self.settings, self._is_foreign)
         memory.begin(kind)
         if not limited:
             memory.bytemap.begin(None, kind)
         try:
             with self._observation.recorder.outside("open"):
                 step()
+            ended = EndedMessage(memory, kind, label=label)
+            self._host.capture()
+            memory.commit()
         except BaseException as error:
             memory.poison(Trap(str(error)))
             self._stop_heap()
@@ -443,78 +542,58 @@ class Canister:
                 self._revive_heap()
             self._observation.recorder.take()
             raise
-        ended = EndedMessage(memory, kind, label=label)
-        memory.commit()
         self._observation.end_message(ended)
         return Reply([], ended)
 
     def _start_heap(self) -> None:
-        settings = self.settings
-        vfs = StableVFS(
-            self._memory,
-            layout=settings.layout,
-            page_size=settings.page_size,
-            bucket_pages=settings.bucket_pages,
-            now=settings.now,
-            implicit_messages=False,
-        )
-        self._vfs = vfs
-        self._adopt(vfs)
-        engine = NativeEngine(
-            vfs, self.settings, self._observation.recorder.attach, is_foreign=self._is_foreign
-        )
-        self._engine = engine
-        for setup in self._setups:
-            engine.on_connect(setup)
-        engine.open()
-        self._observation.watch(vfs)
+        host = self._host
+        host.open_vfs(self.settings)
+        if host.vfs is not None:
+            self._adopt(host.vfs)
+        host.open_engine(self.settings, self._setups, is_foreign=self._is_foreign)
+        assert host.vfs is not None
+        self._adopt(host.vfs)
+        self._observation.watch(host.vfs)
 
     def _adopt(self, vfs: StableVFS) -> None:
         """An existing database keeps its page size, an existing manager its bucket size."""
-        log = self._memory.log
-        assert log is not None
-        log.sqlite_page_bytes = vfs.store.page_size
+        self._host.adopt(vfs)
         self.settings = resolve_settings(
             **{
                 **asdict(self.settings),
                 "page_size": vfs.store.page_size,
+                "journal_mode": vfs.journal_mode or self.settings.journal_mode,
                 "bucket_pages": vfs.bucket_pages,
             }
         )
 
     def _stop_heap(self) -> None:
         self._observation.forget_vfs()
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
-        if self._vfs is not None:
-            self._vfs.unregister()
-            self._vfs = None
+        self._host.close_heap()
 
     def _restart_heap(self) -> None:
         self._stop_heap()
         self._start_heap()
 
     def _revive_heap(self) -> None:
-        """Start a heap for the one that a failed step wiped, unlimited; nothing of it is kept."""
-        self._memory.begin("query")
-        self._memory.bytemap.begin(None, "query")
-        try:
-            self._start_heap()
-        finally:
-            self._memory.rollback()
+        """Have a heap again for the one that a failed step wiped."""
+        self._host.revive(self._start_heap)
+        assert self._host.vfs is not None
+        self._observation.watch(self._host.vfs)
 
     def _let_go(self) -> None:
         """Finish the trace and leave the memory alone."""
         self._is_closed = True
         self._stop_heap()
         self._observation.close()
-        self._memory.log = None
+        self._host.let_go()
 
     def _open_vfs(self) -> StableVFS:
-        if self._vfs is None:
+        vfs = self._host.vfs
+        if vfs is None:
             raise MessageError(_CLOSED)
-        return self._vfs
+        self._host.settle(is_watched=True)
+        return vfs
 
     def _check_idle(self) -> None:
         if self._is_closed:
@@ -532,17 +611,38 @@ class Canister:
         if writer is not None:
             writer.update_settings(self.status().settings)
 
+    @property
+    def _is_read_only(self) -> bool:
+        image_file = self._memory.image_file
+        return image_file is not None and image_file.is_read_only
+
     def _described(self, depth: Depth, *, owners: bool) -> dict[str, object]:
-        limits = self._memory.limits
+        limits, image_file = self._memory.limits, self._memory.image_file
         return {
-            "engine": "native",
-            "sqlite": sqlite_version(),
+            **self._host.described(),
             **_described_settings(self.settings),
             "limits": None if limits is None else limits.date.isoformat(),
             "prices": None,
+            "durability": None if image_file is None else image_file.durability,
             "depth": depth,
             "owners": owners,
         }
+
+
+def _check_image_arguments(
+    path: Path | str | None,
+    memory: StableMemory | None,
+    durability: str | None,
+    *,
+    read_only: bool,
+) -> None:
+    if path is not None and memory is not None:
+        msg = f"the canister is given both {path} and a memory; leave one of the two out"
+        raise SettingsError(msg)
+    if path is None and (durability is not None or read_only):
+        name = "read_only" if read_only else "durability"
+        msg = f"{name} concerns an image file, and none is given; name one, as in Canister(path)"
+        raise SettingsError(msg)
 
 
 _CLOSED: Final = "the canister is closed; make a new one"
@@ -551,5 +651,5 @@ _CLOSED: Final = "the canister is closed; make a new one"
 def _described_settings(settings: Settings) -> dict[str, object]:
     values: dict[str, object] = asdict(settings)
     if settings.layout != "managed":
-        values["bucket_pages"] = None
+        values["bucket_pages"] = values["growth"] = None
     return values

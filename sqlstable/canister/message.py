@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Protocol, Self
 
@@ -195,10 +196,14 @@ class Message:
 
         Raises:
             Trap: The message had trapped, even if the block swallowed the exception.
-            MessageError: An SQL transaction or a cursor was left open.
+            MessageError: An SQL transaction or a cursor was left open; or another thread began
+                the message.
         """
         if not self._is_open:
             return
+        if self._memory.thread != get_ident():
+            msg = "a message is ended by the thread that began it; leave its with block there"
+            raise MessageError(msg)
         self._is_open = False
         self._run = _not_open
         canister = self._canister

@@ -4,6 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlstable.analysis.growth import Growth
+from sqlstable.canister.areas import list_areas, list_files
+from sqlstable.canister.hosts import MessageRecorder
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.stable import StableMemory
@@ -13,11 +16,11 @@ from sqlstable.trace.attribution import (
     attribute,
     dirty_sqlite_pages,
 )
-from sqlstable.trace.file import TraceWriter
-from sqlstable.trace.model import LimitUse, OwnerRun
+from sqlstable.trace.file import Trace, TraceWriter
+from sqlstable.trace.file_owners import FileOwners
+from sqlstable.trace.model import WRITE, LimitUse, OwnerRun, StableArea
 from sqlstable.trace.owners import Changes, OwnerMap, owner_spans
 from sqlstable.trace.raw import RawMessage
-from sqlstable.trace.recorder import Depth, Recorder
 
 if TYPE_CHECKING:
     import apsw
@@ -27,27 +30,33 @@ class Observation:
     """What is observed of a canister's messages; nothing of it is ever recorded itself.
 
     Args:
-        memory: The canister's stable memory, with its log set.
+        memory: The canister's stable memory.
+        recorder: Keeps what happens there.
         writer: Writes the trace file, or None.
-        depth: ``counters`` or ``pages``.
         owners: Whether owners of SQLite pages are kept up to date after each message.
     """
 
     def __init__(
         self,
         memory: StableMemory,
+        recorder: MessageRecorder,
         *,
         writer: TraceWriter | None,
-        depth: Depth,
         owners: bool,
     ) -> None:
         """Start with no message."""
-        assert memory.log is not None
-        self.recorder = Recorder(memory.log, depth=depth)
+        self.recorder = recorder
         self.writer = writer
         self._memory = memory
         self._owner_map = OwnerMap() if owners else None
         self._reader: StoreReader | None = None
+        self._files: FileOwners | None = None
+        # Size of stable memory in Wasm pages when a committed message last showed its files, and
+        # whether a message that was undone showed others since.
+        self._files_wasm_pages, self._files_undone = -1, False
+        # Likewise for what the trace says of its areas, and the message that says it.
+        self._areas_wasm_pages = self._areas_message = -1
+        self._last_areas: tuple[StableArea, ...] = ()
         self._message_count = 0
         self._statement_count = 0
 
@@ -55,6 +64,11 @@ class Observation:
     def message_count(self) -> int:
         """Messages that have ended so far."""
         return self._message_count
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether each message is looked at when it ends."""
+        return self._owner_map is not None or self.writer is not None
 
     @property
     def has_owners(self) -> bool:
@@ -65,12 +79,26 @@ class Observation:
         """Look at the database through this VFS from now on."""
         self.forget_vfs()
         self._reader = StoreReader(vfs)
+        is_needed = self._owner_map is not None and vfs.layout != "raw"
+        self._files = FileOwners(lambda: list_files(vfs)) if is_needed else None
+        self._files_wasm_pages, self._files_undone = -1, False
 
     def forget_vfs(self) -> None:
         """Close the observer's connection, before its VFS goes."""
         if self._reader is not None:
+            # Without a message open this may be the end, and nobody can look any more.
+            self._last_areas = self._unsaid_areas()
             self._reader.close()
-            self._reader = None
+            self._reader = self._files = None
+
+    def before_rollback(self) -> None:
+        """Look at the files of a message that is about to be undone, if it made any.
+
+        Its accesses are attributed when these files are gone; a canister calls this.
+        """
+        if self._files is not None and self._memory.wasm_pages != self._files_wasm_pages:
+            self._files.refresh()
+            self._files_undone = True
 
     def end_message(self, ended: "EndedMessage") -> None:
         """Take what was recorded; attribute it now if a trace wants it, else when asked."""
@@ -81,13 +109,30 @@ class Observation:
         self._message_count += 1
         self._statement_count += len(raw.statements)
         ended.page_size = self._page_size()
-        if self._owner_map is not None or self.writer is not None:
+        if self.is_watching:
             self._attribute_now(ended)
+
+    def trace(self) -> Trace | None:
+        """Return what the trace holds so far; None where no trace is written."""
+        if self.writer is None:
+            return None
+        self._write_areas(self._unsaid_areas())
+        return self.writer.trace()
+
+    def growth(self, vfs: StableVFS) -> Growth:
+        """Return what stable memory consists of now."""
+        last = self._message_count - 1
+        stable_bytes = self._memory.wasm_pages * WASM_PAGE_BYTES
+        return Growth(last, stable_bytes, list_areas(vfs, last))
 
     def close(self) -> None:
         """Finish the trace."""
         self.forget_vfs()
-        if self.writer is not None:
+        if self.writer is None:
+            return
+        try:
+            self._write_areas(self._last_areas)
+        finally:
             self.writer.close()
 
     def _page_size(self) -> int:
@@ -95,7 +140,9 @@ class Observation:
 
     def _attribute_now(self, ended: "EndedMessage") -> None:
         runs = self._update_owners(ended)
-        attributed = ended.attribute(self._owner_map)
+        if ended.outcome == "committed":
+            self._update_files(ended)
+        attributed = ended.attribute(self._owner_map, self._files)
         if self.writer is not None:
             self.writer.write(
                 attributed.message,
@@ -105,7 +152,36 @@ class Observation:
                 },
                 outside_accesses=[source() for source in attributed.outside_accesses],
                 owner_runs=runs,
+                areas=self._changed_areas(ended),
             )
+
+    def _update_files(self, ended: "EndedMessage") -> None:
+        """Look at the files anew where buckets may have gone to others."""
+        is_known = ended.wasm_pages == self._files_wasm_pages and not self._files_undone
+        if self._files is not None and not is_known:
+            self._files.refresh()
+            self._files_wasm_pages, self._files_undone = ended.wasm_pages, False
+
+    def _changed_areas(self, ended: "EndedMessage") -> tuple[StableArea, ...]:
+        """Return the areas where the message changed the size of stable memory, else none."""
+        is_new = ended.kind == "reinstall" or ended.wasm_pages != self._areas_wasm_pages
+        if self._reader is None or not is_new:
+            return ()
+        self._areas_wasm_pages, self._areas_message = ended.wasm_pages, ended.index
+        return self._reader.areas(ended.index)
+
+    def _unsaid_areas(self) -> tuple[StableArea, ...]:
+        """Return what stable memory consists of after the last message, unless the trace says."""
+        last = self._message_count - 1
+        is_between = self.writer is not None and self._memory.kind is None
+        if not is_between or self._reader is None or last <= self._areas_message:
+            return ()
+        return self._reader.areas(last)
+
+    def _write_areas(self, areas: tuple[StableArea, ...]) -> None:
+        if areas and self.writer is not None and self.writer.is_open:
+            self._areas_message = areas[0].message
+            self.writer.write_areas(areas)
 
     def _update_owners(self, ended: "EndedMessage") -> list[OwnerRun]:
         if self._owner_map is None or self._reader is None:
@@ -114,11 +190,23 @@ class Observation:
             changes = self._owner_map.refresh(self._reader)
         elif ended.outcome == "committed":
             assert ended.raw is not None
-            dirty = dirty_sqlite_pages(ended.raw, ended.page_size)
-            changes = self._owner_map.update(self._reader, dirty)
+            self._reader.look_again()
+            if not self._reader.is_wal:
+                dirty = dirty_sqlite_pages(ended.raw, ended.page_size)
+                changes = self._owner_map.update(self._reader, dirty)
+            elif has_written(ended.raw):
+                # What is dirty in the file says nothing: the newest SQLite pages lie in the WAL.
+                changes = self._owner_map.refresh(self._reader)
+            else:
+                return []
         else:
             return []
         return owner_runs(self._owner_map, ended.index, changes)
+
+
+def has_written(raw: RawMessage) -> bool:
+    """Whether a message wrote anywhere in stable memory."""
+    return any((chunk.kind == WRITE).any() for chunk in raw.accesses.chunks(0, len(raw.accesses)))
 
 
 def owner_runs(owners: OwnerMap, message: int, changes: Changes) -> list[OwnerRun]:
@@ -192,7 +280,9 @@ class EndedMessage:
         self.page_size = 0
         self._attributed: Attributed | None = None
 
-    def attribute(self, owners: OwnerMap | None = None) -> Attributed:
+    def attribute(
+        self, owners: OwnerMap | None = None, files: FileOwners | None = None
+    ) -> Attributed:
         """Return the message with its statements; the first time with their accesses."""
         if self._attributed is not None:
             return self._attributed
@@ -203,6 +293,7 @@ class EndedMessage:
             first_statement=self.first_statement,
             page_size=self.page_size,
             owners=owners,
+            files=files,
         )
         # Who asks again wants numbers; the accesses may be many, and go.
         self.raw = None
@@ -241,28 +332,51 @@ class StoreReader:
         """Look through ``vfs``; a connection is opened when SQL is asked for."""
         self._vfs = vfs
         self._connection: apsw.Connection | None = None
+        self._copy = b""
+        self.is_wal = vfs.store.is_wal
+        "Whether the newest SQLite pages lay in a WAL beside the file, at the last look."
 
     @property
     def page_size(self) -> int:
         """Bytes of a SQLite page."""
         return self._vfs.store.page_size
 
+    def areas(self, message: int) -> tuple[StableArea, ...]:
+        """Return what stable memory consists of now, after the message with this index."""
+        return list_areas(self._vfs, message)
+
     def read_sqlite_page(self, number: int) -> bytes:
         """Return one SQLite page."""
         size = self.page_size
-        return self._vfs.store.peek(size, (number - 1) * size)
+        offset = (number - 1) * size
+        if not self.is_wal:
+            return self._vfs.store.peek(size, offset)
+        if not self._copy:
+            # The newest SQLite pages are anywhere in the WAL; only SQLite knows where.
+            self._copy = self._opened().serialize("main")
+        return self._copy[offset : offset + size]
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Run SQL on the observer's connection."""
-        if self._connection is None:
-            self._connection = self._vfs.observe()
-        return self._connection.execute(sql).fetchall()
+        return self._opened().execute(sql).fetchall()
+
+    def look_again(self) -> None:
+        """See the database as it is now: under WAL a connection goes on seeing what it saw."""
+        was_wal, self.is_wal = self.is_wal, self._vfs.store.is_wal
+        if was_wal or self.is_wal:
+            self.close()
 
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close(force=True)
             self._connection = None
+        self._copy = b""
+
+    def _opened(self) -> "apsw.Connection":
+        if self._connection is None:
+            self._connection = self._vfs.observe()
+        return self._connection
 
 
 def open_writer(

@@ -8,15 +8,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlstable.canister.observation import StoreReader, owner_runs
+from sqlstable.canister.areas import list_files
+from sqlstable.canister.observation import StoreReader, has_written, owner_runs
 from sqlstable.database.vfs import StableVFS, sqlite_version, vfs_of
 from sqlstable.errors import MessageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.trace.attribution import MessageFacts, attribute, dirty_sqlite_pages
+from sqlstable.trace.attribution import (
+    Attributed,
+    MessageFacts,
+    attribute,
+    grown_wasm_pages,
+)
 from sqlstable.trace.file import Trace, TraceWriter
+from sqlstable.trace.file_owners import FileOwners
 from sqlstable.trace.foreign import ForeignRecorder
-from sqlstable.trace.model import Accesses, Message, OwnerRun, Statement, TraceSettings
+from sqlstable.trace.model import (
+    Accesses,
+    Message,
+    OwnerRun,
+    StableArea,
+    Statement,
+    TraceSettings,
+)
 from sqlstable.trace.owners import OwnerMap
+from sqlstable.trace.raw import RawMessage
 
 if TYPE_CHECKING:
     import apsw
@@ -76,6 +91,11 @@ class Recording:
         """Owners of SQLite pages, before and after the recording."""
         return self.trace.owners
 
+    @property
+    def areas(self) -> Sequence[StableArea]:
+        """What stable memory consists of, after the recording."""
+        return self.trace.areas
+
     def accesses(self, statement: Statement | int) -> Accesses:
         """Return a statement's accesses in order."""
         return self.trace.accesses(statement)
@@ -107,6 +127,7 @@ def record(connection: "apsw.Connection") -> Iterator[Recording]:
         >>> import apsw, sqlstable
         >>> vfs = sqlstable.StableVFS(sqlstable.StableMemory())
         >>> connection = apsw.Connection("main.db", vfs=vfs.name)
+        >>> _ = connection.execute("PRAGMA journal_mode = memory")
         >>> with sqlstable.record(connection) as trace:
         ...     _ = connection.execute("CREATE TABLE t (x)")
         >>> [(statement.sql, statement.stable.os_pages_dirty) for statement in trace.statements]
@@ -120,9 +141,7 @@ def record(connection: "apsw.Connection") -> Iterator[Recording]:
         msg = "this stable memory is being recorded already; end that recording first"
         raise MessageError(msg)
     settings = _settings(vfs, connection)
-    owners = OwnerMap()
-    reader = StoreReader(vfs)
-    owners.refresh(reader)
+    watch = _Watch(vfs)
     memory.log = store.new_log()
     store.position_after_commit = 0
     store.rebind()
@@ -136,45 +155,73 @@ def record(connection: "apsw.Connection") -> Iterator[Recording]:
     finally:
         memory.log = None
         store.rebind()
-        _write(recorder, vfs, owners, reader, writer)
-        reader.close()
+        watch.write(recorder.stop(), writer)
         recording.finish(writer.trace())
 
 
-def _write(
-    recorder: ForeignRecorder,
-    vfs: StableVFS,
-    owners: OwnerMap,
-    reader: StoreReader,
-    writer: TraceWriter,
-) -> None:
-    page_size = vfs.store.page_size
-    raws = recorder.stop()
-    changes = owners.refresh(reader)
-    first_statement = 0
-    for index, raw in enumerate(raws):
-        wrote = bool(len(dirty_sqlite_pages(raw, page_size)))
+class _Watch:
+    """Looks at the owners before and after a recording, and writes its trace."""
+
+    def __init__(self, vfs: StableVFS) -> None:
+        """Look at them before."""
+        self._vfs = vfs
+        self._reader = StoreReader(vfs)
+        self._owners = OwnerMap()
+        self._owners.refresh(self._reader)
+        self._files = FileOwners(lambda: list_files(vfs)) if vfs.layout != "raw" else None
+        self._refresh_files()
+        self._wasm_pages = vfs.memory.wasm_pages
+
+    def write(self, raws: list[RawMessage], writer: TraceWriter) -> None:
+        """Look at them after, and write what was recorded."""
+        self._reader.look_again()
+        changes = self._owners.refresh(self._reader)
+        self._refresh_files()
+        first_statement = 0
+        for index, raw in enumerate(raws):
+            is_last = index == len(raws) - 1
+            attributed = self._attributed(raw, index, first_statement, is_last=is_last)
+            first_statement += len(attributed.statements)
+            writer.write(
+                attributed.message,
+                attributed.statements,
+                statement_accesses={
+                    number: source() for number, source in attributed.statement_accesses.items()
+                },
+                outside_accesses=[source() for source in attributed.outside_accesses],
+                owner_runs=owner_runs(self._owners, index, changes) if is_last else (),
+                areas=self._reader.areas(index) if is_last else (),
+            )
+        self._reader.close()
+
+    def _attributed(
+        self, raw: RawMessage, index: int, first_statement: int, *, is_last: bool
+    ) -> Attributed:
+        page_size, wasm_pages = self._vfs.store.page_size, self._vfs.memory.wasm_pages
+        wrote = has_written(raw)
+        # What was undone in between has grown nothing; in the end the memory itself knows.
+        self._wasm_pages = min(self._wasm_pages + grown_wasm_pages(raw), wasm_pages)
+        if is_last:
+            self._wasm_pages = wasm_pages
         facts = MessageFacts(
             index=index,
             kind="update" if wrote else "query",
             outcome="committed" if wrote else "discarded",
-            image_bytes=vfs.memory.wasm_pages * WASM_PAGE_BYTES,
+            image_bytes=self._wasm_pages * WASM_PAGE_BYTES,
             cache="warm",
         )
-        attributed = attribute(
-            raw, facts, first_statement=first_statement, page_size=page_size, owners=owners
+        return attribute(
+            raw,
+            facts,
+            first_statement=first_statement,
+            page_size=page_size,
+            owners=self._owners,
+            files=self._files,
         )
-        first_statement += len(attributed.statements)
-        is_last = index == len(raws) - 1
-        writer.write(
-            attributed.message,
-            attributed.statements,
-            statement_accesses={
-                number: source() for number, source in attributed.statement_accesses.items()
-            },
-            outside_accesses=[source() for source in attributed.outside_accesses],
-            owner_runs=owner_runs(owners, index, changes) if is_last else (),
-        )
+
+    def _refresh_files(self) -> None:
+        if self._files is not None:
+            self._files.refresh()
 
 
 def _settings(vfs: StableVFS, connection: "apsw.Connection") -> dict[str, object]:
@@ -186,6 +233,8 @@ def _settings(vfs: StableVFS, connection: "apsw.Connection") -> dict[str, object
         "layout": vfs.layout,
         "bucket_pages": vfs.bucket_pages if vfs.layout == "managed" else None,
         **pragmas,
+        "growth": getattr(vfs, "growth", None),
+        "durability": getattr(vfs.memory, "durability", None),
         "limits": None if limits is None else limits.date.isoformat(),
         "prices": None,
         "owners": True,

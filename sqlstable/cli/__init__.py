@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from sqlstable.cli.demo import show_demo
+from sqlstable.cli.extract import extract_to_file
 from sqlstable.cli.failures import Commands, run_program
+from sqlstable.cli.import_ import import_database
 from sqlstable.cli.report import report_trace
 from sqlstable.cli.run import run_script
 from sqlstable.cli.version import print_version
@@ -24,6 +26,8 @@ app = typer.Typer(
 app.command("demo")(show_demo)
 app.command("run")(run_script)
 app.command("report")(report_trace)
+app.command("import")(import_database)
+app.command("extract")(extract_to_file)
 
 
 @app.callback(invoke_without_command=True)

@@ -7,8 +7,22 @@ from typing import Annotated, Final
 
 import typer
 
-from sqlstable.database.settings import DEFAULTS, JOURNAL_MODES, LAYOUTS, PRESETS
+from sqlstable.canister.hosts import EngineName
+from sqlstable.database.settings import (
+    DEFAULTS,
+    GROWTH_POLICIES,
+    JOURNAL_MODES,
+    LAYOUTS,
+    PRESETS,
+)
 from sqlstable.engine.protocol import CacheState
+from sqlstable.errors import SettingsError
+from sqlstable.ic.limits import Limits
+from sqlstable.memory.commitlog import DURABILITIES
+from sqlstable.memory.stable import resolve_limits
+
+LATEST: Final = "latest"
+NO_LIMITS: Final = "none"
 
 
 class Format(StrEnum):
@@ -43,6 +57,48 @@ CACHE_STATES: Final[Mapping[Cache, CacheState]] = {
 }
 assert set(CACHE_STATES) == set(Cache)
 
+
+class EngineChoice(StrEnum):
+    """What executes the SQL."""
+
+    NATIVE = "native"
+    WASM = "wasm"
+
+
+ENGINE_NAMES: Final[Mapping[EngineChoice, EngineName]] = {
+    EngineChoice.NATIVE: "native",
+    EngineChoice.WASM: "wasm",
+}
+assert set(ENGINE_NAMES) == set(EngineChoice)
+
+
+class Build(StrEnum):
+    """How the module of the wasm engine is built."""
+
+    STANDARD = "standard"
+    PROFILE = "profile"
+    LEAN = "lean"
+
+
+EngineOption = Annotated[
+    EngineChoice,
+    typer.Option(
+        "--engine",
+        metavar="|".join(EngineChoice),
+        help="SQLite in this process, or in a Wasm module as a canister runs it, with its "
+        "instructions counted (needs sqlstable[wasm]).",
+    ),
+]
+BuildOption = Annotated[
+    Build | None,
+    typer.Option(
+        "--build",
+        metavar="|".join(Build),
+        help="Of the wasm module: as canisters have it; with the rows that loops visit; set up "
+        "for prices that charge the heap. [default: standard]",
+        show_default=False,
+    ),
+]
 DatabaseOption = Annotated[
     Path | None,
     typer.Option("--database", metavar="APP.db", help="A SQLite database to import first."),
@@ -83,8 +139,32 @@ JournalModeOption = Annotated[
     typer.Option(
         "--journal-mode",
         metavar="|".join(JOURNAL_MODES),
-        help="SQLite's journal for ROLLBACK; it is kept in the heap. "
+        help="SQLite's journal: in the heap, none, or in stable memory; canisters have no wal. "
         f"[default: {DEFAULTS.journal_mode}]",
+    ),
+]
+GrowthOption = Annotated[
+    str | None,
+    typer.Option(
+        "--growth",
+        metavar="|".join(GROWTH_POLICIES),
+        help="What a file in stable memory grows by; layout managed only. "
+        f"[default: {DEFAULTS.growth}]",
+    ),
+]
+ImageOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--image", metavar="IMAGE", help="Keep stable memory in a file; made if it is not there."
+    ),
+]
+DurabilityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--durability",
+        metavar="|".join(DURABILITIES),
+        help="What an answered message in the image survives: the end of the process, however it "
+        f"ends, or a loss of power, too. [default: {DURABILITIES[0]}]",
     ),
 ]
 LimitsOption = Annotated[
@@ -94,11 +174,13 @@ LimitsOption = Annotated[
     ),
 ]
 CacheOption = Annotated[
-    Cache,
+    Cache | None,
     typer.Option(
         "--cache",
         metavar="|".join(Cache),
-        help="What a query finds in the heap: nothing; the schema; what updates cached.",
+        help="What a query finds in the heap: nothing; the schema; what updates cached. "
+        "[default: cold, or with --engine wasm: warm]",
+        show_default=False,
     ),
 ]
 TraceOption = Annotated[
@@ -123,3 +205,24 @@ ViewOption = Annotated[
         "--by", metavar="|".join(View), help="What one row stands for; JSON holds everything."
     ),
 ]
+
+
+def chosen_limits(text: str) -> Limits | None:
+    """Return the limits that ``--limits`` asks for.
+
+    Raises:
+        SettingsError: It is no date, or one before the first limits.
+    """
+    return None if text.lower() == NO_LIMITS else resolve_limits(text)
+
+
+def check_durability(durability: str | None) -> None:
+    """Refuse an unknown level before any file is touched.
+
+    Raises:
+        SettingsError: There is no such level.
+    """
+    if durability not in (None, *DURABILITIES):
+        raise SettingsError(
+            f"durability is {durability!r}; it must be one of {', '.join(DURABILITIES)}"
+        )

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, for work that takes long and somebody who watches."""
+"""Progress bars on stderr, for work that takes long and somebody who watches."""
 
 import sys
 from time import monotonic
@@ -9,30 +9,29 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from sqlstable.cli.output import is_terminal
+from sqlstable.report.numbers import size
 from sqlstable.workload.script import ScriptStep
 
 PATIENCE_S: Final = 1.0
 """Work that is done sooner shows no bar."""
 
 
-class MessageProgress:
-    """Shows how many messages of a run are done; on a terminal only, and gone at the end.
+class WorkProgress:
+    """Shows how much of some work is done; on a terminal only, and gone at the end.
 
     Args:
-        message_count: Messages of the whole run.
         quiet: Shows nothing at all, because something else is written to the terminal.
     """
 
-    def __init__(self, message_count: int, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         """Wait: the bar appears when it is worth it."""
-        self._message_count = message_count
         self._is_wanted = not quiet and is_terminal(sys.stderr)
         self._begin_s = monotonic()
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
     def __enter__(self) -> Self:
-        """Watch a run."""
+        """Watch some work."""
         return self
 
     def __exit__(
@@ -45,16 +44,61 @@ class MessageProgress:
         if self._progress is not None:
             self._progress.stop()
 
-    def on_step(self, step: ScriptStep, messages: int) -> None:
-        """Take note of a message that has ended."""
+    def show(self, description: str, *, done: int = 0, total: int | None = None) -> None:
+        """Show how far the work is, as soon as it has taken a while.
+
+        Args:
+            description: What is being done.
+            done: How much is.
+            total: How much there is, or None where nobody knows.
+        """
         if not self._is_wanted:
             return
         if self._progress is None:
             if monotonic() - self._begin_s < PATIENCE_S:
                 return
             self._progress = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._progress.add_task("messages", total=self._message_count)
+            self._task = self._progress.add_task(description, total=total)
             self._progress.start()
-        self._progress.update(
-            self._task, completed=messages, description=f"{messages:,} messages, line {step.line}"
-        )
+        self._progress.update(self._task, completed=done, total=total, description=description)
+
+
+class MessageProgress(WorkProgress):
+    """Shows how many messages of a run are done.
+
+    Args:
+        message_count: Messages of the whole run.
+        quiet: Shows nothing at all, because something else is written to the terminal.
+    """
+
+    def __init__(self, message_count: int, *, quiet: bool) -> None:
+        """Wait, likewise."""
+        super().__init__(quiet=quiet)
+        self._message_count = message_count
+
+    def on_step(self, step: ScriptStep, messages: int) -> None:
+        """Take note of a message that has ended."""
+        description = f"{messages:,} messages, line {step.line}"
+        self.show(description, done=messages, total=self._message_count)
+
+
+class LoadProgress(WorkProgress):
+    """Shows how much of a database has been checked, and carried over.
+
+    Args:
+        name: What is shown of the database's path.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Wait, likewise."""
+        super().__init__()
+        self._name = name
+
+    def on_tick(self) -> None:
+        """Take note that the check goes on."""
+        self.show(f"checking {self._name}")
+
+    def on_bytes(self, done_bytes: int, total_bytes: int) -> None:
+        """Take note of what has been carried over."""
+        description = f"{size(done_bytes)} of {size(total_bytes)}"
+        self.show(description, done=done_bytes, total=total_bytes)

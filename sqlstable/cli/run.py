@@ -1,24 +1,34 @@
 """``sqlstable run``: run a workload script, and report what each statement touched."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from sqlstable.canister.canister import Canister
+from sqlstable.canister.hosts import Flavour, open_memory
 from sqlstable.cli.failures import RunError, UsageError, note
+from sqlstable.cli.installation import OpenCanister, OpenMemory, install
 from sqlstable.cli.options import (
     CACHE_STATES,
-    Cache,
+    ENGINE_NAMES,
+    LATEST,
+    Build,
+    BuildOption,
     CacheOption,
     CacheSizeOption,
     DatabaseOption,
+    DurabilityOption,
+    EngineChoice,
+    EngineOption,
     ForceOption,
     Format,
     FormatOption,
+    GrowthOption,
+    ImageOption,
     JournalModeOption,
     LayoutOption,
     LimitsOption,
@@ -28,22 +38,22 @@ from sqlstable.cli.options import (
     TraceOption,
     View,
     ViewOption,
+    check_durability,
+    chosen_limits,
 )
 from sqlstable.cli.output import screen
 from sqlstable.cli.progress import MessageProgress
 from sqlstable.cli.report import write_report
 from sqlstable.cli.rows import RowPrinter
 from sqlstable.cli.source import Script, read_script
+from sqlstable.database.loading import SERIALIZED_BYTES_MAX
 from sqlstable.database.settings import resolve_settings
 from sqlstable.database.transfer import read_database
 from sqlstable.engine.protocol import CacheState
+from sqlstable.errors import ImageError, TraceError
 from sqlstable.ic.limits import Limits
-from sqlstable.memory.stable import resolve_limits
 from sqlstable.trace.file import Trace
 from sqlstable.workload.run import OnRows, RunOutcome, run_steps
-
-LATEST: Final = "latest"
-NO_LIMITS: Final = "none"
 
 
 def run_script(  # noqa: PLR0913  each is an option
@@ -52,13 +62,18 @@ def run_script(  # noqa: PLR0913  each is an option
         str, typer.Argument(metavar="SCRIPT.sql", help="SQL with --@ directives; - reads stdin.")
     ],
     database: DatabaseOption = None,
+    image: ImageOption = None,
+    durability: DurabilityOption = None,
     layout: LayoutOption = None,
     preset: PresetOption = None,
     page_size: PageSizeOption = None,
     cache_size: CacheSizeOption = None,
     journal_mode: JournalModeOption = None,
+    growth: GrowthOption = None,
+    engine: EngineOption = EngineChoice.NATIVE,
+    build: BuildOption = None,
     limits: LimitsOption = LATEST,
-    cache: CacheOption = Cache.COLD,
+    cache: CacheOption = None,
     trace: TraceOption = None,
     force: ForceOption = False,
     rows: RowsOption = False,
@@ -66,25 +81,7 @@ def run_script(  # noqa: PLR0913  each is an option
     by: ViewOption = View.STATEMENT,
 ) -> None:
     """Run a workload script and report the OS pages that each statement touched."""
-    if rows and output_format is not Format.TABLE:
-        raise UsageError(
-            f"--rows does not go with --format {output_format}, whose output is one document; "
-            "leave one of the two out"
-        )
-    resolve_settings(
-        preset=preset,
-        layout=layout,
-        page_size=page_size,
-        cache_size=cache_size,
-        journal_mode=journal_mode,
-    )
-    request = _Request(
-        script=read_script(script),
-        database=None if database is None else read_database(database),
-        page_size=page_size,
-        cache=CACHE_STATES[cache],
-        on_rows=RowPrinter(screen()) if rows else None,
-    )
+    _check_options(image, durability, rows=rows, output_format=output_format)
     open_canister = partial(
         Canister,
         preset=preset,
@@ -92,11 +89,30 @@ def run_script(  # noqa: PLR0913  each is an option
         page_size=page_size,
         cache_size=cache_size,
         journal_mode=journal_mode,
-        limits=_limits(limits),
-        trace=":memory:" if trace is None else _free_path(trace, force=force),
-        overwrite_trace=force,
+        growth=growth,
     )
-    outcome, recorded = _play(request, open_canister)
+    request = _Request(
+        script=read_script(script),
+        database=None if database is None else _read(database),
+        page_size=page_size,
+        image=image,
+        durability=durability or "process",
+        limits=chosen_limits(limits),
+        layout=resolve_settings(**open_canister.keywords).layout,
+        cache=None if cache is None else CACHE_STATES[cache],
+        open_memory=partial(open_memory, ENGINE_NAMES[engine], _flavour(engine, build)),
+        on_rows=RowPrinter(screen()) if rows else None,
+    )
+    outcome, recorded = _play(
+        request,
+        partial(
+            open_canister,
+            engine=ENGINE_NAMES[engine],
+            build=build,
+            trace=":memory:" if trace is None else _free_path(trace, force=force),
+            overwrite_trace=force,
+        ),
+    )
     try:
         with recorded:
             write_report(recorded, output_format, by)
@@ -107,7 +123,13 @@ def run_script(  # noqa: PLR0913  each is an option
     if trace is not None and output_format is Format.TABLE:
         note(f"the trace is in {trace}; sqlstable report {trace} shows its other views")
     if outcome.failure is not None:
+        if image is not None and _has_answered(outcome):
+            note(f"what was answered before stays in {image}")
         raise RunError(outcome.failure)
+
+
+def _has_answered(outcome: RunOutcome) -> bool:
+    return outcome.messages - outcome.intended_traps > (outcome.failed_message is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +140,29 @@ class _Request:
     database: bytes | None
     page_size: int | None
     "As asked for; a database that is imported has its own."
-    cache: CacheState
+    image: Path | None
+    durability: str
+    limits: Limits | None
+    layout: str
+    cache: CacheState | None
+    open_memory: OpenMemory
     on_rows: OnRows | None
 
 
-def _play(request: _Request, open_canister: Callable[[], Canister]) -> tuple[RunOutcome, Trace]:
+def _play(request: _Request, open_canister: OpenCanister) -> tuple[RunOutcome, Trace]:
     """Run the script; returns how it ended, and the trace, which stays readable."""
     script = request.script
-    with open_canister() as canister:
-        if request.database is not None:
-            _import(canister, request.database, page_size=request.page_size)
+    canister = install(
+        open_canister,
+        image=request.image,
+        durability=request.durability,
+        limits=request.limits,
+        layout=request.layout,
+        database=request.database,
+        page_size=request.page_size,
+        open_memory=request.open_memory,
+    )
+    try:
         if not script.steps:
             note(f"{script.name} holds no statements, so nothing was run")
         with MessageProgress(script.message_count, quiet=request.on_rows is not None) as progress:
@@ -139,18 +174,59 @@ def _play(request: _Request, open_canister: Callable[[], Canister]) -> tuple[Run
                 on_step=progress.on_step,
                 on_rows=request.on_rows,
             )
-    return outcome, canister.trace()
+    except BaseException:
+        # What came first is what counts.
+        with suppress(ImageError, TraceError):
+            canister.close()
+        with suppress(ImageError):
+            canister.memory.close()
+        raise
+    return _closed(canister, outcome)
 
 
-def _import(canister: Canister, database: bytes, *, page_size: int | None) -> None:
-    canister.import_database(database)
-    own_page_size = canister.settings.page_size
-    if page_size not in (None, own_page_size):
-        note(f"the database keeps its own page_size, {own_page_size} and not {page_size}")
+def _closed(canister: Canister, outcome: RunOutcome) -> tuple[RunOutcome, Trace]:
+    """Close the canister; what cannot be left whole is a failure, if it is the first."""
+    try:
+        canister.close()
+    except (ImageError, TraceError) as error:
+        outcome = replace(outcome, failure=outcome.failure or str(error))
+    finally:
+        # Also where the trace could not be finished: the image is left whole and alone.
+        canister.memory.close()
+    try:
+        return outcome, canister.trace()
+    except TraceError as error:
+        raise RunError(outcome.failure or str(error)) from error
 
 
-def _limits(text: str) -> Limits | None:
-    return None if text.lower() == NO_LIMITS else resolve_limits(text)
+def _check_options(
+    image: Path | None, durability: str | None, *, rows: bool, output_format: Format
+) -> None:
+    if rows and output_format is not Format.TABLE:
+        raise UsageError(
+            f"--rows does not go with --format {output_format}, whose output is one document; "
+            "leave one of the two out"
+        )
+    check_durability(durability)
+    if durability is not None and image is None:
+        raise UsageError("--durability concerns an image file; name one with --image")
+
+
+def _flavour(engine: EngineChoice, build: Build | None) -> Flavour:
+    if build is not None and engine is not EngineChoice.WASM:
+        raise UsageError("--build concerns the wasm engine; add --engine wasm, or leave it out")
+    return Flavour(None if build is None else build.value)
+
+
+def _read(database: Path) -> bytes:
+    """Read a database that one message is to import, so that all of it must be in memory."""
+    if database.is_file() and database.stat().st_size > SERIALIZED_BYTES_MAX:
+        raise UsageError(
+            f"{database} has {database.stat().st_size} bytes, more than the "
+            f"{SERIALIZED_BYTES_MAX} that one message can import here; make an image of it with "
+            f"sqlstable import {database} IMAGE, and run on that with --image IMAGE"
+        )
+    return read_database(database)
 
 
 def _free_path(path: Path, *, force: bool) -> Path:

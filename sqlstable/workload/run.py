@@ -63,7 +63,7 @@ def run_steps(
     canister: Canister,
     steps: Sequence[ScriptStep],
     *,
-    cache: CacheState = "cold",
+    cache: CacheState | None = None,
     name: str = "script",
     on_step: OnStep | None = None,
     on_rows: OnRows | None = None,
@@ -73,7 +73,8 @@ def run_steps(
     Args:
         canister: It is changed as the steps say, and left open.
         steps: What `sqlstable.workload.script.parse_script` returned.
-        cache: State of the heap when a query begins; updates are always warm.
+        cache: State of the heap when a query begins, None for what the engine has by default;
+            updates are always warm.
         name: What failures call the script.
         on_step: Called after each message, for showing progress.
         on_rows: Called for each statement that returns rows, once for each message.
@@ -118,7 +119,7 @@ class _Run:
         self,
         canister: Canister,
         *,
-        cache: CacheState,
+        cache: CacheState | None,
         on_step: OnStep | None,
         on_rows: OnRows | None,
     ) -> None:
@@ -127,7 +128,7 @@ class _Run:
         self.failed_message: int | None = None
         self.line = 0
         self._canister = canister
-        self._cache: CacheState = cache
+        self._cache = cache
         self._on_step = on_step
         self._on_rows = on_rows
         self._first_message = canister.status().messages

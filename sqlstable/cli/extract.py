@@ -1,0 +1,140 @@
+"""``sqlstable extract``: take a database out of an image of stable memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from sqlstable.cli.failures import RunError, UsageError, note
+from sqlstable.cli.output import write
+from sqlstable.cli.places import check_regular, new_database
+from sqlstable.cli.progress import LoadProgress
+from sqlstable.database.files import StableFileInfo
+from sqlstable.database.loading import extract_further, find_damage
+from sqlstable.database.settings import LAYOUTS, resolve_settings
+from sqlstable.database.transfer import extract_database
+from sqlstable.database.vfs import StableVFS
+from sqlstable.errors import ImageError
+from sqlstable.memory.manager import MAGIC as MANAGER_MAGIC
+from sqlstable.memory.stable import StableMemory
+from sqlstable.report.numbers import counted, size
+from sqlstable.report.text import clean
+
+_FILES_SHOWN: Final = 8
+
+
+def extract_to_file(
+    *,
+    image: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IMAGE",
+            help="An image file, or a snapshot's stable_memory.bin; it is only read.",
+        ),
+    ],
+    database: Annotated[
+        Path, typer.Argument(metavar="APP.db", help="The SQLite database to make.")
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="An attached database, not the main one."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--layout",
+            metavar="|".join(LAYOUTS),
+            help="Of the image. [default: found out by its first bytes]",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the database if there is one already.")
+    ] = False,
+) -> None:
+    """Take a database out of an image of stable memory, as a plain SQLite file."""
+    resolve_settings(layout=layout)
+    check_regular(image)
+    with (
+        LoadProgress(database.name) as progress,
+        StableMemory.open(image, limits=None, is_read_only=True, is_created=False) as memory,
+        _opened(memory, image, layout) as vfs,
+    ):
+        _note_recovery(memory)
+        others = _other_names(vfs, image, name)
+        with new_database(database, force=force, image=image) as partial:
+            size_bytes = _extract(vfs, name, partial, image=image, database=database)
+            findings = find_damage(partial, on_tick=progress.on_tick)
+    write(f"{clean(str(database))}: a SQLite database of {size(size_bytes)}\n")
+    if findings:
+        note(f"integrity_check finds in {database}: {'; '.join(findings)}")
+    if others and name is None:
+        note(
+            f"{image} holds {counted(len(others), 'more database')}: {', '.join(others)}; "
+            "--name takes one of them out"
+        )
+
+
+@contextmanager
+def _opened(memory: StableMemory, image: Path, layout: str | None) -> Iterator[StableVFS]:
+    try:
+        vfs = StableVFS(memory, layout=layout or _layout_of(memory))
+    except ImageError as error:
+        raise ImageError(f"{image}: {error}") from error
+    try:
+        yield vfs
+    finally:
+        vfs.unregister()
+
+
+def _note_recovery(memory: StableMemory) -> None:
+    assert memory.image_file is not None
+    if memory.image_file.recovery is not None:
+        note(memory.image_file.recovery)
+
+
+def _layout_of(memory: StableMemory) -> str:
+    """Find out the layout by the first bytes; what is none is refused when it is opened."""
+    first_bytes = memory.peek(0, len(MANAGER_MAGIC)) if memory.wasm_pages else b""
+    return "managed" if first_bytes == MANAGER_MAGIC else "raw"
+
+
+def _other_names(vfs: StableVFS, image: Path, name: str | None) -> list[str]:
+    """Return the databases that are not asked for.
+
+    Raises:
+        UsageError: The one that is asked for is not there.
+    """
+    files = vfs.stable_files()
+    names = [file.name for file in files if file.kind == "database" and file.used_bytes]
+    wanted = name or vfs.main_name
+    if wanted not in names:
+        raise UsageError(f"{image} holds no {_missing(name)}; it has {_listed(files)}")
+    return [found for found in names if found != wanted]
+
+
+def _missing(name: str | None) -> str:
+    return "database where the main one lies" if name is None else f"database named {name}"
+
+
+def _listed(files: tuple[StableFileInfo, ...]) -> str:
+    there = [f"{it.name} ({it.kind}, {size(it.used_bytes)})" for it in files if it.used_bytes]
+    more = len(there) - _FILES_SHOWN
+    return ", ".join([*there[:_FILES_SHOWN], *([f"{more} more"] if more > 0 else [])]) or "nothing"
+
+
+def _extract(
+    vfs: StableVFS, name: str | None, partial: Path, *, image: Path, database: Path
+) -> int:
+    try:
+        if name in (None, vfs.main_name):
+            return extract_database(vfs, partial, overwrite=False)
+        assert name is not None
+        return extract_further(vfs, name, partial)
+    except OSError as error:
+        raise RunError(f"{database} could not be made: {error.strerror}") from error
+    except ImageError as error:
+        if isinstance(error.__cause__, OSError):
+            raise RunError(f"{database} could not be made: {error.__cause__.strerror}") from error
+        raise ImageError(f"{image}: {error}") from error

@@ -1,0 +1,196 @@
+"""Places for new files: refused when they are not free, and filled whole or not at all."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from sqlstable.cli.failures import UsageError
+from sqlstable.errors import ImageError
+from sqlstable.memory.stable import StableMemory
+
+_SQLITE_MAGIC: Final = b"SQLite format 3\0"
+_IMAGE_MAGICS: Final = (b"MGR\x01", _SQLITE_MAGIC)
+_FIRST_BYTES: Final = 16
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a folder, a pipe, a device: opening some of them waits for ever.
+
+    Raises:
+        UsageError: There is something that is no regular file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    for is_kind, kind in _KINDS:
+        if is_kind(mode):
+            raise UsageError(f"{path} is {kind}; give the path of a file")
+
+
+@contextmanager
+def new_image(image: Path, *, force: bool) -> Iterator[Path]:
+    """Yield the path under which to make an image; at the end it takes its place.
+
+    After an error, and after Ctrl-C, nothing is left, and what was there before is there. An old
+    image is recovered and locked first, so that nobody opens it while it is being replaced.
+
+    Args:
+        image: Where the image is to be.
+        force: Whether an old image may be replaced.
+
+    Raises:
+        UsageError: The place is taken, or cannot be used.
+        ImageError: The old image is open elsewhere, or damaged.
+    """
+    target = Path(os.path.realpath(image))
+    with ExitStack() as stack:
+        old = _locked_old(image, target, force=force)
+        if old is not None:
+            stack.callback(_let_go, old)
+        partial = stack.enter_context(_folder_beside(image, target)) / "image"
+        yield partial
+        if old is None:
+            _check_free(image)
+        else:
+            partial.chmod(stat.S_IMODE(target.stat().st_mode))
+            # Before the image it belongs to: what is in it is in the old image already, and a log
+            # beside the new one could be taken for its own.
+            _log_of(target).unlink(missing_ok=True)
+        partial.replace(target)
+
+
+@contextmanager
+def new_database(database: Path, *, force: bool, image: Path) -> Iterator[Path]:
+    """Yield the path under which to make a SQLite database; at the end it takes its place.
+
+    Args:
+        database: Where the database is to be.
+        force: Whether an old database may be replaced.
+        image: Where it comes from, which is never replaced.
+
+    Raises:
+        UsageError: The place is taken, or cannot be used.
+    """
+    target = Path(os.path.realpath(database))
+    for suffix in ("-wal", "-journal"):
+        if os.path.lexists(f"{target}{suffix}"):
+            raise UsageError(
+                f"{database}{suffix} lies there, and SQLite would take it for a part of the new "
+                "database; close the database it belongs to, or move it away"
+            )
+    if os.path.lexists(database):
+        _check_replaceable(database, force=force, kind="database")
+        if image.exists() and target.samefile(image):
+            raise UsageError(f"{database} is the image itself; choose another file")
+        first_bytes = _first_bytes(database)
+        if first_bytes and first_bytes != _SQLITE_MAGIC:
+            raise UsageError(
+                f"{database} exists and is not a SQLite database, so it is not replaced; choose "
+                "another file"
+            )
+    with _folder_beside(database, target) as folder:
+        partial = folder / "database"
+        yield partial
+        if not force:
+            _check_free(database)
+        elif target.exists():
+            partial.chmod(stat.S_IMODE(target.stat().st_mode))
+        partial.replace(target)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked_old(image: Path, target: Path, *, force: bool) -> StableMemory | None:
+    """Return the image to be replaced, locked and recovered; None where there is none."""
+    if not os.path.lexists(image):
+        if os.path.lexists(_log_of(target)):
+            raise UsageError(
+                f"there is no image {image}, but its log {_log_of(image)} is there; bring the two "
+                "together again, or move the log away"
+            )
+        return None
+    _check_replaceable(image, force=force, kind="image")
+    first_bytes = _first_bytes(image)
+    if any(first_bytes) and not first_bytes.startswith(_IMAGE_MAGICS):
+        raise UsageError(
+            f"{image} exists and is not an image of stable memory, so it is not replaced; choose "
+            "another file"
+        )
+    old = StableMemory.open(image, limits=None, is_created=False)
+    assert old.image_file is not None
+    if old.image_file.is_read_only:
+        old.close()
+        raise UsageError(f"{image} is write-protected, so it is not replaced; remove it yourself")
+    return old
+
+
+def _let_go(old: StableMemory) -> None:
+    # Where it has been replaced, its file has no name any more, and that is what it complains of.
+    with suppress(ImageError):
+        old.close()
+
+
+def _check_replaceable(path: Path, *, force: bool, kind: str) -> None:
+    check_regular(path)
+    if not path.exists():
+        raise UsageError(f"{path} is a link to a file that is not there; remove it")
+    if not force:
+        raise UsageError(
+            f"{path} exists already; choose another file, or add --force if it is an old {kind}"
+        )
+
+
+def _check_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise UsageError(f"{path} has been made by somebody else meanwhile, and is left alone")
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_FIRST_BYTES)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _folder_beside(path: Path, target: Path) -> Iterator[Path]:
+    """Yield a new folder beside a file, which goes with all that is in it."""
+    if not target.parent.is_dir():
+        raise UsageError(f"the folder of {path} is not there; make it first")
+    try:
+        with suppress(FileNotFoundError):
+            # This refuses a name that is too long.
+            target.lstat()
+        folder = TemporaryDirectory(prefix="sqlstable-", suffix=".partial", dir=target.parent)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be made: {error.strerror}") from error
+    with folder as name:
+        yield Path(name)
+
+
+def _log_of(target: Path) -> Path:
+    # Image files need POSIX's locks; other commands do not.
+    from sqlstable.memory.imagefile import LOG_SUFFIX  # noqa: PLC0415
+
+    return target.with_name(target.name + LOG_SUFFIX)

@@ -1,0 +1,215 @@
+"""The same SQL on both engines: the same rows and errors, OS pages and database bytes.
+
+Rule 4: they agree in fresh and cold messages, and in warm ones until the first trap, after which
+the native engine begins with an empty cache and counts one more opening in the database's header.
+Traps have tests of their own.
+"""
+
+import re
+import tarfile
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from benchmarks.datasets import MissingDataError
+from benchmarks.tpch import data_folder, tpch
+from sqlstable import Canister, SqlError, StableMemory
+from sqlstable.engine.native import is_complete
+from sqlstable.workload.run import run_steps
+from sqlstable.workload.script import parse_script
+from tests.sim.test_differential import BEGINNING, memory_with_buckets_apart, runs
+
+pytest.importorskip("wasmtime")
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+class Engines:
+    """One canister on each engine, told the same."""
+
+    def __init__(self, **options):
+        memory = options.pop("memory", StableMemory)
+        self.native = Canister(memory=memory(), **options)
+        self.wasm = Canister(memory=memory(), engine="wasm", **options)
+
+    def close(self):
+        self.native.close()
+        self.wasm.close()
+
+    def send(self, kind, statements, **options):
+        replies = []
+        for canister in (self.native, self.wasm):
+            with canister.message(kind, **options) as message:
+                outcomes = [outcome(message, sql) for sql in statements]
+            replies.append((outcomes, message.reply))
+        (theirs, native), (ours, wasm) = replies
+        assert ours == theirs
+        assert wasm.discarded_writes == native.discarded_writes
+        if wasm.discarded_writes:
+            # The native engine's queries have a connection of their own, whose change counter
+            # moves with each transaction: one more write to the database's first SQLite page.
+            start = self.native.vfs.store.placement.map.address(0) >> 12
+            first = range(start, start + max(self.native.settings.page_size >> 12, 1))
+            ours, theirs = (set(pages(one)[1]).union(first) for one in (wasm, native))
+            assert ours == theirs, statements
+        else:
+            assert pages(wasm) == pages(native), statements
+        self.check()
+
+    def check(self):
+        assert self.wasm.image() == self.native.image()
+
+    def upgrade(self):
+        for canister in (self.native, self.wasm):
+            canister.upgrade()
+        self.check()
+
+
+def outcome(message, sql):
+    try:
+        return message.execute(sql)
+    except SqlError as error:
+        return str(error)
+
+
+def pages(reply):
+    footprint = reply.footprint
+    return footprint.accessed.tolist(), footprint.dirty.tolist()
+
+
+def cut_to_wasm(circumstances):
+    """The wasm engine keeps journals in the heap."""
+    is_kept = circumstances.journal_mode in ("memory", "off")
+    return circumstances if is_kept else replace(circumstances, journal_mode="memory")
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(runs())
+def test_random_sql_does_the_same_on_both_engines(run):
+    circumstances, steps = cut_to_wasm(run[0]), run[1]
+    engines = Engines(
+        page_size=circumstances.page_size,
+        layout="raw" if circumstances.layout == "raw" else "managed",
+        journal_mode=circumstances.journal_mode,
+        cache_size=circumstances.cache_size,
+        bucket_pages=1,
+        depth="pages",
+        memory=memory_with_buckets_apart if circumstances.layout == "apart" else StableMemory,
+    )
+    with closing(engines):
+        engines.send("update", [f"PRAGMA auto_vacuum = {circumstances.auto_vacuum}", *BEGINNING])
+        for kind, *rest in steps:
+            if kind == "update":
+                engines.send("update", rest[0])
+            elif kind == "query":
+                engines.send("query", rest[0], cache=rest[1])
+            elif kind == "upgrade":
+                engines.upgrade()
+
+
+def compare_script(text):
+    steps = parse_script(text, is_complete=is_complete)
+    seen = []
+    for engine in ("native", "wasm"):
+        rows = []
+        with Canister(engine=engine, trace=":memory:", owners=False) as canister:
+            outcome = run_steps(
+                canister,
+                steps,
+                cache="cold",
+                on_rows=lambda _step, _statement, found, rows=rows: rows.append(found),
+            )
+            with closing(canister.trace()) as trace:
+                told = [
+                    (message.kind, message.outcome, message.trap, message.image_bytes)
+                    for message in trace.messages
+                ]
+                statements = [
+                    (each.sql, each.kind, each.shape, each.row_count, each.runs, each.plan)
+                    for each in trace.statements
+                ]
+                queries = [message.stable for message in trace.messages if message.kind == "query"]
+            seen.append((outcome, rows, told, statements, queries, canister.image()))
+    native, wasm = seen
+    assert wasm[:5] == native[:5]
+    return native[5] == wasm[5], any(step.kind == "trap" for step in steps)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.sql")))
+def test_the_example_scripts_do_the_same_on_both_engines(name):
+    is_equal, has_trap = compare_script((EXAMPLES / name).read_text(encoding="utf-8"))
+    # After a trap the native engine opens the database anew, which its header counts.
+    assert is_equal or has_trap
+
+
+# -- public data -----------------------------------------------------------------------------------
+
+
+def public_data(*parts):
+    path = data_folder().joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in the folder of public data")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.external
+def test_tpc_h_does_the_same_on_both_engines(tmp_path, monkeypatch):
+    public_data("tpch", "queries.sql")
+    monkeypatch.setattr("benchmarks.tpch.SCALE", 0.01)
+    try:
+        data = tpch(data_folder(), tmp_path)
+    except MissingDataError as error:
+        pytest.skip(str(error))
+    engines = Engines(limits=None, depth="pages")
+    with closing(engines):
+        engines.send("update", [*data.tables.values()])
+        for table in data.tables:
+            rows = list(data.rows(table))
+            marks = ", ".join("?" * len(rows[0]))
+            for canister in (engines.native, engines.wasm):
+                with canister.message() as message, message.transaction():
+                    message.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+            engines.check()
+        engines.send("update", [*data.indexes, "ANALYZE"])
+        for sql in data.queries.values():
+            engines.send("query", [sql], cache="cold")
+
+
+def sqllogic_records(text):
+    """Yield kind and SQL of each record that SQLite is to run."""
+    for block in re.split(r"\n\s*\n", text):
+        lines = [line for line in block.splitlines() if line.strip() and line[0] != "#"]
+        conditions = [line.split()[:2] for line in lines if re.match(r"(only|skip)if ", line)]
+        lines = [line for line in lines if not re.match(r"(only|skip)if ", line)]
+        is_ours = all((word == "onlyif") == (name == "sqlite") for word, name in conditions)
+        if not lines or not is_ours or lines[0].split()[0] not in ("statement", "query"):
+            continue
+        yield lines[0].split()[0], "\n".join(lines[1:]).partition("\n----")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.external
+def test_sqllogictest_scripts_do_the_same_on_both_engines():
+    """Each script on both engines, 40 records to a message."""
+    archive = public_data("sqllogictest", "evidence-and-select.tar.xz")
+    with tarfile.open(archive) as scripts:
+        names = [name for name in scripts.getnames() if "/evidence/" in f"/{name}"]
+        texts = [
+            scripts.extractfile(name).read().decode() for name in names if name.endswith(".test")
+        ]
+    for text in texts:
+        records = list(sqllogic_records(text))[:400]
+        with closing(Engines(limits=None, depth="pages")) as engines:
+            for start in range(0, len(records), 40):
+                part = [sql for _, sql in records[start : start + 40]]
+                engines.send("update", part)

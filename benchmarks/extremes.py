@@ -35,9 +35,9 @@ POINT_READS: Final = (
 _PROBE_READS: Final = 10_000
 
 
-def run_child(name: str, *arguments: str) -> dict[str, Any]:
-    """Run one of the measurements in a process of its own, and return what it printed."""
-    command = [sys.executable, "-m", "benchmarks.extremes", name, *arguments]
+def run_child(name: str, *arguments: str, module: str = "benchmarks.extremes") -> dict[str, Any]:
+    """Run one of a module's measurements in a process of its own, and return what it printed."""
+    command = [sys.executable, "-m", module, name, *arguments]
     root = Path(__file__).parents[1]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     result = subprocess.run(

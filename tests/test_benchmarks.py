@@ -4,6 +4,7 @@ import doctest
 import importlib
 import importlib.util
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.datasets import MissingDataError
+from benchmarks.durable_messages import SUBJECTS as MESSAGE_SUBJECTS
+from benchmarks.durable_openings import measure_recovery
+from benchmarks.durable_sql import (
+    POWER_SUBJECTS,
+    PROCESS_SUBJECTS,
+    _check_equal,
+    make_subject,
+)
 from benchmarks.flights import INDEXES, QUERIES, TABLES
 from benchmarks.goals import Outcome
 from benchmarks.nine import STEPS
@@ -20,6 +29,8 @@ from benchmarks.real import same_rows
 from benchmarks.tpch import INDEXES as TPCH_INDEXES
 from benchmarks.tpch import QUERY_COUNT, data_folder, sqlite_form, tpch_queries
 from benchmarks.tpch import TABLES as TPCH_TABLES
+from sqlstable.ic.units import MIB, OS_PAGE_BYTES
+from sqlstable.memory.durable import CHECKPOINT_BYTES
 
 ROOT = Path(__file__).parent.parent
 GOALS = (
@@ -47,6 +58,35 @@ GOALS = (
     "in 10 message(s): resident",
     "in 10 message(s): trace written",
     "in 10 message(s): trace, MB",
+)
+
+DURABILITY_GOALS = (
+    *(f"durable message of {count} dirty OS page(s), process" for count in (1, 10, 100)),
+    "rollback: each message",
+    "rollback: each OS page touched ÷ touching it",
+    *(
+        f"{subject}, process ÷ WAL normal{locking}, cache {cache}"
+        for cache in ("500", "50 000")
+        for subject in ("VFS", "canister")
+        for locking in ("", ", exclusive")
+    ),
+    *(
+        f"{subject}, power ÷ {reference}, cache 500"
+        for subject in ("VFS", "canister")
+        for reference in ("journal full", "WAL full")
+    ),
+    *(
+        f"500 GiB image, {layout}: {what}"
+        for layout in ("raw", "managed")
+        for what in ("open and point read", "open and point update", "resident")
+    ),
+    "opening after kill -9, process, any size",
+    "opening after kill -9, power, 64 MiB of log",
+    *(
+        f"openings, {durability}: {what} left"
+        for durability in ("process", "power")
+        for what in ("descriptors", "VFS names", "resident memory")
+    ),
 )
 
 
@@ -81,6 +121,57 @@ def test_the_quick_benchmark_prints_every_row():
     verdicts = [line for line in goals.splitlines() if line.endswith(("ok |", "MISSED |"))]
     assert len(verdicts) == len(GOALS)
     assert f" of {len(GOALS)} goals met" in goals
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+def test_the_quick_durability_benchmark_prints_every_row_and_leaves_no_file(tmp_path):
+    result = run_module("benchmarks.durability", "--quick", "--folder", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    tables, goals = result.stdout.split("## Goals")
+    subjects = {*MESSAGE_SUBJECTS, *PROCESS_SUBJECTS, *POWER_SUBJECTS}
+    assert all(f"| {subject} " in tables for subject in subjects)
+    verdicts = [line for line in goals.splitlines() if line.endswith(("ok |", "MISSED |"))]
+    assert len(verdicts) == len(DURABILITY_GOALS)
+    for goal, verdict in zip(DURABILITY_GOALS, verdicts, strict=True):
+        assert verdict.startswith(f"| {goal}")
+    assert f" of {len(DURABILITY_GOALS)} goals met" in goals
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    result = run_module("benchmarks.durability", "--folder", str(tmp_path / "nowhere"))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "nowhere is not a folder" in result.stderr
+
+
+@pytest.mark.parametrize("name", [*PROCESS_SUBJECTS, *POWER_SUBJECTS])
+def test_each_sql_subject_keeps_what_it_was_sent(name, tmp_path):
+    subject = make_subject(name, tmp_path, 500)
+    subject.load([(1, "one"), (2, "two")])
+    subject.send([("three", 2)])
+    assert subject.content()[0] == (2, "one", "three", 3 + 2 * 5)
+    subject.close()
+    # Every log and journal goes when its file is closed.
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name} 500"]
+
+
+def test_subjects_with_other_rows_are_found_out():
+    with pytest.raises(AssertionError, match="second and first"):
+        _check_equal({"first": [(1,)], "second": [(2,)]})
+
+
+@pytest.mark.slow
+def test_a_victim_of_level_power_leaves_a_full_log(tmp_path):
+    found = measure_recovery(tmp_path / "image", 20 * MIB, "power", row_count=100, kills=1)
+    # Each record has its 100 OS pages and one for its header; the next one would not fit.
+    (os_pages,) = map(int, re.findall(r"(\d+) OS pages", found.recovered))
+    (messages,) = map(int, re.findall(r"last (\d+) messages", found.recovered))
+    log_bytes = (os_pages + messages) * OS_PAGE_BYTES
+    assert CHECKPOINT_BYTES - 2 * 102 * OS_PAGE_BYTES < log_bytes < CHECKPOINT_BYTES
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -171,8 +262,22 @@ def test_rows_differ_by_count_width_and_value():
     assert not same_rows([(1.0,)], [(1.001,)])
 
 
-@pytest.mark.parametrize("name", ["measure", "real", "tpch"])
+@pytest.mark.parametrize("name", ["durable_messages", "measure", "real", "tpch"])
 def test_examples_in_docstrings_are_true(name):
     failed, attempted = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
     assert attempted
     assert not failed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+def test_the_quick_benchmark_of_the_engines_prints_every_goal():
+    pytest.importorskip("wasmtime")
+    result = run_module("benchmarks.engines", "--quick")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert all(f"| {step} " in result.stdout for step in STEPS)
+    for goal in ("geometric mean", "empty update", "upgrade, ms", "opening 500 GiB"):
+        assert goal in result.stdout
+    [line] = [line for line in result.stdout.splitlines() if "two processes differ" in line]
+    assert "MISSED" not in line

@@ -181,12 +181,16 @@ ORPHAN = """
     with memory.message():
         memory.grow(1)
         memory.write(0, b"parent")
+    held = memory.backing.read(0, 6)
+    reading, writing = os.pipe()
     if os.fork() == 0:
+        os.write(writing, b"!")
         # The pipe of the output closes with this process, and it is not to be waited for.
         os.close(1)
         os.close(2)
         sys.stdin.read()
         os._exit(0)
+    os.read(reading, 1)
     print("ready", flush=True)
     sys.stdin.read()
 """

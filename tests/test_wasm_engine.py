@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,7 +15,17 @@ from jsonschema import Draft202012Validator
 
 import sqlstable
 import sqlstable.testing
-from sqlstable import Canister, ImageError, LimitTrap, MessageError, SettingsError, SqlError, Trap
+from sqlstable import (
+    Canister,
+    ImageError,
+    LimitTrap,
+    MessageError,
+    SettingsError,
+    SqlError,
+    SqlstableError,
+    StableMemory,
+    Trap,
+)
 from sqlstable.engine.wasm import cache, calls, overlay, program
 from sqlstable.engine.wasm.machine import Machine
 from sqlstable.engine.wasm.weights import PRICE_REGIMES
@@ -777,3 +788,32 @@ def test_many_messages_and_upgrades_keep_no_memory(filled):
     before = resident_bytes()
     go_on(2000, 200)
     assert resident_bytes() - before < 25_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["managed", "raw"])
+def test_damaged_images_give_errors_and_never_a_crash(layout):
+    with Canister(layout=layout) as canister:
+        canister.update("CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT)")
+        canister.update("CREATE INDEX t_x ON t (x)")
+        rows = [(number, "x" * (number % 90)) for number in range(400)]
+        with canister.message() as message:
+            message.executemany("INSERT INTO t VALUES (?, ?)", rows)
+        image = canister.image()
+    start = 65_536 if layout == "managed" else 0
+    draw, refused = random.Random(layout), 0
+    for _ in range(40):
+        damaged = bytearray(image)
+        # The manager's tables, or the header and B-trees of the database.
+        first = draw.choice((0, start, start))
+        for _ in range(draw.randrange(1, 6)):
+            damaged[first + int(draw.random() ** 3 * 60_000)] = draw.randrange(256)
+        try:
+            memory = StableMemory.from_image(bytes(damaged))
+            with Canister(memory=memory, engine="wasm", layout=layout) as canister:
+                canister.query("SELECT count(*), max(x) FROM t")
+                canister.update("UPDATE t SET x = x || 'y'")
+                canister.query("PRAGMA integrity_check")
+        except SqlstableError:
+            refused += 1
+    assert 0 < refused < 40

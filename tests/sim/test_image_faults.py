@@ -254,8 +254,13 @@ def test_a_message_whose_calls_fail_traps_or_is_left_to_the_log(
             if failing.seen <= at:
                 failing.arm(None)
                 break
-            outcomes.append("left to the log")
-            for kind in ("update", "query"):
+            if memory.image_file._refusal is None:
+                # The log could not be made longer in advance: slower, and that is all.
+                assert durability == "power"
+                outcomes.append("went on")
+            else:
+                outcomes.append("left to the log")
+            for kind in ("update", "query") if outcomes[-1] == "left to the log" else ():
                 with pytest.raises(ImageError, match="the last message is committed, but the"):
                     memory.begin(kind)
         failing.arm(None)
@@ -266,8 +271,10 @@ def test_a_message_whose_calls_fail_traps_or_is_left_to_the_log(
             )
             assert again.image() == after == path.read_bytes()
     memory.close()
-    assert outcomes == sorted(outcomes, key=["trapped", "left to the log"].index)
-    assert set(outcomes) == {"trapped", "left to the log"}
+    assert outcomes.count("went on") == (durability == "power")
+    decided = [outcome for outcome in outcomes if outcome != "went on"]
+    assert decided == sorted(decided, key=["trapped", "left to the log"].index)
+    assert set(decided) == {"trapped", "left to the log"}
 
 
 @DURABILITIES
@@ -497,7 +504,7 @@ def test_a_canister_whose_image_fails_behind_the_commit_is_finished_at_the_next_
             answered = False
         is_over = failing.seen <= at
         failing.arm(None)
-        if answered and not is_over:
+        if answered and canister.memory.image_file._refusal is not None:
             with pytest.raises(ImageError, match="is committed, but the image could not"):
                 canister.query("SELECT 1")
         canister.close()
@@ -507,7 +514,6 @@ def test_a_canister_whose_image_fails_behind_the_commit_is_finished_at_the_next_
         if is_over:
             break
         found.append(answered)
-    assert found == sorted(found)
     assert set(found) == {False, True}
 
 

@@ -117,7 +117,7 @@ def test_every_state_that_a_loss_of_power_may_leave_is_recovered(
 ):
     monkeypatch.setattr(durable, "CHECKPOINT_BYTES", checkpoint_bytes)
     if checkpoint_bytes in CHECKPOINTS[::2]:
-        monkeypatch.setattr(durable, "LOG_FILLED_BYTES", 40_000)
+        monkeypatch.setattr(durable, "LOG_FILLED_BYTES", 16_384)
     # Half an OS page tears already, with a thousandth of the states of its sectors.
     assert sweep_power(Run(SCRIPTS[name], "power"), sector_bytes=2048) > 50
 
@@ -135,6 +135,7 @@ def test_every_state_of_single_sectors_is_recovered(monkeypatch):
 def test_a_record_is_not_harmed_by_a_torn_write_behind_it(name, checkpoint_bytes, monkeypatch):
     """Beyond the fault model: a sector of the log that was being written holds anything."""
     monkeypatch.setattr(durable, "CHECKPOINT_BYTES", checkpoint_bytes)
+    monkeypatch.setattr(durable, "LOG_FILLED_BYTES", 512)
     assert sweep_power(Run(SCRIPTS[name], "power"), sector_bytes=2048, garbage=b"\xa5") > 50
 
 
@@ -265,7 +266,7 @@ def live_on(run, choose, *, with_power):
 def test_random_scripts_survive_losses_of_power_and_kills(seed, monkeypatch):
     choose = Random(seed)
     monkeypatch.setattr(durable, "CHECKPOINT_BYTES", choose.choice((4096, 20_000, 60_000, 1 << 30)))
-    monkeypatch.setattr(durable, "LOG_FILLED_BYTES", choose.choice((4096, 4096, 20_000, 100_000)))
+    monkeypatch.setattr(durable, "LOG_FILLED_BYTES", choose.choice((4096, 4096, 20_000, 40_000)))
     run = Run(random_script(choose), "power")
     live_on(run, choose, with_power=True)
 

@@ -420,13 +420,13 @@ class Canister:
             self._check_idle()
             engine = self._host.engine
             assert engine is not None
-            engine.begin(message.kind, message.cache)
+            must_enter = engine.begin(message.kind, message.cache)
             self._memory.begin(message.kind)
             self._message = message
         except BaseException:
             self._lock.release()
             raise
-        if message.cache != "warm":
+        if must_enter:
             try:
                 with self._observation.recorder.outside("open"):
                     engine.enter()

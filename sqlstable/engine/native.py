@@ -141,25 +141,29 @@ class NativeEngine:
         self.discard_heap()
         self._update = self._connect(exclusive=True)
 
-    def begin(self, kind: str, cache: CacheState) -> None:
-        """Choose the connection of the message, opening it where a trap or query closed it."""
+    def begin(self, kind: str, cache: CacheState) -> bool:
+        """Choose the connection of the message, opening it where a trap or query closed it.
+
+        Returns:
+            Whether the heap is fresh, so that `enter` has to open the database.
+        """
         self.message_number += 1
         self._cache = cache
         self._is_query = kind == "query"
         if self._is_query and cache != "warm":
             if cache == "cold":
                 self._begin_cold()
-            return
+            return cache == "fresh"
         if self._update is None:
             self._update = self._reopen(exclusive=True)
         self._active = self._update
+        return False
 
     def enter(self) -> None:
-        """In a fresh heap, open the database inside the message."""
-        if self._active is None:
-            self._close_query()
-            self._query_is_wal = self._vfs.store.is_wal
-            self._query = self._active = self._connect(exclusive=self._query_is_wal)
+        """Open the database inside the message."""
+        self._close_query()
+        self._query_is_wal = self._vfs.store.is_wal
+        self._query = self._active = self._connect(exclusive=self._query_is_wal)
 
     def end(self, *, discarded: bool) -> None:
         """Close what does not fit the memory any more."""
@@ -263,13 +267,12 @@ class NativeEngine:
     # -- inside ---------------------------------------------------------------------------------
 
     def _begin_cold(self) -> None:
-        is_wal = self._vfs.store.is_wal
-        if is_wal or self._query_is_wal:
-            self._close_query()
-            self._query_is_wal = is_wal
+        if self._query is None or self._query_is_stale or self._query_is_wal:
+            # No plain statement changes the mode.
+            self._look_for_wal()
         if self._query is None:
-            self._query = self._reopen(exclusive=is_wal)
-            if is_wal:
+            self._query = self._reopen(exclusive=self._query_is_wal)
+            if self._query_is_wal:
                 with self._vfs.store.unrecorded(self._query.file):
                     _look(self._query.connection, "PRAGMA shrink_memory")
         elif self._query_is_stale:
@@ -279,6 +282,13 @@ class NativeEngine:
         for file in self._vfs.store.siblings(self._query.file):
             file.is_stale = True
         self._active = self._query
+
+    def _look_for_wal(self) -> None:
+        """Close a query connection that does not see what is in a write-ahead log."""
+        is_wal = self._vfs.store.is_wal
+        if is_wal or self._query_is_wal:
+            self._close_query()
+            self._query_is_wal = is_wal
 
     def _reopen(self, *, exclusive: bool) -> Link:
         """Open a connection that stands for a heap that was there already."""

@@ -48,8 +48,12 @@ class Engine(Protocol):
         """Start a new heap on the memory as it is: after install, upgrade and reinstall."""
         ...
 
-    def begin(self, kind: str, cache: CacheState) -> None:
-        """Make the heap ready for a message of ``kind``; called before the memory's message."""
+    def begin(self, kind: str, cache: CacheState) -> bool:
+        """Make the heap ready for a message of ``kind``; called before the memory's message.
+
+        Returns:
+            Whether `enter` is to be called inside of the message.
+        """
         ...
 
     def enter(self) -> None:

@@ -157,11 +157,16 @@ class WasmEngine:
         self._start("canister_post_upgrade" if kind == "upgrade" else "canister_init")
         self._finish = self._kept_finish = _IDLE
 
-    def begin(self, kind: str, cache: CacheState) -> None:
-        """Take note of a message that begins."""
+    def begin(self, kind: str, cache: CacheState) -> bool:
+        """Take note of a message that begins.
+
+        Returns:
+            Whether its heap is not the warm one, so that `enter` has to make it.
+        """
         self.message_number += 1
         self._name = _QUERY if kind == "query" else _UPDATE
         self._cache = cache if kind == "query" else "warm"
+        return self._cache != "warm"
 
     def enter(self) -> None:
         """Make a cold or fresh heap inside of the message."""

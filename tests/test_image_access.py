@@ -393,6 +393,18 @@ def test_an_image_that_was_changed_underneath_takes_no_more_messages(path, chang
         assert not open_descriptors(path.parent)
 
 
+@pytest.mark.parametrize("change", [truncate, grow], ids=lambda change: change.__name__)
+def test_another_length_is_noticed_at_once(path, change):
+    """Whatever else is looked at now and then only: a map must not be read beyond its file."""
+    memory = StableMemory.open(path)
+    send(memory, TWO[0])
+    memory.image_file._looked_ns = time.monotonic_ns() + 10**15
+    change(path)
+    with pytest.raises(ImageError, match="it had 131072 bytes and has"):
+        memory.begin("query")
+    memory.close()
+
+
 def test_a_change_that_is_first_seen_at_the_close_keeps_the_log(path):
     memory = StableMemory.open(path)
     send(memory, TWO[0])

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 SCALE = 1
-"""Multiplies the sweeps; 1 takes about a minute."""
+"""Multiplies the sweeps; 1 takes one to two minutes."""
 
-COMMITS = 100 * SCALE
-INSTANTS = 500 * SCALE
+COMMITS = 200 * SCALE
+INSTANTS = 1000 * SCALE
 RECOVERIES = 8 * SCALE
 
 ROOT = Path(__file__).parents[2]

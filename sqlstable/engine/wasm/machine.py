@@ -235,12 +235,6 @@ class Machine:
         """Return one number that the last call, or `tell`, left."""
         return self._numbers[index]
 
-    @property
-    def used_instructions(self) -> int:
-        """Instructions on the counter; charges for the heap are not."""
-        self._tell()
-        return self.instruction_limit - self._numbers[_COUNTER]
-
     # -- stable memory, from outside ------------------------------------------------------------
 
     @property
@@ -289,10 +283,6 @@ class Machine:
             return b""
         size = count * 8 * len(what.columns)
         return ctypes.string_at(self.address_of(what.memory, size), size)
-
-    def debug_prints(self) -> bytes:
-        """Return the debug prints of the message, each behind its length."""
-        return ctypes.string_at(self.address_of("debug"), self.tell().debug_size)
 
     def heap_bytes(self) -> bytes:
         """Return the heap as it is now."""

@@ -4,7 +4,6 @@ On the Internet Computer a query's heap is thrown away when it has answered, so 
 cached is read again by the next one. An update's heap stays. The wasm engine shows it in numbers:
 instructions as they are counted there, and OS pages of stable memory.
 
-    pip install 'sqlstable[wasm]'
     python examples/warm_heap.py
 """
 

@@ -272,7 +272,6 @@ def test_examples_in_docstrings_are_true(name):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_the_quick_benchmark_of_the_engines_prints_every_goal():
-    pytest.importorskip("wasmtime")
     result = run_module("benchmarks.engines", "--quick")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""

@@ -485,7 +485,6 @@ def test_rule_4_cold_and_fresh_messages_do_not_depend_on_what_ran_before():
 @pytest.mark.parametrize("layout", ["managed", "raw"])
 def test_rule_4_both_engines_agree_in_fresh_and_cold_messages(layout):
     """At length in tests/sim/test_wasm_differential.py."""
-    pytest.importorskip("wasmtime")
     seen = []
     for engine in ("native", "wasm"):
         with sqlstable.Canister(engine=engine, layout=layout) as canister:

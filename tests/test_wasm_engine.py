@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import wasmtime
 from jsonschema import Draft202012Validator
 
 import sqlstable
@@ -32,8 +33,6 @@ from sqlstable.engine.wasm.weights import PRICE_REGIMES
 from sqlstable.ic.limits import latest_limits
 from sqlstable.memory.imagefile import ImageFile
 from sqlstable.report.schema import report_schema
-
-wasmtime = pytest.importorskip("wasmtime")
 
 ROWS = [(index, f"row {index}") for index in range(300)]
 
@@ -604,7 +603,10 @@ def test_faults_on_demand_are_for_the_native_engine(filled):
 
 def test_without_wasmtime_there_is_one_clear_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "wasmtime", None)
-    with pytest.raises(SettingsError, match=r"pip install 'sqlstable\[wasm\]'"):
+    with pytest.raises(
+        SettingsError,
+        match=r"install sqlstable again, or pip install wasmtime==[\d.]+, or use engine native",
+    ):
         Canister(engine="wasm")
 
 

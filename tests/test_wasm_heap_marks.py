@@ -7,18 +7,17 @@ import random
 import sys
 
 import pytest
+import wasmtime
 
-wasmtime = pytest.importorskip("wasmtime")
-
-from sqlstable.engine.wasm import heap_marks, helpers, stable  # noqa: E402  skipped as a whole
-from sqlstable.engine.wasm.heap_marks import ACCESS_BYTES, READ  # noqa: E402
-from sqlstable.engine.wasm.operators import LOADS  # noqa: E402
-from sqlstable.engine.wasm.rewriter import RewriteOptions  # noqa: E402
-from sqlstable.errors import LimitTrap  # noqa: E402
-from sqlstable.ic.limits import latest_limits  # noqa: E402
-from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned  # noqa: E402
-from tests.test_wasm_rewriter import STATEMENTS, module_machine, request, run  # noqa: E402
-from tests.wasm_machine import FREE, Machine, compiled  # noqa: E402
+from sqlstable.engine.wasm import heap_marks, helpers, stable
+from sqlstable.engine.wasm.heap_marks import ACCESS_BYTES, READ
+from sqlstable.engine.wasm.operators import LOADS
+from sqlstable.engine.wasm.rewriter import RewriteOptions
+from sqlstable.errors import LimitTrap
+from sqlstable.ic.limits import latest_limits
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from tests.test_wasm_rewriter import STATEMENTS, module_machine, request, run
+from tests.wasm_machine import FREE, Machine, compiled
 
 HEAP_WASM_PAGES = 4
 HEAP_BYTES = HEAP_WASM_PAGES * WASM_PAGE_BYTES

@@ -4,27 +4,26 @@ import contextlib
 import random
 
 import pytest
+import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-wasmtime = pytest.importorskip("wasmtime")
-
-from sqlstable.database.settings import Settings  # noqa: E402  skipped whole without wasmtime
-from sqlstable.database.vfs import julian_milliseconds  # noqa: E402
-from sqlstable.engine.wasm import operators, stable  # noqa: E402
-from sqlstable.engine.wasm.binary import Limits, read_module  # noqa: E402
-from sqlstable.engine.wasm.codec import decode_reply, encode_request, encode_settings  # noqa: E402
-from sqlstable.engine.wasm.module.builds import load  # noqa: E402
-from sqlstable.engine.wasm.rewriter import RewriteOptions, rewrite  # noqa: E402
-from sqlstable.engine.wasm.weights import (  # noqa: E402
+from sqlstable.database.settings import Settings
+from sqlstable.database.vfs import julian_milliseconds
+from sqlstable.engine.wasm import operators, stable
+from sqlstable.engine.wasm.binary import Limits, read_module
+from sqlstable.engine.wasm.codec import decode_reply, encode_request, encode_settings
+from sqlstable.engine.wasm.module.builds import load
+from sqlstable.engine.wasm.rewriter import RewriteOptions, rewrite
+from sqlstable.engine.wasm.weights import (
     PRICE_REGIMES,
     REPLICA,
     REPLICA_2023,
     REPLICA_FLAT,
     WASMTIME_FUEL,
 )
-from sqlstable.errors import LimitTrap, ModuleError, Trap  # noqa: E402
-from tests.wasm_machine import FREE, Machine, engine  # noqa: E402
+from sqlstable.errors import LimitTrap, ModuleError, Trap
+from tests.wasm_machine import FREE, Machine, engine
 
 MARKED = RewriteOptions(has_heap_marks=True)
 

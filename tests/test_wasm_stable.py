@@ -3,20 +3,19 @@
 import random
 
 import pytest
+import wasmtime
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-wasmtime = pytest.importorskip("wasmtime")
-
-from sqlstable.engine.wasm import stable  # noqa: E402  skipped as a whole without wasmtime
-from sqlstable.engine.wasm.weights import PRICE_REGIMES, SystemCosts  # noqa: E402
-from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap  # noqa: E402
-from sqlstable.ic.limits import Limits, MessageLimits, latest_limits  # noqa: E402
-from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES  # noqa: E402
-from sqlstable.memory import accesslog  # noqa: E402
-from sqlstable.memory.api import SystemApi  # noqa: E402
-from sqlstable.memory.stable import StableMemory  # noqa: E402
-from tests.wasm_machine import (  # noqa: E402
+from sqlstable.engine.wasm import stable
+from sqlstable.engine.wasm.weights import PRICE_REGIMES, SystemCosts
+from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
+from sqlstable.ic.limits import Limits, MessageLimits, latest_limits
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
+from sqlstable.memory import accesslog
+from sqlstable.memory.api import SystemApi
+from sqlstable.memory.stable import StableMemory
+from tests.wasm_machine import (
     FREE,
     NO_LIMIT,
     Machine,

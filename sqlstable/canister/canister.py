@@ -68,7 +68,7 @@ class Canister:
         path: An image file that keeps stable memory, see `StableMemory.open`; made if it is not
             there, and opened as it is if it is. None keeps everything in this process's memory.
         engine: ``native``: APSW in this process; ``wasm``: SQLite in a Wasm module as a canister
-            runs it, with its instructions counted (needs ``sqlstable[wasm]``).
+            runs it, with its instructions counted.
         layout: ``managed`` (the memory manager of ic-stable-structures) or ``raw``.
         preset: PRAGMAs of a known product, see `sqlstable.database.settings.PRESETS`.
         page_size: Bytes of a SQLite page, 512 to 65 536; an existing database keeps its own.

@@ -1,8 +1,7 @@
 """What a canister runs on: stable memory, engine and recorder that belong together, by name.
 
 `Canister` knows one `Host` and no engine. `make_host` makes it; the native one is here, the one of
-the wasm engine in `sqlstable.canister.wasm_host`, because it needs more than is always
-installed.
+the wasm engine in `sqlstable.canister.wasm_host`, because wasmtime is slow to import.
 """
 
 from collections.abc import Callable, Sequence
@@ -234,7 +233,7 @@ def make_host(
     """Return the host of an engine, on a memory that is given or to be made.
 
     Raises:
-        SettingsError: The engine is not installed, or a setting is not one of its.
+        SettingsError: wasmtime is missing, or a setting is not one of its.
         ImageError: The image file cannot be used.
     """
     if isinstance(memory, Place):
@@ -242,7 +241,7 @@ def make_host(
     if engine == "native":
         _check_native(flavour)
         return NativeHost(memory, settings, depth=depth)
-    from sqlstable.canister.wasm_host import WasmHost, adopted_memory  # noqa: PLC0415  optional
+    from sqlstable.canister.wasm_host import WasmHost, adopted_memory  # noqa: PLC0415  slow to import
 
     return WasmHost(adopted_memory(memory, flavour), depth=depth)
 
@@ -251,11 +250,11 @@ def open_memory(engine: EngineName, flavour: Flavour, place: Place) -> StableMem
     """Return the memory of an engine: on an image file, or empty in this process.
 
     Raises:
-        SettingsError: The engine is not installed, or there is no such build.
+        SettingsError: wasmtime is missing, or there is no such build.
         ImageError: The image file cannot be used.
     """
     if engine == "wasm":
-        from sqlstable.canister.wasm_host import open_wasm_memory  # noqa: PLC0415  optional
+        from sqlstable.canister.wasm_host import open_wasm_memory  # noqa: PLC0415  slow to import
 
         return open_wasm_memory(flavour, place)
     _check_native(flavour)

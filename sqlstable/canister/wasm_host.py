@@ -188,7 +188,7 @@ def open_wasm_memory(flavour: Flavour, place: Place) -> WasmMemory:
     """Return a memory for the wasm engine, empty or on an image file.
 
     Raises:
-        SettingsError: wasmtime is not installed, or there is no such build.
+        SettingsError: wasmtime is missing, or there is no such build.
         ImageError: The image file cannot be used.
     """
     limits = resolve_limits(place.limits)

@@ -86,7 +86,7 @@ EngineOption = Annotated[
         "--engine",
         metavar="|".join(EngineChoice),
         help="SQLite in this process, or in a Wasm module as a canister runs it, with its "
-        "instructions counted (needs sqlstable[wasm]).",
+        "instructions counted.",
     ),
 ]
 BuildOption = Annotated[

@@ -166,7 +166,9 @@ class Trace:
         try:
             pandas = importlib.import_module("pandas")
         except ImportError as error:
-            raise TraceError("to_pandas needs pandas; pip install 'sqlstable[all]'") from error
+            raise TraceError(
+                "to_pandas needs pandas, which is not installed; pip install pandas"
+            ) from error
         rows = self._select("SELECT * FROM statements ORDER BY statement_index")
         names = [name for _, name, *_ in self._select("PRAGMA table_info(statements)")]
         frame = pandas.DataFrame(rows, columns=names)

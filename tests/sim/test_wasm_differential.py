@@ -22,8 +22,6 @@ from sqlstable.workload.run import run_steps
 from sqlstable.workload.script import parse_script
 from tests.sim.test_differential import BEGINNING, memory_with_buckets_apart, runs
 
-pytest.importorskip("wasmtime")
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

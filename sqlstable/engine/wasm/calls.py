@@ -113,7 +113,7 @@ def _quick_call() -> Callable[[int, int, int, int, int], int | None] | None:
 
 def _private_interface() -> Any:  # noqa: ANN401  a module
     wasmtime_module()
-    from wasmtime import _ffi  # noqa: PLC0415  optional
+    from wasmtime import _ffi  # noqa: PLC0415  slow to import
 
     return _ffi
 

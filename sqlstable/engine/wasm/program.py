@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 WASMTIME_VERSION: Final = "50.0.1"
 """Release of wasmtime that this was written for; others are refused, as their traps may differ."""
 
+_REINSTALL: Final = f"install sqlstable again, or pip install wasmtime=={WASMTIME_VERSION}"
+"""sqlstable depends on just this release, so it is missing only where somebody took it away."""
+
 _REWRITER_FILES: Final = frozenset(
     (
         *("assembly.py", "binary.py", "heap_marks.py", "helpers.py", "metering.py"),
@@ -127,21 +130,21 @@ def wasmtime_module() -> Any:  # noqa: ANN401  a module
     """Return wasmtime.
 
     Raises:
-        SettingsError: It is not installed, or another release than `WASMTIME_VERSION`.
+        SettingsError: It is missing, or of another release than `WASMTIME_VERSION`.
     """
     try:
         module = importlib.import_module("wasmtime")
     except ImportError as error:
         msg = (
-            f"the wasm engine needs wasmtime {WASMTIME_VERSION}, which is not installed ({error}); "
-            "pip install 'sqlstable[wasm]'"
+            f"the wasm engine needs wasmtime, which cannot be imported ({error}); "
+            f"{_REINSTALL}, or use engine native"
         )
         raise SettingsError(msg) from error
     found = version("wasmtime")
     if found != WASMTIME_VERSION:
         msg = (
             f"the wasm engine needs wasmtime {WASMTIME_VERSION}, and {found} is installed; "
-            "pip install 'sqlstable[wasm]'"
+            f"{_REINSTALL}"
         )
         raise SettingsError(msg)
     return module

@@ -152,12 +152,12 @@ def shim() -> bytes:
     r"""Return the shim in the binary format.
 
     Raises:
-        ImportError: wasmtime is not installed.
+        ImportError: wasmtime is missing.
 
     Examples:
         >>> shim()[:4]
         b'\x00asm'
     """
-    from wasmtime import wat2wasm  # noqa: PLC0415  optional, and slow to import
+    from wasmtime import wat2wasm  # noqa: PLC0415  slow to import
 
     return bytes(wat2wasm(shim_text()))

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-SCALE = 1
-"""Multiplies the sweeps; 1 takes one to two minutes."""
+KILLS = int(os.environ.get("SQLSTABLE_KILLS", "50"))
+"""How often each durability is killed at an instant; the other sweeps are as long in proportion."""
 
-COMMITS = 200 * SCALE
-INSTANTS = 1000 * SCALE
-RECOVERIES = 8 * SCALE
+COMMITS = max(10, KILLS // 5)
+INSTANTS = KILLS
+RECOVERIES = max(4, KILLS // 100)
 
 ROOT = Path(__file__).parents[2]
 IN_MEMORY = Path("/dev/shm")

@@ -109,6 +109,22 @@ def public_data(*parts):
     return path
 
 
+MESSAGES_GOALS = (
+    "small message with owners",
+    "small message with a trace",
+    "the same at 100 tables",
+    "script of 2000 INSERTs",
+    "that trace into pandas",
+    "script of 100 CREATE TABLE",
+    "owners at opening",
+    "owners at upgrade",
+    "import ÷ (2 cp + quick_check)",
+    "extract ÷ (2 cp + quick_check)",
+    "--help over an empty Python",
+    "report small.trace over an empty Python",
+)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_the_quick_benchmark_prints_every_row():
@@ -121,6 +137,15 @@ def test_the_quick_benchmark_prints_every_row():
     verdicts = [line for line in goals.splitlines() if line.endswith(("ok |", "MISSED |"))]
     assert len(verdicts) == len(GOALS)
     assert f" of {len(GOALS)} goals met" in goals
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="circumstances are read from /proc")
+def test_the_quick_benchmark_of_messages_prints_every_goal():
+    result = run_module("benchmarks.messages", "--quick")
+    assert result.returncode == 0, result.stderr
+    goals = result.stdout.split("| what")[1]
+    assert all(goal in goals for goal in MESSAGES_GOALS)
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ from sqlstable.engine.wasm.notes import (
     heap_cost,
     managed_map,
 )
+from sqlstable.engine.wasm.stack import check_thread
 from sqlstable.engine.wasm.traps import TrapCode, trap_of
 from sqlstable.errors import ImageError, SettingsError, SqlError, Trap
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -162,7 +163,11 @@ class WasmEngine:
 
         Returns:
             Whether its heap is not the warm one, so that `enter` has to make it.
+
+        Raises:
+            SettingsError: This thread has too little stack for a canister.
         """
+        check_thread()
         self.message_number += 1
         self._name = _QUERY if kind == "query" else _UPDATE
         self._cache = cache if kind == "query" else "warm"
@@ -315,6 +320,7 @@ class WasmEngine:
             is_foreign=self.is_foreign,
         )
         memory = self._memory
+        check_thread()
         memory.renew_heap()
         self._columns.clear()
         try:

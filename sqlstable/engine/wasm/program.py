@@ -22,6 +22,7 @@ from sqlstable.engine.wasm.binary import WASM_PAGES_MAX
 from sqlstable.engine.wasm.module.builds import load
 from sqlstable.engine.wasm.rewriter import SHIM_MODULE, RewriteOptions, Rewritten, rewrite
 from sqlstable.engine.wasm.stable import shim_text
+from sqlstable.engine.wasm.stack import set_stack
 from sqlstable.engine.wasm.weights import PRICE_REGIMES, PriceRegime
 from sqlstable.errors import ModuleError, SettingsError
 from sqlstable.ic.limits import Limits
@@ -280,6 +281,7 @@ def _engine(reach_bytes: int) -> "Engine":
     wasmtime = wasmtime_module()
     config = wasmtime.Config()
     config.memory_reservation = reach_bytes
+    set_stack(config)
     config.cranelift_nan_canonicalization = True
     atexit.register(_forget)
     return cast("Engine", wasmtime.Engine(config))

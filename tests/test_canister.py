@@ -22,6 +22,7 @@ from sqlstable import (
     SettingsError,
     SqlError,
     StableMemory,
+    StableVFS,
     Trap,
     latest_limits,
 )
@@ -622,12 +623,15 @@ def test_a_vacuum_into_another_sqlite_page_size_is_learned_at_once(tmp_path):
             assert trace.settings["page_size"] == 16_384
 
 
-def test_in_layout_raw_wal_is_refused_and_the_canister_stays_usable():
-    canister = Canister(layout="raw")
+@pytest.mark.parametrize("layout", ["managed", "raw"])
+def test_wal_is_refused_with_the_reason_and_the_canister_stays_usable(layout):
+    with pytest.raises(SettingsError, match="wal is not available: no canister has the shared"):
+        Canister(layout=layout, journal_mode="wal")
+    canister = Canister(layout=layout)
     canister.update("CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT)")
     canister.update(f"INSERT INTO t SELECT i, 'x' FROM {series(300)}")
     for run in (canister.update, canister.query):
-        with pytest.raises(SqlError, match="WAL needs a file beside the database, which layout"):
+        with pytest.raises(SqlError, match="choose memory or off, or in layout managed"):
             run("PRAGMA journal_mode = WAL")
     canister.update("INSERT INTO t VALUES (900, 'goes on')")
     canister.upgrade()
@@ -990,12 +994,18 @@ def test_an_image_whose_rows_are_damaged_says_so_when_they_are_read(plain_path):
         assert canister.image() == image
 
 
-def test_an_image_in_wal_mode_is_refused_with_the_reason(plain_path):
-    image = bytearray(plain_path.read_bytes())
-    image[18:20] = b"\x02\x02"
-    image += bytes(-len(image) % 65_536)
-    with pytest.raises(ImageError, match="WAL"):
-        Canister(memory=StableMemory.from_image(image), layout="raw")
+@pytest.mark.parametrize("layout", ["managed", "raw"])
+def test_an_image_in_wal_mode_is_refused_with_the_reason_and_the_way_out(plain_path, layout):
+    with Canister(layout=layout) as canister:
+        canister.import_database(plain_path)
+        image = bytearray(canister.image())
+    at = image.index(b"SQLite format 3\0") + 18
+    assert image[at : at + 2] == b"\1\1"
+    image[at : at + 2] = b"\2\2"
+    with pytest.raises(ImageError, match=r"WAL mode.*import APP\.db IMAGE.*journal_mode = delete"):
+        Canister(memory=StableMemory.from_image(bytes(image)), layout=layout)
+    with pytest.raises(ImageError, match="WAL mode"):
+        StableVFS(StableMemory.from_image(bytes(image)), layout=layout)
 
 
 # -- what comes from elsewhere is opened defensively ----------------------------------------------

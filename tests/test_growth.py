@@ -490,15 +490,3 @@ def test_an_attached_database_is_an_owner_and_a_part():
         (area,) = (it for it in canister.status().growth.areas if it.name == "orders.db")
         free = canister.query("PRAGMA orders.freelist_count").rows[0][0]
         assert 4096 * free == area.free_bytes > 20 * 4096
-
-
-def test_under_wal_owners_and_growth_are_known_too():
-    with Canister(journal_mode="wal", trace=":memory:") as canister:
-        canister.update("CREATE TABLE t (id INTEGER PRIMARY KEY, b)")
-        canister.update(FILL.format(90))
-        assert "main.db-wal" in [it[0] for it in owners_of(canister)]
-        canister.query("SELECT * FROM t")
-        canister.update("DELETE FROM t")
-        with canister.trace() as trace:
-            assert {"t", "(freelist)"} < {it.name for it in trace.owners}
-            assert "journal_mode wal is not available" in " ".join(render_table(trace).split())

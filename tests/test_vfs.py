@@ -607,18 +607,53 @@ def test_in_layout_raw_journals_lie_in_the_heap(opened, journal):
 
 @pytest.mark.parametrize("locking", ["normal", "exclusive"])
 @pytest.mark.parametrize("spelling", ["wal", "WAL", "'wal'", "w"])
-def test_layout_raw_refuses_wal_with_the_reason_and_the_database_stays_usable(
-    opened, locking, spelling
+@pytest.mark.parametrize("layout", ["managed", "raw"])
+def test_wal_is_refused_with_the_reason_and_the_database_stays_usable(
+    opened, layout, locking, spelling
 ):
-    door = opened(layout="raw")
+    door = opened(layout=layout)
     connection = door.connect(f"locking_mode = {locking}")
     connection.execute(SCHEMA)
-    with pytest.raises(apsw.SQLError, match="WAL needs a file beside the database, which"):
+    with pytest.raises(apsw.SQLError, match="wal is not available: no canister has"):
         connection.execute(f"PRAGMA journal_mode = {spelling}")
     connection.execute(FILL)
     connection.close()
     assert door.vfs.store.peek(2, 18) == b"\x01\x01"
     assert rows(door.connect()) == [(100, 50_000)]
+
+
+def test_an_attached_database_cannot_be_in_wal_mode_either(opened):
+    connection = opened().connect("locking_mode = exclusive")
+    connection.execute("ATTACH 'other.db' AS other; CREATE TABLE other.o (x)")
+    with pytest.raises(apsw.SQLError, match="wal is not available"):
+        connection.execute("PRAGMA other.journal_mode = wal")
+    assert rows(connection, "SELECT count(*) FROM o") == [(0,)]
+
+
+@pytest.mark.parametrize("layout", ["managed", "raw"])
+@pytest.mark.parametrize("locking", ["normal", "exclusive"])
+def test_a_backup_from_a_database_in_wal_mode_is_in_rollback_mode(
+    opened, tmp_path, layout, locking
+):
+    door = opened(layout=layout)
+    connection = door.connect(f"locking_mode = {locking}")
+    with closing(apsw.Connection(str(tmp_path / "app.db"))) as source:
+        assert rows(source, "PRAGMA journal_mode = wal") == [("wal",)]
+        source.execute(SCHEMA)
+        source.execute(FILL)
+        with connection.backup("main", source, "main") as backup:
+            backup.step()
+    assert door.vfs.store.peek(2, 18) == b"\1\1"
+    if locking == "exclusive":
+        # SQLite keeps the header that it has copied in its cache.
+        with pytest.raises(apsw.CantOpenError, match="close the connection and open it again"):
+            rows(connection)
+        connection.close()
+        connection = door.connect()
+    assert rows(connection) == [(100, 50_000)]
+    connection.execute("DELETE FROM t WHERE id > 10")
+    again = opened(StableMemory.from_image(door.memory.image()), layout=layout)
+    assert rows(again.connect()) == [(10, 5000)]
 
 
 def test_layout_raw_refuses_a_second_file_and_takes_memory_databases(opened):

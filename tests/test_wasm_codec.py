@@ -288,7 +288,7 @@ def test_settings_have_their_places():
     assert data[48:] == "ü.db".encode()
 
 
-@pytest.mark.parametrize("mode", ["delete", "truncate", "persist", "wal"])
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
 def test_journals_in_files_are_refused(mode):
     with pytest.raises(SettingsError, match=f"journal_mode {mode} keeps a file beside"):
         encode_settings(resolve_settings(journal_mode=mode), now_ms=1)

@@ -572,9 +572,12 @@ def test_images_of_something_else_are_refused(tmp_path):
     memory = sqlstable.StableMemory.from_image(b"MGX".ljust(65_536, b"\1"))
     with pytest.raises(ImageError):
         Canister(engine="wasm", memory=memory)
-    with Canister(journal_mode="wal") as canister:
+    with Canister() as canister:
         canister.update("CREATE TABLE t (x)")
-        memory = sqlstable.StableMemory.from_image(canister.image())
+        image = bytearray(canister.image())
+    at = image.index(b"SQLite format 3") + 18
+    image[at : at + 2] = b"\2\2"
+    memory = sqlstable.StableMemory.from_image(bytes(image))
     with pytest.raises(ImageError, match="WAL mode"):
         Canister(engine="wasm", memory=memory)
 

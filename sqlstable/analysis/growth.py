@@ -12,7 +12,6 @@ who has what; here they are cut into parts that add up to the size of stable mem
 **Limitations**
 
 * A trace of format version 1 has no areas. What grew is unknown there, the steps are not.
-* Under WAL the free SQLite pages are those of the last checkpoint.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -74,8 +74,7 @@ class Canister:
         page_size: Bytes of a SQLite page, 512 to 65 536; an existing database keeps its own.
         cache_size: SQLite pages that SQLite keeps in the heap; negative for KiB.
         journal_mode: ``memory`` or ``off``; in layout managed also ``delete``, ``truncate`` or
-            ``persist``, with a stable file, and ``wal``, which no canister has. A database in WAL
-            mode keeps it.
+            ``persist``, with a stable file.
         bucket_pages: Wasm pages of a bucket of a new memory manager, layout managed only.
         growth: How a file gets more stable memory, layout managed only: ``bucket`` by whole buckets
             (the default), ``wasm-page`` by what it needs.
@@ -562,7 +561,6 @@ class Canister:
             **{
                 **asdict(self.settings),
                 "page_size": vfs.store.page_size,
-                "journal_mode": vfs.journal_mode or self.settings.journal_mode,
                 "bucket_pages": vfs.bucket_pages,
             }
         )

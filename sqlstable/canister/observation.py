@@ -18,7 +18,7 @@ from sqlstable.trace.attribution import (
 )
 from sqlstable.trace.file import Trace, TraceWriter
 from sqlstable.trace.file_owners import FileOwners
-from sqlstable.trace.model import WRITE, LimitUse, OwnerRun, StableArea
+from sqlstable.trace.model import LimitUse, OwnerRun, StableArea
 from sqlstable.trace.owners import Changes, OwnerMap, owner_spans
 from sqlstable.trace.raw import RawMessage
 
@@ -190,23 +190,11 @@ class Observation:
             changes = self._owner_map.refresh(self._reader)
         elif ended.outcome == "committed":
             assert ended.raw is not None
-            self._reader.look_again()
-            if not self._reader.is_wal:
-                dirty = dirty_sqlite_pages(ended.raw, ended.page_size)
-                changes = self._owner_map.update(self._reader, dirty)
-            elif has_written(ended.raw):
-                # What is dirty in the file says nothing: the newest SQLite pages lie in the WAL.
-                changes = self._owner_map.refresh(self._reader)
-            else:
-                return []
+            dirty = dirty_sqlite_pages(ended.raw, ended.page_size)
+            changes = self._owner_map.update(self._reader, dirty)
         else:
             return []
         return owner_runs(self._owner_map, ended.index, changes)
-
-
-def has_written(raw: RawMessage) -> bool:
-    """Whether a message wrote anywhere in stable memory."""
-    return any((chunk.kind == WRITE).any() for chunk in raw.accesses.chunks(0, len(raw.accesses)))
 
 
 def owner_runs(owners: OwnerMap, message: int, changes: Changes) -> list[OwnerRun]:
@@ -332,9 +320,6 @@ class StoreReader:
         """Look through ``vfs``; a connection is opened when SQL is asked for."""
         self._vfs = vfs
         self._connection: apsw.Connection | None = None
-        self._copy = b""
-        self.is_wal = vfs.store.is_wal
-        "Whether the newest SQLite pages lay in a WAL beside the file, at the last look."
 
     @property
     def page_size(self) -> int:
@@ -348,30 +333,17 @@ class StoreReader:
     def read_sqlite_page(self, number: int) -> bytes:
         """Return one SQLite page."""
         size = self.page_size
-        offset = (number - 1) * size
-        if not self.is_wal:
-            return self._vfs.store.peek(size, offset)
-        if not self._copy:
-            # The newest SQLite pages are anywhere in the WAL; only SQLite knows where.
-            self._copy = self._opened().serialize("main")
-        return self._copy[offset : offset + size]
+        return self._vfs.store.peek(size, (number - 1) * size)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Run SQL on the observer's connection."""
         return self._opened().execute(sql).fetchall()
-
-    def look_again(self) -> None:
-        """See the database as it is now: under WAL a connection goes on seeing what it saw."""
-        was_wal, self.is_wal = self.is_wal, self._vfs.store.is_wal
-        if was_wal or self.is_wal:
-            self.close()
 
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close(force=True)
             self._connection = None
-        self._copy = b""
 
     def _opened(self) -> "apsw.Connection":
         if self._connection is None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlstable.canister.areas import list_files
-from sqlstable.canister.observation import StoreReader, has_written, owner_runs
+from sqlstable.canister.observation import StoreReader, owner_runs
 from sqlstable.database.vfs import StableVFS, sqlite_version, vfs_of
 from sqlstable.errors import MessageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -23,6 +23,7 @@ from sqlstable.trace.file import Trace, TraceWriter
 from sqlstable.trace.file_owners import FileOwners
 from sqlstable.trace.foreign import ForeignRecorder
 from sqlstable.trace.model import (
+    WRITE,
     Accesses,
     Message,
     OwnerRun,
@@ -174,7 +175,6 @@ class _Watch:
 
     def write(self, raws: list[RawMessage], writer: TraceWriter) -> None:
         """Look at them after, and write what was recorded."""
-        self._reader.look_again()
         changes = self._owners.refresh(self._reader)
         self._refresh_files()
         first_statement = 0
@@ -198,7 +198,7 @@ class _Watch:
         self, raw: RawMessage, index: int, first_statement: int, *, is_last: bool
     ) -> Attributed:
         page_size, wasm_pages = self._vfs.store.page_size, self._vfs.memory.wasm_pages
-        wrote = has_written(raw)
+        wrote = _has_written(raw)
         # What was undone in between has grown nothing; in the end the memory itself knows.
         self._wasm_pages = min(self._wasm_pages + grown_wasm_pages(raw), wasm_pages)
         if is_last:
@@ -222,6 +222,11 @@ class _Watch:
     def _refresh_files(self) -> None:
         if self._files is not None:
             self._files.refresh()
+
+
+def _has_written(raw: RawMessage) -> bool:
+    """Whether a message wrote anywhere in stable memory."""
+    return any((chunk.kind == WRITE).any() for chunk in raw.accesses.chunks(0, len(raw.accesses)))
 
 
 def _settings(vfs: StableVFS, connection: "apsw.Connection") -> dict[str, object]:

@@ -168,12 +168,6 @@ class WasmHost:
                 implicit_messages=False,
             )
         self.vfs = vfs
-        if vfs.store.is_wal:
-            msg = (
-                "the database is in WAL mode, and a canister has no write-ahead log; on the native "
-                "engine, PRAGMA journal_mode = delete takes it out of that mode"
-            )
-            raise ImageError(msg)
         hot = vfs.cabinet.hot_databases()
         if hot:
             msg = (

@@ -139,7 +139,7 @@ JournalModeOption = Annotated[
     typer.Option(
         "--journal-mode",
         metavar="|".join(JOURNAL_MODES),
-        help="SQLite's journal: in the heap, none, or in stable memory; canisters have no wal. "
+        help="SQLite's journal: in the heap, none, or in stable memory. "
         f"[default: {DEFAULTS.journal_mode}]",
     ),
 ]

@@ -1,7 +1,7 @@
 """All SQLite files of one memory: which there are, where each lies, and who watches over them.
 
-In layout managed every database is a file in stable memory, and so are its rollback journal and
-its write-ahead log. Super-journals and temporary files are heap: a message commits whole, so that
+In layout managed every database is a file in stable memory, and so is its rollback journal.
+Super-journals and temporary files are heap: a message commits whole, so that
 nobody ever needs them again. In layout raw there is one database, and journals are heap too.
 """
 
@@ -24,7 +24,7 @@ from sqlstable.database.placement import (
     NamedPlacement,
     RawPlacement,
 )
-from sqlstable.database.stablefile import JOURNAL, WAL, StableFile
+from sqlstable.database.stablefile import StableFile
 from sqlstable.database.store import DatabaseStore
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -37,10 +37,13 @@ if TYPE_CHECKING:
 MAIN_NAME: Final = "main.db"
 """What the main database is called where nobody has named it yet."""
 
-SUFFIXES: Final = {JOURNAL: "-journal", WAL: "-wal"}
+JOURNAL_SUFFIX: Final = "-journal"
 """What SQLite appends to the name of a database."""
 
-_NAME_BYTES_MAX: Final = NAME_BYTES_MAX - max(len(suffix) for suffix in SUFFIXES.values())
+_SUFFIXES: Final = (JOURNAL_SUFFIX, "-wal")
+"""The second one is SQLite's, too, and old images have files of such names."""
+
+_NAME_BYTES_MAX: Final = NAME_BYTES_MAX - max(map(len, _SUFFIXES))
 
 
 class Cabinet:
@@ -83,7 +86,6 @@ class Cabinet:
         self.store = DatabaseStore(
             self.messages, self._place(layout, bucket_pages), page_size=page_size
         )
-        self.store.may_use_wal = self.directory is not None
         self.messages.reload = self._reload
         self.messages.forget = self._forget
         memory.watchers.append(self.messages)
@@ -144,23 +146,21 @@ class Cabinet:
             raise _missing(name)
         return self._stores.get(name) or self._further_store(name)
 
-    def stable_file(self, name: str, kind: str) -> StableFile | None:
-        """Return a journal or write-ahead log, or None where its place is the heap."""
+    def stable_file(self, name: str) -> StableFile | None:
+        """Return a journal, or None where its place is the heap."""
         if self.directory is None:
             return None
         file = self._stable.get(name)
         if file is None:
             self.directory.check_usable()
             _check_length(self.main_name)
-            if self._entry_kind(name) not in (None, kind) or name == self.main_name:
-                msg = f"{name!r} should be a {kind}, and is another file"
+            if self._entry_kind(name) not in (None, "journal") or name == self.main_name:
+                msg = f"{name!r} should be a journal, and is another file"
                 raise apsw.CantOpenError(msg)
-            store = self._database_of(name, kind)
-            placement = self._named(name, kind)
-            file = StableFile(self.messages, placement, kind, is_dead=store.is_writer_dead)
-            self._stable[name] = file
-            if kind == JOURNAL:
-                store.journal = file
+            store = self._database_of(name)
+            placement = self._named(name, "journal")
+            file = StableFile(self.messages, placement, is_dead=store.is_writer_dead)
+            self._stable[name] = store.journal = file
         return file
 
     def heap_file(self, name: str) -> HeapFile:
@@ -181,8 +181,7 @@ class Cabinet:
         if entry is None and name != self._opened_main_name and name not in self._stores:
             # The usual answer: SQLite asks for two files at the beginning of each transaction.
             return name in self._heap
-        kind = None if entry is None else entry.kind
-        if kind in (JOURNAL, WAL):
+        if entry is not None and entry.kind != "database":
             found = self._known_stable(name)
             return found is not None and found.exists
         return self.database(name, is_created=True).size_bytes > 0
@@ -199,9 +198,9 @@ class Cabinet:
         if self.directory is None:
             return []
         journals = [
-            entry.name for entry in self.directory.entries.values() if entry.kind == JOURNAL
+            entry.name for entry in self.directory.entries.values() if entry.kind == "journal"
         ]
-        return [name.removesuffix(SUFFIXES[JOURNAL]) for name in journals if self._is_hot(name)]
+        return [name.removesuffix(JOURNAL_SUFFIX) for name in journals if self._is_hot(name)]
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -262,8 +261,7 @@ class Cabinet:
         try:
             if kind != "database":
                 file = self._known_stable(name)
-                assert file is not None
-                return file.size_bytes if file.exists else 0
+                return file.size_bytes if file is not None and file.exists else 0
             start = self.memory.peek(placement.map.address(0), min(HEADER_BYTES, size_bytes))
             return file_size_bytes(start, size_bytes)
         except ImageError:
@@ -300,20 +298,19 @@ class Cabinet:
         self.directory.check_usable()
         for one in (name, self.main_name):
             _check_length(one)
-        if name.endswith(tuple(SUFFIXES.values())):
+        if name.endswith(_SUFFIXES):
             msg = (
                 f"{name!r} is what SQLite calls a file beside a database; give the database a name "
-                f"that does not end in {' or '.join(SUFFIXES.values())}"
+                f"that does not end in {' or '.join(_SUFFIXES)}"
             )
             raise apsw.CantOpenError(msg)
         placement = self._named(name, "database")
         store = DatabaseStore(self.messages, placement, page_size=self.page_size, is_main=False)
-        store.may_use_wal = True
         self._stores[name] = store
         return store
 
-    def _database_of(self, name: str, kind: str) -> DatabaseStore:
-        return self.database(name.removesuffix(SUFFIXES[kind]), is_created=True)
+    def _database_of(self, journal_name: str) -> DatabaseStore:
+        return self.database(journal_name.removesuffix(JOURNAL_SUFFIX), is_created=True)
 
     def _named(self, name: str, kind: str) -> NamedPlacement:
         assert self.manager is not None
@@ -332,18 +329,16 @@ class Cabinet:
         try:
             if not self.exists(journal_name):
                 return False
-            return not self._database_of(journal_name, JOURNAL).has_live_journal()
+            return not self._database_of(journal_name).has_live_journal()
         except ImageError:
             # The database is damaged: who opens it is told, and the others go on.
             return False
 
     def _known_stable(self, name: str) -> StableFile | None:
-        """Return a journal or log that is open or has a place; nothing is made for a question."""
+        """Return a journal that is open or has a place; nothing is made for a question."""
         file = self._stable.get(name)
-        if file is None:
-            kind = self._entry_kind(name)
-            if kind in (JOURNAL, WAL):
-                file = self.stable_file(name, kind)
+        if file is None and self._entry_kind(name) == "journal":
+            file = self.stable_file(name)
         return file
 
     def _entry_kind(self, name: str) -> str | None:

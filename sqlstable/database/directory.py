@@ -1,4 +1,4 @@
-"""The names of further files in stable memory: attached databases, journals, write-ahead logs.
+"""The names of further files in stable memory: attached databases and journals.
 
 A memory manager knows its virtual memories by number only. So the first Wasm page of virtual
 memory 121 holds a small directory. It is written when the first further file is made, and not
@@ -14,7 +14,7 @@ it and its journal have the same names in each session::
          9          247    reserved, zero
     256 + 256 x n         entry n, of 134 at most
          +0           1    virtual memory that holds the file: 120, or 122 to 254; 0 ends the list
-         +1           1    kind: 1 database, 2 journal, 3 write-ahead log
+         +1           1    kind: 1 database, 2 journal, 3 what was a write-ahead log
          +2           2    bytes of the name, 1 to 248
          +4           4    reserved, zero
          +8         248    the name in UTF-8, then zeros
@@ -25,6 +25,7 @@ Invariants:
   cannot shrink, so a deleted file keeps its place, and gets it back when it is made again.
 * A virtual memory that has buckets already is somebody else's, and is never given to a file.
 * Memories 101 to 119 belong to stable-fs, and those up to 100 to the canister's own structures.
+* A write-ahead log was made by early versions only, and is empty: it keeps its place, too.
 * What is kept beside the bytes is derived from them anew after each rollback.
 """
 

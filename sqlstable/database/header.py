@@ -18,8 +18,9 @@ CHANGE_COUNTER_BYTES: Final = 16
 SCHEMA_COOKIE: Final = slice(40, 44)
 """SQLite compares this number to learn whether its parsed schema is still true."""
 
-WAL_VERSIONS_OFFSET: Final = 18
+VERSIONS_OFFSET: Final = 18
 WAL_VERSION: Final = 2
+ROLLBACK_VERSIONS: Final = b"\x01\x01"
 """The two bytes from 18 on are 2 in WAL mode, and 1 otherwise."""
 
 
@@ -77,13 +78,20 @@ def file_size_bytes(first_bytes: bytes, allocated_bytes: int) -> int:
         allocated_bytes: Bytes allocated to the file.
 
     Raises:
-        ImageError: The bytes are not a database, or are cut off.
+        ImageError: The bytes are not a database, are cut off, or in WAL mode.
     """
     if allocated_bytes == 0 or not any(first_bytes[:HEADER_BYTES]):
         return 0
     header = parse_header(first_bytes)
     if header is None:
         raise ImageError(_foreign(first_bytes))
+    if header.is_wal:
+        msg = (
+            "the database is in WAL mode, and no canister has a write-ahead log. If this is a "
+            "database file, import it: sqlstable import APP.db IMAGE; if it is an image, the early "
+            "sqlstable that made it takes it out of that mode: PRAGMA journal_mode = delete"
+        )
+        raise ImageError(msg)
     if header.size_bytes > allocated_bytes:
         msg = (
             f"the database says it has {header.sqlite_page_count} SQLite pages of "

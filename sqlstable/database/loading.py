@@ -5,8 +5,8 @@ A new image is different: nobody has it yet, so it can be filled piece by piece.
 
 **Limitations**
 
-* What is in WAL mode and open elsewhere, and what comes out of a write-ahead log, passes through
-  memory whole: SQLite alone knows which SQLite pages count, and hands out at most 2 GiB.
+* What is in WAL mode and open elsewhere passes through memory whole: SQLite alone knows which
+  SQLite pages count, and hands out at most 2 GiB.
 """
 
 import os
@@ -19,7 +19,13 @@ from typing import Final
 
 import apsw
 
-from sqlstable.database.header import HEADER_BYTES, MAGIC, WAL_VERSIONS_OFFSET, parse_header
+from sqlstable.database.header import (
+    HEADER_BYTES,
+    MAGIC,
+    ROLLBACK_VERSIONS,
+    VERSIONS_OFFSET,
+    parse_header,
+)
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import GIB, MIB, WASM_PAGE_BYTES
@@ -164,12 +170,6 @@ def extract_further(vfs: StableVFS, name: str, path: Path) -> int:
         msg = f"the database {name} is empty; there is nothing to extract"
         raise ImageError(msg)
     with path.open("xb") as file:
-        if store.is_wal:
-            connection = vfs.observe(name)
-            try:
-                return file.write(_in_rollback_mode(connection.serialize("main")))
-            finally:
-                connection.close(force=True)
         # A Wasm page lies in one bucket.
         for start in range(0, store.size_bytes, WASM_PAGE_BYTES):
             file.write(store.peek(WASM_PAGE_BYTES, start))
@@ -335,7 +335,7 @@ def _read(descriptor: int, offset: int, length: int) -> bytes:
 def _in_rollback_mode(data: bytes) -> bytes:
     changed = bytearray(data)
     if len(changed) >= HEADER_BYTES:
-        changed[WAL_VERSIONS_OFFSET : WAL_VERSIONS_OFFSET + 2] = b"\x01\x01"
+        changed[VERSIONS_OFFSET : VERSIONS_OFFSET + len(ROLLBACK_VERSIONS)] = ROLLBACK_VERSIONS
     return bytes(changed)
 
 

@@ -173,7 +173,7 @@ class NamedPlacement:
         directory: Names the file.
         growth: ``bucket`` or ``wasm-page``.
         name: Name of the file.
-        kind: database, journal or wal.
+        kind: database or journal.
         get_main_name: Gives the name of the main database, for a new directory.
         before_write: Called before the directory is written.
     """

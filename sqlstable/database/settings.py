@@ -11,11 +11,16 @@ SQLITE_PAGE_BYTES_MIN: Final = 512
 SQLITE_PAGE_BYTES_MAX: Final = 65_536
 assert SQLITE_PAGE_BYTES_MAX == WASM_PAGE_BYTES, "no SQLite page ever crosses a Wasm page"
 
-JOURNAL_MODES: Final = ("memory", "off", "delete", "truncate", "persist", "wal")
+JOURNAL_MODES: Final = ("memory", "off", "delete", "truncate", "persist")
 """The first two keep no file: a message is atomic by itself, the journal serves ROLLBACK only."""
 
 JOURNAL_MODES_OF_RAW: Final = ("memory", "off")
 """Layout raw has no place for a second file."""
+
+NO_WAL: Final = (
+    "journal_mode wal is not available: no canister has the shared memory that a write-ahead log "
+    "needs; choose memory or off, or in layout managed delete, truncate or persist"
+)
 
 GROWTH_POLICIES: Final = ("bucket", "wasm-page")
 
@@ -44,7 +49,7 @@ class Settings:
     cache_size: int = CACHE_SIZE_DEFAULT
     "SQLite pages that SQLite keeps in the heap; positive."
     journal_mode: str = "memory"
-    "memory, off, delete, truncate, persist or wal; the first two only in layout raw."
+    "memory, off, delete, truncate or persist; the first two only in layout raw."
     layout: str = "managed"
     "managed or raw."
     bucket_pages: int = 128
@@ -193,6 +198,8 @@ def _check_choice(values: dict[str, object], name: str, choices: tuple[str, ...]
 
 
 def _check_journal(values: dict[str, object]) -> None:
+    if values.get("journal_mode") == "wal":
+        raise SettingsError(NO_WAL)
     _check_choice(values, "journal_mode", JOURNAL_MODES)
     mode = values.get("journal_mode", DEFAULTS.journal_mode)
     if values.get("layout") == "raw" and mode not in JOURNAL_MODES_OF_RAW:

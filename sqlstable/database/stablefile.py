@@ -1,7 +1,7 @@
-"""Journals and write-ahead logs in stable memory.
+"""Rollback journals in stable memory.
 
 A virtual memory cannot shrink, and a file in it cannot be deleted. So a file *exists* if its first
-bytes are the magic of its kind; deleting it, or cutting it to nothing, overwrites its header with
+bytes are a journal's magic; deleting it, or cutting it to nothing, overwrites its header with
 zeros. That is what SQLite's journal mode PERSIST does anyway: DELETE and TRUNCATE cost the same.
 
 The exact size is kept during a session. After reopening or a rollback a file that exists may be
@@ -20,26 +20,18 @@ from sqlstable.database.placement import Placement
 from sqlstable.errors import Trap
 from sqlstable.memory.backing import Bytes
 
-JOURNAL: Final = "journal"
-WAL: Final = "wal"
+MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
+"""First bytes of a journal. Source: sqlite.org/fileformat2.html, section 3."""
 
-_MAGICS: Final = {
-    JOURNAL: (bytes.fromhex("d9d505f920a163d7"),),
-    WAL: (bytes.fromhex("377f0682"), bytes.fromhex("377f0683")),
-}
-"""First bytes of each kind. Source: sqlite.org/fileformat2.html, sections 3 and 4.1."""
-
-_HEADER_BYTES: Final = {JOURNAL: 28, WAL: 32}
-_MAGIC_BYTES_MAX: Final = 8
+HEADER_BYTES: Final = 28
 
 
 class StableFile:
-    """One journal or write-ahead log, shared by all its handles.
+    """One journal, shared by all its handles.
 
     Args:
         messages: Of the stable memory.
         placement: Where the file lies.
-        kind: journal or wal.
         is_dead: Whether the SQL transaction that writes has lost its message.
     """
 
@@ -47,13 +39,11 @@ class StableFile:
         self,
         messages: Messages,
         placement: Placement,
-        kind: str,
         *,
         is_dead: Callable[[], bool],
     ) -> None:
         """Look whether the file exists."""
         self.placement = placement
-        self.kind = kind
         self.handle_count = 0
         self.exists = False
         "Whether SQLite finds the file."
@@ -98,11 +88,11 @@ class StableFile:
             return
         end = offset + len(data)
         if end > self.placement.allocated_bytes:
-            grow(self._messages, self.placement, end, f"the {self.kind}")
+            grow(self._messages, self.placement, end, "the journal")
         self._messages.intercept("write")
         self._write(data, offset)
         self.size_bytes = max(self.size_bytes, end)
-        if offset < _MAGIC_BYTES_MAX:
+        if offset < len(MAGIC):
             self._look()
 
     def truncate(self, size_bytes: int) -> None:
@@ -131,7 +121,7 @@ class StableFile:
 
     def _may_change(self) -> bool:
         if self._messages.is_unrecorded:
-            msg = f"an observer of the {self.kind} must not write to it"
+            msg = "an observer of the journal must not write to it"
             raise apsw.ReadOnlyError(msg)
         if self.is_dead():
             return False
@@ -140,7 +130,7 @@ class StableFile:
 
     def _erase(self) -> None:
         if self.exists:
-            self._write(bytes(_HEADER_BYTES[self.kind]), 0)
+            self._write(bytes(HEADER_BYTES), 0)
             self.exists = False
 
     def _write(self, data: Bytes, offset: int) -> None:
@@ -152,15 +142,15 @@ class StableFile:
     def _look(self) -> None:
         start = b""
         if self.placement.allocated_bytes:
-            start = self._memory.peek(self.placement.map.address(0), _MAGIC_BYTES_MAX)
-        self.exists = start.startswith(_MAGICS[self.kind])
+            start = self._memory.peek(self.placement.map.address(0), len(MAGIC))
+        self.exists = start == MAGIC
 
     def _pieces(self, amount: int, offset: int) -> Iterator[tuple[int, int]]:
         return self.placement.map.pieces(offset, min(amount, self.size_bytes - offset))
 
 
 class StableHandle:
-    """What SQLite holds when it has opened a journal or write-ahead log."""
+    """What SQLite holds when it has opened a journal."""
 
     def __init__(self, file: StableFile) -> None:
         """Count as one who has the file open."""

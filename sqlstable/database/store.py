@@ -25,9 +25,10 @@ from sqlstable.database.header import (
     CHANGE_COUNTER_BYTES,
     CHANGE_COUNTER_OFFSET,
     HEADER_BYTES,
+    ROLLBACK_VERSIONS,
     SCHEMA_COOKIE,
+    VERSIONS_OFFSET,
     WAL_VERSION,
-    WAL_VERSIONS_OFFSET,
     empty_database,
     file_size_bytes,
 )
@@ -35,7 +36,7 @@ from sqlstable.database.hotpath import Read, Write
 from sqlstable.database.implicit import Interceptor, Messages
 from sqlstable.database.locks import NONE, RESERVED, LockTable
 from sqlstable.database.placement import Placement
-from sqlstable.database.settings import SQLITE_PAGE_BYTES_MIN
+from sqlstable.database.settings import NO_WAL, SQLITE_PAGE_BYTES_MIN
 from sqlstable.database.stablefile import StableFile, grow
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.memory.accesslog import AccessLog
@@ -91,8 +92,6 @@ class DatabaseStore:
         "Its journal in stable memory, once it has been opened."
         self.is_page_size_stale = False
         "Whether the SQLite pages of the file may have another size now, as VACUUM can make it."
-        self.may_use_wal = False
-        "Whether a write-ahead log would have a place."
         self._cookies = self._past_cookies = _NO_COOKIES
         "What told the version of the schema in this message, and in the one that has just ended."
         self.known_size = self._derived_size()
@@ -106,17 +105,6 @@ class DatabaseStore:
     def size_bytes(self) -> int:
         """Exact size of the file."""
         return self._paths.get_size()
-
-    @property
-    def is_wal(self) -> bool:
-        """Whether the database is in WAL mode: then its file alone may not be all of it."""
-        if self.size_bytes < HEADER_BYTES:
-            return False
-        address = self.placement.map.address(WAL_VERSIONS_OFFSET)
-        memory = self.memory
-        # Asked for each message, and mostly before it begins: then nothing is staged.
-        read = memory.backing.read if memory.kind is None else memory.peek
-        return WAL_VERSION in read(address, 2)
 
     def set_size(self, size_bytes: int) -> None:
         """Make the file this long; bytes beyond stay where they are, as in a canister."""
@@ -281,6 +269,18 @@ class DatabaseStore:
         finally:
             if file.is_dead and self.memory.trap is None:
                 self._revive(file)
+
+    def leave_wal(self) -> None:
+        """Put a database in rollback mode that a backup from one in WAL mode has written.
+
+        The mode is in the header, which a backup copies. Nothing but the two bytes tells, and the
+        OS page is dirty already: the backup has written it.
+        """
+        if WAL_VERSION in self.peek(len(ROLLBACK_VERSIONS), VERSIONS_OFFSET):
+            address = self.placement.map.address(VERSIONS_OFFSET)
+            self.memory.staging.write(address, ROLLBACK_VERSIONS)
+            for file in self.files:
+                file.is_stale = True
 
     def on_commit(self) -> None:
         """Note that a connection has committed inside the message of the memory's owner."""
@@ -515,9 +515,10 @@ class DatabaseFile:
             store.messages.on_commit(self)
         elif op == _SYNC:
             store.messages.on_sync(self)
+            if not self.is_dead:
+                store.leave_wal()
         elif op == _PRAGMA:
-            if not store.may_use_wal:
-                _refuse_wal(apsw.VFSFcntlPragma(pointer))
+            _refuse_wal(apsw.VFSFcntlPragma(pointer))
         elif op == _OVERWRITE:
             store.is_page_size_stale = True
         elif op == _CONNECTION:
@@ -623,14 +624,11 @@ def _intercept(file: DatabaseFile, interceptor: Interceptor) -> None:
 
 
 def _refuse_wal(pragma: apsw.VFSFcntlPragma) -> None:
-    # Under an exclusive lock SQLite would write the mode into the database, which then needs a
-    # second file to be opened ever again. It takes "w" for "wal", too.
+    # Under an exclusive lock SQLite would write the mode into the database. It takes "w" for
+    # "wal", too.
     value = (pragma.value or "").lower()
     if pragma.name.lower() == "journal_mode" and value and "wal".startswith(value):
-        pragma.result = (
-            "WAL needs a file beside the database, which layout raw has not; choose journal_mode "
-            "memory or off, which need none, or layout managed"
-        )
+        pragma.result = NO_WAL
         raise apsw.SQLError(pragma.result)
 
 

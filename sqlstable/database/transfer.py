@@ -14,7 +14,7 @@ from typing import Final
 
 import apsw
 
-from sqlstable.database.header import HEADER_BYTES, WAL_VERSIONS_OFFSET, parse_header
+from sqlstable.database.header import HEADER_BYTES, ROLLBACK_VERSIONS, VERSIONS_OFFSET, parse_header
 from sqlstable.database.store import DatabaseStore
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
@@ -84,8 +84,6 @@ def import_database(store: DatabaseStore, data: bytes) -> None:
 def extract_database(vfs: StableVFS, path: Path | str, *, overwrite: bool) -> int:
     """Write the database to a file, whole or not at all; stable memory stays as it is.
 
-    What a write-ahead log holds is taken in, and the file is in rollback mode: it needs no other.
-
     Returns:
         Bytes written.
 
@@ -103,7 +101,7 @@ def extract_database(vfs: StableVFS, path: Path | str, *, overwrite: bool) -> in
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("xb") as file:
-            size_bytes = sum(file.write(piece) for piece in _pieces(vfs))
+            size_bytes = sum(file.write(piece) for piece in _pieces(store))
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -113,16 +111,7 @@ def extract_database(vfs: StableVFS, path: Path | str, *, overwrite: bool) -> in
     return size_bytes
 
 
-def _pieces(vfs: StableVFS) -> Iterator[bytes]:
-    store = vfs.store
-    if store.is_wal:
-        # Only SQLite knows which SQLite pages of the log are committed; whole, as it has them.
-        connection = vfs.observe()
-        try:
-            yield _in_rollback_mode(connection.serialize("main"))
-        finally:
-            connection.close(force=True)
-        return
+def _pieces(store: DatabaseStore) -> Iterator[bytes]:
     for start in range(0, store.size_bytes, _PIECE_BYTES):
         yield _piece(store, start)
 
@@ -183,5 +172,5 @@ def _in_rollback_mode(data: bytes) -> bytes:
     """Return a whole database with nothing beside it."""
     changed = bytearray(data)
     if len(changed) >= HEADER_BYTES:
-        changed[WAL_VERSIONS_OFFSET : WAL_VERSIONS_OFFSET + 2] = b"\x01\x01"
+        changed[VERSIONS_OFFSET : VERSIONS_OFFSET + len(ROLLBACK_VERSIONS)] = ROLLBACK_VERSIONS
     return bytes(changed)

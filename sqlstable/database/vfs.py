@@ -2,8 +2,9 @@
 
 `StableVFS` registers itself with SQLite under a name of its own; open a connection with
 ``apsw.Connection("main.db", vfs=vfs.name)``, or by `StableVFS.connect`. In layout managed attached
-databases, journals and write-ahead logs lie in stable memory as well, each in a virtual memory of
-its own; in layout raw the database alone does. Temporary files lie in the heap.
+databases and journals lie in stable memory as well, each in a virtual memory of its own; in layout
+raw the database alone does. Temporary files lie in the heap. There is no write-ahead log: canisters
+have none.
 """
 
 import datetime as dt
@@ -17,7 +18,7 @@ from sqlstable.database.files import StableFileInfo
 from sqlstable.database.header import HEADER_BYTES, parse_header
 from sqlstable.database.heapfile import HeapFile
 from sqlstable.database.settings import resolve_settings
-from sqlstable.database.stablefile import JOURNAL, WAL, ObserverHandle, StableHandle
+from sqlstable.database.stablefile import ObserverHandle, StableHandle
 from sqlstable.database.store import DatabaseFile, ObserverFile
 from sqlstable.errors import SettingsError
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -31,6 +32,11 @@ MILLISECONDS_PER_DAY: Final = 86_400_000
 
 _REGISTERED: Final[WeakValueDictionary[str, "StableVFS"]] = WeakValueDictionary()
 """Mirrors SQLite's own list of VFS names, which is as global as this."""
+
+_STILL_WAL: Final = (
+    "under its exclusive lock SQLite goes on with the header of a database in WAL mode, which a "
+    "backup has copied; close the connection and open it again: the file itself needs no log"
+)
 
 _WRITING_FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
@@ -113,12 +119,7 @@ class StableVFS(apsw.VFS):
         super().unregister()
 
     def connect(self, name: str | None = None) -> apsw.Connection:
-        """Return a new connection on a database, opened as its journal mode demands.
-
-        A database in WAL mode can only be opened under ``locking_mode=exclusive``: SQLite keeps
-        the index of the write-ahead log in shared memory, which APSW's files have not, or in the
-        heap of the one connection that locks all others out. Opened by ``apsw.Connection``, it
-        answers `apsw.CantOpenError` until that mode is set.
+        """Return a new connection on a database, as ``apsw.Connection`` would with this VFS.
 
         Args:
             name: The database; None for the main one.
@@ -130,28 +131,15 @@ class StableVFS(apsw.VFS):
         Examples:
             >>> vfs = StableVFS(StableMemory())
             >>> connection = vfs.connect()
-            >>> connection.execute("PRAGMA locking_mode = exclusive").get
-            'exclusive'
-            >>> connection.execute("PRAGMA journal_mode = wal").get
-            'wal'
-            >>> connection.execute("CREATE TABLE t (x)").close()
+            >>> connection.db_filename("main")
+            'main.db'
             >>> connection.close()
-            >>> again = vfs.connect()
-            >>> again.execute("PRAGMA locking_mode").get, again.execute("PRAGMA journal_mode").get
-            ('exclusive', 'wal')
-            >>> again.close()
             >>> vfs.unregister()
         """
-        name = name or self.main_name
-        connection = apsw.Connection(name, vfs=self.name)
-        if self.cabinet.database(name, is_created=True).is_wal:
-            connection.execute("PRAGMA locking_mode = exclusive").fetchall()
-        return connection
+        return apsw.Connection(name or self.main_name, vfs=self.name)
 
     def observe(self, name: str | None = None) -> apsw.Connection:
         """Return a read-only connection that sees a database as it is now, unrecorded.
-
-        In WAL mode it goes on seeing what it saw at first: ask for a new one for each look.
 
         Args:
             name: The database; None for the main one.
@@ -163,11 +151,6 @@ class StableVFS(apsw.VFS):
         flags = apsw.SQLITE_OPEN_READONLY
         observed = OBSERVER_NAME if name is None else f"{OBSERVER_NAME}/{name}"
         connection = apsw.Connection(observed, flags=flags, vfs=self.name)
-        store = self.store if name is None else self.cabinet.existing(name)
-        if store.is_wal:
-            connection.execute("PRAGMA locking_mode = exclusive").fetchall()
-        # It only looks, also when it closes.
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         return connection
@@ -180,11 +163,6 @@ class StableVFS(apsw.VFS):
     def main_name(self) -> str:
         """Name of the main database: recorded in the image, first opened, or ``main.db``."""
         return self.cabinet.main_name
-
-    @property
-    def journal_mode(self) -> str | None:
-        """``wal`` where the main database insists on it, else None: the connection decides."""
-        return "wal" if self.store.is_wal and self.store.may_use_wal else None
 
     @property
     def is_unrecorded(self) -> bool:
@@ -216,9 +194,9 @@ class StableVFS(apsw.VFS):
         if flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
             return self._open_database(text, flags)
         if flags[0] & apsw.SQLITE_OPEN_MAIN_JOURNAL:
-            return self._open_beside(text, JOURNAL)
+            return self._open_journal(text)
         if flags[0] & apsw.SQLITE_OPEN_WAL:
-            return self._open_beside(text, WAL)
+            raise apsw.CantOpenError(_STILL_WAL)
         if flags[0] & apsw.SQLITE_OPEN_SUPER_JOURNAL:
             return self.cabinet.heap_file(text)
         return HeapFile()
@@ -269,19 +247,13 @@ class StableVFS(apsw.VFS):
             flags[1] = flags[0] & ~_WRITING_FLAGS | apsw.SQLITE_OPEN_READONLY
         return store.open(own_locks=self._own_locks)
 
-    def _open_beside(self, name: str, kind: str) -> StableHandle | HeapFile:
+    def _open_journal(self, name: str) -> StableHandle | HeapFile:
         is_observer = name.startswith(OBSERVER_NAME)
         found = self._observed_name(name) if is_observer else name
-        file = self.cabinet.stable_file(found, kind)
-        if file is not None:
-            return ObserverHandle(file) if is_observer else StableHandle(file)
-        if kind == JOURNAL:
+        file = self.cabinet.stable_file(found)
+        if file is None:
             return self.cabinet.heap_file(name)
-        msg = (
-            "WAL needs a file beside the database, which layout raw has not; choose journal_mode "
-            "memory or off, or layout managed"
-        )
-        raise apsw.CantOpenError(msg)
+        return ObserverHandle(file) if is_observer else StableHandle(file)
 
     def _observed_name(self, name: str) -> str:
         """Return the name of the file that the observer looks at under its own name."""

@@ -67,11 +67,6 @@ class Inspector:
         self._is_foreign = is_foreign
         self._connection: apsw.Connection | None = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a question has been asked since it was closed."""
-        return self._connection is not None
-
     def is_readonly(self, sql: str, params: Params = None) -> bool:
         """Return whether a statement can run now, and only reads.
 

@@ -14,9 +14,6 @@ filled by a query disturbs nobody, as on the Internet Computer.
   cache is empty then.
 * What a query leaves in its connection (a pragma, a temporary table, a write) goes with it: the
   connection is closed when the message ends.
-* In WAL mode each connection keeps an index of the write-ahead log in its own heap, and does not
-  see what another one commits. So each cold query has a connection of its own, opened unrecorded
-  and with an empty page cache; all are under an exclusive lock before they look at the database.
 """
 
 import random
@@ -117,7 +114,6 @@ class NativeEngine:
         self._update: Link | None = None
         self._query: Link | None = None
         self._query_is_stale = False
-        self._query_is_wal = False
         self._active: Link | None = None
         self._cache: CacheState = "warm"
         self._is_query = False
@@ -162,8 +158,7 @@ class NativeEngine:
     def enter(self) -> None:
         """Open the database inside the message."""
         self._close_query()
-        self._query_is_wal = self._vfs.store.is_wal
-        self._query = self._active = self._connect(exclusive=self._query_is_wal)
+        self._query = self._active = self._connect(exclusive=False)
 
     def end(self, *, discarded: bool) -> None:
         """Close what does not fit the memory any more."""
@@ -171,9 +166,6 @@ class NativeEngine:
         assert link is not None
         self._active = None
         plain = link.runner.was_plain
-        if self._inspector.is_open and self._vfs.store.is_wal:
-            # It has an index of the log of its own, too.
-            self._inspector.close()
         if link is self._query:
             if discarded or not plain or self._cache == "fresh":
                 self._close_query()
@@ -267,14 +259,8 @@ class NativeEngine:
     # -- inside ---------------------------------------------------------------------------------
 
     def _begin_cold(self) -> None:
-        if self._query is None or self._query_is_stale or self._query_is_wal:
-            # No plain statement changes the mode.
-            self._look_for_wal()
         if self._query is None:
-            self._query = self._reopen(exclusive=self._query_is_wal)
-            if self._query_is_wal:
-                with self._vfs.store.unrecorded(self._query.file):
-                    _look(self._query.connection, "PRAGMA shrink_memory")
+            self._query = self._reopen(exclusive=False)
         elif self._query_is_stale:
             # The updates' own heap knows the new schema; this one must learn it unseen.
             self._read_schema(self._query)
@@ -282,13 +268,6 @@ class NativeEngine:
         for file in self._vfs.store.siblings(self._query.file):
             file.is_stale = True
         self._active = self._query
-
-    def _look_for_wal(self) -> None:
-        """Close a query connection that does not see what is in a write-ahead log."""
-        is_wal = self._vfs.store.is_wal
-        if is_wal or self._query_is_wal:
-            self._close_query()
-            self._query_is_wal = is_wal
 
     def _reopen(self, *, exclusive: bool) -> Link:
         """Open a connection that stands for a heap that was there already."""
@@ -346,22 +325,12 @@ class NativeEngine:
         _register_random(connection, settings.seed, lambda: self.message_number)
         if self.is_foreign:
             connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-        # Closing never writes: what a message does not do itself happens in none.
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        # An existing database keeps its write-ahead log, which is more than a setting.
-        is_wal = self._vfs.store.is_wal
-        journal_mode = "wal" if is_wal else settings.journal_mode
-        if journal_mode == "wal" and not is_wal:
-            # The switch itself is journaled the old way, and needs no stable file for that.
-            _look(connection, "PRAGMA locking_mode = exclusive")
-            _look(connection, "PRAGMA journal_mode = memory")
         pragmas = (
-            # Before anything looks at the database: one in WAL mode cannot be opened without.
             f"locking_mode = {'exclusive' if exclusive else 'normal'}",
             f"page_size = {self._vfs.store.page_size}",
             f"temp_store = {settings.temp_store}",
             f"synchronous = {settings.synchronous}",
-            f"journal_mode = {journal_mode}",
+            f"journal_mode = {settings.journal_mode}",
             f"cache_size = {settings.cache_size}",
             f"foreign_keys = {'on' if settings.foreign_keys else 'off'}",
         )

@@ -133,7 +133,6 @@ KINDS = {
     "raw": lambda _: ManyMemories("raw"),
     # Not the whole suite, but what fails with "stable" for one reason each.
     "mirrored": lambda _: MirroredVFS(StableMemory()),
-    "exclusive": lambda _: StableVFS(StableMemory()),
     "many-memories": lambda _: ManyMemories("managed"),
 }
 
@@ -216,21 +215,8 @@ def quick_check(vfs, name):
         return repr(error)
 
 
-def open_exclusively():
-    """Make the suite's connection exclusive from the start, as WAL without shared memory needs."""
-    set_up = suite.APSW.setUp
-
-    def setUp(self):
-        set_up(self)
-        self.db.pragma("locking_mode", "exclusive")
-
-    suite.APSW.setUp = setUp
-
-
 def main(kind, *names):
     suite.setup()
-    if kind == "exclusive":
-        open_exclusively()
     loader = unittest.defaultTestLoader
     tests = loader.loadTestsFromNames(names, suite) if names else loader.loadTestsFromModule(suite)
     result = Result(kind)

@@ -34,7 +34,7 @@ TESTS_MIN = 200
 
 IN_MEMORY = Path("/dev/shm")
 
-REMEDIES = ("mirrored", "exclusive", "many-memories")
+REMEDIES = ("mirrored", "many-memories")
 
 
 def has_suite():
@@ -85,12 +85,11 @@ def run(folder, kind, *names):
 
 def expected_of(kind):
     if kind == "raw":
-        shared = {
+        return {
             name: entry
             for name, entry in EXPECTED["stable"].items()
             if entry.get("passes") != "many-memories"
         }
-        return shared | EXPECTED["raw"]
     return EXPECTED["stable" if kind == "image-file" else kind]
 
 

@@ -32,7 +32,7 @@ LAYOUTS = ("managed", "raw")
 APART = "managed_apart"
 """The managed layout with another memory's buckets between those of the database."""
 JOURNALS = ("memory", "off")
-STABLE_JOURNALS = ("delete", "truncate", "persist", "wal")
+STABLE_JOURNALS = ("delete", "truncate", "persist")
 """Each keeps a file beside the database, in layout managed."""
 
 BODY_BYTES = {512: 300, 1024: 600, 4096: 1500, 16_384: 5000, 65_536: 20_000}
@@ -250,10 +250,10 @@ def chosen(kinds: tuple[str, ...]) -> list[int]:
 
 
 def without_nonces(canister: Canister) -> bytes:
-    """The image, without journals and logs: SQLite begins their checksums with random numbers."""
+    """The image, without journals: SQLite begins their checksums with random numbers."""
     image = bytearray(canister.image())
     for info in canister.vfs.stable_files():
-        if info.kind in ("journal", "wal"):
+        if info.kind == "journal":
             for address in info.bucket_addresses:
                 image[address : address + 65_536] = bytes(65_536)
     return bytes(image)

@@ -115,8 +115,11 @@ class Runner:
         self._texts: dict[str, StatementText] = {}
         self.meter = _Meter(connection, counting=recorder.depth == "counters")
         self.borders: list[int] = []
-        self.watch: _Watch | None = None
         self.cursors: list[RecordedCursor] = []
+        self._sight = _Sight()
+        # One object for the life of the connection: APSW holds no reference to what it calls, so
+        # nothing may drop the last one while it runs.
+        self._on_statement = self._sight.on_statement
         log = recorder.log
 
         def on_commit() -> bool:
@@ -155,6 +158,16 @@ class Runner:
     def forget_texts(self) -> None:
         """Learn all statements anew."""
         self._texts.clear()
+
+    @property
+    def watch(self) -> "_Watch | None":
+        """Who sees the statements that begin."""
+        return self._sight.watch
+
+    @watch.setter
+    def watch(self, watch: "_Watch | None") -> None:
+        self._sight.watch = watch
+        self.connection.exec_trace = None if watch is None else self._on_statement
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
         """Execute ``sql`` once per row of ``rows``: one statement with many runs."""
@@ -281,6 +294,19 @@ class _Meter:
         self._connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, on_profile, id=self)
 
 
+class _Sight:
+    """What APSW calls before each statement, for as long as a connection lives."""
+
+    def __init__(self) -> None:
+        self.watch: _Watch | None = None
+
+    def on_statement(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:  # noqa: ANN401  APSW's bindings
+        """Pass it on to whoever watches; the statement may run."""
+        if self.watch is not None:
+            self.watch.on_statement(cursor, sql, bindings)
+        return True
+
+
 class _Counted:
     """Iterates over rows and counts them."""
 
@@ -318,11 +344,10 @@ class _Watch:
         if self._outer is not None:
             self._outer.pause()
         self._runner.watch = self
-        self._connection.exec_trace = self.on_statement
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        outer = self._runner.watch = self._outer
-        self._connection.exec_trace = None if outer is None else outer.on_statement
+        outer = self._outer
+        self._runner.watch = outer
         if outer is not None:
             outer.resume()
         if kind is not None:
@@ -364,20 +389,21 @@ class _Watch:
         self._spans.extend(_phases(RUN, self._prepared, self._borders, stop))
         self._borders.clear()
 
-    def on_statement(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> bool:  # noqa: ANN401  APSW's bindings
-        """Take note that SQLite is about to run a statement; APSW calls this."""
+    def on_statement(self, cursor: apsw.Cursor, sql: str, bindings: Any) -> None:  # noqa: ANN401  APSW's bindings
+        """Take note that SQLite is about to run a statement."""
         if self._cursor is None:
             self._cursor = cursor
         elif cursor is not self._cursor:
-            # SQL inside of a Python function belongs to the statement that called it.
-            return True
+            # SQL inside of a Python function belongs to the statement that called it, and a
+            # question for the plan to nobody.
+            return
         position = self._recorder.log.position()
         if self._many and self.texts:
             self._close_run(position)
-            return True
+            return
         cleaned = clean_sql(sql)
         if not cleaned:
-            return True
+            return
         if self.texts:
             self.finish(len(self._rows))
             self._rows_before = len(self._rows)
@@ -385,7 +411,6 @@ class _Watch:
         self._spans = []
         self._prepared = position
         self.texts.append(self._learn(cursor, cleaned, sql, bindings))
-        return True
 
     def _close_run(self, position: int) -> None:
         """Between two runs of ``executemany``: a commit ends where the next run begins."""
@@ -404,7 +429,6 @@ class _Watch:
 
     def _plan(self, sql: str, bindings: Params) -> tuple[str, ...]:
         """Ask for the plan on the same connection: it reads no page, and sees the same schema."""
-        self._connection.exec_trace = None
         self._meter.is_paused = True
         try:
             # Without the statement cache, whose other entries would be pushed out.
@@ -417,7 +441,6 @@ class _Watch:
         finally:
             self._meter.is_paused = False
             self._meter.skip_hits()
-            self._connection.exec_trace = self.on_statement
 
 
 class RecordedCursor:

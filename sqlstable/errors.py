@@ -22,7 +22,16 @@ class OutOfBoundsTrap(Trap):
 
 
 class LimitTrap(Trap):
-    """A message crossed one of the limits that the Internet Computer sets it."""
+    """A message crossed one of the limits that the Internet Computer sets it.
+
+    Attributes:
+        limit: Name of the limit, as the message's list of limits has it.
+    """
+
+    def __init__(self, text: str, limit: str = "") -> None:
+        """Say what happened, and which limit it was."""
+        super().__init__(text)
+        self.limit = limit
 
 
 class ImageError(SqlstableError):

@@ -11,7 +11,7 @@ from sqlstable.analysis.alignment import align
 from sqlstable.analysis.compare import change_counts, change_of, compare
 from sqlstable.analysis.groups import group_by_owner, group_by_shape, without_owners
 from sqlstable.analysis.totals import outside_use, sum_uses, totals
-from sqlstable.analysis.verdict import tightest_limit, verdict
+from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
 from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.trace.footprint import measure
 from sqlstable.trace.model import (
@@ -136,20 +136,39 @@ def test_no_limits_no_verdict():
 
 @pytest.mark.parametrize("limits", [(), (LimitUse("stable_os_pages_accessed", 1, 2),)])
 @pytest.mark.parametrize(
-    ("trap", "limit_trap"),
+    ("trap", "trap_limit"),
     [
-        (QUERY_TRAP, True),
-        (
-            "Canister exceeded the limit of 40000000000 instructions for single message execution.",
-            True,
-        ),
-        ("MemoryId(120): grow failed: 9 buckets of 128 Wasm pages need 1153 Wasm pages", True),
-        ("stable memory out of bounds", False),
+        (QUERY_TRAP, "stable_os_pages_accessed"),
+        ("whatever it says", "instructions"),
+        ("he said: Exceeded the limit for the number of accessed pages", None),
+        ("stable memory out of bounds", None),
     ],
 )
-def test_a_limit_trap_exceeds_whatever_was_used(limits, trap, limit_trap):
-    one = message(0, "query", (), use(1), outcome="trapped", trap=trap, limits=limits)
-    assert verdict(one) == ("exceeds" if limit_trap else "fits" if limits else None)
+def test_a_trap_that_a_limit_made_exceeds_whatever_was_used(limits, trap, trap_limit):
+    """What the text says is nobody's word but the trap's."""
+    one = message(
+        *(0, "query", (), use(1)),
+        outcome="trapped", trap=trap, limits=limits, trap_limit=trap_limit,
+    )  # fmt: skip
+    assert verdict(one) == ("exceeds" if trap_limit else "fits" if limits else None)
+
+
+def test_the_tightest_limit_is_the_one_that_trapped():
+    limits = (LimitUse("stable_os_pages_accessed", 9, 10), LimitUse("instructions", 5, 100))
+    one = message(0, "query", (), use(9), limits=limits)
+    assert tightest_limit(one) == limits[0]
+    trapped = replace(one, outcome="trapped", trap="no", trap_limit="instructions")
+    assert tightest_limit(trapped) == limits[1]
+
+
+def test_a_verdict_names_what_it_covers():
+    one = message(0, "query", (), use(9))
+    assert (covered(one), not_counted(one)) == (("OS pages", "size"), ("instructions",))
+    counted = replace(one, limits=(*one.limits, LimitUse("instructions", 5, 100)))
+    assert (covered(counted), not_counted(counted)) == (("OS pages", "size", "instructions"), ())
+    early = replace(one, limits=(LimitUse("stable_os_pages_accessed", 9, NO_LIMIT),))
+    assert covered(early) == ()
+    assert not_counted(replace(one, limits=())) == ()
 
 
 def test_tightest_limit_is_the_one_with_the_largest_share():

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 
 import sqlstable.trace.file as trace_file
 from sqlstable.analysis.growth import filling
-from sqlstable.errors import TraceError
-from sqlstable.ic.limits import NO_LIMIT
+from sqlstable.engine.wasm.traps import TrapCode, trap_of
+from sqlstable.errors import LimitTrap, TraceError
+from sqlstable.ic.limits import NO_LIMIT, latest_limits
+from sqlstable.memory.bytemap import accessed_trap, dirty_trap
 from sqlstable.report.document import document
 from sqlstable.report.table import By, render_table
 from sqlstable.trace.blocks import decode_accesses
@@ -46,6 +48,7 @@ from sqlstable.trace.model import (
     LoopUse,
     Message,
     OutsideUse,
+    OwnerFault,
     OwnerRun,
     OwnerUse,
     SqliteCounters,
@@ -253,6 +256,12 @@ STATEMENTS = (
     *STATEMENTS[1:],
 )
 
+# Version 2 knew no limits of traps.
+MESSAGES_WITHOUT_TRAP_LIMITS = MESSAGES
+MESSAGES = (*MESSAGES[:3], replace(MESSAGES[3], trap_limit="os_pages_dirty"))
+
+OWNER_FAULTS = (OwnerFault(0, "tables größer and b share one root"), OwnerFault(3, ""))
+
 OWNER_RUNS = (
     OwnerRun(0, 1, 1, "sqlite_schema", "sqlite_schema", "table", "leaf"),
     OwnerRun(0, 2, 300, "account", "account", "table", "leaf"),
@@ -299,6 +308,9 @@ def write_by_hand(writer, count=None):
             outside_accesses=outside,
             owner_runs=[run for run in OWNER_RUNS if run.since_message == message.index],
             areas=[area for area in AREAS if area.message == message.index],
+            owner_fault=next(
+                (it.text for it in OWNER_FAULTS if it.since_message == message.index), None
+            ),
         )
 
 
@@ -308,8 +320,11 @@ def write_golden(path):
         write_by_hand(writer)
 
 
-def assert_by_hand(trace, areas=AREAS, messages=MESSAGES, statements=STATEMENTS):
+def assert_by_hand(
+    trace, areas=AREAS, messages=MESSAGES, statements=STATEMENTS, owner_faults=OWNER_FAULTS
+):
     assert trace.areas == areas
+    assert trace.owner_faults == owner_faults
     assert trace.settings.values == {**SETTINGS, "closed": True}
     assert trace.messages == messages
     assert trace.statements == statements
@@ -367,11 +382,17 @@ def test_the_golden_trace_of_format_version_1_stays_readable():
             areas=(),
             messages=MESSAGES_WITHOUT_COSTS,
             statements=STATEMENTS_WITHOUT_COSTS,
+            owner_faults=(),
         )
 
 
 def test_the_golden_trace_of_format_version_2_stays_readable():
     with open_trace(GOLDEN / "trace_v2.trace") as trace:
+        assert_by_hand(trace, messages=MESSAGES_WITHOUT_TRAP_LIMITS, owner_faults=())
+
+
+def test_the_golden_trace_of_format_version_3_stays_readable():
+    with open_trace(GOLDEN / "trace_v3.trace") as trace:
         assert_by_hand(trace)
 
 
@@ -712,6 +733,53 @@ def test_the_data_frame_of_an_empty_trace_has_its_columns():
     assert "commit_wasm_pages_dirty" in frame.columns
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_data_frame_of_an_old_trace_has_the_same_columns(path, version):
+    pytest.importorskip("pandas")
+    with open_trace(path) as trace, open_trace(GOLDEN / f"trace_v{version}.trace") as old:
+        now, then = trace.to_pandas(), old.to_pandas()
+    assert list(then.columns) == list(now.columns)
+    assert then["instructions_total"].isna().all() == (version == 1)
+    assert then["os_pages_accessed"].tolist() == now["os_pages_accessed"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("trap", "limit"),
+    [
+        (accessed_trap(latest_limits()), "stable_os_pages_accessed"),
+        (dirty_trap(latest_limits()), "stable_os_pages_dirty"),
+        (trap_of(TrapCode.OUT_OF_INSTRUCTIONS, instruction_limit=40), "instructions"),
+        (trap_of(TrapCode.CALLED, text="grow failed: too much"), "stable_memory_bytes"),
+        (trap_of(TrapCode.CALLED, text="Exceeded expectations"), None),
+    ],
+)
+def test_an_old_trace_says_by_words_which_limit_trapped(tmp_path, trap, limit):
+    """New ones say it by name, with the same result."""
+    assert (trap.limit if isinstance(trap, LimitTrap) else None) == limit
+    path = tmp_path / "old.trace"
+    shutil.copy(GOLDEN / "trace_v2.trace", path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE message SET trap = ? WHERE message_index = 3", (str(trap),))
+    with open_trace(path) as trace:
+        assert trace.messages[3].trap_limit == limit
+
+
+def test_a_trace_shows_itself_on_one_line_and_in_a_notebook(path):
+    with open_trace(path) as trace:
+        assert repr(trace) == f"<Trace {path}: engine native, 4 messages, 4 statements>"
+        html = trace._repr_html_()
+        assert html.count("<tr>") == 5
+        assert "owner &gt; &#x27;Zoë&#x27;" in html
+        statement = trace.statements[0]
+    assert repr(statement) == (
+        "<Statement 0 of message 0: CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT); "
+        "OS pages accessed 4, dirty 2; rows 0>"
+    )
+    assert len(repr(replace(statement, sql="SELECT " + "x, " * 1000))) < 200
+    assert "<td>1486511</td>" in statement._repr_html_()
+
+
 def test_without_pandas_the_way_out_is_named(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with open_trace(path) as trace, pytest.raises(TraceError, match="pip install pandas"):
@@ -752,12 +820,12 @@ def test_a_database_that_is_no_trace(tmp_path):
     assert "0x53715374" in text
 
 
-@pytest.mark.parametrize("version", [0, 3, 2**31 - 1])
+@pytest.mark.parametrize("version", [0, TRACE_FORMAT_VERSION + 1, 2**31 - 1])
 def test_another_format_version(path, plain, version):
     plain.execute(f"PRAGMA user_version = {version}")
     assert refusal(path) == (
-        f"{path} has trace format version {version}, and this sqlstable reads up to 2; "
-        f"upgrade sqlstable"
+        f"{path} has trace format version {version}, and this sqlstable reads up to "
+        f"{TRACE_FORMAT_VERSION}; upgrade sqlstable"
     )
 
 
@@ -767,7 +835,7 @@ def read_everything(path):
             trace.outside_accesses(message)
         for statement in trace.statements:
             trace.accesses(statement)
-        _ = trace.owners, trace.areas
+        _ = trace.owners, trace.areas, trace.owner_faults
 
 
 def assert_damaged(path):
@@ -1001,6 +1069,63 @@ def test_another_process_may_read_while_it_is_written(tmp_path):
     with open_trace(tmp_path / "a.trace") as trace:
         assert trace.settings["closed"] is True
         assert trace.messages == MESSAGES[:3]
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_trace_shows_the_messages_of_one_moment_whatever_is_asked_first(tmp_path, in_memory):
+    with TraceWriter(None if in_memory else tmp_path / "a.trace", {}) as writer:
+        write_by_hand(writer, 1)
+        trace = writer.trace()
+        assert len(trace.statements) == 1
+        write_by_hand_rest(writer)
+        writer.trace().close()
+        assert trace.messages == MESSAGES[:1]
+        assert {run.since_message for run in trace.owners} == {0}
+        with pytest.raises(TraceError, match="no statement with the index 3"):
+            trace.accesses(3)
+        with pytest.raises(TraceError, match="no message with the index 3"):
+            trace.outside_accesses(3)
+        trace.close()
+
+
+@pytest.mark.slow
+def test_reports_of_a_trace_that_another_process_is_writing(tmp_path):
+    """One moment for everything: statements, phases, costs and messages belong together."""
+    program = """
+import sys
+from dataclasses import replace
+from sqlstable.trace.file import TraceWriter
+from tests.test_trace_file import CREATION, MESSAGES, STATEMENTS
+with TraceWriter(sys.argv[1], {"engine": "native"}) as writer:
+    print("started", flush=True)
+    for index in range(10**9):
+        message = replace(MESSAGES[3], index=index, statements=(index,))
+        statement = replace(STATEMENTS[0], index=index, message=index)
+        writer.write(message, [statement], statement_accesses={index: [CREATION]})
+"""
+    path = tmp_path / "live.trace"
+    writing = subprocess.Popen(
+        [sys.executable, "-c", program, path],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    )
+    try:
+        assert writing.stdout.readline() == b"started\n"
+        counts = []
+        while len(counts) < 8:
+            with open_trace(path) as trace:
+                if not trace.messages:
+                    continue
+                by = get_args(By)[len(counts) % len(get_args(By))]
+                assert "unfinished: " in render_table(trace, by=by)
+                assert len(trace.messages) == len(trace.statements)
+                assert trace.messages[-1].index == len(trace.messages) - 1
+                counts.append(len(trace.messages))
+        assert counts[-1] > counts[0]
+        assert writing.poll() is None
+    finally:
+        writing.kill()
+        writing.communicate()
 
 
 def test_a_trace_in_memory_outlives_its_writer():

@@ -1,5 +1,6 @@
-"""Does a message fit the Internet Computer's limits?"""
+"""Does a message fit the Internet Computer's limits, and of which ones does anybody know?"""
 
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 from sqlstable.ic.limits import NO_LIMIT
@@ -7,21 +8,19 @@ from sqlstable.trace.model import LimitUse, Message
 
 Verdict = Literal["fits", "exceeds"]
 
-LIMIT_TRAPS: Final = (
-    "Exceeded the limit for the number of",
-    "exceeded the limit of",
-    "exceeded the slice limit",
-    "grow failed",
-)
-"""Words by which the text of a trap shows that a limit was crossed.
-
-Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31; the last one is
-that of ic-stable-structures, for stable memory that cannot grow.
-"""
+COVERED: Final[Mapping[str, str]] = {
+    "stable_os_pages_accessed": "OS pages",
+    "stable_os_pages_dirty": "OS pages",
+    "stable_memory_bytes": "size",
+    "instructions": "instructions",
+}
+"""The limits of a message by their names, and in how many words a verdict names them."""
 
 
 def verdict(message: Message) -> Verdict | None:
-    """Say whether a message stayed within every limit that applies to it.
+    """Say whether a message stayed within every limit that it was held against.
+
+    A verdict is worth what it covers: see `covered` and `not_counted`.
 
     Returns:
         "exceeds" when a use is above its limit or a limit trapped the message, "fits" when every
@@ -49,21 +48,44 @@ def applies(use: LimitUse) -> bool:
     return use.limit < NO_LIMIT
 
 
+def covered(message: Message) -> tuple[str, ...]:
+    """Return what a verdict on a message is about, in a few words each."""
+    return tuple(
+        dict.fromkeys(COVERED.get(use.name, use.name) for use in message.limits if applies(use))
+    )
+
+
+def not_counted(message: Message) -> tuple[str, ...]:
+    """Return what has a limit that the message was not held against, as nobody counted it."""
+    return tuple(_not_counted(message)) if message.limits else ()
+
+
 def trapped_by_limit(message: Message) -> bool:
     """Tell whether a message trapped because it crossed a limit.
 
-    The access that crosses a limit does not happen, so the use recorded can still be within it;
-    the trap's text is what tells.
+    The access that crosses a limit does not happen, so the use recorded can still be within it.
     """
-    if message.outcome != "trapped" or message.trap is None:
-        return False
-    return any(words in message.trap for words in LIMIT_TRAPS)
+    return message.outcome == "trapped" and message.trap_limit is not None
 
 
 def tightest_limit(message: Message) -> LimitUse | None:
-    """Return the limit of which a message used the largest share; None where none applies.
+    """Return the limit that trapped a message, else that of which it used the largest share.
 
-    Of equal shares, the limit that is named first.
+    Of equal shares, the limit that is named first; None where no limit applies.
     """
     applying = [use for use in message.limits if applies(use)]
-    return max(applying, key=lambda use: use.used / max(use.limit, 1), default=None)
+    if trapped_by_limit(message):
+        applying = [use for use in applying if use.name == message.trap_limit] or applying
+    return max(applying, key=share, default=None)
+
+
+def share(use: LimitUse) -> float:
+    """Return which part of a limit was used; above 1 where it was crossed."""
+    return use.used / max(use.limit, 1)
+
+
+def _not_counted(message: Message) -> Iterator[str]:
+    names = {use.name for use in message.limits}
+    for name, words in COVERED.items():
+        if name not in names and words not in covered(message):
+            yield words

@@ -30,7 +30,7 @@ from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.transfer import extract_database, import_database, read_database
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.protocol import CacheState, Engine, Params
-from sqlstable.errors import MessageError, SettingsError, Trap
+from sqlstable.errors import LimitTrap, MessageError, SettingsError, Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.commitlog import Durability
@@ -462,6 +462,7 @@ class Canister:
             memory.rollback()
             ended.outcome = "trapped"
             ended.trap = str(trap)
+            ended.trap_limit = trap.limit or None if isinstance(trap, LimitTrap) else None
         elif message.kind == "query":
             ended.discarded_writes = bool(memory.bytemap.dirty)
             memory.rollback()

@@ -49,6 +49,7 @@ class Observation:
         self.writer = writer
         self._memory = memory
         self._owner_map = OwnerMap() if owners else None
+        self._owner_fault = ""
         self._reader: StoreReader | None = None
         self._files: FileOwners | None = None
         # Size of stable memory in Wasm pages when a committed message last showed its files, and
@@ -153,7 +154,16 @@ class Observation:
                 outside_accesses=[source() for source in attributed.outside_accesses],
                 owner_runs=runs,
                 areas=self._changed_areas(ended),
+                owner_fault=self._changed_fault(),
             )
+
+    def _changed_fault(self) -> str | None:
+        """Return what is wrong with the owners where that has changed, else None."""
+        fault = "" if self._owner_map is None else self._owner_map.fault
+        if fault == self._owner_fault:
+            return None
+        self._owner_fault = fault
+        return fault
 
     def _update_files(self, ended: "EndedMessage") -> None:
         """Look at the files anew where buckets may have gone to others."""
@@ -236,6 +246,7 @@ class EndedMessage:
         "page_size",
         "raw",
         "trap",
+        "trap_limit",
         "wasm_pages",
     )
 
@@ -254,6 +265,7 @@ class EndedMessage:
         self.cache = cache
         self.outcome = "committed"
         self.trap: str | None = None
+        self.trap_limit: str | None = None
         self.discarded_writes = False
         self.limits = bytemap.limits
         self.bytemap_use = (
@@ -299,6 +311,10 @@ class EndedMessage:
             discarded_writes=self.discarded_writes,
             cache=self.cache,
             limits=self._limits_used(),
+            trap_limit=self.trap_limit,
+            instructions_max=(
+                None if self.limits is None else self.limits.of(self.kind).instructions_max
+            ),
         )
 
     def _limits_used(self) -> tuple[LimitUse, ...]:

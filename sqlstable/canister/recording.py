@@ -191,6 +191,8 @@ class _Watch:
                 outside_accesses=[source() for source in attributed.outside_accesses],
                 owner_runs=owner_runs(self._owners, index, changes) if is_last else (),
                 areas=self._reader.areas(index) if is_last else (),
+                # One map serves all messages, so its fault holds from the first on.
+                owner_fault=self._owners.fault or None if index == 0 else None,
             )
         self._reader.close()
 

@@ -414,7 +414,9 @@ class NotedStatements(Sequence[RawStatement]):
     def _trapped(self, call: CallNote, table: _Rows) -> RawStatement:
         """A call that trapped has told nothing of its statements: they count as one."""
         sql = clean_sql(call.sql)
-        text = StatementText(sql, kind_of(sql, readonly=False), is_readonly=False)
+        readonly = call.is_readonly
+        plan = call.plans[0] if call.plans else ()
+        text = StatementText(sql, kind_of(sql, readonly=readonly), readonly, plan)
         if len(table) < 2:
             stop = int(table[-1, _LOG])
             return RawStatement(text, ((stop, stop, raw.RUN),), 0, 1, None, None, None, None)

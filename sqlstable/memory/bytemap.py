@@ -170,7 +170,8 @@ def accessed_trap(limits: Limits) -> LimitTrap:
         "Canister exceeded memory access limits: Exceeded the limit for the number of "
         "accessed pages in the stable memory in a single message execution: limit "
         f"{_kib(limits.update.os_pages_accessed_max)} KB for regular messages and "
-        f"{_kib(limits.query.os_pages_accessed_max)} KB for queries."
+        f"{_kib(limits.query.os_pages_accessed_max)} KB for queries.",
+        limit="stable_os_pages_accessed",
     )
 
 
@@ -181,7 +182,8 @@ def dirty_trap(limits: Limits) -> LimitTrap:
         "modified pages in the stable memory in a single execution: limit "
         f"{_kib(limits.update.os_pages_dirty_max)} KB for regular messages, "
         f"{_kib(limits.upgrade.os_pages_dirty_max)} KB for upgrade messages and "
-        f"{_kib(limits.query.os_pages_dirty_max)} KB for queries."
+        f"{_kib(limits.query.os_pages_dirty_max)} KB for queries.",
+        limit="stable_os_pages_dirty",
     )
 
 

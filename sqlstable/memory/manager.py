@@ -539,7 +539,8 @@ def _make_room(memory: Memory, memory_id: int, bucket_wasm_pages: int, allocated
         trap = LimitTrap(
             f"MemoryId({memory_id}): grow failed: {allocated} buckets of {bucket_wasm_pages} Wasm "
             f"pages need {required} Wasm pages, and the memory below has {size_wasm_pages} and "
-            "cannot grow so far; raise its limit, take smaller buckets, or store less"
+            "cannot grow so far; raise its limit, take smaller buckets, or store less",
+            limit="stable_memory_bytes",
         )
         raise _told(memory, trap)
 
@@ -566,7 +567,8 @@ def _growing_write(memory: Memory, offset: int, data: bytes) -> None:
         trap = LimitTrap(
             f"grow failed: the memory manager's own {len(data)} bytes at byte {offset} need "
             f"{missing} Wasm pages more than the {size_wasm_pages} that the memory has; "
-            "raise its limit"
+            "raise its limit",
+            limit="stable_memory_bytes",
         )
         raise _told(memory, trap)
     memory.write(offset, data)

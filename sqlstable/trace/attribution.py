@@ -21,6 +21,7 @@ from sqlstable.trace.model import (
     PHASES,
     WRITE,
     Accesses,
+    Instructions,
     LimitUse,
     Message,
     OutsideUse,
@@ -94,6 +95,9 @@ class MessageFacts:
     discarded_writes: bool = False
     cache: str | None = None
     limits: tuple[LimitUse, ...] = ()
+    trap_limit: str | None = None
+    instructions_max: int | None = None
+    "Instructions that it may execute; None where there is no limit."
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +164,11 @@ def attribute(
             OutsideUse(span.name, part.use)
             for span, part in zip(outside, outside_footprints, strict=True)
         ),
-        limits=facts.limits,
+        limits=(*facts.limits, *_instruction_limit(facts, instructions)),
         image_bytes=facts.image_bytes,
         instructions=instructions,
         heap=heap,
+        trap_limit=facts.trap_limit,
     )
     return Attributed(
         message,
@@ -175,6 +180,14 @@ def attribute(
         },
         tuple(_source(raw, ((span.start, span.stop, 0),)) for span in outside),
     )
+
+
+def _instruction_limit(
+    facts: MessageFacts, instructions: Instructions | None
+) -> Iterator[LimitUse]:
+    """Yield the limit on instructions, where there is one and they were counted."""
+    if facts.instructions_max is not None and instructions is not None:
+        yield LimitUse("instructions", instructions.total, facts.instructions_max)
 
 
 def footprint_of(raw: RawMessage) -> Footprint:

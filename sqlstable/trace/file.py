@@ -15,13 +15,14 @@ table                  one row for each
 ``sql_text``           SQL text with its shape and kind; equal texts share a row
 ``plan``               line of a query plan; equal plans share an index
 ``statement``          statement, with SQLite's counters
-``statement_phase``    phase of a statement: prepare, run, commit
+``statement_phase``    phase of a statement that touched stable memory: prepare, run, commit
 ``message_cost``       message whose instructions are known, with what it did to the heap
 ``statement_cost``     statement whose instructions are known
 ``statement_loop``     loop of a statement's plan, from builds that count visited rows
 ``owner``              owner of SQLite pages: table, index, freelist …
 ``statement_owner``    owner whose OS pages a statement touched
 ``owner_run``          run of SQLite pages that has had one owner since a message
+``owner_fault``        message at whose end owners became unknown, or known again
 ``statement_accesses`` statement that touched stable memory: its ordered accesses, as a block
 ``outside_accesses``   outside entry, likewise
 =====================  ===================================================================
@@ -29,7 +30,7 @@ table                  one row for each
 The blocks are those of ``sqlstable.trace.blocks``; all else is plain rows. The views
 ``statements``, ``shapes``, ``statement_owners`` and ``owner_runs`` join what belongs together; the
 view ``areas`` says what fills each area. Version 1 of the format had no areas, costs
-and loops.
+and loops; version 2 names no limit of a trap and no fault of the owners.
 
 Invariants:
 

@@ -17,6 +17,8 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.trace.markup import html_table
+
 PHASES: Final = ("prepare", "run", "commit")
 """The phases of a statement, in order."""
 
@@ -26,6 +28,9 @@ INSTRUCTION_PHASES: Final = ("prepare", "run", "commit", "reply")
 MessageKind = Literal["install", "update", "query", "upgrade", "reinstall"]
 Outcome = Literal["committed", "discarded", "trapped"]
 CacheState = Literal["fresh", "cold", "warm"]
+
+SQL_SHOWN_CHARACTERS: Final = 100
+"""What a statement shows of its SQL on one line; the field has all of it."""
 
 READ: Final = 0
 """Access kind: bytes were read."""
@@ -162,7 +167,7 @@ class OwnerUse:
     os_pages_dirty: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Statement:
     """One SQL statement inside a message; ``executemany`` is one statement with many runs."""
 
@@ -193,6 +198,32 @@ class Statement:
     "By the names in INSTRUCTION_PHASES; what the heap costs is in none of them."
     loops: tuple[LoopUse, ...] = ()
     "Where the build counts the rows that loops visit."
+
+    def __repr__(self) -> str:
+        """Say what it is on one line; its fields have the rest."""
+        sql = " ".join(self.sql.split())
+        if len(sql) > SQL_SHOWN_CHARACTERS:
+            sql = sql[: SQL_SHOWN_CHARACTERS - 1] + "…"
+        return (
+            f"<Statement {self.index} of message {self.message}: {sql}; OS pages accessed "
+            f"{self.stable.os_pages_accessed}, dirty {self.stable.os_pages_dirty}; "
+            f"rows {self.row_count}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the numbers in a notebook."""
+        spent = self.instructions
+        rows = (
+            ("sql", self.sql),
+            ("plan", "\n".join(self.plan)),
+            ("rows", self.row_count),
+            ("OS pages accessed", self.stable.os_pages_accessed),
+            ("OS pages dirty", self.stable.os_pages_dirty),
+            ("hits", self.sqlite.hits),
+            ("instructions", None if spent is None else spent.total),
+            *((f"of {it.name or it.kind} ({it.role})", it.os_pages_accessed) for it in self.owners),
+        )
+        return html_table(f"statement {self.index} of message {self.message}", (), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +270,18 @@ class Message:
     "Of the whole message: those of its statements, and of what lies around them."
     heap: HeapUse | None = None
     "None where the heap was not watched."
+    trap_limit: str | None = None
+    "Name of the limit that trapped it, one of those in ``limits``; None where none did."
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerFault:
+    """Why owners of SQLite pages are unknown that should not be, from a message on."""
+
+    since_message: int
+    "Index of the message at whose end this became true; it holds until the next fault."
+    text: str
+    "Empty where the owners are whole again."
 
 
 @dataclass(frozen=True, slots=True)

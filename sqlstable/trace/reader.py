@@ -4,7 +4,7 @@ import importlib
 import json
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, Self
@@ -12,6 +12,8 @@ from typing import Any, Final, Self
 from sqlstable.errors import TraceError
 from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.trace.blocks import EMPTY_BLOCK, decode_accesses
+from sqlstable.trace.data_frame import statement_frame
+from sqlstable.trace.markup import html_table
 from sqlstable.trace.model import (
     INSTRUCTION_PHASES,
     PHASES,
@@ -23,6 +25,7 @@ from sqlstable.trace.model import (
     LoopUse,
     Message,
     OutsideUse,
+    OwnerFault,
     OwnerRun,
     OwnerUse,
     SqliteCounters,
@@ -36,36 +39,52 @@ from sqlstable.trace.schema import (
     AREAS_SINCE_VERSION,
     COST_FIELDS,
     COSTS_SINCE_VERSION,
-    COUNTER_NAMES,
+    OWNER_FAULTS_SINCE_VERSION,
     TRACE_APPLICATION_ID,
     TRACE_FORMAT_VERSION,
+    TRAP_LIMITS_SINCE_VERSION,
 )
 from sqlstable.trace.storage import (
     Row,
     SharedConnection,
+    Snapshot,
     application_and_version,
     connected,
     reading,
 )
 
+ROWS_SHOWN: Final = 20
+"""Statements that a notebook shows of a trace."""
+
 _SELECT_BLOCK: Final = (
     "SELECT block FROM statement LEFT JOIN statement_accesses USING (statement_index)"
-    " WHERE statement_index = ?"
+    " WHERE statement_index = :index AND statement_index <= :last_statement"
+)
+_SELECT_MESSAGE: Final = (
+    "SELECT 1 FROM message WHERE message_index = :index AND message_index <= :last_message"
 )
 _SELECT_OUTSIDE_BLOCKS: Final = (
     "SELECT name, block FROM outside"
     " LEFT JOIN outside_accesses USING (message_index, outside_index)"
-    " WHERE message_index = ? ORDER BY outside_index"
+    " WHERE message_index = :index ORDER BY outside_index"
 )
-
-_Select = Callable[[str], list[Row]]
+_SELECT_LAST: Final = (
+    "SELECT (SELECT max(message_index) FROM message), (SELECT max(statement_index) FROM statement)"
+)
+_SHOWN: Final = ("statement", "message", "sql", "os_pages_accessed", "os_pages_dirty", "rows")
+_SELECT_SHOWN: Final = (
+    "SELECT statement_index, message_index, sql, os_pages_accessed, os_pages_dirty, row_count"
+    " FROM statement JOIN sql_text USING (sql_index) WHERE statement_index <= :last_statement"
+    " ORDER BY statement_index LIMIT :shown"
+)
+_NO_PARAMETERS: Final[Mapping[str, object]] = {}
 
 
 class Trace:
     """A trace, read back; a context manager. ``open_trace`` and ``TraceWriter.trace`` make one.
 
-    Settings are read at once, everything else when it is first asked for. What has been read
-    does not change any more, even if the trace is still being written. Reading raises
+    Settings are read at once, everything else when it is first asked for. It shows the messages
+    that were there when it was opened, even if the trace is still being written. Reading raises
     ``TraceError`` where the file is damaged or closed, or an index is unknown.
 
     Attributes:
@@ -82,6 +101,16 @@ class Trace:
             with reading(name):
                 rows = self._select("SELECT name, value FROM settings ORDER BY rowid")
                 self.settings = TraceSettings({key: json.loads(value) for key, value in rows})
+                # One statement, so that both belong to one moment. What messages have written
+                # never changes, and whatever is read later is bounded by these two.
+                [(message, statement)] = self._select(_SELECT_LAST)
+                [(version,)] = self._select("PRAGMA user_version")
+            self._snapshot = Snapshot(
+                self._select,
+                version=version,
+                last_message=-1 if message is None else message,
+                last_statement=-1 if statement is None else statement,
+            )
         except BaseException:
             self._release()
             raise
@@ -94,17 +123,31 @@ class Trace:
         """Close the trace."""
         self.close()
 
+    def __repr__(self) -> str:
+        """Say what it is a trace of, on one line."""
+        snapshot = self._snapshot
+        return (
+            f"<Trace {self._name}: engine {self.settings.values.get('engine')}, "
+            f"{snapshot.last_message + 1} messages, {snapshot.last_statement + 1} statements>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the first statements in a notebook."""
+        with reading(self._name):
+            rows = self._snapshot.select(_SELECT_SHOWN, shown=ROWS_SHOWN)
+        return html_table(repr(self), _SHOWN, rows)
+
     @cached_property
     def messages(self) -> tuple[Message, ...]:
         """All messages in order."""
         with reading(self._name):
-            return tuple(_messages(self._select))
+            return tuple(_messages(self._snapshot))
 
     @cached_property
     def statements(self) -> tuple[Statement, ...]:
         """All statements in order."""
         with reading(self._name):
-            return tuple(_statements(self._select))
+            return tuple(_statements(self._snapshot))
 
     @cached_property
     def owners(self) -> tuple[OwnerRun, ...]:
@@ -113,7 +156,9 @@ class Trace:
         A later run replaces an earlier one wherever they overlap.
         """
         with reading(self._name):
-            rows = self._select("SELECT * FROM owner_runs ORDER BY run_number")
+            rows = self._snapshot.select(
+                "SELECT * FROM owner_runs WHERE since_message <= :last_message ORDER BY run_number"
+            )
             return tuple(OwnerRun(*row[1:8]) for row in rows)
 
     @cached_property
@@ -122,19 +167,32 @@ class Trace:
 
         Empty for a trace of format version 1, which did not note it.
         """
-        [(version,)] = self._select("PRAGMA user_version")
-        if version < AREAS_SINCE_VERSION:
+        if self._snapshot.version < AREAS_SINCE_VERSION:
             return ()
         names = ", ".join(AREA_FIELDS)
-        rows = self._select(
-            f"SELECT message_index, {names} FROM area ORDER BY message_index, position"  # noqa: S608  our own names
+        rows = self._snapshot.select(
+            f"SELECT message_index, {names} FROM area WHERE message_index <= :last_message"  # noqa: S608  our own names
+            " ORDER BY message_index, position"
         )
         return tuple(StableArea(*row) for row in rows)
+
+    @cached_property
+    def owner_faults(self) -> tuple[OwnerFault, ...]:
+        """From which messages on owners are unknown that should not be, and why.
+
+        Empty for a trace of format version 1 or 2, which did not note it.
+        """
+        if self._snapshot.version < OWNER_FAULTS_SINCE_VERSION:
+            return ()
+        rows = self._snapshot.select(
+            "SELECT * FROM owner_fault WHERE message_index <= :last_message ORDER BY message_index"
+        )
+        return tuple(OwnerFault(*row) for row in rows)
 
     def accesses(self, statement: Statement | int) -> Accesses:
         """Return the accesses of a statement, given itself or its index, in order."""
         index = statement.index if isinstance(statement, Statement) else int(statement)
-        rows = self._select(_SELECT_BLOCK, index)
+        rows = self._snapshot.select(_SELECT_BLOCK, index=index)
         if not rows:
             raise TraceError(f"{self._name} has no statement with the index {index}")
         return self._decoded(rows[0][0], f"statement {index}")
@@ -146,11 +204,11 @@ class Trace:
             For each outside entry of the message its name and its accesses in order.
         """
         index = message.index if isinstance(message, Message) else int(message)
-        if not self._select("SELECT 1 FROM message WHERE message_index = ?", index):
+        if not self._snapshot.select(_SELECT_MESSAGE, index=index):
             raise TraceError(f"{self._name} has no message with the index {index}")
         return tuple(
             (name, self._decoded(block, f"message {index}, {name}"))
-            for name, block in self._select(_SELECT_OUTSIDE_BLOCKS, index)
+            for name, block in self._snapshot.select(_SELECT_OUTSIDE_BLOCKS, index=index)
         )
 
     def to_pandas(self) -> Any:  # noqa: ANN401  pandas is optional, so its types are unknown here
@@ -158,7 +216,8 @@ class Trace:
 
         The columns are those of the view ``statements``, the first of them the index: every
         count is a column of its own, of the whole statement as ``calls_read`` …, of its phases as
-        ``prepare_calls_read`` …. SQLite's counters are missing where they were not asked for.
+        ``prepare_calls_read`` …. SQLite's counters are missing where they were not asked for, and
+        ``instructions_total`` … where nobody counted.
 
         Raises:
             TraceError: pandas is not installed, or the file is damaged.
@@ -169,20 +228,14 @@ class Trace:
             raise TraceError(
                 "to_pandas needs pandas, which is not installed; pip install pandas"
             ) from error
-        rows = self._select("SELECT * FROM statements ORDER BY statement_index")
-        names = [name for _, name, *_ in self._select("PRAGMA table_info(statements)")]
-        frame = pandas.DataFrame(rows, columns=names)
-        for name in COUNTER_NAMES:
-            # From the rows again: a column with gaps has become floats, which round.
-            place = names.index(name)
-            frame[name] = pandas.array([row[place] for row in rows], dtype="Int64")
-        return frame.set_index("statement_index")
+        with reading(self._name):
+            return statement_frame(pandas, self._snapshot)
 
     def close(self) -> None:
         """Close the file; idempotent. What has been read before stays usable."""
         self._release()
 
-    def _select(self, sql: str, *parameters: object) -> list[Row]:
+    def _select(self, sql: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> list[Row]:
         if not self._release.alive:
             raise TraceError(f"{self._name} is closed; open it again")
         with reading(self._name):
@@ -231,23 +284,32 @@ def _stable_use(*row: int) -> StableUse:
     return StableUse(Calls(*row[:4]), *row[4:])
 
 
+@lru_cache(maxsize=4096)
+def _owner_use(owner: tuple[str, str, str, str], accessed: int, dirty: int) -> OwnerUse:
+    return OwnerUse(*owner, accessed, dirty)
+
+
 def _grouped(rows: Iterable[Row]) -> dict[int, list[Row]]:
     """Return the rows by their first column, without it."""
     groups: dict[int, list[Row]] = defaultdict(list)
-    for first, *rest in rows:
-        groups[first].append(tuple(rest))
+    for row in rows:
+        groups[row[0]].append(row[1:])
     return groups
 
 
-def _messages(select: _Select) -> Iterator[Message]:
+def _messages(snapshot: Snapshot) -> Iterator[Message]:
+    select = snapshot.select_of_messages
     statements = _grouped(
-        select("SELECT message_index, statement_index FROM statement ORDER BY statement_index")
+        select("SELECT message_index, statement_index FROM statement", "statement_index")
     )
-    outside = _grouped(select("SELECT * FROM outside ORDER BY message_index, outside_index"))
-    limits = _grouped(select("SELECT * FROM message_limit ORDER BY message_index, limit_index"))
-    costs = _costs(select, "message_cost")
-    for row in select("SELECT * FROM message ORDER BY message_index"):
-        index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *stable = row
+    outside = _grouped(select("SELECT * FROM outside", "message_index, outside_index"))
+    limits = _grouped(select("SELECT * FROM message_limit", "message_index, limit_index"))
+    costs = _costs(snapshot, "message_cost", "message_index")
+    for row in select("SELECT * FROM message", "message_index"):
+        index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *rest = row
+        if snapshot.version < TRAP_LIMITS_SINCE_VERSION:
+            rest.append(_limit_named_by(outcome, trap))
+        *stable, trap_limit = rest
         yield Message(
             *(index, kind, label, outcome, trap, bool(discarded_writes), cache),
             tuple(statement for (statement,) in statements.get(index, ())),
@@ -260,19 +322,40 @@ def _messages(select: _Select) -> Iterator[Message]:
             image_bytes,
             _instructions(costs.get(index)),
             _heap(costs.get(index)),
+            trap_limit,
         )
 
 
-def _costs(select: _Select, table: str) -> dict[int, Row]:
+_WORDS_OF_LIMITS: Final = (
+    ("number of accessed pages", "stable_os_pages_accessed"),
+    ("number of modified pages", "stable_os_pages_dirty"),
+    ("instructions", "instructions"),
+    ("exceeded the slice limit", "instructions"),
+    ("grow failed", "stable_memory_bytes"),
+)
+"""Words in the text of a trap, and the limit that they speak of.
+
+Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31; the last one is
+that of ic-stable-structures.
+"""
+
+
+def _limit_named_by(outcome: str, trap: str | None) -> str | None:
+    """Return the limit that trapped a message, of which an old trace has the text alone."""
+    if outcome != "trapped" or trap is None:
+        return None
+    if "xceeded the" not in trap and "grow failed" not in trap:
+        return None
+    return next((limit for words, limit in _WORDS_OF_LIMITS if words in trap), None)
+
+
+def _costs(snapshot: Snapshot, table: str, key: str) -> dict[int, Row]:
     """Return the rows of a table of costs by their index; a trace of version 1 has none."""
-    if not _has_costs(select):
+    if snapshot.version < COSTS_SINCE_VERSION:
         return {}
-    return {index: tuple(row) for index, *row in select(f"SELECT * FROM {table}")}  # noqa: S608  our own names
-
-
-def _has_costs(select: _Select) -> bool:
-    [(version,)] = select("PRAGMA user_version")
-    return bool(version >= COSTS_SINCE_VERSION)
+    last = f":last_{key.removesuffix('_index')}"
+    rows = snapshot.select(f"SELECT * FROM {table} WHERE {key} <= {last}")  # noqa: S608  our own names
+    return {row[0]: row[1:] for row in rows}
 
 
 def _instructions(row: Row | None) -> Instructions | None:
@@ -294,38 +377,56 @@ def _phase_instructions(row: Row | None) -> dict[str, int] | None:
     return dict(zip(INSTRUCTION_PHASES, row[len(COST_FIELDS) :], strict=True))
 
 
-def _loops(select: _Select) -> dict[int, tuple[LoopUse, ...]]:
-    if not _has_costs(select):
+def _loops(snapshot: Snapshot) -> dict[int, tuple[LoopUse, ...]]:
+    if snapshot.version < COSTS_SINCE_VERSION:
         return {}
-    rows = select("SELECT * FROM statement_loop ORDER BY statement_index, position")
+    rows = snapshot.select_of_statements("SELECT * FROM statement_loop", "position")
     return {
         index: tuple(LoopUse(*loop) for _, *loop in loops)
         for index, loops in _grouped(rows).items()
     }
 
 
-def _statements(select: _Select) -> Iterator[Statement]:
-    sql_texts = {index: texts for index, *texts in select("SELECT * FROM sql_text")}
-    plan_rows = select("SELECT * FROM plan ORDER BY plan_index, line_index")
+def _owners(snapshot: Snapshot) -> dict[int, list[OwnerUse]]:
+    owners = {index: tuple(names) for index, *names in snapshot.select("SELECT * FROM owner")}
+    rows = snapshot.select_of_statements("SELECT * FROM statement_owner", "position")
+    found: dict[int, list[OwnerUse]] = defaultdict(list)
+    for statement, _, owner, accessed, dirty in rows:
+        found[statement].append(_owner_use(owners[owner], accessed, dirty))
+    return found
+
+
+def _statements(snapshot: Snapshot) -> Iterator[Statement]:
+    sql_texts = {index: texts for index, *texts in snapshot.select("SELECT * FROM sql_text")}
+    plan_rows = snapshot.select("SELECT * FROM plan ORDER BY plan_index, line_index")
     plans = {
         index: tuple(line for _, line in lines) for index, lines in _grouped(plan_rows).items()
     }
     phases = {
-        (index, phase): stable for index, phase, *stable in select("SELECT * FROM statement_phase")
+        row[:2]: _stable_use(*row[2:])
+        for row in snapshot.select_of_statements("SELECT * FROM statement_phase", "phase")
     }
-    owners = _grouped(select("SELECT * FROM statement_owners ORDER BY statement_index, position"))
-    costs, loops = _costs(select, "statement_cost"), _loops(select)
-    for row in select("SELECT * FROM statement ORDER BY statement_index"):
+    owners, loops = _owners(snapshot), _loops(snapshot)
+    costs = _costs(snapshot, "statement_cost", "statement_index")
+    for row in snapshot.select_of_statements("SELECT * FROM statement"):
         index, message, sql_index, plan_index, row_count, runs, *counts = row
         sql, shape, kind = sql_texts[sql_index]
+        cost = costs.get(index)
+        uses = {phase: phases.get((index, phase), _NO_USE) for phase in PHASES}
+        stable = _stable_use(*counts[4:])
+        if stable != _NO_USE and all(use is _NO_USE for use in uses.values()):
+            raise LookupError(f"statement {index} has lost its phases")
         yield Statement(
             *(index, message, sql, shape, kind, row_count, runs),
             () if plan_index is None else plans[plan_index],
-            _stable_use(*counts[4:]),
-            {phase: _stable_use(*phases[index, phase]) for phase in PHASES},
+            stable,
+            uses,
             SqliteCounters(*counts[:4]),
-            tuple(OwnerUse(*owner) for _, *owner in owners.get(index, ())),
-            _instructions(costs.get(index)),
-            _phase_instructions(costs.get(index)),
+            tuple(owners.get(index, ())),
+            _instructions(cost),
+            _phase_instructions(cost),
             loops.get(index, ()),
         )
+
+
+_NO_USE: Final = StableUse()

@@ -6,13 +6,14 @@ The comments in the SQL explain each column. They become part of the file, so ``
 
 from typing import Final
 
-from sqlstable.trace.model import PHASES
+from sqlstable.trace.model import INSTRUCTION_PHASES, PHASES
 
-TRACE_FORMAT_VERSION: Final = 2
+TRACE_FORMAT_VERSION: Final = 3
 """``PRAGMA user_version`` of the trace files written here.
 
 Version 2 added the tables ``area``, ``message_cost``, ``statement_cost`` and ``statement_loop``,
-and the view ``areas``.
+and the view ``areas``. Version 3 added ``owner_fault`` and ``message.trap_limit``, and leaves
+phases that touched nothing out of ``statement_phase``; its views have instructions.
 """
 
 AREAS_SINCE_VERSION: Final = 2
@@ -20,6 +21,12 @@ AREAS_SINCE_VERSION: Final = 2
 
 COSTS_SINCE_VERSION: Final = 2
 """The format version from which on there are costs and loops."""
+
+TRAP_LIMITS_SINCE_VERSION: Final = 3
+"""The format version from which on a trap's limit is named."""
+
+OWNER_FAULTS_SINCE_VERSION: Final = 3
+"""The format version from which on there are faults of the owners."""
 
 TRACE_APPLICATION_ID: Final = int.from_bytes(b"SqSt", "big")
 """``PRAGMA application_id`` of a trace file: the bytes ``SqSt`` at offset 68."""
@@ -30,6 +37,9 @@ STABLE_FIELDS: Final = (
 )
 """Fields of a `sqlstable.trace.model.StableUse`, in the order of its columns."""
 
+STABLE_COLUMNS: Final = tuple(field.replace(".", "_") for field in STABLE_FIELDS)
+"""Names of those columns."""
+
 AREA_FIELDS: Final = (
     *("name", "kind", "memory_id", "allocated_bytes", "unit_bytes"),
     *("size_bytes", "used_bytes", "free_bytes"),
@@ -38,6 +48,12 @@ AREA_FIELDS: Final = (
 
 COST_FIELDS: Final = ("total", "computation", "stable", "heap", "measured", "error_band")
 """Fields of a `sqlstable.trace.model.Instructions`, in the order of its columns."""
+
+INSTRUCTION_COLUMNS: Final = (
+    *(f"instructions_{name}" for name in COST_FIELDS[:4]),
+    *(f"instructions_{phase}" for phase in INSTRUCTION_PHASES),
+)
+"""Columns of the view ``statements`` that say what a statement cost; NULL where nobody counted."""
 
 HEAP_FIELDS: Final = ("wasm_pages_accessed", "wasm_pages_written", "os_pages_written", "size_bytes")
 """Fields of a `sqlstable.trace.model.HeapUse`, in the order of its columns."""
@@ -78,7 +94,8 @@ CREATE TABLE message (
   discarded_writes INTEGER NOT NULL,    -- 1 for a query that wrote; its writes are gone
   cache TEXT,                           -- fresh, cold or warm; NULL for life-cycle steps
   image_bytes INTEGER NOT NULL,         -- size of stable memory when the message had ended
-  {stable}
+  {stable},
+  trap_limit TEXT                       -- name of the limit that trapped it; NULL: none did
 );
 CREATE TABLE message_limit (            -- limit_value is NULL where there is no limit
   message_index INTEGER NOT NULL REFERENCES message, limit_index INTEGER NOT NULL,
@@ -125,7 +142,7 @@ CREATE TABLE statement (
   vm_steps INTEGER, fullscan_steps INTEGER, sorts INTEGER,
   {stable}
 );
-CREATE TABLE statement_phase (
+CREATE TABLE statement_phase (          -- phases that touched nothing are left out
   statement_index INTEGER NOT NULL REFERENCES statement,
   phase TEXT NOT NULL,                  -- prepare, run or commit
   {stable},
@@ -171,6 +188,10 @@ CREATE TABLE owner_run (
   sqlite_page_count INTEGER NOT NULL,
   owner_index INTEGER NOT NULL REFERENCES owner
 );
+CREATE TABLE owner_fault (              -- why owners are unknown that should not be
+  message_index INTEGER PRIMARY KEY REFERENCES message,
+  fault TEXT NOT NULL                   -- true from the end of this message on; '': whole again
+);
 CREATE TABLE statement_accesses (       -- ordered accesses; layout: sqlstable/trace/blocks.py
   statement_index INTEGER PRIMARY KEY REFERENCES statement, block BLOB NOT NULL
 );
@@ -178,24 +199,31 @@ CREATE TABLE outside_accesses (         -- likewise, of an outside entry
   message_index INTEGER NOT NULL REFERENCES message, outside_index INTEGER NOT NULL,
   block BLOB NOT NULL, PRIMARY KEY (message_index, outside_index)
 );
-CREATE VIEW statements AS               -- statements with SQL, plan, message and phases
-SELECT statement_index, message_index, message.kind AS message_kind, label, outcome, cache,
-  sql_text.kind AS kind, sql, shape, ifnull((
+CREATE VIEW statements AS               -- statements with SQL, plan, message, phases and cost
+SELECT statement.statement_index, message_index, message.kind AS message_kind, label, outcome,
+  cache, sql_text.kind AS kind, sql, shape, ifnull((
     SELECT group_concat(line, char(10)) FROM plan WHERE plan.plan_index = statement.plan_index
   ), '') AS plan,
   row_count, runs, hits, vm_steps, fullscan_steps, sorts,
-  {of_statement}, {of_prepare}, {of_run}, {of_commit}
+  {of_statement}, {of_prepare}, {of_run}, {of_commit},
+  {instructions}
 FROM statement JOIN message USING (message_index) JOIN sql_text USING (sql_index)
-  JOIN statement_phase AS prepare USING (statement_index)
-  JOIN statement_phase AS run USING (statement_index)
-  JOIN statement_phase AS "commit" USING (statement_index)
-WHERE prepare.phase = 'prepare' AND run.phase = 'run' AND "commit".phase = 'commit';
+  LEFT JOIN statement_phase AS prepare
+    ON prepare.statement_index = statement.statement_index AND prepare.phase = 'prepare'
+  LEFT JOIN statement_phase AS run
+    ON run.statement_index = statement.statement_index AND run.phase = 'run'
+  LEFT JOIN statement_phase AS "commit"
+    ON "commit".statement_index = statement.statement_index AND "commit".phase = 'commit'
+  LEFT JOIN statement_cost ON statement_cost.statement_index = statement.statement_index;
 CREATE VIEW shapes AS                   -- equal work together, the most OS pages first
 SELECT shape, kind, count(*) AS statement_count, sum(runs) AS runs, sum(row_count) AS row_count,
   sum(os_pages_accessed) AS os_pages_accessed_sum, max(os_pages_accessed) AS os_pages_accessed_max,
   sum(os_pages_dirty) AS os_pages_dirty_sum, max(os_pages_dirty) AS os_pages_dirty_max,
-  sum(bytes_read) AS bytes_read, sum(bytes_written) AS bytes_written
-FROM statement JOIN sql_text USING (sql_index)
+  sum(bytes_read) AS bytes_read, sum(bytes_written) AS bytes_written,
+  -- NULL unless those of all were counted
+  CASE WHEN count(instructions_total) = count(*) THEN sum(instructions_total) END
+    AS instructions_total_sum
+FROM statement JOIN sql_text USING (sql_index) LEFT JOIN statement_cost USING (statement_index)
 GROUP BY shape, kind ORDER BY os_pages_accessed_sum DESC;
 CREATE VIEW statement_owners AS         -- whose OS pages each statement touched, by name
 SELECT statement_index, position, name, table_name, kind, role, os_pages_accessed, os_pages_dirty
@@ -221,9 +249,15 @@ FROM owner_run JOIN owner USING (owner_index);
 
 def schema() -> str:
     """Return the SQL that makes all tables and views."""
-    names = [field.replace(".", "_") for field in STABLE_FIELDS]
+    names = STABLE_COLUMNS
     columns = {
-        f"of_{table}": ", ".join(f'"{table}".{name} AS {prefix}{name}' for name in names)
-        for table, prefix in (("statement", ""), *((phase, f"{phase}_") for phase in PHASES))
+        f"of_{phase}": ", ".join(f'ifnull("{phase}".{name}, 0) AS {phase}_{name}' for name in names)
+        for phase in PHASES
     }
-    return _SCHEMA.format(stable=_STABLE_COLUMNS, cost=_COST_COLUMNS, **columns)
+    return _SCHEMA.format(
+        stable=_STABLE_COLUMNS,
+        cost=_COST_COLUMNS,
+        of_statement=", ".join(f"statement.{name} AS {name}" for name in names),
+        instructions=", ".join(INSTRUCTION_COLUMNS),
+        **columns,
+    )

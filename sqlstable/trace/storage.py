@@ -1,15 +1,54 @@
 """The SQLite file beneath a trace: its connections, its header, and what is told when it fails."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from sqlstable.errors import TraceError
 
 Row = tuple[Any, ...]
 """One row of a table, or of a query's result."""
+
+
+class Select(Protocol):
+    """Runs a query on a trace, with named parameters."""
+
+    def __call__(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        """Return all rows."""
+        ...
+
+
+class Snapshot:
+    """A trace as it was at one moment: later messages are not seen.
+
+    A message is in the file whole or not at all, and its rows never change. So a bound on the
+    indexes is as good as one long transaction, and holds nobody up who goes on writing.
+    """
+
+    def __init__(
+        self, select: Select, *, version: int, last_message: int, last_statement: int
+    ) -> None:
+        """Bound what ``select`` returns; both indexes are -1 where there is none."""
+        self.version = version
+        self.last_message = last_message
+        self.last_statement = last_statement
+        self._select = select
+
+    def select(self, sql: str, **parameters: object) -> list[Row]:
+        """Run a query that bounds itself by ``:last_message`` or ``:last_statement``."""
+        bounds = {"last_message": self.last_message, "last_statement": self.last_statement}
+        return self._select(sql, {**bounds, **parameters})
+
+    def select_of_messages(self, sql: str, order: str) -> list[Row]:
+        """Return rows that have a ``message_index``."""
+        return self.select(f"{sql} WHERE message_index <= :last_message ORDER BY {order}")
+
+    def select_of_statements(self, sql: str, order: str | None = None) -> list[Row]:
+        """Return rows that have a ``statement_index``, in its order, then in another one."""
+        keys = "statement_index" if order is None else f"statement_index, {order}"
+        return self.select(f"{sql} WHERE statement_index <= :last_statement ORDER BY {keys}")
 
 
 class SharedConnection:

@@ -20,6 +20,7 @@ from sqlstable.trace.model import (
     OwnerRun,
     OwnerUse,
     StableArea,
+    StableUse,
     Statement,
 )
 from sqlstable.trace.reader import Trace, open_trace
@@ -61,12 +62,14 @@ _stable_row: Final[_ToRow] = attrgetter(*STABLE_FIELDS)
 _message_row: Final[_ToRow] = attrgetter(
     *("index", "kind", "label", "outcome", "trap", "discarded_writes", "cache", "image_bytes"),
     *(f"stable.{field}" for field in STABLE_FIELDS),
+    "trap_limit",
 )
 _area_row: Final[_ToRow] = attrgetter(*AREA_FIELDS)
 _cost_row: Final[_ToRow] = attrgetter(*COST_FIELDS)
 _heap_row: Final[_ToRow] = attrgetter(*HEAP_FIELDS)
 _loop_row: Final[_ToRow] = attrgetter(*LOOP_FIELDS)
 _NO_HEAP: Final = (None,) * len(HEAP_FIELDS)
+_NO_USE: Final = StableUse()
 _statement_row: Final[_ToRow] = attrgetter(
     *("row_count", "runs", *(f"sqlite.{name}" for name in COUNTER_NAMES)),
     *(f"stable.{field}" for field in STABLE_FIELDS),
@@ -145,6 +148,7 @@ class TraceWriter:
         outside_accesses: Sequence[Iterable[Accesses]] = (),
         owner_runs: Sequence[OwnerRun] = (),
         areas: Sequence[StableArea] = (),
+        owner_fault: str | None = None,
     ) -> None:
         """Add a message that has ended.
 
@@ -155,6 +159,7 @@ class TraceWriter:
             outside_accesses: Ordered accesses, one for each of ``message.outside``; or none.
             owner_runs: Owners of SQLite pages as far as they changed with this message.
             areas: What stable memory consists of now, where its size changed; else none.
+            owner_fault: Why owners are unknown now, where that changed; empty: they are whole.
 
         Raises:
             TraceError: The trace is closed, or cannot be written.
@@ -175,6 +180,8 @@ class TraceWriter:
         for run in owner_runs:
             self._add_owner_run(run)
         self._add_areas(areas)
+        if owner_fault is not None:
+            self._rows["owner_fault"].append((message.index, owner_fault))
         self._rows["statement_accesses"] += [row for row in blocks if row[1] != EMPTY_BLOCK]
         self._rows["outside_accesses"] += [
             (message.index, *row) for row in enumerate(outside_blocks) if row[1] != EMPTY_BLOCK
@@ -310,13 +317,16 @@ class TraceWriter:
         plan_index = self._plans.index(plan, enumerate(plan)) if plan else None
         keys = (index, statement.message, sql_index, plan_index)
         self._rows["statement"].append(keys + _statement_row(statement))
+        phases = statement.phases
         self._rows["statement_phase"] += [
-            (index, phase, *_stable_row(statement.phases[phase])) for phase in PHASES
+            (index, phase, *_stable_row(phases[phase]))
+            for phase in PHASES
+            if phases[phase] != _NO_USE
         ]
         if statement.instructions is not None:
-            phases = statement.phase_instructions or {}
+            spent = statement.phase_instructions or {}
             self._rows["statement_cost"].append(
-                (index, *_cost_row(statement.instructions), *map(phases.get, INSTRUCTION_PHASES))
+                (index, *_cost_row(statement.instructions), *map(spent.get, INSTRUCTION_PHASES))
             )
         self._rows["statement_loop"] += [
             (index, position, *_loop_row(loop)) for position, loop in enumerate(statement.loops)

@@ -12,7 +12,7 @@ message: a trap brings the old one back warm, a query's is thrown away, an upgra
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NamedTuple, NoReturn, Self
 
 import apsw
 
@@ -121,7 +121,7 @@ class WasmEngine:
         self._calls: list[CallNote] = []
         self._finish = self._kept_finish = _IDLE
         self._cursors: list[WasmCursor] = []
-        self._plans: dict[str, tuple[str, ...]] = {}
+        self._plans: dict[str, _Plan] = {}
         self._columns: dict[str, tuple[str, ...]] = {}
         self._has_temporary = self._has_hidden_schema = False
         self._key_number, self._random_key = -1, b""
@@ -376,6 +376,7 @@ class WasmEngine:
         is_failed: bool = False,
     ) -> None:
         told = self._memory.machine.told
+        plan = self._plans.get(sql, _NO_PLAN)
         regions = told(_HEAP_REGIONS_ACCESSED) | told(_HEAP_REGIONS_WRITTEN) << 32
         counts = [len(each.rows) for each in results]
         for each in results:
@@ -393,9 +394,10 @@ class WasmEngine:
                 page_charges_stop=told(_PAGE_CHARGES),
                 heap_regions_stop=regions,
                 heap_os_pages_stop=told(_HEAP_OS_PAGES_WRITTEN),
-                plans=[self._plans.get(sql, ())] if len(counts) == 1 else [],
+                plans=[plan.lines] if is_trapped or len(counts) == 1 else [],
                 is_trapped=is_trapped,
                 is_failed=is_failed,
+                is_readonly=plan.is_readonly,
             )
         )
 
@@ -453,13 +455,14 @@ class WasmEngine:
                 return
             self._plans[sql] = _plan(self._explainer, sql, params)
 
-    def _plan_aside(self, sql: str, params: Params) -> tuple[str, ...]:
+    def _plan_aside(self, sql: str, params: Params) -> "_Plan":
         """Ask the module itself, which is right, takes milliseconds, and is undone."""
         described = self._ask(encode_request(sql, describe=True))
         if described is None or described.failure or len(described.statements) != 1:
-            return ()
+            return _NO_PLAN
+        is_readonly = described.statements[0].facts.is_readonly
         reply = self._ask(encode_request("EXPLAIN QUERY PLAN " + sql, params))
-        return () if reply is None else plan_lines(reply.rows)
+        return _Plan(() if reply is None else plan_lines(reply.rows), is_readonly)
 
     def _forget_schema(self) -> None:
         self._columns.clear()
@@ -531,12 +534,25 @@ class WasmCursor:
             self._open_cursors.remove(self)
 
 
-def _plan(connection: apsw.Connection, sql: str, params: Params) -> tuple[str, ...]:
+class _Plan(NamedTuple):
+    """What is known of a text before it runs."""
+
+    lines: tuple[str, ...]
+    is_readonly: bool
+
+
+_NO_PLAN: Final = _Plan((), is_readonly=False)
+
+
+def _plan(connection: apsw.Connection, sql: str, params: Params) -> _Plan:
     """Return the plan of the first statement; none where SQLite refuses it, or it has none."""
     seen = 0
+    is_readonly = False
 
-    def on_statement(_cursor: apsw.Cursor, _sql: str, _params: Any) -> bool:  # noqa: ANN401  APSW's
-        nonlocal seen
+    def on_statement(cursor: apsw.Cursor, _sql: str, _params: Any) -> bool:  # noqa: ANN401  APSW's
+        nonlocal seen, is_readonly
+        # SQLite says of an EXPLAIN what it would say of the statement behind it.
+        is_readonly = cursor.is_readonly and (seen == 0 or is_readonly)
         seen += 1
         return seen == 1
 
@@ -548,10 +564,10 @@ def _plan(connection: apsw.Connection, sql: str, params: Params) -> tuple[str, .
             rows.append(row)  # noqa: PERF402  what came before an error counts
     except (apsw.Error, UnicodeError):
         if not seen:
-            return ()
+            return _NO_PLAN
     finally:
         cursor.close(force=True)
-    return plan_lines(rows)
+    return _Plan(plan_lines(rows), is_readonly)
 
 
 def plan_lines(rows: Iterable[tuple[Any, ...]]) -> tuple[str, ...]:

@@ -165,6 +165,8 @@ class CallNote:
     "Lines of EXPLAIN QUERY PLAN for each statement."
     is_trapped: bool = False
     is_failed: bool = False
+    is_readonly: bool = False
+    "What SQLite says of the text, for a call that trapped and so has no results."
 
     @property
     def end_row(self) -> tuple[int, ...]:

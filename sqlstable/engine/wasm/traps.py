@@ -56,6 +56,9 @@ WASM_TRAPS: Final = {
 }
 """The Internet Computer's words by the names of ``wasmtime.TrapCode``; for others `OTHER`."""
 
+GROW_FAILED: Final = "grow failed: "
+"""Words of ``source/placement.c``, for stable memory that cannot grow."""
+
 OTHER: Final = "unknown"
 
 
@@ -86,7 +89,8 @@ def trap_of(
         case TrapCode.OUT_OF_INSTRUCTIONS:
             return LimitTrap(
                 f"Canister exceeded the limit of {instruction_limit} instructions for single "
-                "message execution."
+                "message execution.",
+                limit="instructions",
             )
         case TrapCode.STABLE_OUT_OF_BOUNDS:
             return OutOfBoundsTrap(OUT_OF_BOUNDS)
@@ -104,7 +108,9 @@ def trap_of(
 def _other_trap(code: int, text: str, wasm_trap: str | None) -> Trap:
     match code:
         case TrapCode.CALLED:
-            return Trap(text)
+            # Of what the module itself traps for, only this is a limit of the message.
+            is_limit = GROW_FAILED in text
+            return LimitTrap(text, limit="stable_memory_bytes") if is_limit else Trap(text)
         case TrapCode.NO_MEANING:
             return Trap(
                 f"ic0.{text} has no meaning here: there is one canister and no network; "

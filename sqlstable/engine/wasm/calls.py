@@ -9,7 +9,7 @@ one warning. Both are checked to give the same in tests/test_wasm_engine.py.
 import ctypes
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlstable.engine.wasm.program import wasmtime_module
@@ -32,10 +32,14 @@ class Trampoline:
         self._store = store
         self._quick = _quick_call()
         self._context = 0
+        self._traps: list[ctypes.c_void_p] = []
+        self.set_deadline: Callable[[int], None] = store.set_epoch_deadline
+        "Lets calls trap when so many epochs from now on have passed."
         if self._quick is not None:
             context = ctypes.cast(store._context(), ctypes.c_void_p).value  # noqa: SLF001  see above
             assert context is not None
             self._context = context
+            self.set_deadline = partial(_quick_deadline(), context)
 
     def call_of(self, function: "wasmtime.Func", parameter_count: int) -> Call:
         """Return what calls ``function``.
@@ -49,6 +53,12 @@ class Trampoline:
             return self._slow_call(function, parameter_count)
         return self._quick_call(function, parameter_count)
 
+    def forget_traps(self) -> None:
+        """Free the traps of calls that an exception from outside cut off before they were told."""
+        for trap in self._traps:
+            if trap.value:
+                _error_of(None, trap)
+
     def _quick_call(self, function: "wasmtime.Func", parameter_count: int) -> Call:
         quick, context = self._quick, self._context
         assert quick is not None
@@ -60,6 +70,7 @@ class Trampoline:
         values = ctypes.addressof(buffer)
         trap = ctypes.c_void_p()
         trap_address = ctypes.addressof(trap)
+        self._traps.append(trap)
 
         # What the addresses point at must live as long as the function.
         def call(*numbers: int, keep: Any = (raw, buffer, trap)) -> int:  # noqa: ANN401  see there
@@ -109,6 +120,12 @@ def _quick_call() -> Callable[[int, int, int, int, int], int | None] | None:
         )
         return None
     return function
+
+
+@cache
+def _quick_deadline() -> Callable[[int, int], None]:
+    prototype = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
+    return prototype(("wasmtime_context_set_epoch_deadline", _private_interface().dll))
 
 
 def _private_interface() -> Any:  # noqa: ANN401  a module

@@ -14,10 +14,12 @@
 import ctypes
 from collections.abc import Callable
 from dataclasses import replace
+from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlstable.engine.wasm import stable
 from sqlstable.engine.wasm.calls import Call, Trampoline
+from sqlstable.engine.wasm.interrupts import LISTENER, NEVER, NEXT_INTERRUPT
 from sqlstable.engine.wasm.program import LIVE, Program, wasmtime_module
 from sqlstable.engine.wasm.rewriter import SHIM_MODULE, START_EXPORT
 from sqlstable.engine.wasm.traps import trap_of
@@ -98,6 +100,8 @@ class Machine:
         wasmtime = wasmtime_module()
         self._trap_type: type[Exception] = wasmtime.Trap
         self._store: Store = wasmtime.Store(program.engine)
+        self._store.set_epoch_deadline(NEVER)
+        LISTENER.listen(program.engine)
         self._heap = self._memory(
             wasmtime.Limits(program.layout.heap_wasm_pages, HEAP_WASM_PAGES_MAX), is_64=False
         )
@@ -124,6 +128,8 @@ class Machine:
         self._reset_heap = calls["reset_heap"]
         self._entries: dict[str, Call] = {}
         self._is_heap_touched = False
+        self._is_running = False
+        "Whether code of the canister runs, or was cut off before the shim could be called again."
         self._globals = [self._instance[name] for name in program.layout.mutable_globals]
         # A new instance's globals, and its heap without the zeros at the end.
         self._new_globals = self._kept_globals = self._global_values()
@@ -185,6 +191,8 @@ class Machine:
 
     def rollback(self, *, is_new_heap: bool) -> None:
         """Take back what the message did, to stable memory and to the heap."""
+        if self._is_running:
+            self._stop_running()
         self._rollback(self._how(is_new_heap=is_new_heap))
         self._set_globals(self._kept_globals)
 
@@ -348,10 +356,27 @@ class Machine:
         return stable.WHOLE if is_new_heap else stable.BY_MARKS
 
     def _run(self, entry: Call) -> None:
+        """Let code of the canister run, which an interrupt ends if this is the main thread."""
+        if get_ident() == _MAIN_THREAD:
+            self._is_running = True
+            self._trampoline.set_deadline(NEXT_INTERRUPT)
         try:
             entry()
         except self._trap_type as trap:
+            self._stop_running()
             raise self._explained(trap) from None
+        except BaseException:
+            # Python had an exception for its thread as soon as it got that back.
+            self._stop_running()
+            raise
+        self._trampoline.set_deadline(NEVER)
+        self._is_running = False
+
+    def _stop_running(self) -> None:
+        """Make the shim's calls come to their end again."""
+        self._trampoline.set_deadline(NEVER)
+        self._trampoline.forget_traps()
+        self._is_running = False
 
     def _explained(self, trap: Any) -> Trap:  # noqa: ANN401  wasmtime's
         status = self.tell()
@@ -464,6 +489,9 @@ class Machine:
         start = self._addresses["heap_marks"]
         return [(at, ctypes.string_at(at, size)) for at in (start, start + (1 << 20))]
 
+
+_MAIN_THREAD: Final = main_thread().ident
+"""The only one in which Python raises KeyboardInterrupt."""
 
 _COUNTER: Final = stable.STATUS.index("counter")
 _LOG_COUNT: Final = stable.STATUS.index("log_count")

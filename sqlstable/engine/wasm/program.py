@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 from sqlstable.engine.wasm import cache as kept
 from sqlstable.engine.wasm.binary import WASM_PAGES_MAX
+from sqlstable.engine.wasm.interrupts import LISTENER
 from sqlstable.engine.wasm.module.builds import load
 from sqlstable.engine.wasm.rewriter import SHIM_MODULE, RewriteOptions, Rewritten, rewrite
 from sqlstable.engine.wasm.stable import shim_text
@@ -263,6 +264,7 @@ def _forget() -> None:
     """Let go of everything while wasmtime is still able to free it: the process ends."""
     for machine in list(LIVE):
         machine.close()
+    LISTENER.stop()
     for cached in (_program, _shim, _engine):
         cached.cache_clear()
     gc.collect()
@@ -283,6 +285,7 @@ def _engine(reach_bytes: int) -> "Engine":
     config.memory_reservation = reach_bytes
     set_stack(config)
     config.cranelift_nan_canonicalization = True
+    config.epoch_interruption = True
     atexit.register(_forget)
     return cast("Engine", wasmtime.Engine(config))
 
@@ -306,7 +309,7 @@ def _key(reach_bytes: int, *parts: bytes | str) -> str:
         *parts,
         f"wasmtime {WASMTIME_VERSION}",
         f"{platform.system()} {platform.machine()}",
-        f"reservation {reach_bytes}, canonical NaN",
+        f"reservation {reach_bytes}, canonical NaN, epochs",
     )
 
 

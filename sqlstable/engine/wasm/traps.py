@@ -53,8 +53,12 @@ WASM_TRAPS: Final = {
     "STACK_OVERFLOW": "stack overflow",
     "MEMORY_OUT_OF_BOUNDS": "heap out of bounds",
     "TABLE_OUT_OF_BOUNDS": "table out of bounds",
+    "INTERRUPT": "interrupted from outside; nothing of the message remains",
 }
-"""The Internet Computer's words by the names of ``wasmtime.TrapCode``; for others `OTHER`."""
+"""The Internet Computer's words by the names of ``wasmtime.TrapCode``; for others `OTHER`.
+
+It has none for an interrupt, which is not part of it.
+"""
 
 GROW_FAILED: Final = "grow failed: "
 """Words of ``source/placement.c``, for stable memory that cannot grow."""

@@ -125,8 +125,8 @@ FORK = """
                 os._exit(4)
         try:
             memory.image()
-        except OSError as error:
-            assert "Bad file descriptor" in str(error), error
+        except ImageError as error:
+            assert "is its parent's; open another image in the child" in str(error), error
         else:
             os._exit(5)
         assert not [n for n in os.listdir("/proc/self/fd") if path in link(n)]

@@ -25,7 +25,7 @@ from sqlstable.errors import (
 )
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.units import GIB, KIB, OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, WASM_PAGE_BYTES
-from sqlstable.memory import accesslog, stable
+from sqlstable.memory import accesslog, backing, stable
 from sqlstable.memory.accesslog import GROW, READ, SIZE, WRITE, AccessLog
 from sqlstable.memory.backing import ChunkBacking, MappedBacking, TieredBacking
 from sqlstable.memory.bytemap import ACCESSED, DIRTY
@@ -952,7 +952,7 @@ def test_empty_image_is_an_empty_memory():
 
 
 def test_holes_of_an_image_take_no_memory(monkeypatch):
-    monkeypatch.setattr(stable, "reserve", lambda _capacity: ChunkBacking())
+    monkeypatch.setattr(backing, "reserve", lambda _capacity: ChunkBacking())
     data = bytearray(5 * WASM_PAGE_BYTES)
     data[3 * WASM_PAGE_BYTES + 9] = data[-1] = 1
     memory = StableMemory.from_image(data)

@@ -322,6 +322,7 @@ class Canister:
 
     def _import(self, path: Path | str | bytes) -> Reply:
         self._check_idle()
+        self._memory.check("install")
         vfs = self._open_vfs()
         if vfs.store.size_bytes:
             msg = (
@@ -348,6 +349,7 @@ class Canister:
         """
         with self._lock:
             self._check_idle()
+            self._memory.check("query")
             return extract_database(self._open_vfs(), path, overwrite=overwrite)
 
     def image(self) -> bytes:
@@ -379,6 +381,7 @@ class Canister:
     def status(self) -> Status:
         """Return sizes and settings."""
         vfs = self._open_vfs()
+        self._memory.check("query")
         recorder = self._observation.recorder
         return Status(
             stable_size_bytes=self._memory.wasm_pages * WASM_PAGE_BYTES,
@@ -417,6 +420,8 @@ class Canister:
         self._lock.acquire()
         try:
             self._check_idle()
+            # Before anybody looks into the image: reading a map beyond its file kills the process.
+            self._memory.check(message.kind)
             engine = self._host.engine
             assert engine is not None
             must_enter = engine.begin(message.kind, message.cache)

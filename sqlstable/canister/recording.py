@@ -233,7 +233,7 @@ def _has_written(raw: RawMessage) -> bool:
 
 def _settings(vfs: StableVFS, connection: "apsw.Connection") -> dict[str, object]:
     pragmas = {name: connection.pragma(name) for name in _PRAGMAS}
-    limits = vfs.memory.limits
+    limits, image_file = vfs.memory.limits, vfs.memory.image_file
     return {
         "engine": "native",
         "sqlite": sqlite_version(),
@@ -241,7 +241,7 @@ def _settings(vfs: StableVFS, connection: "apsw.Connection") -> dict[str, object
         "bucket_pages": vfs.bucket_pages if vfs.layout == "managed" else None,
         **pragmas,
         "growth": getattr(vfs, "growth", None),
-        "durability": getattr(vfs.memory, "durability", None),
+        "durability": None if image_file is None else image_file.durability,
         "limits": None if limits is None else limits.date.isoformat(),
         "prices": None,
         "owners": True,

@@ -23,6 +23,7 @@ from sqlstable.memory.bytemap import ACCESSED, DIRTY
 
 if TYPE_CHECKING:
     from sqlstable.database.store import DatabaseFile, DatabaseStore
+    from sqlstable.memory.stable import StableMemory
 
 Read = Callable[[int, int], Bytes]
 Write = Callable[[Bytes, int], None]
@@ -42,11 +43,19 @@ class Paths(NamedTuple):
 
 
 def make_paths(store: "DatabaseStore") -> Paths:
-    """Return the quickest pair of functions for the store as it is now."""
+    """Return the quickest pair of functions for the store as it is now.
+
+    The quick ones need one piece of addresses, both views flat over it, and a beginning at an OS
+    page: they tell OS pages by the offset in the file.
+    """
     origin = store.placement.map.origin
-    flat = store.memory.backing.flat
-    reach = 0 if flat is None else len(flat)
-    if origin is None or flat is None or origin + store.placement.allocated_bytes > reach:
+    reach = _flat_bytes(store.memory)
+    if (
+        origin is None
+        or origin % OS_PAGE_BYTES
+        or not reach
+        or origin + store.placement.allocated_bytes > reach
+    ):
         return slow_paths(store)
     if store.page_size > OS_PAGE_BYTES:
         return wide_paths(store, origin)
@@ -273,8 +282,16 @@ def closed_paths(size: int) -> Paths:
     return Paths(read_of, xWrite, get_size, set_size)
 
 
+def _flat_bytes(memory: "StableMemory") -> int:
+    """Return how far both views and the marks reach; 0 where addresses did not suffice for one."""
+    views = memory.backing.flat, memory.staging.flat
+    reaches = [0 if view is None else len(view) for view in views]
+    return min(*reaches, memory.bytemap.flat_os_pages * OS_PAGE_BYTES)
+
+
 def _views(store: "DatabaseStore", origin: int) -> tuple[memoryview, memoryview, memoryview]:
     """Views of committed bytes, staged bytes and marks that begin where the file begins."""
+    assert origin % OS_PAGE_BYTES == 0, origin
     memory = store.memory
     base, staged = memory.backing.flat, memory.staging.flat
     assert base is not None

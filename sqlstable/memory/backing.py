@@ -244,6 +244,17 @@ def reserve(capacity_bytes: int) -> Backing:
     return TieredBacking(near, ChunkBacking(), near_bytes=near_bytes)
 
 
+def reserve_pair(capacity_bytes: int) -> tuple[Backing, Backing]:
+    """Return two backings of one kind, for committed and for staged bytes."""
+    backing = reserve(capacity_bytes)
+    try:
+        return backing, backing.empty()
+    except OSError:
+        # There were addresses left for one map, but not for two.
+        backing.close()
+        return ChunkBacking(), ChunkBacking()
+
+
 def _pieces(address: int, length: int) -> list[tuple[int, int, int, int]]:
     """Cut a range at chunk borders: (chunk index, start inside, bytes before, byte count)."""
     pieces = []

@@ -36,11 +36,16 @@ class Bytemap:
 
     def __init__(self, flat_os_pages: int) -> None:
         """Make an empty bytemap; the flat part costs memory only where it is marked."""
+        try:
+            # An anonymous map is zero without being touched, which a bytearray is not. A private
+            # copy is a forked process's own, as the bytes are that the marks speak of.
+            anonymous = mmap.mmap(-1, max(flat_os_pages, 1), access=mmap.ACCESS_COPY)
+            self.marks = memoryview(anonymous)
+        except OSError:
+            # No addresses are left. The dictionary does for all of them, only more slowly.
+            self.marks = memoryview(bytearray(1))
+            flat_os_pages = 0
         self.flat_os_pages = flat_os_pages
-        # An anonymous map is zero without being touched, which a bytearray is not. A private copy
-        # is a forked process's own, as the bytes are that the marks speak of.
-        anonymous = mmap.mmap(-1, max(flat_os_pages, 1), access=mmap.ACCESS_COPY)
-        self.marks = memoryview(anonymous)
         self.far_marks: dict[int, int] = {}
         self.accessed: list[int] = []
         self.dirty: list[int] = []

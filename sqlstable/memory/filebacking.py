@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from sqlstable.errors import ImageError
 from sqlstable.memory.backing import FLAT_BYTES_MAX, Backing, Bytes, reserve
 from sqlstable.memory.osfile import File, OsFile
 
@@ -44,11 +45,14 @@ class FileBacking:
         self._window = window
         self.flat: memoryview | None = None if window is None else window.view
         self._view = memoryview(b"") if self.flat is None else self.flat
+        self._refusal: str | None = None
 
     def read(self, address: int, length: int) -> Bytes:
         """Return a view where there is a map, else a copy."""
         if address + length <= len(self._view):
             return self._view[address : address + length]
+        if self._refusal is not None:
+            raise ImageError(self._refusal)
         data = self._file.read(address, length)
         return data if len(data) == length else data + bytes(length - len(data))
 
@@ -72,6 +76,11 @@ class FileBacking:
     def empty(self) -> Backing:
         """Return a backing in memory, of the same reach."""
         return reserve(self._capacity_bytes)
+
+    def disown(self, refusal: str) -> None:
+        """Drop the map, and answer every further read with this refusal."""
+        self._refusal = refusal
+        self.close()
 
     def close(self) -> None:
         """Drop the map; the file is its owner's to close."""

@@ -192,7 +192,7 @@ class ImageFile:
         with suppress(OSError):
             # Its map holds the file open, too, and with it the parent's lock.
             self.backing.resized(0)
-        self.backing.close()
+        self.backing.disown(f"{self.name}: {self._refusal}")
         if self._closer.detach() is not None:
             # Without unlocking: the lock is one with the parent's.
             self._image.close()

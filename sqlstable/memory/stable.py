@@ -33,7 +33,7 @@ from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, Settings
 from sqlstable.ic.limits import Limits, MessageKind, latest_limits, limits_at
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
 from sqlstable.memory import accesslog
-from sqlstable.memory.backing import Backing, Bytes, ChunkBacking, reserve
+from sqlstable.memory.backing import Backing, Bytes, reserve_pair
 from sqlstable.memory.bytemap import DIRTY, Bytemap
 from sqlstable.memory.durable import Change, NotCommittedError, os_page_runs
 
@@ -126,7 +126,7 @@ class StableMemory:
         if image is not None:
             backing = image.backing
         self.backing, self.staging = (
-            _reserve_pair(self._wasm_pages_max() * WASM_PAGE_BYTES)
+            reserve_pair(self._wasm_pages_max() * WASM_PAGE_BYTES)
             if backing is None
             else (backing, backing.empty())
         )
@@ -246,11 +246,23 @@ class StableMemory:
         if kind not in _KINDS:
             msg = f"unknown message kind {kind!r}; use one of {', '.join(MessageKind)}"
             raise SettingsError(msg)
-        if self.image_file is not None:
-            self.image_file.check(kind)
+        self.check(kind)
         self.bytemap.begin(self.limits, kind)
         self.kind = kind
         self.thread = get_ident()
+
+    def check(self, kind: str) -> None:
+        """Refuse what `begin` would refuse for the image file's sake, without beginning.
+
+        Whoever reads committed bytes before a message begins calls this first: reading a map of a
+        file that somebody has cut off kills the process.
+
+        Raises:
+            ImageError: As for `begin`.
+            Trap: As for `begin`.
+        """
+        if self.image_file is not None:
+            self.image_file.check(kind)
 
     def commit(self) -> None:
         """Make the message's writes and growth permanent.
@@ -409,7 +421,12 @@ class StableMemory:
         return cls(limits=resolved, image=image)
 
     def image(self) -> bytes:
-        """Return all bytes as they are now, the open message's writes included; not recorded."""
+        """Return all bytes as they are now, the open message's writes included; not recorded.
+
+        Raises:
+            ImageError: The image file was changed by somebody else, or is a parent process's.
+        """
+        self.check("query")
         return self.peek(0, self._wasm_pages * WASM_PAGE_BYTES)
 
     def reset(self) -> None:
@@ -680,14 +697,3 @@ def _too_large(wasm_pages: int, limits: Limits | None) -> ImageError:
         f"the image has {wasm_pages} Wasm pages, the limit is {_wasm_pages_max(limits)}; "
         "choose limits of a later date, or None"
     )
-
-
-def _reserve_pair(capacity_bytes: int) -> tuple[Backing, Backing]:
-    """Return two backings of one kind, for committed and for staged bytes."""
-    backing = reserve(capacity_bytes)
-    try:
-        return backing, backing.empty()
-    except OSError:
-        # There were addresses left for one map, but not for two.
-        backing.close()
-        return ChunkBacking(), ChunkBacking()

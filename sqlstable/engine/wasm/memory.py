@@ -223,9 +223,10 @@ class WasmMemory(StableMemory):
         self._raise_if_trapped()
         if self.kind is not None and not self._is_looking:
             self._access(address, length, is_write=False)
-        elif length == 0:
-            return b""
-        return self.peek(address, length)
+            return self.peek(address, length)
+        if not self._is_looking:
+            self.check("query")
+        return self.peek(address, length) if length else b""
 
     def access_write(self, address: int, data: Bytes, file_offset: int = -1) -> None:
         """Write, mark and log."""

@@ -5,14 +5,14 @@ message: a trap brings the old one back warm, a query's is thrown away, an upgra
 
 **Invariants**
 
-* Asking about statements (plans, columns, whether they only read) changes neither heap nor counts:
-  it is done on the observer's connection, or on a heap that is put back.
+* Asking about statements (plans, columns, whether they only read) never asks the module: the
+  observer's connections answer, from the database or from a copy of its schema.
 * ``cold`` and ``fresh`` are made inside of the message, from the heap as it is, and go with it.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, NoReturn, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn, Self
 
 import apsw
 
@@ -45,6 +45,7 @@ from sqlstable.engine.wasm.notes import (
     heap_cost,
     managed_map,
 )
+from sqlstable.engine.wasm.plans import Piece, Plans
 from sqlstable.engine.wasm.stack import check_thread
 from sqlstable.engine.wasm.traps import TrapCode, trap_of
 from sqlstable.errors import ImageError, SettingsError, SqlError, Trap
@@ -55,20 +56,12 @@ _UPDATE: Final = "canister_update execute"
 _QUERY: Final = "canister_query execute"
 _READ_SCHEMA: Final = encode_request("SELECT 1 FROM sqlite_schema LIMIT 0")
 _EMPTY_CACHE: Final = encode_request("", cold=True)
-_CHANGES_SCHEMA: Final = re.compile(
-    r"\b(?:create|drop|alter|analyze|pragma|attach|detach|vacuum|reindex|rollback)\b", re.IGNORECASE
-)
-"""Finds words after which plans and columns may be others; too often does no harm."""
-
-_MAKES_TEMPORARY: Final = re.compile(r"\btemp", re.IGNORECASE)
-
 _PAGE_SIZE_OFFSET: Final = 16
 """Source: https://www.sqlite.org/fileformat2.html section 1.3."""
 
 _HEAP_COST_MAX: Final = 65_536 * 2 * 80_000
 """No message's heap costs more: it has 4 GiB, and twice the charge for a Wasm page is the most."""
 
-_PLANS_MAX: Final = 10_000
 _IDLE: Final = Finish(
     is_autocommit=True,
     txn_state=0,
@@ -115,15 +108,13 @@ class WasmEngine:
         self._counters = counters
         self._vfs: StableVFS | None = None
         self._inspector: Inspector | None = None
-        self._explainer: apsw.Connection | None = None
+        self._plans = Plans(self._observing, foreign_keys=settings.foreign_keys)
         self._name = _UPDATE
         self._cache: CacheState = "warm"
         self._calls: list[CallNote] = []
         self._finish = self._kept_finish = _IDLE
         self._cursors: list[WasmCursor] = []
-        self._plans: dict[str, _Plan] = {}
-        self._columns: dict[str, tuple[str, ...]] = {}
-        self._has_temporary = self._has_hidden_schema = False
+        self._last_results: Sequence[StatementResult] = ()
         self._key_number, self._random_key = -1, b""
         self._map = RAW_MAP
         self._map_wasm_pages = -1
@@ -176,6 +167,7 @@ class WasmEngine:
     def enter(self) -> None:
         """Make a cold or fresh heap inside of the message."""
         if self._cache == "fresh":
+            self._plans.renew()
             self._start("canister_post_upgrade")
             self._finish = _IDLE
             is_managed = self._settings.layout != "raw"
@@ -198,16 +190,16 @@ class WasmEngine:
         """Take note that the message is over."""
         if self._name is _QUERY:
             self._finish = self._kept_finish
-            if discarded:
-                self._forget_schema()
+            self._plans.take_back()
         else:
             self._kept_finish = self._finish
+            self._plans.keep()
 
     def discard_heap(self) -> None:
         """Take note that the message trapped; the memory's rollback brings the old heap back."""
         self._finish = self._kept_finish
         self._cursors.clear()
-        self._forget_schema()
+        self._plans.take_back()
 
     def close(self) -> None:
         """Close the observer's connections."""
@@ -274,12 +266,11 @@ class WasmEngine:
 
         Nothing is recorded; a statement that returns no rows has no columns.
         """
-        found = self._columns.get(sql)
+        found = self._plans.columns(sql, params)
         if found is None:
-            reply = self._ask(encode_request(sql, describe=True))
-            described = reply.statements[0].facts if reply and reply.statements else None
-            found = (described.column_names or ()) if described is not None else ()
-            self._columns[sql] = found
+            results = self._last_results
+            count = results[0].facts.column_count if results else 0
+            found = tuple(f"column {number}" for number in range(1, count + 1))
         return found
 
     # -- what was noted -------------------------------------------------------------------------
@@ -322,7 +313,6 @@ class WasmEngine:
         memory = self._memory
         check_thread()
         memory.renew_heap()
-        self._columns.clear()
         try:
             memory.machine.start(name, argument)
         except Trap as trap:
@@ -334,12 +324,10 @@ class WasmEngine:
 
     def _execute(self, sql: str, params: Params = None) -> Rows:
         request = encode_request(sql, params, counters=self._counters, key=self._key())
-        is_known = sql in self._plans
-        if not is_known:
-            self._learn_plan(sql, params)
-        return self._send(sql, request, is_known=is_known)
+        self._plans.learn(sql, params)
+        return self._send(sql, request, params)
 
-    def _send(self, sql: str, request: bytes, *, is_known: bool = False) -> Rows:
+    def _send(self, sql: str, request: bytes, params: Params = None) -> Rows:
         memory = self._memory
         machine = memory.machine
         border_start = machine.told(_BORDER_COUNT) if self._calls else self._borders_so_far()
@@ -354,13 +342,11 @@ class WasmEngine:
         self._finish = reply.finish
         rows = reply.rows if len(reply.statements) != 1 else reply.statements[0].rows
         self._note(sql, reply.statements, border_start, is_failed=reply.failure is not None)
-        # What changes the schema is not known for long: it makes all texts forgotten.
-        if not is_known and _CHANGES_SCHEMA.search(sql):
-            self._watch_schema(sql)
-        elif self._has_hidden_schema and self._finish.is_autocommit and not self._has_temporary:
-            self._has_hidden_schema = False
-        elif len(self._plans) > _PLANS_MAX:
-            self._plans.clear()
+        self._last_results = reply.statements
+        plans = self._plans
+        if plans.concerns(sql) or reply.finish.is_autocommit != plans.is_autocommit:
+            pieces, is_sure = _pieces(sql, reply)
+            plans.follow(pieces, params, is_autocommit=reply.finish.is_autocommit, is_sure=is_sure)
         self._check_instructions()
         if reply.failure is not None:
             raise _sql_error(reply.failure, sql)
@@ -376,7 +362,7 @@ class WasmEngine:
         is_failed: bool = False,
     ) -> None:
         told = self._memory.machine.told
-        plan = self._plans.get(sql, _NO_PLAN)
+        plan = self._plans.plan(sql)
         regions = told(_HEAP_REGIONS_ACCESSED) | told(_HEAP_REGIONS_WRITTEN) << 32
         counts = [len(each.rows) for each in results]
         for each in results:
@@ -430,54 +416,18 @@ class WasmEngine:
             self._random_key = random_key(self._settings.seed, self.message_number)
         return self._random_key
 
-    def _ask(self, request: bytes) -> Reply | None:
-        """Send a request whose traces are all taken back; None where it traps."""
-        machine = self._memory.machine
-        try:
-            return decode_whole(machine.aside(lambda: machine.call(self._name, request)))
-        except Trap:
-            return None
-
-    def _learn_plan(self, sql: str, params: Params) -> None:
-        """Ask for the plan of the first statement of a text, on the observer's connection."""
+    @contextmanager
+    def _observing(self) -> Iterator[apsw.Connection]:
+        """Give a connection that sees the database as it is now; nothing of it is recorded."""
         assert self._vfs is not None
-        if self._has_hidden_schema:
-            self._plans[sql] = self._plan_aside(sql, params)
-            return
         memory = self._memory
         with memory.looking():
             memory.catch_up()
+            connection = self._vfs.observe()
             try:
-                if self._explainer is None:
-                    self._explainer = self._vfs.observe()
-            except (apsw.Error, ImageError):
-                # A damaged database, of which the module itself will tell.
-                return
-            self._plans[sql] = _plan(self._explainer, sql, params)
-
-    def _plan_aside(self, sql: str, params: Params) -> "_Plan":
-        """Ask the module itself, which is right, takes milliseconds, and is undone."""
-        described = self._ask(encode_request(sql, describe=True))
-        if described is None or described.failure or len(described.statements) != 1:
-            return _NO_PLAN
-        is_readonly = described.statements[0].facts.is_readonly
-        reply = self._ask(encode_request("EXPLAIN QUERY PLAN " + sql, params))
-        return _Plan(() if reply is None else plan_lines(reply.rows), is_readonly)
-
-    def _forget_schema(self) -> None:
-        self._columns.clear()
-        self._plans.clear()
-        if self._explainer is not None:
-            # EXPLAIN goes by the schema that its connection knows, and never looks again.
-            self._explainer.close(force=True)
-            self._explainer = None
-
-    def _watch_schema(self, sql: str) -> None:
-        """Take note of what may have changed plans and columns, and of what an observer misses."""
-        self._forget_schema()
-        is_temporary = _MAKES_TEMPORARY.search(sql) is not None
-        self._has_temporary = self._has_temporary or is_temporary
-        self._has_hidden_schema = self._has_temporary or not self._finish.is_autocommit
+                yield connection
+            finally:
+                connection.close(force=True)
 
     def _file_map(self) -> FileMap:
         memory = self._memory
@@ -495,9 +445,7 @@ class WasmEngine:
     def _close_observers(self) -> None:
         if self._inspector is not None:
             self._inspector.close()
-        if self._explainer is not None:
-            self._explainer.close(force=True)
-            self._explainer = None
+        self._plans.close()
 
 
 class WasmCursor:
@@ -534,55 +482,14 @@ class WasmCursor:
             self._open_cursors.remove(self)
 
 
-class _Plan(NamedTuple):
-    """What is known of a text before it runs."""
-
-    lines: tuple[str, ...]
-    is_readonly: bool
-
-
-_NO_PLAN: Final = _Plan((), is_readonly=False)
-
-
-def _plan(connection: apsw.Connection, sql: str, params: Params) -> _Plan:
-    """Return the plan of the first statement; none where SQLite refuses it, or it has none."""
-    seen = 0
-    is_readonly = False
-
-    def on_statement(cursor: apsw.Cursor, _sql: str, _params: Any) -> bool:  # noqa: ANN401  APSW's
-        nonlocal seen, is_readonly
-        # SQLite says of an EXPLAIN what it would say of the statement behind it.
-        is_readonly = cursor.is_readonly and (seen == 0 or is_readonly)
-        seen += 1
-        return seen == 1
-
-    cursor = connection.cursor()
-    cursor.exec_trace = on_statement
-    rows: list[tuple[Any, ...]] = []
-    try:
-        for row in cursor.execute("EXPLAIN QUERY PLAN " + sql, params, can_cache=False):
-            rows.append(row)  # noqa: PERF402  what came before an error counts
-    except (apsw.Error, UnicodeError):
-        if not seen:
-            return _NO_PLAN
-    finally:
-        cursor.close(force=True)
-    return _Plan(plan_lines(rows), is_readonly)
-
-
-def plan_lines(rows: Iterable[tuple[Any, ...]]) -> tuple[str, ...]:
-    """Return EXPLAIN QUERY PLAN's rows as lines, indented by two spaces per level.
-
-    Examples:
-        >>> plan_lines([(3, 0, 0, "SCAN a"), (7, 3, 0, "SEARCH b")])
-        ('SCAN a', '  SEARCH b')
-    """
-    depths = {0: -1}
-    lines = []
-    for number, parent, _, detail in rows:
-        depth = depths[number] = depths.get(parent, -1) + 1
-        lines.append("  " * depth + detail)
-    return tuple(lines)
+def _pieces(sql: str, reply: Reply) -> tuple[list[Piece], bool]:
+    """Return the statements of a text that ran, and whether these are surely all."""
+    results = reply.statements
+    failed = reply.failure is not None
+    ran = results[:-1] if failed else results
+    # What failed is the last one, or what could not be prepared behind it.
+    is_sure = not failed or not results or not sql.encode()[results[-1].facts.end :].strip()
+    return [Piece(each.facts.cut_from(sql), each.facts.is_readonly) for each in ran], is_sure
 
 
 def _sql_error(failure: Failure, sql: str) -> SqlError:

@@ -12,7 +12,6 @@
 """
 
 import ctypes
-from collections.abc import Callable
 from dataclasses import replace
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Final
@@ -303,31 +302,6 @@ class Machine:
     def value(self, name: str) -> int:
         """Return one of the shim's globals."""
         return int(self._shim[name].value(self._store))
-
-    def aside(self, run: "Callable[[], bytes]") -> bytes:
-        """Let ``run`` call the canister and take everything back that this did: nothing is counted.
-
-        The calls must not touch stable memory.
-        """
-        heap, marks = self._heap_bytes(), self._marks()
-        names = ("heap_size", "counter", "border_count", "trap_code", "reply_size", "answer")
-        values = {name: self.value(name) for name in names}
-        module_values = self._global_values()
-        reply = b""
-        try:
-            reply = run()
-        finally:
-            ctypes.memmove(self._heap_address, heap, len(heap))
-            grown = (self.value("heap_size") - values["heap_size"]) * WASM_PAGE_BYTES
-            if grown > 0:
-                ctypes.memset(self._heap_address + len(heap), 0, grown)
-            for at, part in marks:
-                ctypes.memmove(at, part, len(part))
-            for name, value in values.items():
-                self.set_value(name, value)
-            self._set_globals(module_values)
-            self._tell()
-        return reply
 
     def close(self) -> None:
         """Give everything back; the machine is not used afterwards."""

@@ -45,6 +45,7 @@ _MAY_LEAVE_BYTES: Final = 48 * GIB
 _CALLS: Final = {
     "begin_message": 3,
     "begin_call": 1,
+    "reserve_kept": 0,
     "commit": 1,
     "rollback": 1,
     "tell": 0,
@@ -122,6 +123,7 @@ class Machine:
         self._begin_message = calls["begin_message"]
         self._begin_call, self._tell = calls["begin_call"], calls["tell"]
         self._commit, self._rollback = calls["commit"], calls["rollback"]
+        self._reserve_kept = calls["reserve_kept"]
         self._host_access, self._host_grow = calls["host_access"], calls["host_grow"]
         self._set_stable_size, self._keep_heap = calls["set_stable_size"], calls["keep_heap"]
         self._reset_heap = calls["reset_heap"]
@@ -183,17 +185,30 @@ class Machine:
         ctypes.memmove(self._heap_address, self._new_heap, len(self._new_heap))
         self._set_globals(self._new_globals)
 
+    def prepare_commit(self) -> None:
+        """Do what a commit could fail at.
+
+        Raises:
+            Trap: This computer has no memory left; the message can be rolled back.
+        """
+        try:
+            self._reserve_kept()
+        except self._trap_type as trap:
+            raise self._explained(trap) from None
+
     def commit(self, *, is_new_heap: bool) -> None:
-        """Keep what the message did, to stable memory and to the heap."""
+        """Keep what the message did, to stable memory and to the heap; again does no harm."""
         self._commit(self._how(is_new_heap=is_new_heap))
         self._kept_globals = self._global_values()
+        self._is_heap_touched = False
 
     def rollback(self, *, is_new_heap: bool) -> None:
-        """Take back what the message did, to stable memory and to the heap."""
+        """Take back what the message did, to stable memory and to the heap; again does no harm."""
         if self._is_running:
             self._stop_running()
         self._rollback(self._how(is_new_heap=is_new_heap))
         self._set_globals(self._kept_globals)
+        self._is_heap_touched = False
 
     def keep_heap(self) -> None:
         """Let a rollback go back to the heap as it is now."""
@@ -324,8 +339,7 @@ class Machine:
 
     def _how(self, *, is_new_heap: bool) -> int:
         """Return how the heap is kept or restored at the end of a message."""
-        is_touched, self._is_heap_touched = self._is_heap_touched, False
-        if not is_touched:
+        if not self._is_heap_touched:
             return stable.KEEP_NOTHING
         return stable.WHOLE if is_new_heap else stable.BY_MARKS
 

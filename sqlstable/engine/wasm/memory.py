@@ -10,6 +10,8 @@ any Python, and what Python itself reads and writes (an import, say) goes by the
   always is what the message sees.
 * The heap belongs to the message as well: commit keeps it, rollback brings it back.
 * A reinstallation gets a machine of its own; the old one waits until the message has ended.
+* What can fail at the end of a message does so before the commit point. Each step behind it does no
+  harm when it is done again, and is, wherever it was cut off: what is in the image file is here.
 """
 
 import ctypes
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Final, overload
+from typing import Final, NamedTuple, overload
 
 from sqlstable.engine.wasm import stable
 from sqlstable.engine.wasm.machine import INSTRUCTIONS_MAX, NO_LIMIT, Machine
@@ -64,6 +66,8 @@ class WasmMemory(StableMemory):
         if image_file is not None and image_file.wasm_pages * WASM_PAGE_BYTES > NEAR_BYTES // 2:
             self._reach_bytes = FAR_BYTES
         self._wiped: Machine | None = None
+        self._committed: _Committed | None = None
+        "What the open message has committed, from the commit point to its end."
         self._is_new_heap = False
         self._is_behind = False
         self._is_looking = False
@@ -110,27 +114,32 @@ class WasmMemory(StableMemory):
         if self.kind == "query":
             msg = "what a query does is never kept; roll it back, or begin an update"
             raise MessageError(msg)
+        try:
+            self.machine.prepare_commit()
+        except Trap as trap:
+            raise self.poison(trap) from None
         numbers = self.machine.numbers()
         dirty_count, after = numbers[_DIRTY_COUNT], numbers[_STABLE_SIZE]
         is_wiped = self._wiped is not None
         is_changed = bool(dirty_count) or after != self._committed_wasm_pages or is_wiped
         if self.image_file is not None and is_changed:
             self._commit_image(self.image_file, after, is_wiped=is_wiped)
-        self.machine.commit(is_new_heap=self._is_new_heap or is_wiped)
-        if self._wiped is not None:
-            self._wiped.close()
-            self._wiped = None
-        self._wasm_pages = self._committed_wasm_pages = after
-        if self._overlay is not None and is_changed:
-            self._overlay.on_commit(self.machine, os_pages_dirty=dirty_count, is_wiped=is_wiped)
-        self._is_behind = self._is_behind or is_changed
-        self._end()
+        self._committed = committed = _Committed(after, dirty_count, is_changed, is_wiped)
+        try:
+            self._finish(committed)
+        except Exception:  # noqa: BLE001  whatever it was, the message is committed
+            self._finish(committed)
 
     def rollback(self) -> None:
         """Take back the message's writes, growth and heap; see `StableMemory.rollback`."""
         if self.kind is None:
             msg = "no message is open; there is nothing to roll back"
             raise MessageError(msg)
+        if self._committed is not None:
+            # An exception from outside has cut the end of a commit off.
+            self._finish(self._committed)
+            self._tell_watchers()
+            return
         if self._wiped is not None:
             self.machine.close()
             self.machine, self._wiped = self._wiped, None
@@ -287,6 +296,23 @@ class WasmMemory(StableMemory):
             limits=self.limits,
         )
 
+    def _finish(self, committed: "_Committed") -> None:
+        """Do what is left behind the commit point."""
+        self.machine.commit(is_new_heap=self._is_new_heap or committed.is_wiped)
+        if self._wiped is not None:
+            self._wiped.close()
+            self._wiped = None
+        self._wasm_pages = self._committed_wasm_pages = committed.wasm_pages
+        if self._overlay is not None and committed.is_changed:
+            self._overlay.on_commit(
+                self.machine,
+                os_pages_dirty=committed.os_pages_dirty,
+                is_wiped=committed.is_wiped,
+            )
+        self._is_behind = self._is_behind or committed.is_changed
+        self.trap = None
+        self._end()
+
     def _commit_image(self, image_file: ImageFile, after: int, *, is_wiped: bool) -> None:
         before = self._committed_wasm_pages
         change = Change(self.bytemap.dirty, self.backing, before, after, is_wiped)
@@ -327,7 +353,7 @@ class WasmMemory(StableMemory):
             raise MessageError(msg)
 
     def _end(self) -> None:
-        self.kind = self.thread = None
+        self.kind = self.thread = self._committed = None
         self._is_new_heap = False
         for watcher in self.watchers:
             watcher.on_end()
@@ -340,6 +366,15 @@ class WasmMemory(StableMemory):
 
 
 _UINT64_MAX: Final = (1 << 64) - 1
+
+
+class _Committed(NamedTuple):
+    """A message behind its commit point."""
+
+    wasm_pages: int
+    os_pages_dirty: int
+    is_changed: bool
+    is_wiped: bool
 
 
 def open_image_memory(

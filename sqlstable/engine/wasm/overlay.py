@@ -11,6 +11,7 @@ import ctypes
 import mmap
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 from weakref import finalize
 
@@ -75,9 +76,11 @@ class Overlay:
         if self._private_bytes < DROPPED_BYTES:
             return
         self._private_bytes = 0
-        if self._covered_bytes:
-            _check(_libc().madvise(machine.stable_address, self._covered_bytes, _MADV_DONTNEED))
-        self._lay(machine, size_bytes)
+        # It saves memory and nothing else: where it cannot be done, the copies stay.
+        with suppress(OSError):
+            if self._covered_bytes:
+                _check(_libc().madvise(machine.stable_address, self._covered_bytes, _MADV_DONTNEED))
+            self._lay(machine, size_bytes)
 
     def close(self) -> None:
         """Let the file go; the map goes with its machine."""

@@ -975,11 +975,15 @@
         (memory.fill $heap_marks
           (i32.const 0x100000) (i32.const 0) (i32.shl (memory.size $heap) (i32.const 4))))))
 
-  ;; The kept heap becomes equal to the heap.
-  (func $keep_heap (export "keep_heap") (param $how i32) (local $at i32) (local $size i32)
+  ;; Makes room for keeping the heap, which cannot fail then.
+  (func $reserve_kept (export "reserve_kept")
     (if (i32.gt_u (global.get $heap_size) (memory.size $heap_kept))
       (then (call $grown (i64.extend_i32_s (memory.grow $heap_kept
-        (i32.sub (global.get $heap_size) (memory.size $heap_kept)))))))
+        (i32.sub (global.get $heap_size) (memory.size $heap_kept))))))))
+
+  ;; The kept heap becomes equal to the heap.
+  (func $keep_heap (export "keep_heap") (param $how i32) (local $at i32) (local $size i32)
+    (call $reserve_kept)
     (global.set $heap_size_kept (global.get $heap_size))
     (if (i32.eq (local.get $how) (i32.const 2))
       (then

@@ -1,0 +1,155 @@
+"""The end of a message on the wasm engine, with each of its calls failing in turn."""
+
+from contextlib import suppress
+
+import pytest
+import wasmtime
+
+from sqlstable import Canister, Trap
+from sqlstable.engine.wasm.codec import encode_request
+from sqlstable.engine.wasm.machine import Machine
+from sqlstable.engine.wasm.memory import WasmMemory
+from sqlstable.engine.wasm.overlay import Overlay
+from sqlstable.memory.durable import NotCommittedError
+from sqlstable.memory.imagefile import ImageFile
+
+STEPS = {"commit": Machine, "_global_values": Machine, "on_commit": Overlay, "_end": WasmMemory}
+REQUEST = encode_request("INSERT INTO t VALUES (5)")
+
+
+class Fault:
+    """Fails once, before or after the real call, at the call with this index."""
+
+    def __init__(self, real, index, *, is_after, error):
+        self.real, self.left, self.is_after, self.error = real, index, is_after, error
+        self.is_hit = False
+
+    def __call__(self, *arguments, **keywords):
+        self.left -= 1
+        fails = self.left == -1
+        if fails and not self.is_after:
+            self.is_hit = True
+            raise self.error
+        found = self.real(*arguments, **keywords)
+        if fails:
+            self.is_hit = True
+            raise self.error
+        return found
+
+
+def rows(canister):
+    return canister.query("SELECT count(*), max(length(x)) FROM t").rows
+
+
+def grow(canister):
+    """A message that grows heap and stable memory and changes both."""
+    sql = "INSERT INTO t SELECT zeroblob(9000 + i) FROM n"
+    numbers = "WITH n(i) AS (SELECT value FROM json_each('[1, 2, 3, 4, 5, 6, 7, 8, 9]')) "
+    return canister.update(numbers + sql)
+
+
+def lived(path, *, fault=None, patch=None):
+    """One life with a fault in its second update: what was reported, and what there is."""
+    with Canister(path, engine="wasm", limits=None) as canister:
+        canister.update("CREATE TABLE t (x)")
+        canister.update("INSERT INTO t VALUES (zeroblob(20))")
+        before = canister.image()
+        outcome = "trapped"
+        if patch is not None:
+            patch(canister, fault)
+        with suppress(Trap):
+            grow(canister)
+            outcome = "committed"
+        there = rows(canister)
+        image = canister.image()
+        assert (image == before) == (outcome == "trapped")
+        assert there == ([(10, 9009)] if outcome == "committed" else [(1, 20)])
+        # It goes on: an update, a trap, and the memory of it.
+        canister.update("INSERT INTO t VALUES (1)")
+        with suppress(Trap), canister.message() as message:
+            message.execute("DELETE FROM t")
+            message.trap()
+        assert rows(canister)[0][0] == there[0][0] + 1
+        assert canister.query("PRAGMA integrity_check").rows == [("ok",)]
+        image = canister.image()
+    if path is not None:
+        assert path.read_bytes() == image
+    return outcome
+
+
+def patch_shim(name, monkeypatch):
+    def patch(canister, fault):
+        machine = canister.memory.machine
+        fault.real = getattr(machine, name)
+        monkeypatch.setattr(machine, name, fault)
+
+    return patch
+
+
+def patch_step(name, owner, monkeypatch):
+    def patch(_canister, fault):
+        fault.real = getattr(owner, name)
+
+        def call(self, *arguments, **keywords):
+            return fault(self, *arguments, **keywords)
+
+        monkeypatch.setattr(owner, name, call)
+
+    return patch
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("name", ["_reserve_kept", "_commit"])
+def test_a_shim_call_that_fails_at_the_end_leaves_what_was_reported(
+    tmp_path, monkeypatch, name, is_after, is_file
+):
+    path = tmp_path / "a.stable" if is_file else None
+    fault = Fault(None, 0, is_after=is_after, error=wasmtime.Trap("injected"))
+    outcome = lived(path, fault=fault, patch=patch_shim(name, monkeypatch))
+    assert fault.is_hit
+    # Before the commit point nothing is kept, behind it everything.
+    assert outcome == ("trapped" if name == "_reserve_kept" else "committed")
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("name", ["commit", "_global_values", "on_commit", "_end"])
+def test_a_step_that_fails_behind_the_commit_point_is_done_again(
+    tmp_path, monkeypatch, name, is_after, is_file
+):
+    path = tmp_path / "a.stable" if is_file else None
+    fault = Fault(None, 0, is_after=is_after, error=RuntimeError("injected"))
+    assert lived(path, fault=fault, patch=patch_step(name, STEPS[name], monkeypatch)) == "committed"
+    assert fault.is_hit or (name == "on_commit" and not is_file)
+
+
+def test_an_image_that_cannot_take_the_message_keeps_heap_and_memory_as_they_were(
+    tmp_path, monkeypatch
+):
+    fault = Fault(None, 0, is_after=False, error=NotCommittedError("injected"))
+    outcome = lived(
+        tmp_path / "a.stable", fault=fault, patch=patch_step("commit", ImageFile, monkeypatch)
+    )
+    assert outcome == "trapped"
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("name", ["commit", "_global_values", "_end"])
+def test_a_commit_that_is_cut_off_from_outside_is_finished_by_the_rollback(
+    tmp_path, monkeypatch, name, is_after
+):
+    with Canister(tmp_path / "a.stable", engine="wasm", limits=None) as canister:
+        canister.update("CREATE TABLE t (x)")
+        memory = canister.memory
+        memory.begin("update")
+        memory.machine.call("canister_update execute", REQUEST)
+        fault = Fault(None, 0, is_after=is_after, error=KeyboardInterrupt())
+        patch_step(name, STEPS[name], monkeypatch)(canister, fault)
+        with pytest.raises(KeyboardInterrupt):
+            memory.commit()
+        if memory.kind is not None:
+            memory.rollback()
+        assert canister.query("SELECT x FROM t").rows == [(5,)]
+        image = canister.image()
+    assert (tmp_path / "a.stable").read_bytes() == image

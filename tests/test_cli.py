@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from sqlstable import __version__, open_trace
 from sqlstable.cli import app
 from sqlstable.cli.output import Screen
-from sqlstable.cli.rows import render_rows, value_text
+from sqlstable.cli.rows import row_pieces, value_text
 from sqlstable.database.vfs import sqlite_version
 from sqlstable.report.schema import report_schema
 from tests.golden_files import check_golden
@@ -467,14 +467,16 @@ def test_wide_rows_are_shortened_to_fit():
         (22, "東京都" * 100, 1.5, b""),
         (-3, "NULL", 2e300, b"\xff"),
     ]
-    text = render_rows("line 1: SELECT *", ("id", "text", "real", "blob"), rows, Screen(100, None))
+    text = "".join(
+        row_pieces("line 1: SELECT *", ("id", "text", "real", "blob"), rows, Screen(100, None))
+    )
     check_golden("cli_rows_wide.txt", text)
 
 
 def test_more_columns_than_fit_become_a_list():
     columns = tuple(f"column_{number}" for number in range(30))
     row = tuple(f"value {number} " + "y" * number * 5 for number in range(30))
-    text = render_rows("line 1: SELECT *", columns, [row], Screen(80, None))
+    text = "".join(row_pieces("line 1: SELECT *", columns, [row], Screen(80, None)))
     check_golden("cli_rows_list.txt", text)
 
 

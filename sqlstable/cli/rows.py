@@ -1,20 +1,24 @@
 """Results of statements as tables that fit the terminal, whatever they hold.
 
-Columns shrink, the widest first; where even that is not enough, each row becomes a list of its
-values. A text that could be taken for something else stands in quotes, as in SQL.
+Rows are laid out and written in batches, so that a large result costs the memory of one batch
+and a reader who leaves early ends the work. Columns shrink, the widest first; where even that is
+not enough, each row becomes a list of its values. A text that could be taken for something else
+stands in quotes, as in SQL.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 from rich.cells import cell_len
+from rich.color import ColorSystem
+from rich.style import Style
 from rich.text import Text
 
 from sqlstable.cli.output import Screen, write
 from sqlstable.engine.protocol import Rows
-from sqlstable.report.grid import GAP, render, rule
+from sqlstable.report.grid import GAP
 from sqlstable.report.numbers import counted
 from sqlstable.report.text import ELLIPSIS, clean, fit
 from sqlstable.workload.run import StatementRows
@@ -25,13 +29,22 @@ COLUMN_WIDTH_MIN: Final = 8
 
 INDENT: Final = 2
 
+BATCH_ROWS: Final = 1000
+"""Rows that are laid out together; columns can become wider from one batch to the next."""
+
 _CHARACTERS_READ_MAX: Final = 2000
 """Of a longer text only the beginning is looked at: no terminal shows more of it."""
 _BLOB_BYTES_READ_MAX: Final = 64
 
 _AMBIGUOUS: Final = re.compile(r"|null|x'.*|'.*|\s.*|.*\s", re.IGNORECASE | re.DOTALL)
+_PLAIN: Final = re.compile(r"[!-&(-MO-WYZ\[-mo-wy-~](?:[ -~]{0,400}[!-~])?")
+"""Most texts: nothing to escape, and nothing ambiguous at either end."""
+
 _ESCAPED_CATEGORIES: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 _JOINERS: Final = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+
+_Paint: TypeAlias = Callable[[str, str], str]
+"""Gives a text a style, where there is a terminal that shows it."""
 
 
 class RowPrinter:
@@ -54,11 +67,12 @@ class RowPrinter:
         self._printed.add(key)
         times = f" (the first of {counted(step.repeat, 'time')})" if step.repeat > 1 else ""
         heading = f"line {statement.line}{times}: {statement.sql}"
-        write(render_rows(heading, found.columns, found.rows, self._screen))
+        for piece in row_pieces(heading, found.columns, found.rows, self._screen):
+            write(piece)
 
 
-def render_rows(heading: str, columns: Sequence[str], rows: Rows, screen: Screen) -> str:
-    """Return what a statement returned as a table under a heading.
+def row_pieces(heading: str, columns: Sequence[str], rows: Rows, screen: Screen) -> Iterator[str]:
+    """Yield what a statement returned as a table under a heading, in pieces of whole lines.
 
     Args:
         heading: What it is the result of.
@@ -66,16 +80,13 @@ def render_rows(heading: str, columns: Sequence[str], rows: Rows, screen: Screen
         rows: All rows.
         screen: What the table has to fit.
     """
-    lines = [
-        Text(fit(clean(heading), screen.width), style="bold"),
-        *row_lines([clean(name) for name in columns], rows, screen.width - INDENT),
-        Text(counted(len(rows), "row"), style="dim"),
-    ]
-    indented = [lines[0], *(Text(" " * INDENT).append_text(line) for line in lines[1:]), Text()]
-    if screen.color_system is None:
-        # The same text in a third of the time: results can have many rows.
-        return "".join(f"{line.plain.rstrip()}\n" for line in indented)
-    return render(indented, width=screen.width, color_system=screen.color_system)
+    paint = _plain if screen.color_system is None else _painted
+    layout = _Layout([clean(name) for name in columns], screen.width - INDENT, paint)
+    yield paint(fit(clean(heading), screen.width), "bold") + "\n"
+    for start in range(0, max(len(rows), 1), BATCH_ROWS):
+        lines = layout.lines(rows[start : start + BATCH_ROWS], start)
+        yield "".join(f"{' ' * INDENT}{line}\n" for line in lines)
+    yield f"{' ' * INDENT}{paint(counted(len(rows), 'row'), 'dim')}\n\n"
 
 
 def value_text(value: object) -> str:
@@ -92,6 +103,8 @@ def value_text(value: object) -> str:
             shown = value[:_BLOB_BYTES_READ_MAX].hex()
             return f"x'{shown}{ELLIPSIS if len(value) > _BLOB_BYTES_READ_MAX else ''}'"
         case str():
+            if _PLAIN.fullmatch(value):
+                return value
             text = "".join(map(_visible, value[:_CHARACTERS_READ_MAX]))
             if len(value) > _CHARACTERS_READ_MAX:
                 text += ELLIPSIS
@@ -108,65 +121,116 @@ def _visible(character: str) -> str:
     return character
 
 
-def row_lines(columns: Sequence[str], rows: Rows, width: int) -> Iterator[Text]:
-    """Yield a table of rows; a list of each row's values where the width is not enough."""
-    widths = _fitted(_natural_widths(columns, rows), width)
-    if widths is None:
-        yield from _list_lines(columns, rows, width)
-        return
-    rights = [_are_numbers(rows, index) for index in range(len(columns))]
-    yield _joined(
-        [
-            _placed(Text(fit(name, size), style="bold"), size, right=right)
-            for name, size, right in zip(columns, widths, rights, strict=True)
+def row_lines(columns: Sequence[str], rows: Rows, width: int) -> list[Text]:
+    """Return a small table as lines for a larger picture."""
+    lines = _Layout(columns, width, _painted).lines(rows, 0)
+    return list(map(Text.from_ansi, lines))
+
+
+class _Layout:
+    """A table in the making: how wide its columns are so far, and which hold numbers."""
+
+    def __init__(self, names: Sequence[str], width: int, paint: _Paint) -> None:
+        self._names = names
+        self._width = width
+        self._paint = paint
+        self._natural = list(map(cell_len, names))
+        self._rights: list[bool] = []
+
+    def lines(self, rows: Rows, start: int) -> Iterator[str]:
+        """Yield the lines of some rows, before the first ones the heading; none ends in a blank.
+
+        Args:
+            rows: Of one batch.
+            start: Index of the first of them.
+        """
+        values = list(zip(*rows, strict=True)) or [()] * len(self._names)
+        texts = [list(map(value_text, column)) for column in values]
+        self._natural = [
+            max(size, _width(column)) for size, column in zip(self._natural, texts, strict=True)
         ]
-    )
-    yield rule(sum(widths) + GAP * (len(widths) - 1))
-    for row in rows:
-        yield _joined(
-            [
-                _placed(_value(value, size), size, right=_goes_right(value, column_goes=right))
-                for value, size, right in zip(row, widths, rights, strict=True)
-            ]
-        )
-
-
-def _list_lines(columns: Sequence[str], rows: Rows, width: int) -> Iterator[Text]:
-    """Yield each row as a list, one value on a line."""
-    name_width = min(max(map(cell_len, columns)), width // 3)
-    for number, row in enumerate(rows, 1):
-        yield Text(f"row {number}", style="bold")
-        for name, value in zip(columns, row, strict=True):
-            line = Text(" " * GAP)
-            line.append_text(_placed(Text(fit(name, name_width), style="dim"), name_width))
-            line.append(" " * GAP)
-            yield line.append_text(_value(value, width - name_width - 2 * GAP))
-
-
-def _value(value: object, width: int) -> Text:
-    text = value_text(value)
-    if isinstance(value, bytes) and len(text) > width:
-        # Cut inside of the quotes, so that it can still be seen to be a blob.
-        text = f"{text[: width - 2]}{ELLIPSIS}'"
-    return Text(fit(text, width), style="dim italic" if value is None else "")
-
-
-def _placed(text: Text, width: int, *, right: bool = False) -> Text:
-    room = Text(" " * (width - text.cell_len))
-    return room.append_text(text) if right else text.append_text(room)
-
-
-def _joined(cells: Sequence[Text]) -> Text:
-    return Text(" " * GAP).join(cells)
-
-
-def _natural_widths(columns: Sequence[str], rows: Rows) -> list[int]:
-    widths = list(map(cell_len, columns))
-    for row in rows:
-        widths = [
-            max(size, cell_len(value_text(value))) for size, value in zip(widths, row, strict=True)
+        widths = _fitted(self._natural, self._width)
+        if widths is None:
+            yield from self._lists(values, texts, start)
+            return
+        if not start:
+            self._rights = list(map(_are_numbers, values))
+            yield from self._heading(widths)
+        cells = [
+            self._column(column, shown, width, right=right)
+            for column, shown, width, right in zip(
+                values, texts, widths, self._rights or [False] * len(widths), strict=True
+            )
         ]
-    return widths
+        yield from map(str.rstrip, map((" " * GAP).join, zip(*cells, strict=True)))
+
+    def _heading(self, widths: Sequence[int]) -> Iterator[str]:
+        cells = [
+            self._paint(_placed(fit(name, width), width, right=right), "bold")
+            for name, width, right in zip(self._names, widths, self._rights, strict=True)
+        ]
+        yield (" " * GAP).join(cells).rstrip()
+        yield self._paint("─" * (sum(widths) + GAP * (len(widths) - 1)), "dim")
+
+    def _column(
+        self, values: Sequence[object], texts: Sequence[str], width: int, *, right: bool
+    ) -> list[str]:
+        """Return the cells of one column, all of one width."""
+        kinds = set(map(type, values))
+        if kinds <= {int, float} and _width(texts) <= width:
+            return [text.rjust(width) for text in texts]
+        if kinds == {str} and _are_narrow(texts) and _width(texts) <= width:
+            return [text.ljust(width) for text in texts]
+        return [
+            self._cell(value, text, width, right=right if value is None else _is_number(value))
+            for value, text in zip(values, texts, strict=True)
+        ]
+
+    def _cell(self, value: object, text: str, width: int, *, right: bool) -> str:
+        if isinstance(value, bytes) and len(text) > width:
+            # Cut inside of the quotes, so that it can still be seen to be a blob.
+            text = f"{text[: width - 2]}{ELLIPSIS}'"
+        placed = _placed(fit(text, width), width, right=right)
+        return self._paint(placed, "dim italic") if value is None else placed
+
+    def _lists(
+        self, values: Sequence[Sequence[object]], texts: Sequence[Sequence[str]], start: int
+    ) -> Iterator[str]:
+        """Yield each row as a list, one value on a line."""
+        name_width = min(max(map(cell_len, self._names)), self._width // 3)
+        room = self._width - name_width - 2 * GAP
+        names = [
+            self._paint(_placed(fit(name, name_width), name_width), "dim") for name in self._names
+        ]
+        rows = zip(zip(*values, strict=True), zip(*texts, strict=True), strict=True)
+        for number, (row, shown) in enumerate(rows, start + 1):
+            yield self._paint(f"row {number}", "bold")
+            for name, value, text in zip(names, row, shown, strict=True):
+                value_cell = self._cell(value, text, room, right=False).rstrip()
+                yield f"{' ' * GAP}{name}{' ' * GAP}{value_cell}"
+
+
+def _plain(text: str, _style: str) -> str:
+    return text
+
+
+def _painted(text: str, style: str) -> str:
+    return Style.parse(style).render(text, color_system=ColorSystem.STANDARD)
+
+
+def _placed(text: str, width: int, *, right: bool = False) -> str:
+    room = " " * (width - cell_len(text))
+    return room + text if right else text + room
+
+
+def _are_narrow(texts: Sequence[str]) -> bool:
+    """Whether each character takes one column of the terminal."""
+    return "".join(texts).isascii()
+
+
+def _width(texts: Sequence[str]) -> int:
+    measure = len if _are_narrow(texts) else cell_len
+    return max(map(measure, texts), default=0)
 
 
 def _fitted(natural: Sequence[int], width: int) -> list[int] | None:
@@ -191,10 +255,10 @@ def _fitted(natural: Sequence[int], width: int) -> list[int] | None:
     return widths
 
 
-def _goes_right(value: object, *, column_goes: bool) -> bool:
-    return column_goes if value is None else isinstance(value, int | float)
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
-def _are_numbers(rows: Rows, index: int) -> bool:
+def _are_numbers(values: Sequence[object]) -> bool:
     """Tell whether a column's heading goes to the right, over numbers."""
-    return bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
+    return bool(values) and all(isinstance(value, int | float | None) for value in values)

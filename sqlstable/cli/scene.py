@@ -80,7 +80,7 @@ def scene_lines(scene: Scene, number: int, width: int) -> list[Text]:
     blocks = [
         [_headline(scene.headline, number, width)],
         [Text(line, style=_SQL_STYLE) for line in scene.sql.splitlines()],
-        [] if scene.rows is None else list(row_lines(scene.columns, scene.rows, width - _MARGIN)),
+        [] if scene.rows is None else row_lines(scene.columns, scene.rows, width - _MARGIN),
         [] if scene.meter is None else list(_meter_lines(scene.meter)),
         list(_change_lines(scene.changes)),
         list(_plan_lines(scene.plan_changes)),

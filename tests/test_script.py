@@ -1,5 +1,6 @@
 """Cutting workload scripts into messages: every rule by example, then random scripts."""
 
+import csv
 import itertools
 import sqlite3
 from pathlib import Path
@@ -533,6 +534,47 @@ def test_bad_csv_is_refused(tmp_path, content, words):
 def test_a_folder_is_no_csv_file(tmp_path):
     with pytest.raises(ScriptError, match="cannot be read"):
         cut("--@ params .\nA;", base_folder=tmp_path)
+
+
+def bound(folder, sql, content):
+    (folder / "rows.csv").write_text(content)
+    (step,) = cut(f"--@ params rows.csv\n{sql};", base_folder=folder)
+    return step.statements[0].params
+
+
+def test_a_heading_names_named_parameters_in_any_order_and_may_have_more(tmp_path):
+    content = "note,b,:a\nx,1,2\ny,3,\n"
+    sql = "INSERT INTO t VALUES (:a, $b, :a, ':c', [:d], \"@e\", a$f) -- :g"
+    assert bound(tmp_path, sql, content) == ((2, 1), (None, 3))
+    assert bound(tmp_path, "SELECT @b", content) == ((1,), (3,))
+
+
+def test_a_question_mark_takes_every_line_as_data_whatever_it_looks_like(tmp_path):
+    sql = "INSERT INTO t (a, b) VALUES (?, ?2) -- :a"
+    assert bound(tmp_path, sql, "a,b\n1,2\n") == (("a", "b"), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("sql", "content", "reason"),
+    [
+        ("SELECT :a, :b", "a,c\n1,2\n", ":b is there 0 times; it has 'a', 'c'"),
+        ("SELECT :a", "1\n2\n", ":a is there 0 times; it has '1'. Write a heading, or \\?"),
+        ("SELECT :a", "a,:a\n1,2\n", ":a is there 2 times"),
+        ("SELECT :a, ?", "a,b\n1,2\n", "has both \\? and :a"),
+        ("SELECT :a", "a\n", "has no rows"),
+        ("SELECT :a", "", "has no rows"),
+        ("SELECT :a", "a\n1,2\n", "line 2 has another number of fields"),
+    ],
+)
+def test_a_heading_that_does_not_fit_the_statement_is_refused(tmp_path, sql, content, reason):
+    with pytest.raises(ScriptError, match=reason):
+        bound(tmp_path, sql, content)
+
+
+def test_a_field_may_be_as_long_as_sqlite_takes_it_and_python_keeps_its_own_bound(tmp_path):
+    before = csv.field_size_limit()
+    assert bound(tmp_path, "SELECT ?", "x" * (before + 1)) == (("x" * (before + 1),),)
+    assert csv.field_size_limit() == before
 
 
 # --- the work stays linear -----------------------------------------------------------------

@@ -18,7 +18,8 @@ say stands in comments, the directives. The grammar::
     --@ reinstall      the canister is reinstalled
     --@ label NAME     the next message is called NAME
     --@ repeat N       the next message is sent N times, 1 to 1 000 000 000
-    --@ params FILE    the next statement runs once per line of the CSV file, its fields bound
+    --@ params FILE    the next statement runs once per line of the CSV file, its fields bound;
+                       `sqlstable.workload.params` says which field to which parameter
 
 **Messages.** Below ``--@ update`` and ``--@ query`` everything up to the next ``update``,
 ``query``, ``upgrade``, ``reinstall``, ``await``, ``trap`` or the end of the script is one
@@ -44,16 +45,15 @@ that trapped never reaches it.
 as it comes: NUL characters and undecodable bytes are for the caller to refuse.
 """
 
-import csv
-import math
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
 from sqlstable.errors import ScriptError
+from sqlstable.workload.params import Row, RowsError, read_rows
 
 REPEAT_MAX: Final = 1_000_000_000
 """Most often that one message can be repeated."""
@@ -108,13 +108,6 @@ _TRANSACTION_WORDS: Final = frozenset(
     ("begin", "commit", "end", "rollback", "savepoint", "release")
 )
 
-_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
-_REAL: Final = re.compile(
-    r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)|\.[0-9]+)"
-)
-_INT64_MIN: Final = -(2**63)
-_INT64_MAX: Final = 2**63 - 1
-
 _Levels: TypeAlias = tuple[str | None, ...]
 """What is open of a transaction, outermost first: None for BEGIN, else a savepoint's name."""
 
@@ -127,7 +120,7 @@ class ScriptStatement:
     """As in the script, without what stands before it and without the closing semicolon."""
     line: int
     """Line of the script where ``sql`` starts, counted from 1."""
-    params: tuple[tuple[object, ...], ...] | None
+    params: tuple[Row, ...] | None
     """One row of int, float, str or None per run, all equally long; None: run once, unbound."""
 
 
@@ -516,8 +509,8 @@ class _Collector:
                 "put it directly before the statement that does",
             )
         try:
-            rows = _read_rows(self._base_folder / directive.argument)
-        except _RowsError as error:
+            rows = read_rows(self._base_folder / directive.argument, statement.sql)
+        except RowsError as error:
             self._fail(directive.line, f"--@ params {directive.argument}: {error}")
         return replace(statement, params=rows)
 
@@ -565,68 +558,3 @@ def _savepoint_name(word: str) -> str:
     elif word[0] == "[":
         word = word[1:-1]
     return word.translate(_ASCII_LOWER)
-
-
-# --- CSV files -----------------------------------------------------------------------------
-
-
-class _RowsError(Exception):
-    """A CSV file cannot be used; the text says why, without naming the file."""
-
-
-def _read_rows(path: Path) -> tuple[tuple[object, ...], ...]:
-    """Return the rows of a CSV file, each record a row: there is no header."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = _parse_rows(file)
-    except OSError as error:
-        raise _RowsError(f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise _RowsError("is not UTF-8; convert it") from error
-    if not rows:
-        raise _RowsError("has no rows; write one line per run")
-    return tuple(rows)
-
-
-def _parse_rows(lines: Iterable[str]) -> list[tuple[object, ...]]:
-    """Return the rows of CSV text, once they are known to be equally long."""
-    rows: list[tuple[object, ...]] = []
-    reader = csv.reader(lines, strict=True)
-    try:
-        for fields in reader:
-            if not fields:
-                raise _RowsError(f'line {reader.line_num} is blank; remove it, or write ""')
-            rows.append(tuple(map(_value, fields)))
-            if len(fields) != len(rows[0]):
-                raise _RowsError(
-                    f"line {reader.line_num} has another number of fields than the first row, "
-                    f"{len(fields)} instead of {len(rows[0])}; give every row as many"
-                )
-    except csv.Error as error:
-        raise _RowsError(f"line {reader.line_num} is not CSV: {error}") from error
-    return rows
-
-
-def _value(text: str) -> int | float | str | None:
-    """Return the value that a CSV field stands for.
-
-    An empty field is NULL, quoted or not: the csv module does not tell them apart. A whole
-    number is an integer, a decimal or exponential one a real. The rest is text, and so are
-    needless leading zeros and plus signs, which mark a code rather than a number, and what
-    passes 64 bits or the largest real, which would not come back as it was written.
-
-    Examples:
-        >>> [_value(text) for text in ("", "-12", "0.5", "1e3", "007", "+1", "x")]
-        [None, -12, 0.5, 1000.0, '007', '+1', 'x']
-        >>> _value("9223372036854775807"), _value("9223372036854775808"), _value("1e999")
-        (9223372036854775807, '9223372036854775808', '1e999')
-    """
-    if not text:
-        return None
-    if _INTEGER.fullmatch(text):
-        integer = int(text)
-        return integer if _INT64_MIN <= integer <= _INT64_MAX else text
-    if _REAL.fullmatch(text):
-        real = float(text)
-        return real if math.isfinite(real) else text
-    return text

@@ -358,7 +358,7 @@ BAD_OPTIONS = {
     ("--database", "cut.db"): "cut.db is truncated",
     ("--database", "garbled.db"): "garbled.db",
     ("--trace", "old.trace"): "old.trace exists already",
-    ("--trace", "sub"): "sub exists already",
+    ("--trace", "sub"): "sub is a folder; give the path of a file",
     ("--trace", "sub", "--force"): "sub",
     ("--trace", "shop.sql", "--force"): "shop.sql exists and is not a trace",
     ("--trace", "app.db", "--force"): "app.db exists and is not a trace",
@@ -369,7 +369,7 @@ BAD_OPTIONS = {
 
 BAD_REPORTS = {
     ("missing.trace",): "there is no trace file missing.trace",
-    ("sub",): "sub cannot be read",
+    ("sub",): "sub is a folder; give the path of a file",
     ("shop.sql",): "shop.sql is not a trace",
     ("app.db",): "app.db is a SQLite database but not a trace",
     ("newer.trace",): "newer.trace has trace format version 99",

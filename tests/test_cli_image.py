@@ -14,7 +14,7 @@ import pytest
 import sqlstable
 from sqlstable import Canister
 from sqlstable.cli import progress
-from sqlstable.cli import run as run_command
+from sqlstable.cli import running as run_command
 from sqlstable.database import loading
 from sqlstable.errors import TraceError
 from sqlstable.memory import osfile
@@ -732,7 +732,8 @@ def test_ctrl_c_leaves_the_image_of_a_run_with_what_was_answered(image, monkeypa
     script = "--@ repeat 9\nINSERT INTO account (cents) VALUES (1);"
     result = call("run", "-", "--image", image, stdin=script)
     assert result.exit_code == 130
-    assert result.stderr.endswith("Error: interrupted\n")
+    assert result.stderr.endswith("Error: interrupted in stdin, line 2\n")
+    assert result.stdout.count("INSERT INTO account") == 2
     assert not Path(f"{image}-log").exists()
     assert cents(image) == [100, 200, 1, 1]
 

@@ -79,6 +79,8 @@ class Canister:
         growth: How a file gets more stable memory, layout managed only: ``bucket`` by whole buckets
             (the default), ``wasm-page`` by what it needs.
         limits: Limits to enforce: a date, ``"latest"``, a `Limits`, or None for none.
+        enforce: False measures against the limits of messages and traps at none of them: reports
+            show which ones were crossed. The size of stable memory stays limited.
         trace: Path of a trace file to write, or ``":memory:"`` for one that `trace` gives back.
         overwrite_trace: Whether an existing trace file may be replaced.
         depth: ``counters`` asks SQLite for VM steps, scans, sorts and cache hits (about 2 µs a
@@ -92,6 +94,7 @@ class Canister:
             file that is not writable.
         now: The date and time that SQL sees.
         seed: Seed of SQL's ``random()``.
+        foreign_keys: Whether SQLite enforces foreign keys; it does not unless it is told to.
         build: Of the wasm engine: ``standard``, ``profile`` (counts the rows that loops visit) or
             ``lean`` (set up for prices that charge the heap).
         track_heap: Of the wasm engine: whether to watch what is touched in the heap; by default
@@ -129,6 +132,7 @@ class Canister:
         bucket_pages: int | None = None,
         growth: str | None = None,
         limits: Limits | date | str | None = "latest",
+        enforce: bool = True,
         trace: Path | str | None = None,
         overwrite_trace: bool = False,
         depth: Depth = "counters",
@@ -138,6 +142,7 @@ class Canister:
         read_only: bool = False,
         now: str | None = None,
         seed: int | None = None,
+        foreign_keys: bool | None = None,
         build: str | None = None,
         track_heap: bool | None = None,
     ) -> None:
@@ -155,11 +160,13 @@ class Canister:
             growth=growth,
             now=now,
             seed=seed,
+            foreign_keys=foreign_keys,
         )
         place = Place(path, limits, durability, read_only=read_only)
         flavour = Flavour(build, track_heap=track_heap)
         self._host = make_host(engine, flavour, self.settings, memory or place, depth=depth)
         self._memory = self._host.memory
+        self._memory.bytemap.is_enforced = enforce
         self._lock = RLock()
         self._setups: list[Callable[[apsw.Connection], None]] = []
         self._message: Message | None = None
@@ -377,6 +384,11 @@ class Canister:
         """One line on what was recovered from the image file's log on opening, or None."""
         image_file = self._memory.image_file
         return None if image_file is None else image_file.recovery
+
+    @property
+    def message_count(self) -> int:
+        """Messages that have ended, life-cycle steps included; known of a closed canister, too."""
+        return self._observation.message_count
 
     def status(self) -> Status:
         """Return sizes and settings."""
@@ -626,6 +638,7 @@ class Canister:
             **self._host.described(),
             **_described_settings(self.settings),
             "limits": None if limits is None else limits.date.isoformat(),
+            **({} if self._memory.bytemap.is_enforced else {"enforced": False}),
             "prices": None,
             "durability": None if image_file is None else image_file.durability,
             "depth": depth,

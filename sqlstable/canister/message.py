@@ -279,8 +279,8 @@ def _left_open(kind: str, left: str) -> MessageError:
     return MessageError(
         f"the {kind} message ended with {left}; it was rolled back. On the Internet Computer "
         "other messages run in between and would see or lose half of the work: end the "
-        "transaction and close cursors before the message ends; a transaction alone may stay "
-        "open with keep_open=True"
+        "transaction and close cursors before the message ends; from Python a transaction "
+        "alone may stay open with keep_open=True"
     )
 
 

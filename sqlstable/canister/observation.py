@@ -234,7 +234,6 @@ class EndedMessage:
 
     __slots__ = (
         "_attributed",
-        "bytemap_use",
         "cache",
         "discarded_writes",
         "first_statement",
@@ -242,6 +241,7 @@ class EndedMessage:
         "kind",
         "label",
         "limits",
+        "os_pages",
         "outcome",
         "page_size",
         "raw",
@@ -268,12 +268,7 @@ class EndedMessage:
         self.trap_limit: str | None = None
         self.discarded_writes = False
         self.limits = bytemap.limits
-        self.bytemap_use = (
-            len(bytemap.accessed),
-            bytemap.accessed_max,
-            len(bytemap.dirty),
-            bytemap.dirty_max,
-        )
+        self.os_pages = (len(bytemap.accessed), len(bytemap.dirty))
         self.wasm_pages = memory.wasm_pages
         self.raw: RawMessage | None = None
         self.index = self.first_statement = 0
@@ -320,11 +315,12 @@ class EndedMessage:
     def _limits_used(self) -> tuple[LimitUse, ...]:
         if self.limits is None:
             return ()
-        accessed, accessed_max, dirty, dirty_max = self.bytemap_use
+        # Not those of the bytemap: it has none where they are not enforced.
+        message, (accessed, dirty) = self.limits.of(self.kind), self.os_pages
         stable_bytes_max = self.limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
         return (
-            LimitUse("stable_os_pages_accessed", accessed, accessed_max),
-            LimitUse("stable_os_pages_dirty", dirty, dirty_max),
+            LimitUse("stable_os_pages_accessed", accessed, message.os_pages_accessed_max),
+            LimitUse("stable_os_pages_dirty", dirty, message.os_pages_dirty_max),
             LimitUse("stable_memory_bytes", self.wasm_pages * WASM_PAGE_BYTES, stable_bytes_max),
         )
 

@@ -48,6 +48,10 @@ class RunError(SqlstableError):
     """The run failed after it had begun."""
 
 
+class InterruptedRunError(RunError):
+    """Ctrl-C ended the run, and what it did before is reported."""
+
+
 class Commands(TyperGroup):
     """The commands, with their errors turned into messages."""
 
@@ -93,6 +97,8 @@ def exit_status(error: BaseException) -> int:
         >>> exit_status(SettingsError("page_size is 1")), exit_status(RunError("it trapped"))
         (2, 1)
     """
+    if isinstance(error, InterruptedRunError):
+        return EXIT_INTERRUPTED
     return EXIT_USAGE if isinstance(error, (*_USAGE_ERRORS, UsageError)) else EXIT_FAILED
 
 

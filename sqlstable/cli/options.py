@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from sqlstable.canister.hosts import EngineName
+from sqlstable.cli.failures import note
 from sqlstable.database.settings import (
     DEFAULTS,
     GROWTH_POLICIES,
@@ -17,9 +18,10 @@ from sqlstable.database.settings import (
 )
 from sqlstable.engine.protocol import CacheState
 from sqlstable.errors import SettingsError
-from sqlstable.ic.limits import Limits
+from sqlstable.ic.limits import LATEST_LIMITS_DATE, Limits
 from sqlstable.memory.commitlog import DURABILITIES
 from sqlstable.memory.stable import resolve_limits
+from sqlstable.trace.recorder import Depth as DepthName
 
 LATEST: Final = "latest"
 NO_LIMITS: Final = "none"
@@ -70,6 +72,17 @@ ENGINE_NAMES: Final[Mapping[EngineChoice, EngineName]] = {
     EngineChoice.WASM: "wasm",
 }
 assert set(ENGINE_NAMES) == set(EngineChoice)
+
+
+class Depth(StrEnum):
+    """How much is asked of SQLite for each statement."""
+
+    COUNTERS = "counters"
+    PAGES = "pages"
+
+
+DEPTHS: Final[Mapping[Depth, DepthName]] = {Depth.COUNTERS: "counters", Depth.PAGES: "pages"}
+assert set(DEPTHS) == set(Depth)
 
 
 class Build(StrEnum):
@@ -190,6 +203,66 @@ TraceOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace the trace if there is one already.")
 ]
+KeepGoingOption = Annotated[
+    bool,
+    typer.Option("--keep-going", help="Go on after a message that failed; then exit with 1."),
+]
+NoEnforceOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-enforce", help="Measure against the limits of messages, and trap at none of them."
+    ),
+]
+NowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--now", metavar="DATETIME", help=f"The time that SQL sees. [default: {DEFAULTS.now}]"
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="NUMBER", help=f"Of SQL's random(). [default: {DEFAULTS.seed}]"),
+]
+BucketPagesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--bucket-pages",
+        metavar="COUNT",
+        help="Wasm pages of a bucket of a new memory manager; layout managed only. "
+        f"[default: {DEFAULTS.bucket_pages}]",
+    ),
+]
+ForeignKeysOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--foreign-keys/--no-foreign-keys",
+        help="Whether SQLite enforces foreign keys. [default: no, or as the preset has it]",
+        show_default=False,
+    ),
+]
+TrackHeapOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--track-heap/--no-track-heap",
+        help="Of the wasm engine: whether to watch and charge the heap. [default: as the prices "
+        "of the limits' date do]",
+        show_default=False,
+    ),
+]
+DepthOption = Annotated[
+    Depth,
+    typer.Option(
+        "--depth",
+        metavar="|".join(Depth),
+        help="With SQLite's own counters, or without: OS pages only.",
+    ),
+]
+OwnersOption = Annotated[
+    bool,
+    typer.Option(
+        "--owners/--no-owners", help="Whether to say whose the OS pages are.", show_default=False
+    ),
+]
 RowsOption = Annotated[bool, typer.Option("--rows", help="Print what the statements return, too.")]
 FormatOption = Annotated[
     Format,
@@ -213,7 +286,10 @@ def chosen_limits(text: str) -> Limits | None:
     Raises:
         SettingsError: It is no date, or one before the first limits.
     """
-    return None if text.lower() == NO_LIMITS else resolve_limits(text)
+    limits = None if text.lower() == NO_LIMITS else resolve_limits(text)
+    if limits is not None and limits.date > LATEST_LIMITS_DATE:
+        note(f"no limits are known after {LATEST_LIMITS_DATE}, so these are those of that day")
+    return limits
 
 
 def check_durability(durability: str | None) -> None:

@@ -12,6 +12,7 @@ from sqlstable.analysis.compare import Comparison, compare
 from sqlstable.cli.failures import UsageError
 from sqlstable.cli.options import Format, FormatOption, View, ViewOption
 from sqlstable.cli.output import screen, write, write_data
+from sqlstable.cli.places import check_regular
 from sqlstable.errors import TraceError
 from sqlstable.report.accesses import render_accesses_csv
 from sqlstable.report.comparison import render_comparison
@@ -49,6 +50,8 @@ def report_trace(
         raise UsageError(f"--compare goes statement by statement, not --by {by}; leave --by out")
     if export is not None and output_format is Format.JSON:
         raise UsageError("--export writes CSV, not --format json; leave --format out")
+    for path in filter(None, (trace, other)):
+        check_regular(path)
     with open_trace(trace) as first, _found_sound(trace):
         if other is not None:
             with open_trace(other) as second, _found_sound(other):

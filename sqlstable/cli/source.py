@@ -3,14 +3,20 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from sqlstable.engine.native import is_complete
 from sqlstable.errors import ScriptError
+from sqlstable.ic.units import MIB
 from sqlstable.workload.script import ScriptStep, parse_script
 
 STDIN: Final = "-"
 """Stands for stdin in place of a file."""
+
+SCRIPT_BYTES_MAX: Final = 256 * MIB
+"""What a script may have: rows beyond belong into a database, or a CSV file for ``--@ params``."""
+
+_PIECE_BYTES: Final = MIB
 
 _SQLITE_MAGIC: Final = b"SQLite format 3\0"
 
@@ -41,7 +47,7 @@ def read_script(path: str) -> Script:
     if path == STDIN:
         name, folder, data = "stdin", Path(), _read_stdin()
     else:
-        name, folder, data = path, Path(path).parent, _read(path)
+        name, folder, data = path, Path(path).parent, _read_file(path)
     text = _decode(name, data)
     steps = parse_script(text, is_complete=is_complete, base_folder=folder, name=name)
     return Script(name, steps)
@@ -50,12 +56,13 @@ def read_script(path: str) -> Script:
 def _read_stdin() -> bytes:
     if sys.stdin is None:
         raise ScriptError("stdin is closed; give the path of an SQL script")
-    return sys.stdin.buffer.read()
+    return _read("stdin", sys.stdin.buffer)
 
 
-def _read(path: str) -> bytes:
+def _read_file(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            return _read(path, file)
     except FileNotFoundError:
         raise ScriptError(f"there is no file {path}; give the path of an SQL script") from None
     except IsADirectoryError:
@@ -65,18 +72,31 @@ def _read(path: str) -> bytes:
         raise ScriptError(f"{path} cannot be read: {reason}") from None
 
 
+def _read(name: str, file: BinaryIO) -> bytes:
+    """Read all there is, piece by piece: a pipe or a device need not have an end."""
+    data = bytearray()
+    while piece := file.read(_PIECE_BYTES):
+        data += piece
+        if data.startswith(_SQLITE_MAGIC):
+            raise ScriptError(
+                f"{name} is a SQLite file, not a script; a database goes to --database, "
+                "a trace to sqlstable report"
+            )
+        nul = data.find(b"\0", len(data) - len(piece))
+        if nul >= 0:
+            raise ScriptError(
+                f"{name}, line {_line(data, nul)}: there is a NUL character, which SQL cannot "
+                "hold; is this a text file in UTF-8?"
+            )
+        if len(data) > SCRIPT_BYTES_MAX:
+            raise ScriptError(
+                f"{name} has more than {SCRIPT_BYTES_MAX // MIB} MiB, which is the most that a "
+                "script may have; give rows as --database, or in a CSV file for --@ params"
+            )
+    return bytes(data)
+
+
 def _decode(name: str, data: bytes) -> str:
-    if data.startswith(_SQLITE_MAGIC):
-        raise ScriptError(
-            f"{name} is a SQLite file, not a script; a database goes to --database, "
-            "a trace to sqlstable report"
-        )
-    nul = data.find(b"\0")
-    if nul >= 0:
-        raise ScriptError(
-            f"{name}, line {_line(data, nul)}: there is a NUL character, which SQL cannot hold; "
-            "is this a text file in UTF-8?"
-        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -86,5 +106,5 @@ def _decode(name: str, data: bytes) -> str:
         ) from None
 
 
-def _line(data: bytes, position: int) -> int:
+def _line(data: bytes | bytearray, position: int) -> int:
     return data.count(b"\n", 0, position) + 1

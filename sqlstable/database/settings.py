@@ -168,6 +168,9 @@ def _check(values: dict[str, object]) -> None:
     _check_choice(values, "layout", LAYOUTS)
     _check_choice(values, "growth", GROWTH_POLICIES)
     _check_journal(values)
+    if values.get("layout") == "raw" and values.get("growth") == "wasm-page":
+        msg = "growth wasm-page concerns layout managed: layout raw always grows by Wasm pages"
+        raise SettingsError(msg)
 
 
 def _check_page_size(values: dict[str, object]) -> None:

@@ -52,13 +52,15 @@ class Bytemap:
         self.accessed_max = NO_LIMIT
         self.dirty_max = NO_LIMIT
         self.limits: Limits | None = None
+        self.is_enforced = True
+        "Whether the limits of messages to come trap, or are only there to be compared with."
         self._limited_kind: str | None = None
 
     def begin(self, limits: Limits | None, kind: str) -> None:
         """Set the limits of the message that begins."""
         if limits is not self.limits or kind != self._limited_kind:
             self.limits, self._limited_kind = limits, kind
-            if limits is None:
+            if limits is None or not self.is_enforced:
                 self.accessed_max = self.dirty_max = NO_LIMIT
             else:
                 message = limits.of(kind)

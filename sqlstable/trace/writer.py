@@ -374,7 +374,9 @@ def _created(path: Path | None, *, overwrite: bool) -> sqlite3.Connection:
     """Return a connection to a new trace with all tables and no rows."""
     if path is not None:
         _make_way(path, overwrite=overwrite)
-    connection = connected(":memory:" if path is None else path.absolute().as_uri())
+    # Without a name SQLite keeps a file that nobody else sees and that goes with the process: what
+    # its cache holds is in memory, and the rest on disk.
+    connection = connected("" if path is None else path.absolute().as_uri())
     try:
         connection.executescript(
             f"PRAGMA page_size = 4096; PRAGMA synchronous = OFF; BEGIN;"

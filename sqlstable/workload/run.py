@@ -1,7 +1,8 @@
 """Running the steps of a workload script on a canister.
 
 Each step is sent as often as it says, one message at a time. The run stops at the first message
-that fails; a trap that the script asks for is no failure.
+that fails, unless it is told to keep going; a trap that the script asks for is no failure. Ctrl-C
+ends the run after the message that it has undone.
 
 **Rules**
 
@@ -19,7 +20,7 @@ from typing import Final, Literal, TypeAlias
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.message import Message
 from sqlstable.engine.protocol import CacheState, Rows
-from sqlstable.errors import SqlstableError, Trap
+from sqlstable.errors import ImageError, SqlstableError, TraceError, Trap
 from sqlstable.workload.script import ScriptStatement, ScriptStep
 
 TRAP_TEXT: Final = "the script says --@ trap"
@@ -45,9 +46,13 @@ class RunOutcome:
     intended_traps: int
     "How many of them trapped because the script says so."
     failure: str | None
-    "Why the run stopped, with the script's name and line; None where it came to its end."
+    "What failed first, with the script's name and line; None where nothing did."
     failed_message: int | None
-    "Index in the trace of the message that failed; None where none did, or none had begun."
+    "Index in the trace of the message that failed first; None where none did, or none had begun."
+    failures: int = 0
+    "How many steps failed, repetitions counted; more than one only where the run kept going."
+    is_interrupted: bool = False
+    "Whether Ctrl-C ended the run; the failure says in which line."
 
 
 OnStep: TypeAlias = Callable[[ScriptStep, int], None]
@@ -58,6 +63,9 @@ OnRows: TypeAlias = Callable[[ScriptStep, ScriptStatement, StatementRows], None]
 
 _Sent: TypeAlias = Literal["update", "query"]
 
+_FINAL_ERRORS: Final = (ImageError, TraceError)
+"""After these no message can succeed, or none be recorded."""
+
 
 def run_steps(
     canister: Canister,
@@ -65,6 +73,7 @@ def run_steps(
     *,
     cache: CacheState | None = None,
     name: str = "script",
+    keep_going: bool = False,
     on_step: OnStep | None = None,
     on_rows: OnRows | None = None,
 ) -> RunOutcome:
@@ -76,12 +85,14 @@ def run_steps(
         cache: State of the heap when a query begins, None for what the engine has by default;
             updates are always warm.
         name: What failures call the script.
+        keep_going: Whether what follows a failed message is run, too. An image or a trace that
+            cannot be written any more ends the run even so.
         on_step: Called after each message, for showing progress.
         on_rows: Called for each statement that returns rows, once for each message.
 
     Returns:
-        How it ended. What SQLite, the script or the limits refuse is a failure there; only
-        errors of the two callbacks are raised.
+        How it ended. What SQLite, the script or the limits refuse is a failure there, and so is
+        Ctrl-C; only errors of the two callbacks are raised.
 
     Examples:
         >>> from sqlite3 import complete_statement
@@ -95,17 +106,23 @@ def run_steps(
         >>> outcome.messages, outcome.failure
         (2, 'script, line 1: no such table: missing; in: SELECT body FROM missing')
     """
-    run = _Run(canister, cache=cache, on_step=on_step, on_rows=on_rows)
-    failure = None
-    for step in steps:
-        failure = run.play(step)
-        if failure is not None:
-            break
+    run = _Run(canister, name=name, keep_going=keep_going, cache=cache)
+    run.on_step, run.on_rows = on_step, on_rows
+    is_interrupted = False
+    try:
+        for step in steps:
+            if not run.play(step):
+                break
+    except KeyboardInterrupt:
+        is_interrupted = True
+        run.note_interrupt()
     return RunOutcome(
         messages=run.messages,
         intended_traps=run.intended_traps,
-        failure=None if failure is None else f"{name}, line {run.line}: {failure}",
+        failure=run.failure,
         failed_message=run.failed_message,
+        failures=run.failures,
+        is_interrupted=is_interrupted,
     )
 
 
@@ -119,37 +136,51 @@ class _Run:
         self,
         canister: Canister,
         *,
+        name: str,
+        keep_going: bool,
         cache: CacheState | None,
-        on_step: OnStep | None,
-        on_rows: OnRows | None,
     ) -> None:
         self.messages = 0
         self.intended_traps = 0
+        self.failure: str | None = None
         self.failed_message: int | None = None
+        self.failures = 0
         self.line = 0
+        self.on_step: OnStep | None = None
+        self.on_rows: OnRows | None = None
         self._canister = canister
+        self._name = name
+        self._keep_going = keep_going
         self._cache = cache
-        self._on_step = on_step
-        self._on_rows = on_rows
-        self._first_message = canister.status().messages
+        self._first_message = canister.message_count
 
-    def play(self, step: ScriptStep) -> str | None:
-        """Send one step as often as it says; returns why it failed, or None."""
+    def play(self, step: ScriptStep) -> bool:
+        """Send one step as often as it says; returns whether the run goes on."""
         self.line = step.line
         kind = self._kind(step)
         for _ in range(step.repeat):
             self.line = step.line
             answers: list[tuple[ScriptStatement, StatementRows]] = []
-            failure = self._failure_of(step, kind, answers)
-            if failure is not None:
-                return failure
-            self.messages += 1
-            for statement, rows in answers:
-                assert self._on_rows is not None
-                self._on_rows(step, statement, rows)
-            if self._on_step is not None:
-                self._on_step(step, self.messages)
-        return None
+            error = self._error_of(step, kind, answers)
+            if error is not None:
+                self._note_failure(error)
+                if not self._keep_going or isinstance(error, _FINAL_ERRORS):
+                    return False
+            else:
+                self.messages += 1
+                for statement, rows in answers:
+                    assert self.on_rows is not None
+                    self.on_rows(step, statement, rows)
+            if self.on_step is not None:
+                self.on_step(step, self.messages)
+        return True
+
+    def note_interrupt(self) -> None:
+        """Say where Ctrl-C was pressed; the message that it undid is in the trace."""
+        self.messages = self._canister.message_count - self._first_message
+        self.failure = f"interrupted in {self._name}, line {self.line}" + (
+            f"; before that: {self.failure}" if self.failure is not None else ""
+        )
 
     def _kind(self, step: ScriptStep) -> str:
         if step.kind != "auto":
@@ -162,25 +193,24 @@ class _Run:
 
     # -- one message ----------------------------------------------------------------------------
 
-    def _failure_of(
+    def _error_of(
         self, step: ScriptStep, kind: str, answers: list[tuple[ScriptStatement, StatementRows]]
-    ) -> str | None:
+    ) -> Exception | None:
         """Send one message; returns why it failed."""
         try:
             self._send(step, kind, answers)
-        except SqlstableError as error:
-            failure = str(error)
-        except UnicodeDecodeError as error:
-            failure = f"a result is not UTF-8 ({error}); CAST it AS BLOB to see its bytes"
-        except UnicodeEncodeError as error:
-            failure = f"the statement cannot be written in UTF-8 ({error}); mend the script"
-        else:
-            return None
+        except (SqlstableError, UnicodeError) as error:
+            return error
+        return None
+
+    def _note_failure(self, error: Exception) -> None:
+        self.failures += 1
         index = self._first_message + self.messages
-        if self._canister.status().messages > index:
-            self.failed_message = index
-            self.messages += 1
-        return failure
+        has_message = self._canister.message_count > index
+        self.messages += has_message
+        if self.failure is None:
+            self.failure = f"{self._name}, line {self.line}: {_reason(error)}"
+            self.failed_message = index if has_message else None
 
     def _send(
         self, step: ScriptStep, kind: str, answers: list[tuple[ScriptStatement, StatementRows]]
@@ -235,7 +265,17 @@ class _Run:
 
     def _columns(self, statement: ScriptStatement) -> tuple[str, ...]:
         """Return the columns of a statement that has just run; asked only if somebody looks."""
-        if self._on_rows is None:
+        if self.on_rows is None:
             return ()
         row = statement.params[0] if statement.params else None
         return self._canister.engine.columns(statement.sql, row)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case UnicodeDecodeError():
+            return f"a result is not UTF-8 ({error}); CAST it AS BLOB to see its bytes"
+        case UnicodeEncodeError():
+            return f"the statement cannot be written in UTF-8 ({error}); mend the script"
+        case _:
+            return str(error)

@@ -497,7 +497,9 @@ class WasmBytemap(Bytemap):
     def begin(self, limits: Limits | None, kind: str) -> None:
         """Set the limits of the message that begins."""
         super().begin(limits, kind)
-        instructions = INSTRUCTIONS_MAX if limits is None else limits.of(kind).instructions_max
+        instructions = INSTRUCTIONS_MAX
+        if limits is not None and self.is_enforced:
+            instructions = limits.of(kind).instructions_max
         self._memory.machine.begin_message(
             instructions, _limit(self.accessed_max), _limit(self.dirty_max)
         )

@@ -1,0 +1,195 @@
+"""Carrying out ``sqlstable run``: a canister, a script on it, and the report of what it did."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlstable.canister.canister import Canister
+from sqlstable.canister.hosts import Flavour, open_memory
+from sqlstable.cli.failures import InterruptedRunError, RunError, UsageError, note
+from sqlstable.cli.installation import install
+from sqlstable.cli.options import (
+    CACHE_STATES,
+    DEPTHS,
+    ENGINE_NAMES,
+    Build,
+    Cache,
+    Depth,
+    EngineChoice,
+    Format,
+    View,
+)
+from sqlstable.cli.output import screen
+from sqlstable.cli.progress import MessageProgress
+from sqlstable.cli.report import write_report
+from sqlstable.cli.rows import RowPrinter
+from sqlstable.cli.source import Script, read_script
+from sqlstable.database.loading import SERIALIZED_BYTES_MAX
+from sqlstable.database.settings import resolve_settings
+from sqlstable.database.transfer import read_database
+from sqlstable.errors import ImageError, TraceError
+from sqlstable.ic.limits import Limits
+from sqlstable.report.numbers import counted
+from sqlstable.trace.file import Trace
+from sqlstable.workload.run import RunOutcome, run_steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a script runs on, as the command line has it."""
+
+    engine: EngineChoice
+    build: Build | None
+    track_heap: bool | None
+    image: Path | None
+    durability: str | None
+    limits: Limits | None
+    enforce: bool
+    settings: Mapping[str, Any]
+    "Keywords of `Canister`; None for what was not chosen."
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is to be run."""
+
+    script: str
+    "Path of the script, or ``-``."
+    database: Path | None
+    "What is imported first."
+    cache: Cache | None
+    keep_going: bool = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is kept and shown of a run."""
+
+    trace: Path | None
+    format: Format
+    view: View
+    depth: Depth
+    force: bool = field(kw_only=True)
+    "Whether the trace may replace an old one."
+    rows: bool = field(kw_only=True)
+    owners: bool = field(kw_only=True)
+
+
+def run(workload: Workload, machine: Machine, output: Output) -> None:
+    """Run a script, and report it however it ended.
+
+    Raises:
+        RunError: It failed.
+        InterruptedRunError: Ctrl-C ended it; what came before is reported.
+    """
+    script = read_script(workload.script)
+    database = None if workload.database is None else _read(workload.database)
+    canister = _installed(machine, database, output)
+    outcome, recorded = _play(canister, script, workload, output)
+    try:
+        with recorded:
+            write_report(recorded, output.format, output.view)
+    except BrokenPipeError:
+        # Nobody reads on; that the run failed still has to be said.
+        if outcome.failure is None:
+            raise
+    if output.trace is not None and (output.format is Format.TABLE or outcome.is_interrupted):
+        note(
+            f"the trace is in {output.trace}; sqlstable report {output.trace} shows its other views"
+        )
+    if outcome.failure is None:
+        return
+    if machine.image is not None and _has_answered(outcome):
+        note(f"what was answered before stays in {machine.image}")
+    if outcome.is_interrupted:
+        raise InterruptedRunError(outcome.failure)
+    many = f"{counted(outcome.failures, 'message')} failed, the first: "
+    raise RunError((many if outcome.failures > 1 else "") + outcome.failure)
+
+
+def _has_answered(outcome: RunOutcome) -> bool:
+    failed = max(outcome.failures, outcome.failed_message is not None)
+    return outcome.messages - outcome.intended_traps > failed
+
+
+def _installed(machine: Machine, database: bytes | None, output: Output) -> Canister:
+    engine = ENGINE_NAMES[machine.engine]
+    build = None if machine.build is None else machine.build.value
+    open_canister = partial(
+        Canister,
+        **machine.settings,
+        engine=engine,
+        build=build,
+        track_heap=machine.track_heap,
+        enforce=machine.enforce,
+        depth=DEPTHS[output.depth],
+        owners=output.owners,
+        trace=output.trace or ":memory:",
+        overwrite_trace=output.force,
+    )
+    return install(
+        open_canister,
+        image=machine.image,
+        durability=machine.durability or "process",
+        limits=machine.limits,
+        layout=resolve_settings(**machine.settings).layout,
+        database=database,
+        page_size=machine.settings["page_size"],
+        open_memory=partial(open_memory, engine, Flavour(build, track_heap=machine.track_heap)),
+    )
+
+
+def _play(
+    canister: Canister, script: Script, workload: Workload, output: Output
+) -> tuple[RunOutcome, Trace]:
+    """Run the script; returns how it ended, and the trace, which stays readable."""
+    try:
+        if not script.steps:
+            note(f"{script.name} holds no statements, so nothing was run")
+        with MessageProgress(script.message_count, quiet=output.rows) as progress:
+            outcome = run_steps(
+                canister,
+                script.steps,
+                cache=None if workload.cache is None else CACHE_STATES[workload.cache],
+                name=script.name,
+                keep_going=workload.keep_going,
+                on_step=progress.on_step,
+                on_rows=RowPrinter(screen()) if output.rows else None,
+            )
+    except BaseException:
+        # What came first is what counts.
+        with suppress(ImageError, TraceError):
+            canister.close()
+        with suppress(ImageError):
+            canister.memory.close()
+        raise
+    return _closed(canister, outcome)
+
+
+def _closed(canister: Canister, outcome: RunOutcome) -> tuple[RunOutcome, Trace]:
+    """Close the canister; what cannot be left whole is a failure, if it is the first."""
+    try:
+        canister.close()
+    except (ImageError, TraceError) as error:
+        outcome = replace(outcome, failure=outcome.failure or str(error))
+    finally:
+        # Also where the trace could not be finished: the image is left whole and alone.
+        canister.memory.close()
+    try:
+        return outcome, canister.trace()
+    except TraceError as error:
+        raise RunError(outcome.failure or str(error)) from error
+
+
+def _read(database: Path) -> bytes:
+    """Read a database that one message is to import, so that all of it must be in memory."""
+    if database.is_file() and database.stat().st_size > SERIALIZED_BYTES_MAX:
+        raise UsageError(
+            f"{database} has {database.stat().st_size} bytes, more than the "
+            f"{SERIALIZED_BYTES_MAX} that one message can import here; make an image of it with "
+            f"sqlstable import {database} IMAGE, and run on that with --image IMAGE"
+        )
+    return read_database(database)

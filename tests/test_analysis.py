@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlstable.analysis.alignment import align
@@ -238,7 +238,6 @@ def test_statements_without_partners_in_long_traces_are_paired_by_shape_at_last(
 TEXTS = st.lists(st.sampled_from(["a", "b", "c 1", "c 2", "d"]), max_size=12)
 
 
-@settings(deadline=None)
 @given(TEXTS, TEXTS)
 def test_alignment_keeps_every_statement_once_and_the_order(before, after):
     pairs = align(script(*before), script(*after))
@@ -249,7 +248,6 @@ def test_alignment_keeps_every_statement_once_and_the_order(before, after):
     assert all(one.shape == other.shape for one, other in pairs if one and other)
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_a_trace_is_aligned_with_itself_one_to_one(texts):
     assert aligned(texts, texts) == [(text, text) for text in texts]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
@@ -17,7 +17,6 @@ from sqlstable.memory.backing import ChunkBacking
 from sqlstable.memory.stable import StableMemory
 
 LATEST = latest_limits()
-REPEATABLE = settings(deadline=None, database=None, derandomize=True)
 STABLE_END = 2 * WASM_PAGE_BYTES
 HEAP_END = WASM_PAGE_BYTES
 WASM_PAGES_4_GIB = 65_536
@@ -424,7 +423,6 @@ ANY_INTEGER = st.integers() | st.builds(
 )
 
 
-@REPEATABLE
 @given(value=ANY_INTEGER, bits=st.sampled_from(BITS), offset=st.integers(0, 99))
 def test_integers_wrap_and_come_back_signed(value, bits, offset):
     api = new_api()
@@ -457,7 +455,6 @@ F32_BITS = st.integers(0, U32_MAX) | st.builds(
 )
 
 
-@REPEATABLE
 @given(bits=F64_BITS)
 @example(bits=0x7FF0_0000_0000_0001)  # a signalling NaN
 @example(bits=0xFFF8_0000_0000_0000)
@@ -471,7 +468,6 @@ def test_64_bit_floats_keep_every_bit(bits):
     assert api.memory.peek(16, 8) == bits.to_bytes(8, "little")
 
 
-@REPEATABLE
 @given(bits=F32_BITS)
 @example(bits=0x7F80_0001)  # a signalling NaN
 @example(bits=0xFFC0_0000)
@@ -488,7 +484,6 @@ def test_32_bit_floats_keep_every_bit(bits):
     assert api.memory.peek(16, 4) == bits.to_bytes(4, "little")
 
 
-@REPEATABLE
 @given(value=st.floats(allow_nan=False))
 @example(value=1e300)
 @example(value=-1e300)
@@ -503,7 +498,6 @@ def test_32_bit_stores_round_to_the_nearest_float(value):
     assert api.stable64_loadf32(0) == float(expected)
 
 
-@REPEATABLE
 @given(payload=st.integers(1, (1 << 52) - 1))
 @example(payload=1)
 def test_32_bit_store_of_a_nan_is_a_nan(payload):

@@ -362,7 +362,7 @@ OPERATIONS = st.lists(
 
 @EVERY_BACKING
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@settings(max_examples=40)
 @given(operations=OPERATIONS)
 def test_backing_behaves_as_a_bytearray(make, base, operations):
     backing, model = make(), bytearray(REACH)

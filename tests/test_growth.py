@@ -336,7 +336,7 @@ def test_many_files_are_added_up():
 
 
 @given(st.lists(NASTY_TEXT, max_size=15), st.sampled_from([80, 100]))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_whatever_files_are_called_no_line_is_wider_than_asked(names, width):
     listed = [MANAGER, *(area(name, "journal", memory_id=9) for name in names)]
     sizes = (WASM_PAGE_BYTES, WASM_PAGE_BYTES + len(names) * BUCKET)

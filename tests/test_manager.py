@@ -979,9 +979,7 @@ class ManagerModel(RuleBasedStateMachine):
 
 
 TestManagerModel = pytest.mark.slow(ManagerModel.TestCase)
-TestManagerModel.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, database=None, derandomize=True
-)
+TestManagerModel.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 # --- The seam

@@ -12,7 +12,7 @@ from contextlib import suppress
 import apsw
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqlstable.errors import ImageError
@@ -399,7 +399,7 @@ def test_reserved_bytes_are_not_used(reserved):
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(
     rng=st.randoms(use_true_random=False),
     page_size=st.sampled_from([512, 4096]),

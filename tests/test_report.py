@@ -104,7 +104,7 @@ def test_json_is_the_golden_one_and_keeps_to_the_schema():
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(traces(), st.sampled_from(VIEWS), st.sampled_from([100, 80, 133]))
 def test_no_line_of_a_table_is_wider_than_asked(trace, by, width):
     lines = render_table(trace, by=by, width=width).splitlines()
@@ -112,14 +112,13 @@ def test_no_line_of_a_table_is_wider_than_asked(trace, by, width):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(traces(messages_max=3), traces(messages_max=3), st.sampled_from([100, 80]))
 def test_no_line_of_a_comparison_is_wider_than_asked(before, after, width):
     lines = render_comparison(compare(before, after), width=width).splitlines()
     assert max(map(cell_len, lines)) <= width
 
 
-@settings(deadline=None)
 @given(NASTY_TEXT)
 def test_whatever_the_sql_holds_columns_stay_where_they_are(sql):
     lines = render_table(one_statement(sql)).splitlines()
@@ -169,7 +168,6 @@ def test_names_labels_traps_and_settings_are_shown_as_text():
         assert "[red]␛[0m" in text
 
 
-@settings(deadline=None)
 @given(NASTY_TEXT)
 def test_clean_text_is_one_line_without_control_characters(text):
     cleaned = clean(text)
@@ -177,7 +175,6 @@ def test_clean_text_is_one_line_without_control_characters(text):
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e]|  ", cleaned)
 
 
-@settings(deadline=None)
 @given(NASTY_TEXT.map(clean), st.integers(2, 40))
 def test_wrapped_lines_fit_and_lose_nothing(text, width):
     lines = wrap(text, width)
@@ -185,7 +182,6 @@ def test_wrapped_lines_fit_and_lose_nothing(text, width):
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
-@settings(deadline=None)
 @given(NASTY_TEXT.map(clean), st.integers(4, 40), st.integers(1, 4))
 def test_shortened_text_keeps_beginning_and_end(text, width, lines_max):
     lines = shorten(text, width, lines_max=lines_max)
@@ -397,13 +393,11 @@ def test_colour_changes_no_text(by):
 # -- numbers ---------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**70))
 def test_a_count_takes_at_most_ten_characters(number):
     assert len(numbers.count(number)) <= 10
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
 def test_a_share_never_hides_on_which_side_of_a_limit_it_is(used, limit):
     text = numbers.percent(used, limit)
@@ -416,7 +410,6 @@ def test_a_share_never_hides_on_which_side_of_a_limit_it_is(used, limit):
     assert len(text) <= len("<0.01%")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50))
 def test_a_bar_is_there_for_whatever_is_not_nothing(part, whole):
     drawn = numbers.bar(part, whole, cells=5)
@@ -484,7 +477,7 @@ def test_the_schema_is_sound():
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(traces())
 def test_every_document_keeps_to_the_schema(trace):
     text = render_json(trace)
@@ -528,7 +521,7 @@ def rows_of(text):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(traces(), st.sampled_from(VIEWS))
 def test_csv_has_one_row_for_each(trace, by):
     header, *rows = rows_of(render_csv(trace, by=by))
@@ -545,7 +538,6 @@ def test_csv_has_one_row_for_each(trace, by):
     assert all(len(row) == len(header) for row in rows)
 
 
-@settings(deadline=None)
 @given(NASTY_TEXT)
 def test_csv_keeps_sql_as_it_was_written(sql):
     header, row = rows_of(render_csv(one_statement(sql)))

@@ -1287,7 +1287,7 @@ def accesses(draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@settings(max_examples=150)
 @given(
     sqlite_page_bytes=st.sampled_from([512, 4096, 65_536]),
     steps=st.lists(st.tuples(accesses(), st.booleans()), max_size=30),

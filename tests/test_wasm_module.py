@@ -57,7 +57,7 @@ def test_every_kind_of_value_comes_back_as_it_went(any_host):
         assert exact(any_host.rows(sql, values)) == exact([values])
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.none()
@@ -508,7 +508,7 @@ def test_malformed_requests_trap(host, request_bytes, message):
         host.send("update", request_bytes)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_requests_give_a_reply_or_an_error(host, data):
     good = bytearray(encode_request("SELECT ?, :a; SELECT 2", (1, "text", b"blob"), key=b"key"))

@@ -529,7 +529,7 @@ def attempt(data):
 SMALL = wasm_of(COUNTING)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damaged_modules_are_refused_and_nothing_else(data):
     wasm = bytearray(SMALL)
@@ -549,7 +549,7 @@ def test_damaged_modules_are_refused_and_nothing_else(data):
     attempt(bytes(wasm))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_refused_or_read(data):
     attempt(b"\0asm\1\0\0\0" + data)

@@ -161,7 +161,7 @@ def outcome(function, *arguments):
         return type(trap), trap.args[0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(messages, st.sampled_from([0, 1, 4]), st.integers(0, 12), st.integers(0, 12))
 @example([([("stable64_grow", 65_537), ("stable_size",)], "rollback")], 0, 0, 0)
 @example([([("stable64_grow", 65_536), ("stable_size",), ("stable_grow", 1)], "commit")], 0, 0, 0)
@@ -499,7 +499,7 @@ def test_system_calls_mark_their_side_of_the_heap():
     assert machine.marks() == (set(), set())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_the_heap_goes_back_by_its_marks(data):
     machine = tracked(heap_wasm_pages=2)

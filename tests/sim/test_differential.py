@@ -459,9 +459,7 @@ def test_connections_agree_with_a_model_whatever_is_rolled_back_under_them(seed,
 @pytest.mark.slow
 @settings(
     max_examples=400,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(runs())
 def test_random_sql_gives_the_rows_errors_and_bytes_of_a_plain_file(tmp_path, run):

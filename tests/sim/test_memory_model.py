@@ -414,9 +414,7 @@ class TieredModel(MemoryModel):
 NEEDS_LINUX = pytest.mark.skipif(
     sys.platform != "linux", reason="sparse anonymous maps are used on Linux only"
 )
-SETTINGS = settings(
-    max_examples=120, stateful_step_count=50, deadline=None, database=None, derandomize=True
-)
+SETTINGS = settings(max_examples=120, stateful_step_count=50)
 
 TestChunkModel = pytest.mark.slow(ChunkModel.TestCase)
 TestMappedModel = pytest.mark.slow(NEEDS_LINUX(MappedModel.TestCase))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from benchmarks.datasets import MissingDataError
 from benchmarks.tpch import data_folder, tpch
@@ -85,12 +85,7 @@ def cut_to_wasm(circumstances):
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=60)
 @given(runs())
 def test_random_sql_does_the_same_on_both_engines(run):
     circumstances, steps = cut_to_wasm(run[0]), run[1]

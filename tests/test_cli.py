@@ -185,7 +185,7 @@ def test_limits_can_be_switched_off_and_a_preset_chosen(folder):
     assert (settings["preset"], settings["page_size"]) == ("ic-sqlite-vfs", 16_384)
 
 
-def test_a_database_is_imported_first_and_keeps_its_page_size(folder):
+def test_a_database_is_imported_first_with_sqlite_pages_of_the_size_that_is_asked_for(folder):
     make_database("app.db", page_size=1024)
     before = Path("app.db").read_bytes()
     Path("ask.sql").write_text("SELECT x FROM t; UPDATE t SET x = 8;")
@@ -193,8 +193,11 @@ def test_a_database_is_imported_first_and_keeps_its_page_size(folder):
         *("run", "ask.sql", "--database", "app.db", "--page-size", "8192", "--format", "json")
     )
     assert result.exit_code == 0
-    assert result.stderr == ("Note: the database keeps its own page_size, 1024 and not 8192\n")
-    assert json.loads(result.stdout)["settings"]["page_size"] == 1024
+    assert result.stderr == (
+        "Note: app.db has SQLite pages of 1024 bytes, and its copy of 8192; rowids without an "
+        "INTEGER PRIMARY KEY may be others there\n"
+    )
+    assert json.loads(result.stdout)["settings"]["page_size"] == 8192
     assert Path("app.db").read_bytes() == before
 
 

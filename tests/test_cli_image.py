@@ -15,7 +15,7 @@ import sqlstable
 from sqlstable import Canister
 from sqlstable.cli import progress
 from sqlstable.cli import running as run_command
-from sqlstable.database import loading
+from sqlstable.database import checking, foreign, transfer
 from sqlstable.errors import TraceError
 from sqlstable.memory import osfile
 from tests.golden_files import check_golden
@@ -131,7 +131,10 @@ def test_a_database_is_imported_into_a_new_image(folder):  # noqa: F811
     options = ("--image", "app.stable", "--database", "app.db", "--page-size", "512")
     result = call("run", "-", *options, stdin="UPDATE t SET x = x + 1;")
     assert result.exit_code == 0
-    assert result.stderr == "Note: the database keeps its own page_size, 1024 and not 512\n"
+    assert result.stderr == (
+        "Note: app.db has SQLite pages of 1024 bytes, and its copy of 512; rowids without an "
+        "INTEGER PRIMARY KEY may be others there\n"
+    )
     assert call("extract", "app.stable", "later.db").exit_code == 0
     assert rows("later.db", "SELECT x FROM t") == [(8,)]
 
@@ -250,7 +253,7 @@ def test_what_import_and_extract_print(folder):  # noqa: F811
 
 
 def test_many_pieces_go_through_buckets_and_messages(folder, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(loading, "PIECE_BYTES", 3 * 65_536)
+    monkeypatch.setattr(foreign, "PIECE_BYTES", 3 * 65_536)
     with closing(sqlite3.connect("app.db")) as connection:
         connection.execute("CREATE TABLE t (x)")
         connection.executemany("INSERT INTO t VALUES (?)", [(os.urandom(9000),)] * 400)
@@ -384,7 +387,7 @@ def test_a_damaged_database_is_taken_out_with_a_warning(image):
     Path(image).write_bytes(data)
     result = call("extract", image, "out.db")
     assert result.exit_code == 0
-    assert result.stderr.startswith("Note: integrity_check finds in out.db: ")
+    assert result.stderr.startswith("Note: quick_check finds in out.db: ")
     assert Path("out.db").stat().st_size == 8192
 
 
@@ -545,7 +548,7 @@ BAD_IMPORTS = {
     ("app.db", "new.stable", "--growth", "fast"): "growth is 'fast'",
     ("app.db", "new.stable", "--durability", "sometimes"): "durability is 'sometimes'",
     ("app.db", "new.stable", "--limits", "2020-01-01"): "the earliest date is 2021-05-10",
-    ("app.db", "new.stable", "--page-size", "512"): "--page-size",
+    ("app.db", "new.stable", "--page-size", "500"): "page_size is 500",
     ("app.db",): "Missing argument",
 }
 
@@ -577,13 +580,14 @@ def test_a_bad_import_is_refused_and_nothing_changes(bad_folder, arguments, reas
     assert_line(call("import", *arguments), bad_folder, before, reason)
 
 
-def test_a_database_too_large_for_one_message_is_shown_the_way(bad_folder):
+def test_a_database_too_large_for_one_message_is_shown_the_way(bad_folder, monkeypatch):
     shutil.copyfile("app.db", "large.db")
+    # The header says where the database ends, and so much is loaded.
     os.truncate("large.db", 3 * 2**30)
+    monkeypatch.setattr(run_command, "_IMPORTED_BYTES_MAX", 4096)
     result = call("run", "shop.sql", "--database", "large.db")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "sqlstable import large.db IMAGE, and run on that with --image" in result.stderr
-    # The header says where the database ends, and so much is loaded.
     assert call("import", "large.db", "large.stable").exit_code == 0
 
 
@@ -648,7 +652,7 @@ def assert_failed(result, folder, before, reason):  # noqa: F811
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("call_name", ["write", "reserve", "resize"])
+@pytest.mark.parametrize("call_name", ["write", "write_runs", "resize"])
 def test_a_full_disk_leaves_nothing_of_an_import(bad_folder, monkeypatch, call_name):
     before = contents(bad_folder)
     really = getattr(osfile.OsFile, call_name)
@@ -744,9 +748,9 @@ def test_ctrl_c_leaves_nothing_of_an_import(bad_folder, monkeypatch, target):
         raise KeyboardInterrupt
 
     before = contents(bad_folder)
-    for name in ("DatabaseSource.pieces", "_damage"):
+    for name in ("DatabaseSource.pieces", "check"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"sqlstable.database.loading.{name}", interrupt)
+            patch.setattr(f"sqlstable.database.foreign.{name}", interrupt)
             result = call("import", "app.db", target, "--force")
         assert (result.exit_code, result.stderr) == (130, "Error: interrupted\n")
         assert contents(bad_folder) == before
@@ -818,10 +822,10 @@ def crash_at(owner, name, is_after):
 def test_a_killed_import_leaves_the_old_image_as_it_was(bad_folder):
     program = (
         "import os, signal, sqlstable.cli as cli\n"
-        "from sqlstable.database import loading\n"
+        "from sqlstable.database import checking, foreign, transfer\n"
         "def pieces(source):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "loading.DatabaseSource.pieces = pieces\n"
+        "foreign.DatabaseSource.pieces = pieces\n"
         "cli.main()\n"
     )
     before = Path("ledger.stable").read_bytes()
@@ -849,13 +853,13 @@ def test_names_that_are_no_text_are_fine_or_refused(bad_folder):
 
 
 def test_a_place_that_is_taken_meanwhile_is_left_alone(bad_folder, monkeypatch):
-    really_load = loading.load
+    really_make = transfer.make_image
 
-    def load(*arguments, **options):
-        really_load(*arguments, **options)
+    def make(*arguments, **options):
+        really_make(*arguments, **options)
         Path("new.stable").write_bytes(b"somebody else's")
 
-    monkeypatch.setattr("sqlstable.cli.import_.load", load)
+    monkeypatch.setattr("sqlstable.cli.import_.make_image", make)
     result = call("import", "app.db", "new.stable")
     assert result.exit_code == 2
     assert "has been made by somebody else meanwhile" in result.stderr
@@ -889,7 +893,7 @@ def test_a_trace_that_breaks_off_leaves_the_image_whole(image, monkeypatch):
 
 def test_long_work_shows_a_bar_on_a_terminal_only(folder, monkeypatch):  # noqa: F811
     make_database("app.db")
-    monkeypatch.setattr(loading, "_STEPS_BETWEEN_TICKS", 1)
+    monkeypatch.setattr(checking, "_STEPS_BETWEEN_TICKS", 1)
     monkeypatch.setattr(progress, "PATIENCE_S", 0)
     assert call("import", "app.db", "quiet.stable").stderr == ""
     monkeypatch.setattr(progress, "is_terminal", lambda _: True)

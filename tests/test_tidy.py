@@ -40,7 +40,7 @@ WALLS = {
     "wasmtime": ("engine/wasm",),
     # What only some systems have.
     "ctypes": ("memory/osfile.py", "memory/filebacking.py", "database/store.py", "engine/wasm"),
-    "fcntl": ("memory/imagefile.py",),
+    "fcntl": ("memory/imagefile.py", "memory/folderlock.py"),
 }
 
 FUNCTION_LINES_MAX = 70

@@ -26,8 +26,9 @@ from sqlstable.canister.hosts import (
 from sqlstable.canister.message import Message, MessageKind, check_choice
 from sqlstable.canister.observation import EndedMessage, Observation, open_writer
 from sqlstable.canister.reply import Reply
+from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
 from sqlstable.database.settings import Settings, resolve_settings
-from sqlstable.database.transfer import extract_database, import_database, read_database
+from sqlstable.database.transfer import extract_database, import_database
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.protocol import CacheState, Engine, Params
 from sqlstable.errors import LimitTrap, MessageError, SettingsError, Trap
@@ -312,22 +313,39 @@ class Canister:
 
     # -- in and out -----------------------------------------------------------------------------
 
-    def import_database(self, path: Path | str | bytes) -> Reply:
+    def import_database(
+        self,
+        path: Path | str | bytes | DatabaseSource,
+        *,
+        page_size: int | None = None,
+        integrity_check: bool = False,
+    ) -> Reply:
         """Copy a SQLite database file into the canister, whose own database must be empty.
 
-        The database is opened defensively from then on: its schema is not trusted.
+        The database is opened defensively from then on: its schema is not trusted. One that needs
+        functions, collations or modules that are not here comes in all the same, and the reply's
+        ``notes`` name what could not be checked; `on_connect` can give them to it.
 
         Args:
-            path: The file, or what `sqlstable.database.transfer.read_database` returned for it.
+            path: The file, which is only read; its bytes; or what
+                `sqlstable.database.foreign.open_source` gives, which is checked already.
+            page_size: Bytes of a SQLite page that the copy is to have; None keeps the file's.
+            integrity_check: Compares indexes with their tables, too, which takes longer.
 
         Raises:
             ImageError: The file is missing, not a database, truncated or damaged.
             MessageError: The canister has a database already.
         """
-        with self._lock:
-            return self._import(path)
+        with self._lock, ExitStack() as stack:
+            vfs = self._check_empty()
+            if not isinstance(path, DatabaseSource):
+                options = SourceOptions(
+                    setups=tuple(self._setups), is_thorough=integrity_check, page_size=page_size
+                )
+                path = stack.enter_context(open_source(path, options))
+            return self._import(vfs, path)
 
-    def _import(self, path: Path | str | bytes) -> Reply:
+    def _check_empty(self) -> StableVFS:
         self._check_idle()
         self._memory.check("install")
         vfs = self._open_vfs()
@@ -337,14 +355,16 @@ class Canister:
                 "it first, or import into a new one"
             )
             raise MessageError(msg)
-        data = path if isinstance(path, bytes) else read_database(path)
+        return vfs
 
+    def _import(self, vfs: StableVFS, source: DatabaseSource) -> Reply:
         def step() -> None:
-            import_database(vfs.store, data)
+            import_database(vfs.store, source)
             self._is_foreign = True
             self._restart_heap()
 
         reply = self._life_cycle_step("install", step, limited=False)
+        reply.notes = source.notes
         self._state_settings()
         return reply
 

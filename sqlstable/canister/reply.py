@@ -12,11 +12,13 @@ class Reply:
 
     Attributes:
         rows: All rows that the message's statements returned, in order.
+        notes: What the caller should know beside that, a sentence each; mostly nothing.
     """
 
     def __init__(self, rows: list[tuple[Any, ...]], ended: EndedMessage) -> None:
         """Keep the rows, and what is known of the message."""
         self.rows = rows
+        self.notes: tuple[str, ...] = ()
         self._ended = ended
 
     @property

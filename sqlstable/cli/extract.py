@@ -8,11 +8,14 @@ from typing import Annotated, Final
 import typer
 
 from sqlstable.cli.failures import RunError, UsageError, note
+from sqlstable.cli.on_connect import load_setups
+from sqlstable.cli.options import IntegrityCheckOption, OnConnectOption
 from sqlstable.cli.output import write
 from sqlstable.cli.places import check_regular, new_database
 from sqlstable.cli.progress import LoadProgress
+from sqlstable.database.checking import find_damage
 from sqlstable.database.files import StableFileInfo
-from sqlstable.database.loading import extract_further, find_damage
+from sqlstable.database.foreign import WAY_OUT
 from sqlstable.database.settings import LAYOUTS, resolve_settings
 from sqlstable.database.transfer import extract_database
 from sqlstable.database.vfs import StableVFS
@@ -49,6 +52,8 @@ def extract_to_file(
             help="Of the image. [default: found out by its first bytes]",
         ),
     ] = None,
+    on_connect: OnConnectOption = None,
+    integrity_check: IntegrityCheckOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the database if there is one already.")
     ] = False,
@@ -56,6 +61,7 @@ def extract_to_file(
     """Take a database out of an image of stable memory, as a plain SQLite file."""
     resolve_settings(layout=layout)
     check_regular(image)
+    setups = load_setups(on_connect)
     with (
         LoadProgress(database.name) as progress,
         StableMemory.open(image, limits=None, is_read_only=True, is_created=False) as memory,
@@ -64,11 +70,16 @@ def extract_to_file(
         _note_recovery(memory)
         others = _other_names(vfs, image, name)
         with new_database(database, force=force, image=image) as partial:
-            size_bytes = _extract(vfs, name, partial, image=image, database=database)
-            findings = find_damage(partial, on_tick=progress.on_tick)
+            size_bytes = _extract(vfs, name, partial, progress, image=image, database=database)
+            findings = find_damage(
+                str(partial), setups=setups, is_thorough=integrity_check, on_tick=progress.on_tick
+            )
     write(f"{clean(str(database))}: a SQLite database of {size(size_bytes)}\n")
-    if findings:
-        note(f"integrity_check finds in {database}: {'; '.join(findings)}")
+    if findings.damage:
+        check = "integrity_check" if integrity_check else "quick_check"
+        note(f"{check} finds in {database}: {'; '.join(findings.damage)}")
+    for gap in findings.gaps:
+        note(f"{database}: {gap}; {WAY_OUT}")
     if others and name is None:
         note(
             f"{image} holds {counted(len(others), 'more database')}: {', '.join(others)}; "
@@ -125,15 +136,23 @@ def _listed(files: tuple[StableFileInfo, ...]) -> str:
 
 
 def _extract(
-    vfs: StableVFS, name: str | None, partial: Path, *, image: Path, database: Path
+    vfs: StableVFS,
+    name: str | None,
+    partial: Path,
+    progress: LoadProgress,
+    *,
+    image: Path,
+    database: Path,
 ) -> int:
+    files = vfs.stable_files()
+    total_bytes = next(it.used_bytes for it in files if it.name == (name or vfs.main_name))
     try:
-        if name in (None, vfs.main_name):
-            return extract_database(vfs, partial, overwrite=False)
-        assert name is not None
-        return extract_further(vfs, name, partial)
-    except OSError as error:
-        raise RunError(f"{database} could not be made: {error.strerror}") from error
+        return extract_database(
+            vfs,
+            partial,
+            name=None if name == vfs.main_name else name,
+            on_bytes=lambda done_bytes: progress.on_bytes(done_bytes, total_bytes),
+        )
     except ImageError as error:
         if isinstance(error.__cause__, OSError):
             raise RunError(f"{database} could not be made: {error.__cause__.strerror}") from error

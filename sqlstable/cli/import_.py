@@ -2,19 +2,23 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sqlstable.canister.canister import Canister, Status
-from sqlstable.cli.failures import RunError
+from sqlstable.analysis.growth import Growth
+from sqlstable.canister.areas import list_areas
+from sqlstable.cli.failures import RunError, note
+from sqlstable.cli.on_connect import load_setups
 from sqlstable.cli.options import (
     LATEST,
     GrowthOption,
+    IntegrityCheckOption,
     LayoutOption,
     LimitsOption,
+    OnConnectOption,
     PresetOption,
     check_durability,
     chosen_limits,
@@ -22,17 +26,18 @@ from sqlstable.cli.options import (
 from sqlstable.cli.output import write
 from sqlstable.cli.places import flush_folder, new_image
 from sqlstable.cli.progress import LoadProgress
-from sqlstable.database.loading import DatabaseSource, load, open_source
-from sqlstable.database.settings import Settings, resolve_settings
-from sqlstable.errors import ImageError, Trap
-from sqlstable.ic.limits import Limits
+from sqlstable.database.foreign import SourceOptions, open_source
+from sqlstable.database.settings import resolve_settings
+from sqlstable.database.transfer import make_image
+from sqlstable.database.vfs import StableVFS
+from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.commitlog import DURABILITIES
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import size
 from sqlstable.report.text import clean
 
 
-def import_database(
+def import_database(  # noqa: PLR0913  each is an option
     *,
     database: Annotated[
         Path, typer.Argument(metavar="APP.db", help="A SQLite database; it is only read.")
@@ -40,8 +45,18 @@ def import_database(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image file to make.")],
     layout: LayoutOption = None,
     preset: PresetOption = None,
+    page_size: Annotated[
+        int | None,
+        typer.Option(
+            "--page-size",
+            metavar="BYTES",
+            help="Of a SQLite page, 512 to 65536, in the image. [default: as in the database]",
+        ),
+    ] = None,
     growth: GrowthOption = None,
     limits: LimitsOption = LATEST,
+    on_connect: OnConnectOption = None,
+    integrity_check: IntegrityCheckOption = False,
     durability: Annotated[
         str | None,
         typer.Option(
@@ -56,87 +71,58 @@ def import_database(
     ] = False,
 ) -> None:
     """Make an image of stable memory that holds a database, for run --image and canisters."""
-    settings = resolve_settings(preset=preset, layout=layout, growth=growth)
+    settings = resolve_settings(preset=preset, layout=layout, growth=growth, page_size=page_size)
     chosen = chosen_limits(limits)
     check_durability(durability)
-    with (
-        LoadProgress(database.name) as progress,
-        open_source(database, on_tick=progress.on_tick) as source,
-        new_image(image, force=force) as partial,
-        _saying_why(image, partial),
-    ):
-        status = _make(
-            partial,
-            source,
-            settings,
-            limits=chosen,
-            durability=durability or "process",
-            progress=progress,
+    setups = load_setups(on_connect)
+    with LoadProgress(database.name) as progress, new_image(image, force=force) as partial:
+        options = SourceOptions(
+            setups=setups,
+            is_thorough=integrity_check,
+            page_size=page_size,
+            scratch=partial.parent,
+            on_tick=progress.on_tick,
         )
+        with open_source(database, options) as source, _saying_why(image):
+            make_image(
+                partial,
+                source,
+                layout=settings.layout,
+                bucket_pages=settings.bucket_pages,
+                growth=settings.growth,
+                limits=chosen,
+                is_flushed=durability == "power",
+                on_bytes=lambda done_bytes: progress.on_bytes(done_bytes, source.size_bytes),
+            )
+        text = _line(partial, settings.layout, image)
     if durability == "power":
         flush_folder(Path(os.path.realpath(image)).parent)
-    write(_line(status, image))
-
-
-def _make(
-    partial: Path,
-    source: DatabaseSource,
-    settings: Settings,
-    *,
-    limits: Limits | None,
-    durability: str,
-    progress: LoadProgress,
-) -> Status:
-    """Fill a new image, and return what a canister finds in it."""
-    memory = StableMemory.open(partial, limits=limits, durability=durability)
-    try:
-        load(
-            memory,
-            source,
-            layout=settings.layout,
-            bucket_pages=settings.bucket_pages,
-            growth=settings.growth,
-            on_bytes=lambda done_bytes: progress.on_bytes(done_bytes, source.size_bytes),
-        )
-        canister = Canister(
-            memory=memory, layout=settings.layout, preset=settings.preset, growth=settings.growth
-        )
-        status = canister.status()
-        assert memory.image_file is not None
-        # Where the last message could not be brought from the log into the image, it says so now.
-        memory.image_file.check("query")
-        canister.close()
-    except BaseException:
-        # What happened first is what counts.
-        with suppress(ImageError):
-            memory.close()
-        raise
-    return status
+    write(text)
+    for text in source.notes:
+        note(text)
 
 
 @contextmanager
-def _saying_why(image: Path, partial: Path) -> Iterator[None]:
+def _saying_why(image: Path) -> Iterator[None]:
     """Tell what the system refused from what is wrong about the database or the options."""
     try:
         yield
-    except (Trap, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{image} could not be made: {reason}") from error
-    except ImageError as error:
-        if isinstance(error.__cause__, OSError):
-            reason = error.__cause__.strerror
-        elif str(partial) in str(error):
-            reason = str(error).removeprefix(f"{partial}: ").partition(";")[0]
-        else:
-            raise
-        raise RunError(f"{image} could not be made: {reason}") from error
+    except OSError as error:
+        raise RunError(f"{image} could not be made: {error.strerror}") from error
 
 
-def _line(status: Status, image: Path) -> str:
+def _line(made: Path, layout: str, image: Path) -> str:
+    """Say what is in the image that has just been made."""
+    with StableMemory.open(made, limits=None, is_read_only=True) as memory:
+        vfs = StableVFS(memory, layout=layout)
+        stable_bytes = memory.wasm_pages * WASM_PAGE_BYTES
+        growth = Growth(0, stable_bytes, list_areas(vfs, 0))
+        database_bytes = vfs.store.size_bytes
+        vfs.unregister()
     parts = ", ".join(
-        f"{part.name} {size(part.size_bytes)}" for part in status.growth.parts if part.size_bytes
+        f"{part.name} {size(part.size_bytes)}" for part in growth.parts if part.size_bytes
     )
     return (
-        f"database {size(status.database_size_bytes)}, stable memory "
-        f"{size(status.stable_size_bytes)} in {clean(str(image))}: {parts}\n"
+        f"database {size(database_bytes)}, stable memory {size(stable_bytes)} in "
+        f"{clean(str(image))}: {parts}\n"
     )

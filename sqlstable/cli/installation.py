@@ -1,7 +1,7 @@
 """Making the canister of a run: on an image file or in memory, with or without a database."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +10,8 @@ from sqlstable.canister.canister import Canister
 from sqlstable.canister.hosts import Place
 from sqlstable.cli.failures import UsageError, note
 from sqlstable.cli.places import check_regular
+from sqlstable.database.checking import Setup
+from sqlstable.database.foreign import DatabaseSource
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
 from sqlstable.ic.limits import Limits
@@ -31,15 +33,16 @@ OpenMemory = Callable[[Place], StableMemory]
 """Opens an image for an engine."""
 
 
-def install(
+def install(  # noqa: PLR0913  each is a part of what the command line asks for
     open_canister: OpenCanister,
     *,
     image: Path | None,
     durability: str,
     limits: Limits | None,
     layout: str,
-    database: bytes | None,
+    database: DatabaseSource | None,
     page_size: int | None,
+    setups: Sequence[Setup] = (),
     open_memory: OpenMemory,
 ) -> Canister:
     """Return the canister in which a script can run.
@@ -51,15 +54,17 @@ def install(
         limits: Limits to enforce, or None.
         layout: ``managed`` or ``raw``.
         database: What is imported first.
-        page_size: As asked for; a database that is imported has its own.
+        page_size: As asked for; an image that holds a database has its own.
+        setups: Run on each connection.
         open_memory: Opens an image for the engine.
 
     Raises:
         ImageError: The image cannot be used; then an old one is as it was, and a new one is gone.
-        UsageError: The image holds a database already, and another one is to be imported.
+        UsageError: The image holds a database already, and another one is to be imported, or
+            another size of SQLite pages was asked for.
     """
     if image is None:
-        return _with_database(open_canister(limits=limits), database, page_size=page_size)
+        return _filled(open_canister(limits=limits), setups, database)
     check_regular(image)
     was_there = os.path.exists(image)  # noqa: PTH110  also for a name that is too long
     memory = open_memory(Place(image, limits, durability))
@@ -68,8 +73,9 @@ def install(
         _note_recovery(memory)
         if database is not None:
             _check_has_no_database(memory, image, layout)
+        _check_page_size(memory, image, layout, page_size)
         canister = _opened(open_canister, memory, image)
-        return _with_database(canister, database, page_size=page_size)
+        return _filled(canister, setups, database)
     except BaseException:
         with suppress(ImageError):
             memory.close()
@@ -85,17 +91,36 @@ def _check_has_no_database(memory: StableMemory, image: Path, layout: str) -> No
     assert memory.image_file is not None
     if memory.image_file.is_read_only:
         raise UsageError(f"{image} is read-only, so no database can be imported into it")
-    if memory.wasm_pages == 0:
-        return
-    with _naming(image):
-        vfs = StableVFS(memory, layout=layout)
-    size_bytes = vfs.store.size_bytes
-    vfs.unregister()
+    size_bytes, _ = _found(memory, image, layout)
     if size_bytes:
         raise UsageError(
             f"{image} has a database of {size_bytes} bytes already; leave --database out to go on "
             "with it, or choose another image"
         )
+
+
+def _check_page_size(memory: StableMemory, image: Path, layout: str, page_size: int | None) -> None:
+    """Refuse another size of SQLite pages than the image has, before anything is changed."""
+    if page_size is None:
+        return
+    size_bytes, own_page_size = _found(memory, image, layout)
+    if size_bytes and own_page_size != page_size:
+        raise UsageError(
+            f"{image} has SQLite pages of {own_page_size} bytes, and --page-size asks for "
+            f"{page_size}; leave it out, or make another image: sqlstable extract {image} APP.db, "
+            f"then sqlstable import APP.db NEW --page-size {page_size}"
+        )
+
+
+def _found(memory: StableMemory, image: Path, layout: str) -> tuple[int, int]:
+    """Return how many bytes the image's database and each of its SQLite pages have."""
+    if memory.wasm_pages == 0:
+        return 0, 0
+    with _naming(image):
+        vfs = StableVFS(memory, layout=layout)
+        vfs.adopt_page_size()
+    vfs.unregister()
+    return vfs.store.size_bytes, vfs.store.page_size
 
 
 def _opened(open_canister: OpenCanister, memory: StableMemory, image: Path) -> Canister:
@@ -124,20 +149,19 @@ def _naming(image: Path) -> Iterator[None]:
         raise ImageError(f"{image}: {error}") from error
 
 
-def _with_database(
-    canister: Canister, database: bytes | None, *, page_size: int | None
+def _filled(
+    canister: Canister, setups: Sequence[Setup], database: DatabaseSource | None
 ) -> Canister:
-    """Import the database, if there is one."""
-    if database is None:
-        return canister
+    """Give the canister its functions and its database, if there are any."""
     try:
-        canister.import_database(database)
+        for setup in setups:
+            canister.on_connect(setup)
+        if database is not None:
+            for text in canister.import_database(database).notes:
+                note(text)
     except BaseException:
         canister.close()
         raise
-    own_page_size = canister.settings.page_size
-    if page_size not in (None, own_page_size):
-        note(f"the database keeps its own page_size, {own_page_size} and not {page_size}")
     return canister
 
 

@@ -134,8 +134,24 @@ PageSizeOption = Annotated[
     typer.Option(
         "--page-size",
         metavar="BYTES",
-        help="Of a SQLite page, 512 to 65536; an imported database keeps its own. "
+        help="Of a SQLite page, 512 to 65536; the copy of an imported database gets it, too. "
         f"[default: {DEFAULTS.page_size}]",
+    ),
+]
+OnConnectOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--on-connect",
+        metavar="FILE.py",
+        help="Defines on_connect(connection), which gives each apsw connection the functions, "
+        "collations and modules that the database needs.",
+    ),
+]
+IntegrityCheckOption = Annotated[
+    bool,
+    typer.Option(
+        "--integrity-check",
+        help="Compare the indexes with their tables, too, which takes longer than quick_check.",
     ),
 ]
 CacheSizeOption = Annotated[

@@ -1,20 +1,31 @@
 """Places for new files: refused when they are not free, and filled whole or not at all."""
 
+import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlstable.cli.failures import UsageError
 from sqlstable.errors import ImageError
 from sqlstable.memory.stable import StableMemory
 
+if TYPE_CHECKING:
+    from sqlstable.memory.folderlock import FolderLock
+
 _SQLITE_MAGIC: Final = b"SQLite format 3\0"
 _IMAGE_MAGICS: Final = (b"MGR\x01", _SQLITE_MAGIC)
 _FIRST_BYTES: Final = 16
+
+_PREFIX: Final = "sqlstable-"
+_SUFFIX: Final = ".partial"
+"""Of the folders in which new files are made."""
+
+_TRIES: Final = 9
 
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
@@ -175,18 +186,48 @@ def _first_bytes(path: Path) -> bytes:
 
 @contextmanager
 def _folder_beside(path: Path, target: Path) -> Iterator[Path]:
-    """Yield a new folder beside a file, which goes with all that is in it."""
+    """Yield a new folder beside a file, which goes with all that is in it.
+
+    It is locked, so that what a killed process has left behind can be told from it, and goes first.
+    """
     if not target.parent.is_dir():
         raise UsageError(f"the folder of {path} is not there; make it first")
     try:
         with suppress(FileNotFoundError):
             # This refuses a name that is too long.
             target.lstat()
-        folder = TemporaryDirectory(prefix="sqlstable-", suffix=".partial", dir=target.parent)
+        _remove_abandoned(target.parent)
+        folder, lock = _locked_folder(target.parent)
     except OSError as error:
         raise UsageError(f"{path} cannot be made: {error.strerror}") from error
-    with folder as name:
+    with closing(lock), folder as name:
         yield Path(name)
+
+
+def _locked_folder(parent: Path) -> "tuple[TemporaryDirectory[str], FolderLock]":
+    # Not everything that looks for a place needs POSIX's locks.
+    from sqlstable.memory.folderlock import FolderLock  # noqa: PLC0415
+
+    for _ in range(_TRIES):
+        folder = TemporaryDirectory(prefix=_PREFIX, suffix=_SUFFIX, dir=parent)
+        with suppress(FileNotFoundError):
+            lock = FolderLock(Path(folder.name))
+            if lock.take():
+                return folder, lock
+            lock.close()
+        # Somebody who tidies up was quicker than the lock.
+        folder.cleanup()
+    raise OSError(errno.EBUSY, f"folders in {parent} cannot be locked")
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the folders of processes that were killed; those of others are locked."""
+    from sqlstable.memory.folderlock import FolderLock  # noqa: PLC0415
+
+    for folder in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError), closing(FolderLock(folder)) as lock:
+            if not folder.is_symlink() and lock.take():
+                shutil.rmtree(folder)
 
 
 def _log_of(target: Path) -> Path:

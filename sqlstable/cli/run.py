@@ -30,6 +30,7 @@ from sqlstable.cli.options import (
     LimitsOption,
     NoEnforceOption,
     NowOption,
+    OnConnectOption,
     OwnersOption,
     PageSizeOption,
     PresetOption,
@@ -53,6 +54,7 @@ def run_script(  # noqa: PLR0913  each is an option
         str, typer.Argument(metavar="SCRIPT.sql", help="SQL with --@ directives; - reads stdin.")
     ],
     database: DatabaseOption = None,
+    on_connect: OnConnectOption = None,
     image: ImageOption = None,
     durability: DurabilityOption = None,
     layout: LayoutOption = None,
@@ -103,7 +105,7 @@ def run_script(  # noqa: PLR0913  each is an option
         enforce=not no_enforce,
         settings=settings,
     )
-    workload = Workload(script, database, cache, keep_going=keep_going)
+    workload = Workload(script, database, cache, on_connect, keep_going=keep_going)
     output = Output(trace, output_format, by, depth, force=force, rows=rows, owners=owners)
     _check(machine, output)
     run(workload, machine, output)

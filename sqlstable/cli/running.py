@@ -1,16 +1,17 @@
 """Carrying out ``sqlstable run``: a canister, a script on it, and the report of what it did."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.hosts import Flavour, open_memory
 from sqlstable.cli.failures import InterruptedRunError, RunError, UsageError, note
 from sqlstable.cli.installation import install
+from sqlstable.cli.on_connect import load_setups
 from sqlstable.cli.options import (
     CACHE_STATES,
     DEPTHS,
@@ -27,14 +28,17 @@ from sqlstable.cli.progress import MessageProgress
 from sqlstable.cli.report import write_report
 from sqlstable.cli.rows import RowPrinter
 from sqlstable.cli.source import Script, read_script
-from sqlstable.database.loading import SERIALIZED_BYTES_MAX
+from sqlstable.database.checking import Setup
+from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
 from sqlstable.database.settings import resolve_settings
-from sqlstable.database.transfer import read_database
 from sqlstable.errors import ImageError, TraceError
 from sqlstable.ic.limits import Limits
+from sqlstable.ic.units import GIB
 from sqlstable.report.numbers import counted
 from sqlstable.trace.file import Trace
 from sqlstable.workload.run import RunOutcome, run_steps
+
+_IMPORTED_BYTES_MAX: Final = 2 * GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,8 @@ class Workload:
     database: Path | None
     "What is imported first."
     cache: Cache | None
+    on_connect: Path | None
+    "Defines what connections are given."
     keep_going: bool = field(kw_only=True)
 
 
@@ -86,8 +92,9 @@ def run(workload: Workload, machine: Machine, output: Output) -> None:
         InterruptedRunError: Ctrl-C ended it; what came before is reported.
     """
     script = read_script(workload.script)
-    database = None if workload.database is None else _read(workload.database)
-    canister = _installed(machine, database, output)
+    setups = load_setups(workload.on_connect)
+    with _source(workload.database, machine, setups) as database:
+        canister = _installed(machine, database, setups, output)
     outcome, recorded = _play(canister, script, workload, output)
     try:
         with recorded:
@@ -115,7 +122,9 @@ def _has_answered(outcome: RunOutcome) -> bool:
     return outcome.messages - outcome.intended_traps > failed
 
 
-def _installed(machine: Machine, database: bytes | None, output: Output) -> Canister:
+def _installed(
+    machine: Machine, database: DatabaseSource | None, setups: Sequence[Setup], output: Output
+) -> Canister:
     engine = ENGINE_NAMES[machine.engine]
     build = None if machine.build is None else machine.build.value
     open_canister = partial(
@@ -138,6 +147,7 @@ def _installed(machine: Machine, database: bytes | None, output: Output) -> Cani
         layout=resolve_settings(**machine.settings).layout,
         database=database,
         page_size=machine.settings["page_size"],
+        setups=setups,
         open_memory=partial(open_memory, engine, Flavour(build, track_heap=machine.track_heap)),
     )
 
@@ -184,12 +194,20 @@ def _closed(canister: Canister, outcome: RunOutcome) -> tuple[RunOutcome, Trace]
         raise RunError(outcome.failure or str(error)) from error
 
 
-def _read(database: Path) -> bytes:
-    """Read a database that one message is to import, so that all of it must be in memory."""
-    if database.is_file() and database.stat().st_size > SERIALIZED_BYTES_MAX:
-        raise UsageError(
-            f"{database} has {database.stat().st_size} bytes, more than the "
-            f"{SERIALIZED_BYTES_MAX} that one message can import here; make an image of it with "
-            f"sqlstable import {database} IMAGE, and run on that with --image IMAGE"
-        )
-    return read_database(database)
+@contextmanager
+def _source(
+    database: Path | None, machine: Machine, setups: Sequence[Setup]
+) -> Iterator[DatabaseSource | None]:
+    """Look at the database that one message is to import, so that all of it is staged."""
+    if database is None:
+        yield None
+        return
+    options = SourceOptions(setups=setups, page_size=machine.settings["page_size"])
+    with open_source(database, options) as source:
+        if source.size_bytes > _IMPORTED_BYTES_MAX:
+            raise UsageError(
+                f"{database} has {source.size_bytes} bytes, more than the {_IMPORTED_BYTES_MAX} "
+                "that one message can import here; make an image of it with sqlstable import "
+                f"{database} IMAGE, and run on that with --image IMAGE"
+            )
+        yield source

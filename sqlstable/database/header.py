@@ -23,6 +23,10 @@ WAL_VERSION: Final = 2
 ROLLBACK_VERSIONS: Final = b"\x01\x01"
 """The two bytes from 18 on are 2 in WAL mode, and 1 otherwise."""
 
+_CHANGE_COUNTER: Final = slice(24, 28)
+_PAGE_COUNT: Final = slice(28, 32)
+_VERSION_VALID_FOR: Final = slice(92, 96)
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -60,10 +64,9 @@ def parse_header(data: bytes) -> Header | None:
     if data[21:24] != b"\x40\x20\x20":
         msg = f"the database header's payload fractions are {data[21:24].hex()}; it is damaged"
         raise ImageError(msg)
-    change_counter, page_count = (int.from_bytes(data[at : at + 4], "big") for at in (24, 28))
-    version_valid_for = int.from_bytes(data[92:96], "big")
     # Writers before SQLite 3.7.0 left the count alone; it is true only if both counters agree.
-    known = page_count if change_counter == version_valid_for else 0
+    is_known = data[_CHANGE_COUNTER] == data[_VERSION_VALID_FOR]
+    known = int.from_bytes(data[_PAGE_COUNT], "big") if is_known else 0
     return Header(page_size=page_size, sqlite_page_count=known, is_wal=WAL_VERSION in data[18:20])
 
 
@@ -100,6 +103,41 @@ def file_size_bytes(first_bytes: bytes, allocated_bytes: int) -> int:
         )
         raise ImageError(msg)
     return header.size_bytes or allocated_bytes
+
+
+def states_size(first_bytes: bytes) -> bool:
+    """Return whether a header says how long its database is; old writers left the number alone."""
+    header = parse_header(first_bytes)
+    return header is not None and header.sqlite_page_count > 0
+
+
+def with_size(first_bytes: bytes, size_bytes: int) -> bytes:
+    """Return the beginning of a database with its size in the header, as SQLite writes it.
+
+    Args:
+        first_bytes: At least the header.
+        size_bytes: Exact size of the database.
+    """
+    header = parse_header(first_bytes)
+    assert header is not None
+    if header.sqlite_page_count:
+        return first_bytes
+    changed = bytearray(first_bytes)
+    changed[_PAGE_COUNT] = (size_bytes // header.page_size).to_bytes(4, "big")
+    changed[_VERSION_VALID_FOR] = changed[_CHANGE_COUNTER]
+    return bytes(changed)
+
+
+def stand_alone(first_bytes: bytes, size_bytes: int) -> bytes:
+    """Return the beginning of a database that needs no file beside it, and states its size.
+
+    Args:
+        first_bytes: At least the header; the log of a database in WAL mode is taken in already.
+        size_bytes: Exact size of the database.
+    """
+    changed = bytearray(with_size(first_bytes, size_bytes))
+    changed[VERSIONS_OFFSET : VERSIONS_OFFSET + len(ROLLBACK_VERSIONS)] = ROLLBACK_VERSIONS
+    return bytes(changed)
 
 
 def empty_database(page_size: int) -> bytes:

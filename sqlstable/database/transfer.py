@@ -1,176 +1,186 @@
 """Carrying a database in and out of stable memory: import and extract.
 
-A plain ``.db`` file is copied, never opened as an image. What comes from elsewhere is checked
-first: a file that is foreign, cut off or damaged is refused before a byte is changed.
+What comes in is a `DatabaseSource`, which has been checked: into a canister as one message, or into
+an image file that nobody has yet, which needs no message and no log. What goes out is a plain file,
+whole or not at all.
 """
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
-import apsw
-
-from sqlstable.database.header import HEADER_BYTES, ROLLBACK_VERSIONS, VERSIONS_OFFSET, parse_header
+from sqlstable.database.foreign import PIECE_BYTES, DatabaseSource
+from sqlstable.database.header import stand_alone
+from sqlstable.database.placement import FileMap
 from sqlstable.database.store import DatabaseStore
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
-from sqlstable.ic.units import MIB
+from sqlstable.ic.limits import Limits
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
+from sqlstable.memory.osfile import OsFile
+from sqlstable.memory.stable import StableMemory
 
-_PIECE_BYTES: Final = MIB
+OnBytes = Callable[[int], None]
+"""Is told now and then how many bytes have been carried over."""
 
 
-def read_database(path: Path | str) -> bytes:
-    """Return the bytes of a SQLite database file, with everything that is committed in it.
-
-    A database in WAL mode may have committed SQLite pages beside it; they are taken in, and the
-    result is in rollback mode, because WAL needs a second file.
-
-    Args:
-        path: The file; it is only read.
+def import_database(store: DatabaseStore, source: DatabaseSource) -> None:
+    """Write a database into an empty store, inside the open message.
 
     Raises:
-        ImageError: There is no such file, or it is not a whole, sound database.
-    """
-    path = Path(path)
-    if not path.is_file():
-        msg = f"{path} is not a file; give the path of a SQLite database"
-        raise ImageError(msg)
-    try:
-        with path.open("rb") as file:
-            first_bytes = file.read(HEADER_BYTES)
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise ImageError(msg) from error
-    header = parse_header(first_bytes)
-    if header is None:
-        msg = f"{path} is not a SQLite database: it begins with {first_bytes[:16]!r}"
-        raise ImageError(msg)
-    size_bytes = path.stat().st_size
-    if header.size_bytes > size_bytes:
-        msg = (
-            f"{path} is truncated: its header states {header.sqlite_page_count} SQLite pages of "
-            f"{header.page_size} bytes, {header.size_bytes} in all, and the file has {size_bytes}"
-        )
-        raise ImageError(msg)
-    try:
-        data = _committed_bytes(path, is_wal=header.is_wal)
-    except (apsw.Error, OSError) as error:
-        msg = f"{path} cannot be read as a SQLite database: {error}"
-        raise ImageError(msg) from error
-    return data
-
-
-def import_database(store: DatabaseStore, data: bytes) -> None:
-    """Write a database's bytes into an empty store, inside the open message.
-
-    Raises:
-        ImageError: Stable memory has no room for it.
+        ImageError: Stable memory has no room for it, or the source could not be read to its end.
     """
     assert store.size_bytes == 0
-    if not store.placement.grow_to(len(data)):
-        msg = (
-            f"the database has {len(data)} bytes, more than stable memory can hold; use larger "
-            "buckets, or the limits of a later date"
-        )
-        raise ImageError(msg)
-    for start in range(0, len(data), _PIECE_BYTES):
-        store.write_direct(data[start : start + _PIECE_BYTES], start)
+    _make_room(store, source)
+    for offset, piece in source.pieces():
+        store.write_direct(piece, offset)
 
 
-def extract_database(vfs: StableVFS, path: Path | str, *, overwrite: bool) -> int:
-    """Write the database to a file, whole or not at all; stable memory stays as it is.
+def make_image(
+    path: Path,
+    source: DatabaseSource,
+    *,
+    layout: str,
+    bucket_pages: int,
+    growth: str,
+    limits: Limits | None,
+    is_flushed: bool,
+    on_bytes: OnBytes,
+) -> None:
+    """Make an image file that holds a database.
+
+    The bytes go to their places in the file at once: until it is whole nobody has it, so that a
+    log would protect nothing.
+
+    Args:
+        path: The file, which is not there yet; after an error a part of it may be.
+        source: The database.
+        layout: ``managed`` or ``raw``.
+        bucket_pages: Wasm pages of a bucket.
+        growth: ``bucket`` or ``wasm-page``.
+        limits: Limits to enforce, or None.
+        is_flushed: Whether it must survive a loss of power when this returns.
+        on_bytes: Is told after each piece how many bytes are there.
+
+    Raises:
+        ImageError: Stable memory has no room for it, or the source could not be read to its end.
+        OSError: It could not be written.
+    """
+    size_bytes, tables, file_map = _tables(
+        source, layout=layout, bucket_pages=bucket_pages, growth=growth, limits=limits
+    )
+    file = OsFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        file.resize(size_bytes)
+        for address, data in tables:
+            file.write(address, [data])
+        for offset, piece in source.pieces():
+            _write(file, file_map, piece, offset)
+            on_bytes(offset + len(piece))
+        if is_flushed:
+            file.flush()
+    finally:
+        file.close()
+
+
+def extract_database(
+    vfs: StableVFS,
+    path: Path | str,
+    *,
+    name: str | None = None,
+    overwrite: bool = False,
+    on_bytes: OnBytes | None = None,
+) -> int:
+    """Write a database to a file, whole or not at all; stable memory stays as it is.
+
+    Args:
+        vfs: With no message open.
+        path: The file.
+        name: An attached database, as `StableVFS.stable_files` has it; None for the main one.
+        overwrite: Whether a file that is there may be replaced.
+        on_bytes: Is told after each piece how many bytes are written.
 
     Returns:
         Bytes written.
 
     Raises:
-        ImageError: The file exists and ``overwrite`` is False, or it cannot be written.
+        ImageError: The file exists and ``overwrite`` is False, it cannot be written, or there is
+            no database.
     """
-    store = vfs.store
     path = Path(path)
     if path.exists() and not overwrite:
-        msg = f"{path} exists already; remove it, or ask to overwrite it"
-        raise ImageError(msg)
+        raise ImageError(f"{path} exists already; remove it, or ask to overwrite it")
+    store = vfs.store if name is None else vfs.cabinet.database(name, is_created=True)
     if store.size_bytes == 0:
-        msg = "the canister has no database yet; create a table first"
-        raise ImageError(msg)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        what = "the canister has no database" if name is None else f"the database {name} is empty"
+        raise ImageError(f"{what} yet; create a table first")
+    done_bytes = 0
     try:
-        with partial.open("xb") as file:
-            size_bytes = sum(file.write(piece) for piece in _pieces(store))
-        partial.replace(path)
+        with TemporaryDirectory(prefix=f"{path.name[:99]}.", dir=path.parent) as folder:
+            partial = Path(folder, "database")
+            with partial.open("xb") as file:
+                for piece in _pieces(store):
+                    done_bytes += file.write(piece)
+                    if on_bytes is not None:
+                        on_bytes(done_bytes)
+            partial.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        msg = f"{path} cannot be written: {os.strerror(error.errno or 0)}"
-        raise ImageError(msg) from error
-    return size_bytes
+        raise ImageError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
+    return done_bytes
+
+
+# -- inside ---------------------------------------------------------------------------------------
+
+
+def _make_room(store: DatabaseStore, source: DatabaseSource) -> None:
+    if not store.placement.grow_to(source.size_bytes):
+        raise ImageError(
+            f"the database has {source.size_bytes} bytes, more than stable memory can hold; use "
+            "larger buckets, or the limits of a later date"
+        )
+
+
+def _tables(
+    source: DatabaseSource, *, layout: str, bucket_pages: int, growth: str, limits: Limits | None
+) -> tuple[int, list[tuple[int, bytes]], FileMap]:
+    """Lay a database out; returns the image's size, what is not the database, and its places."""
+    with StableMemory(limits=limits) as memory:
+        with memory.message("install"):
+            vfs = StableVFS(
+                memory,
+                layout=layout,
+                page_size=source.page_size,
+                bucket_pages=bucket_pages,
+                growth=growth,
+                implicit_messages=False,
+            )
+            try:
+                _make_room(vfs.store, source)
+                file_map = vfs.store.placement.map
+            finally:
+                vfs.unregister()
+            starts = [os_page * OS_PAGE_BYTES for os_page in sorted(memory.bytemap.dirty)]
+        tables = [(start, memory.peek(start, OS_PAGE_BYTES)) for start in starts]
+        return memory.wasm_pages * WASM_PAGE_BYTES, tables, file_map
+
+
+def _write(file: OsFile, file_map: FileMap, piece: bytes, offset: int) -> None:
+    if piece == bytes(len(piece)):
+        # The image has a hole there.
+        return
+    view, parts, start = memoryview(piece), [], 0
+    runs = list(file_map.pieces(offset, len(piece)))
+    for _, count in runs:
+        parts.append(view[start : start + count])
+        start += count
+    file.write_runs(runs, parts)
 
 
 def _pieces(store: DatabaseStore) -> Iterator[bytes]:
-    for start in range(0, store.size_bytes, _PIECE_BYTES):
-        yield _piece(store, start)
-
-
-def _piece(store: DatabaseStore, start: int) -> bytes:
-    """Read a piece that may reach over buckets: by Wasm pages, which never do."""
-    step = min(_PIECE_BYTES, store.placement.map.bucket_bytes)
-    end = min(start + _PIECE_BYTES, store.size_bytes)
-    parts = []
-    while start < end:
-        length = min(step - start % step, end - start)
-        parts.append(store.peek(length, start))
-        start += length
-    return b"".join(parts)
-
-
-def _committed_bytes(path: Path, *, is_wal: bool) -> bytes:
-    """Let SQLite itself read the file, its write-ahead log or hot journal included."""
-    if is_wal and not _beside(path, "-shm").exists():
-        # Nobody has it open, and SQLite would leave files behind where it opens it.
-        return _bytes_of_copy(path)
-    try:
-        return _bytes_of(path, apsw.SQLITE_OPEN_READONLY)
-    except (apsw.CantOpenError, apsw.ReadOnlyError):
-        # A hot journal must be rolled back first, and not in the original.
-        return _bytes_of_copy(path)
-
-
-def _bytes_of_copy(path: Path) -> bytes:
-    with TemporaryDirectory() as folder:
-        copy = Path(folder, path.name)
-        for suffix in ("", "-wal", "-journal"):
-            if _beside(path, suffix).exists():
-                shutil.copyfile(_beside(path, suffix), _beside(copy, suffix))
-        return _bytes_of(copy, apsw.SQLITE_OPEN_READWRITE)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-def _bytes_of(path: Path, flags: int) -> bytes:
-    connection = apsw.Connection(str(path), flags=flags)
-    try:
-        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-        findings = connection.execute("PRAGMA integrity_check(3)").fetchall()
-        if findings != [("ok",)]:
-            shown = "; ".join(str(row[0]) for row in findings)
-            msg = f"{path} is damaged: {shown}"
-            raise ImageError(msg)
-        return _in_rollback_mode(connection.serialize("main"))
-    finally:
-        connection.close(force=True)
-
-
-def _in_rollback_mode(data: bytes) -> bytes:
-    """Return a whole database with nothing beside it."""
-    changed = bytearray(data)
-    if len(changed) >= HEADER_BYTES:
-        changed[VERSIONS_OFFSET : VERSIONS_OFFSET + len(ROLLBACK_VERSIONS)] = ROLLBACK_VERSIONS
-    return bytes(changed)
+    size_bytes = store.size_bytes
+    for start in range(0, size_bytes, PIECE_BYTES):
+        length = min(PIECE_BYTES, size_bytes - start)
+        pieces = store.placement.map.pieces(start, length)
+        data = b"".join(store.memory.peek(address, count) for address, count in pieces)
+        yield data if start else stand_alone(data, size_bytes)

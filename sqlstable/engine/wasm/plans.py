@@ -293,9 +293,11 @@ class Plans:
         statistics: list[str] = []
         # Of a damaged database the module itself will tell; what comes before an error counts.
         with suppress(apsw.Error, ImageError, UnicodeDecodeError), self._observing() as database:
+            # SQLite's names of encodings are Python's, too.
+            encoding = str(database.pragma("encoding"))
             for row in database.execute(_READ_SCHEMA):
                 with suppress(UnicodeDecodeError):
-                    schema.append(row[0].decode())
+                    schema.append(row[0].decode(encoding))
             for (table,) in database.execute(_READ_STATISTICS_TABLES).fetchall():
                 for row in database.execute(f"SELECT * FROM main.{table}"):  # noqa: S608  one of two
                     values = ", ".join(map(apsw.format_sql_value, row))

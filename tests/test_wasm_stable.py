@@ -13,6 +13,7 @@ from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits, MessageLimits, latest_limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.memory import accesslog
+from sqlstable.memory.accesslog import READ, WRITE
 from sqlstable.memory.api import SystemApi
 from sqlstable.memory.stable import StableMemory
 from tests.wasm_machine import (
@@ -431,7 +432,7 @@ def test_the_driver_has_the_numbers_of_a_message_at_one_look():
     assert numbers["debug_size"] == 8
 
 
-def test_what_the_driver_accesses_counts_as_a_call_does_but_costs_os_pages_only():
+def test_what_the_driver_accesses_counts_as_a_call_does_but_is_free():
     machine = Machine(limits=limits_of(accessed=2))
     machine.shim["set_stable_size"](machine.store, 1)
     machine.begin(accessed_max=2)
@@ -439,14 +440,24 @@ def test_what_the_driver_accesses_counts_as_a_call_does_but_costs_os_pages_only(
     machine.ic0("host_access", 0, 0, 2)
     machine.ic0("host_access", 5000, 1, 2)
     assert machine.list(stable.ACCESSED) == machine.list(stable.DIRTY) == [0, 1]
-    assert machine.list(stable.LOG) == [(1, 4090, 10), (0, 0, 0), (0, 5000, 1)]
-    assert machine.used == 2000
+    read, write = stable.OF_DRIVER + READ, stable.OF_DRIVER + WRITE
+    assert machine.list(stable.LOG) == [(write, 4090, 10), (read, 0, 0), (read, 5000, 1)]
+    assert machine.used == machine.get("page_charges") == 0
     with pytest.raises(LimitTrap, match="accessed pages"):
         machine.ic0("host_access", 8192, 1, 2)
     with pytest.raises(OutOfBoundsTrap, match="stable memory out of bounds"):
         machine.ic0("host_access", WASM_PAGE_BYTES, 1, 2)
     assert machine.ic0("host_grow", 1, -1) == 1
     assert machine.ic0("host_grow", 1, 2) == -1
+
+
+def test_an_access_that_is_entered_once_more_costs_its_os_pages_only():
+    machine = Machine()
+    machine.shim["set_stable_size"](machine.store, 1)
+    machine.begin()
+    machine.ic0("enter_access", 4090, 10, 3)
+    assert machine.list(stable.LOG) == [(WRITE, 4090, 10)]
+    assert machine.used == machine.get("page_charges") == 2000
 
 
 # -- borders -------------------------------------------------------------------------------------

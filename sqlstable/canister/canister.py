@@ -325,6 +325,8 @@ class Canister:
         The database is opened defensively from then on: its schema is not trusted. One that needs
         functions, collations or modules that are not here comes in all the same, and the reply's
         ``notes`` name what could not be checked; `on_connect` can give them to it.
+        Instructions are those of opening it; loading its bytes is no canister's work, and costs
+        nothing.
 
         Args:
             path: The file, which is only read; its bytes; or what

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Final, overload
 
 import numpy as np
@@ -371,13 +372,12 @@ class NotedStatements(Sequence[RawStatement]):
         rows = self._notes.border_rows()[call.border_start : call.border_stop]
         end = np.array([call.end_row], dtype=np.int64)
         table = np.concatenate((rows, end))
-        starts = np.flatnonzero(rows[:, _MARK] == PREPARE)
+        starts = np.flatnonzero(rows[:, _MARK] == PREPARE).tolist()
         if call.is_trapped:
             yield self._trapped(call, table)
             return
-        stops = [*starts[1:].tolist(), len(rows)]
         indexes = iter(range(len(call.results)))
-        for start, stop in zip(starts.tolist(), stops, strict=True):
+        for start, stop in pairwise((*starts, len(rows))):
             group = table[start : stop + 1]
             if RUN in group[:-1, _MARK]:
                 yield self._statement(call, next(indexes), group)

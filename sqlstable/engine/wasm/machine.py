@@ -50,6 +50,7 @@ _CALLS: Final = {
     "rollback": 1,
     "tell": 0,
     "host_access": 3,
+    "enter_access": 3,
     "host_grow": 2,
     "set_stable_size": 1,
     "keep_heap": 1,
@@ -125,6 +126,7 @@ class Machine:
         self._commit, self._rollback = calls["commit"], calls["rollback"]
         self._reserve_kept = calls["reserve_kept"]
         self._host_access, self._host_grow = calls["host_access"], calls["host_grow"]
+        self._enter_access = calls["enter_access"]
         self._set_stable_size, self._keep_heap = calls["set_stable_size"], calls["keep_heap"]
         self._reset_heap = calls["reset_heap"]
         self._entries: dict[str, Call] = {}
@@ -235,7 +237,7 @@ class Machine:
         self._commit(stable.KEEP_NOTHING)
         for kind, start, length in accesses:
             if start >= address:
-                self._host_access(start, length, 3 if kind == WRITE else 2)
+                self._enter_access(start, length, 3 if kind == WRITE else 2)
         for at, part in marks:
             ctypes.memmove(at, part, len(part))
         self.set_value("counter", counter - self.numbers()[_PAGE_CHARGES])
@@ -271,7 +273,7 @@ class Machine:
         return self._numbers[_STABLE_SIZE]
 
     def host_access(self, offset: int, length: int, *, is_write: bool) -> None:
-        """Check, mark and log an access of the driver, which then moves the bytes.
+        """Check, mark and log an access of the driver, which then moves the bytes; it is free.
 
         Raises:
             Trap: It lies outside, or crosses a limit.

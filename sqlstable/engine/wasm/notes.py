@@ -15,7 +15,7 @@ from sqlstable.database.directory import DATABASE_MEMORY_ID
 from sqlstable.engine.wasm import stable
 from sqlstable.engine.wasm.codec import StatementResult
 from sqlstable.engine.wasm.weights import PriceRegime
-from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.memory.accesslog import READ, WRITE, Columns
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_OFFSET
 
@@ -117,8 +117,24 @@ class TakenLog:
         """Return the same at once."""
         return self._columns(self._rows[start:stop])
 
+    @property
+    def has_drivers(self) -> bool:
+        """Whether some accesses were not the canister's, but the driver's, as in an import."""
+        return bool((self._rows[:, 0] >= stable.OF_DRIVER).any())
+
+    def page_cost(self, regime: PriceRegime) -> int:
+        """Return what the canister pays for OS pages and regions, whoever was there before it."""
+        rows, costs = self._rows, regime.costs
+        moved = rows[(rows[:, 0] <= WRITE) & (rows[:, 2] > 0)]
+        written = moved[moved[:, 0] == WRITE]
+        return (
+            _distinct(moved, WASM_PAGE_BYTES) * costs.stable_region_accessed
+            + _distinct(written, WASM_PAGE_BYTES) * costs.stable_region_dirty
+            + _distinct(written, OS_PAGE_BYTES) * costs.dirty_os_page
+        )
+
     def stable_cost(self, start: int, stop: int, regime: PriceRegime) -> int:
-        """Return what the calls of a part cost, without OS pages and regions."""
+        """Return what the canister's calls of a part cost, without OS pages and regions."""
         rows, costs = self._rows[start:stop], regime.costs
         kinds = rows[:, 0]
         moved = kinds <= WRITE
@@ -132,12 +148,20 @@ class TakenLog:
         )
 
     def _columns(self, rows: _Numbers) -> Columns:
-        kind = rows[:, 0].astype(np.int8)
+        kind = (rows[:, 0] % stable.OF_DRIVER).astype(np.int8)
         # What was asked for in vain may pass 2^63, and is negative here.
         address = np.where(rows[:, 1] < 0, _INT64_MAX, rows[:, 1])
         length = np.where(rows[:, 2] < 0, _INT64_MAX, rows[:, 2])
         offset = np.where(kind <= WRITE, self._map.offsets(address), -1)
         return Columns(kind, address, length, offset)
+
+
+def _distinct(accesses: _Numbers, unit_bytes: int) -> int:
+    """Return how many units of so many bytes accesses of a byte or more touch."""
+    first = accesses[:, 1] // unit_bytes
+    last = (accesses[:, 1] + accesses[:, 2] - 1) // unit_bytes
+    units = [np.arange(start, stop + 1) for start, stop in zip(first, last, strict=True)]
+    return len(np.unique(np.concatenate(units))) if units else 0
 
 
 _CHUNK_ROWS: Final = 1 << 16
@@ -237,10 +261,14 @@ class MessageNotes:
         """Instructions of the whole message."""
         heap = heap_cost(self.regime, self.heap)
         counted = self.instruction_limit - self.number("counter")
-        stable_part = self.number("page_charges") + self.log.stable_cost(
-            0, len(self.log), self.regime
+        pages = self.number("page_charges")
+        if self.log.has_drivers:
+            # The canister pays for what it accesses, also where the driver did before.
+            found = max(pages, self.log.page_cost(self.regime))
+            counted, pages = counted + found - pages, found
+        return Cost(
+            counted + heap, pages + self.log.stable_cost(0, len(self.log), self.regime), heap
         )
-        return Cost(counted + heap, stable_part, heap)
 
     def border_rows(self) -> _Numbers:
         """Return the borders as rows of `stable.BORDERS`."""

@@ -54,6 +54,9 @@ LOG: Final = List("log", "log_count", ("kind", "address", "length"))
 Address and length are what the call was given, which may pass 2^63 where nothing was moved.
 """
 
+OF_DRIVER: Final = 8
+"""Beside a kind in `LOG`: an access of the driver's own, which costs nothing."""
+
 BORDERS: Final = List(
     "borders",
     "border_count",

@@ -72,6 +72,8 @@
   (global $WRITE i64 (i64.const 1))
   (global $SIZE i64 (i64.const 2))
   (global $GROW i64 (i64.const 3))
+  ;; Beside a kind in the log: not the canister's, but the driver's.
+  (global $OF_DRIVER i64 (i64.const 8))
 
   ;; ---- What the driver sets once -------------------------------------------------------------
 
@@ -323,7 +325,8 @@
     (local.get $cost))
 
   ;; Accesses the OS pages $os_page to $last: the whole access is checked before any is marked.
-  (func $touch (param $os_page i64) (param $last i64) (param $bits i32)
+  ;; Returns what a canister pays for it.
+  (func $touch (param $os_page i64) (param $last i64) (param $bits i32) (result i64)
     (local $at i64) (local $mark i32) (local $fresh i64) (local $clean i64) (local $cost i64)
     (local.set $at (local.get $os_page))
     (loop $next
@@ -336,7 +339,8 @@
       (local.set $at (i64.add (local.get $at) (i64.const 1)))
       (br_if $next (i64.le_u (local.get $at) (local.get $last))))
     (if (i32.eq (local.get $bits) (i32.const 2)) (then (local.set $clean (i64.const 0))))
-    (if (i64.eqz (i64.or (local.get $fresh) (local.get $clean))) (then (return)))
+    (if (i64.eqz (i64.or (local.get $fresh) (local.get $clean)))
+      (then (return (i64.const 0))))
     ;; Counts never pass their limits, so that the differences are not negative.
     (if (i64.gt_u (local.get $fresh)
           (i64.sub (global.get $accessed_max) (global.get $accessed_count)))
@@ -353,6 +357,9 @@
             (call $mark (local.get $at) (local.get $mark) (local.get $bits))))))
       (local.set $at (i64.add (local.get $at) (i64.const 1)))
       (br_if $next (i64.le_u (local.get $at) (local.get $last))))
+    (local.get $cost))
+
+  (func $charge_pages (param $cost i64)
     (global.set $page_charges (i64.add (global.get $page_charges) (local.get $cost)))
     (call $charge (local.get $cost)))
 
@@ -370,10 +377,11 @@
           (i64.gt_u (local.get $address) (i64.const 0x100000000))
           (i64.gt_u (local.get $size) (i64.const 0x100000000)))
       (then (call $stop (global.get $HEAP_OUT_OF_BOUNDS))))
-    (call $touch
-      (i64.shr_u (local.get $offset) (i64.const 12))
-      (i64.shr_u (i64.sub (local.get $end) (i64.const 1)) (i64.const 12))
-      (local.get $bits))
+    (call $charge_pages
+      (call $touch
+        (i64.shr_u (local.get $offset) (i64.const 12))
+        (i64.shr_u (i64.sub (local.get $end) (i64.const 1)) (i64.const 12))
+        (local.get $bits)))
     (call $check_heap (local.get $address) (local.get $size)))
 
   (func $charge_access (param $size i64)
@@ -409,8 +417,9 @@
       (local.get $offset) (i32.wrap_i64 (local.get $address)) (i32.wrap_i64 (local.get $size))))
 
   ;; Adds zeroed Wasm pages; returns the old size, or -1 where the result would pass $max.
-  (func $grow (param $pages i64) (param $max i64) (result i64) (local $new i64) (local $need i64)
-    (call $push_log (global.get $GROW) (i64.const 0) (local.get $pages))
+  (func $grow (param $pages i64) (param $max i64) (param $kind i64) (result i64)
+    (local $new i64) (local $need i64)
+    (call $push_log (local.get $kind) (i64.const 0) (local.get $pages))
     (local.set $new (i64.add (global.get $stable_size) (local.get $pages)))
     (if (i64.lt_u (local.get $new) (local.get $pages)) (then (return (i64.const -1))))
     (if (i64.gt_u (local.get $new) (local.get $max)) (then (return (i64.const -1))))
@@ -444,7 +453,7 @@
 
   (func (export "stable64_grow") (param $pages i64) (result i64)
     (call $charge (global.get $cost_stable_grow))
-    (call $grow (local.get $pages) (i64.const -1)))
+    (call $grow (local.get $pages) (i64.const -1) (global.get $GROW)))
 
   (func (export "stable64_read") (param $dst i64) (param $offset i64) (param $size i64)
     (call $charge_access (local.get $size))
@@ -462,7 +471,9 @@
   (func (export "stable_grow") (param $pages i32) (result i32)
     (call $charge (global.get $cost_stable_grow))
     (call $check_32_bits)
-    (i32.wrap_i64 (call $grow (i64.extend_i32_u (local.get $pages)) (i64.const 65536))))
+    (i32.wrap_i64 
+      (call $grow
+        (i64.extend_i32_u (local.get $pages)) (i64.const 65536) (global.get $GROW))))
 
   (func (export "stable_read") (param $dst i32) (param $offset i32) (param $size i32)
     (call $charge_access (i64.extend_i32_u (local.get $size)))
@@ -846,11 +857,11 @@
     (global.set $debug_size (i32.const 0))
     (call $clear_marks))
 
-  ;; What the driver itself does to stable memory in a message: checked, marked and logged as an
-  ;; access of the canister, and free but for its OS pages. $bits: 2 read, 3 written. The driver
-  ;; moves the bytes.
-  (func (export "host_access") (param $offset i64) (param $size i64) (param $bits i32)
-    (local $end i64)
+  ;; An access that does not move bytes: checked, marked and logged. Returns what a canister pays
+  ;; for its OS pages. $bits: 2 read, 3 written; $flags go into the kind in the log.
+  (func $outside_access
+    (param $offset i64) (param $size i64) (param $bits i32) (param $flags i64) (result i64)
+    (local $end i64) (local $cost i64)
     (local.set $end (i64.add (local.get $offset) (local.get $size)))
     (if (i64.ne (local.get $size) (i64.const 0))
       (then
@@ -858,18 +869,34 @@
               (i64.lt_u (local.get $end) (local.get $offset))
               (i64.gt_u (local.get $end) (i64.shl (global.get $stable_size) (i64.const 16))))
           (then (call $stop (global.get $STABLE_OUT_OF_BOUNDS))))
-        (call $touch
-          (i64.shr_u (local.get $offset) (i64.const 12))
-          (i64.shr_u (i64.sub (local.get $end) (i64.const 1)) (i64.const 12))
-          (local.get $bits))))
+        (local.set $cost
+          (call $touch
+            (i64.shr_u (local.get $offset) (i64.const 12))
+            (i64.shr_u (i64.sub (local.get $end) (i64.const 1)) (i64.const 12))
+            (local.get $bits)))))
     (call $push_log
-      (select (global.get $WRITE) (global.get $READ) (i32.eq (local.get $bits) (i32.const 3)))
+      (i64.or
+        (local.get $flags)
+        (select (global.get $WRITE) (global.get $READ) (i32.eq (local.get $bits) (i32.const 3))))
       (local.get $offset)
-      (local.get $size)))
+      (local.get $size))
+    (local.get $cost))
+
+  ;; What the driver itself does to stable memory in a message, as when a database is imported: as
+  ;; an access of the canister, but free. The driver moves the bytes.
+  (func (export "host_access") (param $offset i64) (param $size i64) (param $bits i32)
+    (drop (call $outside_access
+      (local.get $offset) (local.get $size) (local.get $bits) (global.get $OF_DRIVER))))
 
   ;; Likewise for a growth; returns the old size, or -1.
   (func (export "host_grow") (param $pages i64) (param $max i64) (result i64)
-    (call $grow (local.get $pages) (local.get $max)))
+    (call $grow
+      (local.get $pages) (local.get $max) (i64.or (global.get $GROW) (global.get $OF_DRIVER))))
+
+  ;; An access of the canister's, entered once more; its OS pages are charged, its call is not.
+  (func (export "enter_access") (param $offset i64) (param $size i64) (param $bits i32)
+    (call $charge_pages (call $outside_access
+      (local.get $offset) (local.get $size) (local.get $bits) (i64.const 0))))
 
   ;; Writes the numbers of the message so far where the driver finds them with one look.
   (func (export "tell")
@@ -900,7 +927,7 @@
   ;; driver has to write its bytes. Returns whether there was room.
   (func (export "set_stable_size") (param $pages i64) (result i32)
     (global.set $stable_size (i64.const 0))
-    (if (i64.eq (call $grow (local.get $pages) (i64.const -1)) (i64.const -1))
+    (if (i64.eq (call $grow (local.get $pages) (i64.const -1) (global.get $GROW)) (i64.const -1))
       (then
         (global.set $log_count (i64.const 0))
         (global.set $stable_size (global.get $stable_size_kept))

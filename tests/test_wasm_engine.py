@@ -29,8 +29,9 @@ from sqlstable import (
 )
 from sqlstable.engine.wasm import cache, calls, overlay, program
 from sqlstable.engine.wasm.machine import Machine
+from sqlstable.engine.wasm.memory import WasmMemory
 from sqlstable.engine.wasm.weights import PRICE_REGIMES
-from sqlstable.ic.limits import latest_limits
+from sqlstable.ic.limits import NO_LIMIT, latest_limits
 from sqlstable.memory.imagefile import ImageFile
 from sqlstable.report.schema import report_schema
 
@@ -350,6 +351,17 @@ def test_price_regimes_follow_the_limits(canister):
     assert counted["system-api"].heap is None
     native = counted["wasm-native"]
     assert native.instructions.heap == 1000 * native.heap.os_pages_written
+
+
+def test_a_heap_that_is_dearer_than_todays_is_held_against_the_limit():
+    found = program.load_program("standard", PRICE_REGIMES["memory-tracker"], watches_heap=True)
+    costs = replace(found.regime.costs, heap_region_accessed=1_000_000_000)
+    dear = replace(found, regime=replace(found.regime, costs=costs))
+    with Canister(engine="wasm", memory=WasmMemory(lambda _: dear)) as canister:
+        canister.update("CREATE TABLE t (x)")
+        with pytest.raises(LimitTrap, match="exceeded the limit of 40000000000 instructions"):
+            canister.update("INSERT INTO t VALUES (zeroblob(4000000))")
+        assert canister.update("SELECT count(*) FROM t").rows == [(0,)]
 
 
 def test_watching_the_heap_changes_no_other_count():
@@ -752,7 +764,7 @@ def made(wat):
 
 def test_system_calls_without_meaning_trap_with_their_names(cache_folder):
     machine = made(WAT)
-    machine.begin_message(1 << 40, -1, -1)
+    machine.begin_message(1 << 40, NO_LIMIT, NO_LIMIT)
     machine.start("canister_init", b"")
     assert machine.call("canister_update reply", b"") == b""
     texts = {"known": "ic0.call_perform has no meaning", "unknown": "later is not known"}
@@ -760,7 +772,7 @@ def test_system_calls_without_meaning_trap_with_their_names(cache_folder):
         with pytest.raises(Trap, match=text):
             machine.call(f"canister_update {name}", b"")
         machine.rollback(is_new_heap=False)
-        machine.begin_message(1 << 40, -1, -1)
+        machine.begin_message(1 << 40, NO_LIMIT, NO_LIMIT)
 
 
 def test_imports_from_elsewhere_are_refused(cache_folder):

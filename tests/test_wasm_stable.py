@@ -1,6 +1,8 @@
 """The shim against the model that the native engine runs on, and its own rules."""
 
 import random
+import re
+from importlib.resources import files
 
 import pytest
 import wasmtime
@@ -8,6 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sqlstable.engine.wasm import stable
+from sqlstable.engine.wasm.notes import Mark
+from sqlstable.engine.wasm.traps import TrapCode
 from sqlstable.engine.wasm.weights import PRICE_REGIMES, SystemCosts
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits, MessageLimits, latest_limits
@@ -458,6 +462,25 @@ def test_an_access_that_is_entered_once_more_costs_its_os_pages_only():
     machine.ic0("enter_access", 4090, 10, 3)
     assert machine.list(stable.LOG) == [(WRITE, 4090, 10)]
     assert machine.used == machine.get("page_charges") == 2000
+
+
+def test_numbers_that_the_sources_share_are_those_of_the_driver():
+    text = files("sqlstable.engine.wasm").joinpath("stable.wat").read_text(encoding="utf-8")
+    for name, value in (
+        ("READ", READ),
+        ("WRITE", WRITE),
+        ("SIZE", accesslog.SIZE),
+        ("GROW", accesslog.GROW),
+        ("OF_DRIVER", stable.OF_DRIVER),
+    ):
+        assert f"(global ${name} i64 (i64.const {value}))" in text
+    for code in TrapCode:
+        if code is not TrapCode.WASM:
+            assert f"(global ${code.name} i32 (i32.const {code.value}))" in text
+    folder = files("sqlstable.engine.wasm.module").joinpath("source")
+    header = folder.joinpath("ic0.h").read_text(encoding="utf-8")
+    found = re.findall(r"^#define PHASE_(\w+) (\d+)", header, re.MULTILINE)
+    assert {name: int(value) for name, value in found} == {mark.name: mark for mark in Mark}
 
 
 # -- borders -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from sqlstable import Canister, SettingsError, Trap
 from sqlstable.engine.wasm import program, stack
 from sqlstable.engine.wasm.machine import Machine
 from sqlstable.engine.wasm.weights import PRICE_REGIMES
+from sqlstable.ic.limits import NO_LIMIT
 
 INDEX_COLUMNS = ",".join("abcde"[number % 5] for number in range(1_000))
 WIDE = f"CREATE TABLE wide (a, b, c, d, e, PRIMARY KEY ({INDEX_COLUMNS}))"
@@ -71,15 +72,15 @@ def test_calls_without_end_trap_and_the_next_message_runs():
         watches_heap=True,
     )
     machine = Machine(made, stable_wasm_pages_max=10, limits=None)
-    machine.begin_message(1 << 40, -1, -1)
+    machine.begin_message(1 << 40, NO_LIMIT, NO_LIMIT)
     machine.start("canister_init", b"")
     machine.commit(is_new_heap=True)
     for _ in range(2):
-        machine.begin_message(1 << 40, -1, -1)
+        machine.begin_message(1 << 40, NO_LIMIT, NO_LIMIT)
         with pytest.raises(Trap, match=r"^stack overflow$"):
             machine.call("canister_update deeper", b"")
         machine.rollback(is_new_heap=False)
-    machine.begin_message(1 << 40, -1, -1)
+    machine.begin_message(1 << 40, NO_LIMIT, NO_LIMIT)
     assert machine.call("canister_update nothing", b"") == b""
 
 

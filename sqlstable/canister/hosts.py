@@ -18,9 +18,11 @@ from sqlstable.engine.protocol import CacheState, Engine
 from sqlstable.engine.wasm.module.builds import BUILDS
 from sqlstable.errors import SettingsError
 from sqlstable.ic.limits import Limits
+from sqlstable.memory import accesslog
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.commitlog import Durability
 from sqlstable.memory.stable import StableMemory
+from sqlstable.trace import model
 from sqlstable.trace.raw import RawMessage
 from sqlstable.trace.recorder import Depth, Recorder
 
@@ -32,6 +34,10 @@ ENGINES: Final[tuple[EngineName, ...]] = ("native", "wasm")
 """Names of the engines."""
 
 Setup = Callable[["apsw.Connection"], None]
+
+# Machine and observation know nothing of each other, and number the kinds of access alike.
+assert (accesslog.READ, accesslog.WRITE) == (model.READ, model.WRITE)
+assert (accesslog.SIZE, accesslog.GROW) == (model.SIZE, model.GROW)
 
 
 class MessageRecorder(Protocol):

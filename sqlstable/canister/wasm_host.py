@@ -16,13 +16,9 @@ from sqlstable.engine.wasm.engine import WasmEngine
 from sqlstable.engine.wasm.memory import WasmMemory, open_image_memory
 from sqlstable.engine.wasm.module.builds import BUILDS
 from sqlstable.engine.wasm.notes import (
-    COMMIT,
-    ENCODE,
-    GLUE,
-    PREPARE,
-    RUN,
     CallNote,
     HeapTouched,
+    Mark,
     MessageNotes,
     TakenLog,
     heap_cost,
@@ -313,16 +309,23 @@ def _costs(notes: MessageNotes) -> tuple[Instructions, HeapUse | None]:
 # -- statements ----------------------------------------------------------------------------------
 
 _PHASE_OF: Final[Mapping[int, int]] = {
-    GLUE: raw.RUN,
-    PREPARE: raw.PREPARE,
-    RUN: raw.RUN,
-    COMMIT: raw.COMMIT,
-    ENCODE: raw.RUN,
+    Mark.GLUE: raw.RUN,
+    Mark.PREPARE: raw.PREPARE,
+    Mark.RUN: raw.RUN,
+    Mark.COMMIT: raw.COMMIT,
+    Mark.ENCODE: raw.RUN,
 }
 """Whom accesses are billed to, by the mark that they follow."""
 
-_INSTRUCTIONS_OF: Final = (PREPARE, RUN, COMMIT, ENCODE)
-"""Marks in the order of `INSTRUCTION_PHASES`."""
+_INSTRUCTIONS_OF: Final = {
+    "prepare": Mark.PREPARE,
+    "run": Mark.RUN,
+    "commit": Mark.COMMIT,
+    "reply": Mark.ENCODE,
+}
+
+assert set(_PHASE_OF) == set(Mark)
+assert tuple(_INSTRUCTIONS_OF) == INSTRUCTION_PHASES
 
 _MARK, _INSTRUCTIONS, _LOG, _CHARGES, _REGIONS, _OS_PAGES = range(6)
 
@@ -372,14 +375,14 @@ class NotedStatements(Sequence[RawStatement]):
         rows = self._notes.border_rows()[call.border_start : call.border_stop]
         end = np.array([call.end_row], dtype=np.int64)
         table = np.concatenate((rows, end))
-        starts = np.flatnonzero(rows[:, _MARK] == PREPARE).tolist()
+        starts = np.flatnonzero(rows[:, _MARK] == Mark.PREPARE).tolist()
         if call.is_trapped:
             yield self._trapped(call, table)
             return
         indexes = iter(range(len(call.results)))
         for start, stop in pairwise((*starts, len(rows))):
             group = table[start : stop + 1]
-            if RUN in group[:-1, _MARK]:
+            if Mark.RUN in group[:-1, _MARK]:
                 yield self._statement(call, next(indexes), group)
                 continue
             span = OutsideSpan(int(group[0, _LOG]), int(group[-1, _LOG]), _PREPARE_ERROR)
@@ -426,10 +429,7 @@ class NotedStatements(Sequence[RawStatement]):
     def _costs(self, group: _Rows) -> tuple[Instructions, dict[str, int]]:
         notes = self._notes
         spent, marks = np.diff(group[:, _INSTRUCTIONS]), group[:-1, _MARK]
-        phases = {
-            name: int(spent[marks == mark].sum())
-            for name, mark in zip(INSTRUCTION_PHASES, _INSTRUCTIONS_OF, strict=True)
-        }
+        phases = {name: int(spent[marks == mark].sum()) for name, mark in _INSTRUCTIONS_OF.items()}
         stable_part = int(group[-1, _CHARGES] - group[0, _CHARGES]) + notes.log.stable_cost(
             int(group[0, _LOG]), int(group[-1, _LOG]), notes.regime
         )

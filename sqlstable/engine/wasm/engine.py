@@ -43,6 +43,7 @@ from sqlstable.engine.wasm.notes import (
     TakenLog,
     allocated_buckets,
     heap_cost,
+    heap_cost_max,
     managed_map,
 )
 from sqlstable.engine.wasm.plans import Piece, Plans
@@ -58,9 +59,6 @@ _READ_SCHEMA: Final = encode_request("SELECT 1 FROM sqlite_schema LIMIT 0")
 _EMPTY_CACHE: Final = encode_request("", cold=True)
 _PAGE_SIZE_OFFSET: Final = 16
 """Source: https://www.sqlite.org/fileformat2.html section 1.3."""
-
-_HEAP_COST_MAX: Final = 65_536 * 2 * 80_000
-"""No message's heap costs more: it has 4 GiB, and twice the charge for a Wasm page is the most."""
 
 _IDLE: Final = Finish(
     is_autocommit=True,
@@ -116,6 +114,7 @@ class WasmEngine:
         self._cursors: list[WasmCursor] = []
         self._last_results: Sequence[StatementResult] = ()
         self._key_number, self._random_key = -1, b""
+        self._heap_cost_max = heap_cost_max(memory.machine.program.regime)
         self._map = RAW_MAP
         self._map_wasm_pages = -1
 
@@ -392,7 +391,7 @@ class WasmEngine:
         memory = self._memory
         machine = memory.machine
         program = machine.program
-        if not program.watches_heap or machine.told(_COUNTER) > _HEAP_COST_MAX:
+        if not program.watches_heap or machine.told(_COUNTER) > self._heap_cost_max:
             return
         told = machine.told
         heap = HeapTouched(

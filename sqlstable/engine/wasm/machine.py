@@ -17,6 +17,7 @@ from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlstable.engine.wasm import stable
+from sqlstable.engine.wasm.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
 from sqlstable.engine.wasm.calls import Call, Trampoline
 from sqlstable.engine.wasm.interrupts import LISTENER, NEVER, NEXT_INTERRUPT
 from sqlstable.engine.wasm.program import LIVE, Program, wasmtime_module
@@ -30,14 +31,6 @@ from sqlstable.memory.accesslog import WRITE
 if TYPE_CHECKING:
     from wasmtime import Limits as WasmLimits
     from wasmtime import Linker, Memory, Store
-
-NO_LIMIT: Final = -1
-"""For limits of OS pages: all 64 bits set."""
-
-INSTRUCTIONS_MAX: Final = (1 << 62) - 1
-"""An instruction limit that nothing reaches; counters are signed, and go a little below zero."""
-
-HEAP_WASM_PAGES_MAX: Final = 65_536
 
 _MAY_LEAVE_BYTES: Final = 48 * GIB
 """Where a memory is larger, its address is asked again; less than any memory reserves."""
@@ -97,7 +90,7 @@ class Machine:
         """Instantiate the shim and the module; nothing runs yet."""
         self.program = program
         self.limits = limits
-        self.instruction_limit = INSTRUCTIONS_MAX
+        self.instruction_limit = stable.INSTRUCTIONS_MAX
         wasmtime = wasmtime_module()
         self._trap_type: type[Exception] = wasmtime.Trap
         self._store: Store = wasmtime.Store(program.engine)
@@ -146,8 +139,9 @@ class Machine:
 
     def begin_message(self, instructions: int, accessed_max: int, dirty_max: int) -> None:
         """Begin a message, or begin one again that has done nothing yet, with other limits."""
+        assert 0 <= instructions <= stable.INSTRUCTIONS_MAX
         self.instruction_limit = instructions
-        self._begin_message(instructions, accessed_max, dirty_max)
+        self._begin_message(instructions, _signed(accessed_max), _signed(dirty_max))
 
     def call(self, name: str, argument: bytes) -> bytes:
         """Call an entry point of the canister, and return its reply.

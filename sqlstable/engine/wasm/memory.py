@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, overload
 
 from sqlstable.engine.wasm import stable
-from sqlstable.engine.wasm.machine import INSTRUCTIONS_MAX, NO_LIMIT, Machine
+from sqlstable.engine.wasm.machine import Machine
 from sqlstable.engine.wasm.overlay import Overlay
 from sqlstable.engine.wasm.program import FAR_BYTES, NEAR_BYTES, Program
 from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, Trap
@@ -497,12 +497,10 @@ class WasmBytemap(Bytemap):
     def begin(self, limits: Limits | None, kind: str) -> None:
         """Set the limits of the message that begins."""
         super().begin(limits, kind)
-        instructions = INSTRUCTIONS_MAX
+        instructions = stable.INSTRUCTIONS_MAX
         if limits is not None and self.is_enforced:
-            instructions = limits.of(kind).instructions_max
-        self._memory.machine.begin_message(
-            instructions, _limit(self.accessed_max), _limit(self.dirty_max)
-        )
+            instructions = min(instructions, limits.of(kind).instructions_max)
+        self._memory.machine.begin_message(instructions, self.accessed_max, self.dirty_max)
 
     def mark(self, os_page: int) -> int:
         """Return 0, `ACCESSED` or `DIRTY`."""
@@ -526,7 +524,3 @@ class WasmBytemap(Bytemap):
 
     def close(self) -> None:
         """Nothing to give back."""
-
-
-def _limit(count: int) -> int:
-    return NO_LIMIT if count >= 1 << 63 else count

@@ -6,6 +6,7 @@ whoever wants numbers asks `MessageNotes`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,22 +14,26 @@ import numpy.typing as npt
 
 from sqlstable.database.directory import DATABASE_MEMORY_ID
 from sqlstable.engine.wasm import stable
+from sqlstable.engine.wasm.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
 from sqlstable.engine.wasm.codec import StatementResult
 from sqlstable.engine.wasm.weights import PriceRegime
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory.accesslog import READ, WRITE, Columns
+from sqlstable.memory.accesslog import GROW, READ, WRITE, Columns
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_OFFSET
 
 _Numbers = npt.NDArray[np.int64]
 
-GLUE: Final = 0
-PREPARE: Final = 1
-RUN: Final = 2
-COMMIT: Final = 3
-ENCODE: Final = 4
-"""Marks of borders, as ``module/source/ic0.h`` has them."""
 
-_GROW: Final = 3
+class Mark(IntEnum):
+    """What a border begins, as ``module/source/ic0.h`` has it."""
+
+    GLUE = 0
+    PREPARE = 1
+    RUN = 2
+    COMMIT = 3
+    ENCODE = 4
+
+
 _RECORD_NUMBERS: Final = len(stable.LOG.columns)
 
 
@@ -139,7 +144,7 @@ class TakenLog:
         kinds = rows[:, 0]
         moved = kinds <= WRITE
         assert READ < WRITE
-        count, grown = int(np.count_nonzero(moved)), int(np.count_nonzero(kinds == _GROW))
+        count, grown = int(np.count_nonzero(moved)), int(np.count_nonzero(kinds == GROW))
         bytes_moved = int(rows[moved, 2].sum())
         return (
             count * costs.stable_access
@@ -196,7 +201,7 @@ class CallNote:
     def end_row(self) -> tuple[int, ...]:
         """The end of the call as one more border."""
         return (
-            GLUE,
+            Mark.GLUE,
             self.instructions_stop,
             self.log_stop,
             self.page_charges_stop,
@@ -274,6 +279,13 @@ class MessageNotes:
         """Return the borders as rows of `stable.BORDERS`."""
         columns = len(stable.BORDERS.columns)
         return np.frombuffer(self.borders, dtype=np.int64).reshape(-1, columns)
+
+
+def heap_cost_max(regime: PriceRegime) -> int:
+    """Return what no message's heap costs more than: all of it accessed and written."""
+    os_pages = HEAP_WASM_PAGES_MAX * (WASM_PAGE_BYTES // OS_PAGE_BYTES)
+    whole = HeapTouched(HEAP_WASM_PAGES_MAX, HEAP_WASM_PAGES_MAX, os_pages, 0)
+    return heap_cost(regime, whole)
 
 
 def heap_cost(regime: PriceRegime, heap: HeapTouched | None) -> int:

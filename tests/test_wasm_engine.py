@@ -460,8 +460,9 @@ def test_a_trace_keeps_costs_owners_and_plans(tmp_path):
 # -- images --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", ["managed", "raw"])
-@pytest.mark.parametrize("growth", ["bucket", "wasm-page"])
+@pytest.mark.parametrize(
+    ("layout", "growth"), [("managed", "bucket"), ("managed", "wasm-page"), ("raw", "bucket")]
+)
 def test_either_engine_opens_the_image_of_the_other(layout, growth):
     images = []
     for engine in ("native", "wasm"):

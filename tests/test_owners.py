@@ -4,6 +4,7 @@ The oracle is independent of the code under test: it takes names and roles from 
 the freelist itself, and finds pointer maps with SQLite's own formula, one number at a time.
 """
 
+import copy
 import ctypes
 import random
 import struct
@@ -37,26 +38,36 @@ class ImageReader:
         self.connection = connection
         self.image = image
         self.numbers_read = []
-        self.statements = []
 
     def read_sqlite_page(self, number):
         self.numbers_read.append(number)
         size = sqlite_page_bytes(self.image)
         return self.image[(number - 1) * size : number * size]
 
-    def rows(self, sql):
-        self.statements.append(sql)
-        return self.connection.execute(sql).fetchall()
+    def size_bytes(self):
+        return len(self.image)
+
+
+class CountingMap(OwnerMap):
+    """A map that counts how often it listed all trees."""
+
+    listings = 0
+
+    def _refresh(self, reader, dirty):
+        self.listings += 1
+        return super()._refresh(reader, dirty)
 
 
 class WatchedFile:
-    """A database file in memory that knows where it was written."""
+    """A database file in memory that knows where it was read and written."""
 
     def __init__(self):
         self.data = bytearray()
         self.written = set()
+        self.read = set()
 
     def xRead(self, amount, offset):
+        self.read.add(offset)
         return bytes(self.data[offset : offset + amount])
 
     def xWrite(self, data, offset):
@@ -142,18 +153,37 @@ class Database:
             ("synchronous", "off"),
         ):
             self.sql(f"PRAGMA {name} = {value}")
-        self.map = OwnerMap(refresh_share=refresh_share)
+        self.map = CountingMap(refresh_share=refresh_share)
         self.image = b""
+        self.accessed = set()
+        "SQLite pages of the last message."
         self.extra = random.Random(0)
 
     def sql(self, text, *bindings):
         return self.connection.execute(text, *bindings).fetchall()
 
+    def list(self):
+        """List all owners but those of overflow."""
+        self.image = bytes(self.file.data)
+        self.file.written.clear()
+        self.file.read.clear()
+        return self.map.refresh(ImageReader(self.connection, self.image))
+
     def refresh(self):
+        """List all owners, and find those of overflow."""
         self.image = bytes(self.file.data)
         self.file.written.clear()
         reader = ImageReader(self.connection, self.image)
-        return reader, self.map.refresh(reader)
+        changes = self.map.refresh(reader)
+        return reader, merged(changes, self.map.complete(reader))
+
+    def meet(self):
+        """Show the map what the message accessed, in the database as it was before."""
+        size = sqlite_page_bytes(self.image)
+        offsets = {at for written in self.file.written for at in written[::size]} | self.file.read
+        self.accessed = {offset // size + 1 for offset in offsets}
+        self.file.read.clear()
+        return self.map.meet(ImageReader(self.connection, self.image), self.accessed)
 
     def update(self, *, only_differing=False):
         """Update the map with what was written, or with what differs and some that does not."""
@@ -176,6 +206,23 @@ class Database:
             for number, index in zip(numbers, indexes, strict=True)
             if self.map.owners[index].name == name
         ]
+
+
+def merged(first, second):
+    """Return two successive changes as one; the second tells of what was unknown."""
+    assert not second.owner_indexes_before.any()
+    places = {number: at for at, number in enumerate(first.numbers.tolist())}
+    before = [
+        first.owner_indexes_before.item(places[number]) if number in places else 0
+        for number in second.numbers.tolist()
+    ]
+    is_left = ~np.isin(first.numbers, second.numbers)
+    numbers = np.append(first.numbers[is_left], second.numbers)
+    now = np.append(first.owner_indexes[is_left], second.owner_indexes)
+    then = np.append(first.owner_indexes_before[is_left], np.array(before, dtype=np.int32))
+    order = np.argsort(numbers)
+    is_change = (now != then)[order]
+    return Changes(*(column[order][is_change] for column in (numbers, now, then)))
 
 
 def reserve(connection, count):
@@ -224,6 +271,15 @@ def expected_owners(connection, image):
     return [found[number] for number in range(1, count + 1)]
 
 
+def expected_in(image):
+    """Return the same of bytes alone: nothing of it comes into the cache of who wrote them."""
+    connection = apsw.Connection(":memory:")
+    connection.deserialize("main", image)
+    found = expected_owners(connection, image)
+    connection.close()
+    return found
+
+
 def special(name, role=""):
     return Owner(name, name, name.strip("()"), role)
 
@@ -248,13 +304,17 @@ def pointer_map_of(number, usable, lock_byte):
     return found + 1 if found == lock_byte else found
 
 
-def check(database):
+def check(database, expected=None):
     """Compare the map with the oracle, and its inner state with that of a new map."""
-    owner_map = database.map
-    assert owner_map.fault == ""
-    expected = expected_owners(database.connection, database.image)
-    assert owner_map.sqlite_page_count == len(expected)
+    assert database.map.fault == ""
+    expected = expected or expected_in(database.image)
+    assert database.map.sqlite_page_count == len(expected)
     numbers = np.arange(1, len(expected) + 1)
+    is_known = database.map.owner_indexes(numbers) != owners_module.UNKNOWN
+    owner_map = copy.deepcopy(database.map)
+    owner_map.complete(ImageReader(database.connection, database.image))
+    assert owner_map.fault == ""
+    assert not owner_map._state.unread.any()
     found = [owner_map.owners[index] for index in owner_map.owner_indexes(numbers)]
     wrong = {
         number: (is_now, should_be)
@@ -262,8 +322,12 @@ def check(database):
         if is_now != should_be
     }
     assert not wrong
+    # What was unknown is overflow that nobody has met, or lost.
+    unknown = [owner for owner, known in zip(expected, is_known, strict=True) if not known]
+    assert {owner.role for owner in unknown} <= {"overflow", ""}
     new = OwnerMap()
     new.refresh(ImageReader(database.connection, database.image))
+    new.complete(ImageReader(database.connection, database.image))
     state, new_state = owner_map._state, new._state
     size = len(expected) + 1
     assert np.array_equal(state.parents[:size], new_state.parents[:size])
@@ -271,6 +335,7 @@ def check(database):
     assert not state.codes[size:].any()
     assert state.freelist.trunks == new_state.freelist.trunks
     assert state.roots.keys() == new_state.roots.keys()
+    assert state.schema_rows == new_state.schema_rows
 
 
 def replay(history, changes):
@@ -355,25 +420,46 @@ def message(database, rng):
 
 
 def follow(database, rng, messages, *, only_differing=False):
-    """Hold the map to the oracle over random messages; none may need a refresh."""
-    history = {}
+    """Hold the map to the oracle over random messages; none may need a listing.
+
+    The map is opened and upgraded by listings alone, and knows of overflow only what is met.
+    """
     database.sql("CREATE TABLE a (id INTEGER PRIMARY KEY, x, y); CREATE INDEX a_x ON a (x)")
     database.sql("CREATE TABLE b (id, x, y, PRIMARY KEY (id, x)) WITHOUT ROWID")
-    replay(history, database.refresh()[1])
-    check(database)
+    database.list()
+    history = dict(enumerate(database.map._state.codes.tolist()))
     for _ in range(messages):
+        if rng.random() < 0.3:
+            # All is forgotten, and so is SQLite's cache: what it holds was met by nobody.
+            database.sql("PRAGMA shrink_memory")
+            database.list()
+            history = dict(enumerate(database.map._state.codes.tolist()))
+        before = expected_in(database.image)
         message(database, rng)
+        listings = database.map.listings
         grown_max = 2 * database.map.sqlite_page_count + owner_update._GROWTH_MAX
+        replay(history, database.meet())
+        check_met(database, before)
         reader, changes = database.update(only_differing=only_differing)
         if database.map.sqlite_page_count <= grown_max:
-            assert not any("dbstat" in sql for sql in reader.statements), reader.statements
+            assert database.map.listings == listings
             # What was rewritten with equal bytes can have changed owner, which costs more reads.
-            assert only_differing or len(reader.numbers_read) == len(set(reader.numbers_read))
+            others = [number for number in reader.numbers_read if number != 1]
+            assert only_differing or len(others) == len(set(others))
         replay(history, changes)
         check(database)
+        database.file.read.clear()
     numbers = np.arange(1, database.map.sqlite_page_count + 1)
     found = database.map.owner_indexes(numbers).tolist()
     assert found == [history.get(number, 0) for number in numbers.tolist()]
+
+
+def check_met(database, expected):
+    """What a message accessed has its owner from before, whatever happened to it since."""
+    for number in database.accessed:
+        if number <= len(expected):
+            found = database.map.owners[database.map.owner_indexes([number]).item()]
+            assert found == expected[number - 1], number
 
 
 @pytest.mark.slow
@@ -431,10 +517,13 @@ def fill(database, table, rows, size):
 
 def updated(database):
     """Update the map, check it, and return how many SQLite pages that read."""
+    listings = database.map.listings
+    database.meet()
     reader, _ = database.update()
+    assert database.map.listings == listings
+    numbers_read = len(reader.numbers_read)
     check(database)
-    assert not any("dbstat" in sql for sql in reader.statements)
-    return len(reader.numbers_read)
+    return numbers_read
 
 
 @pytest.mark.parametrize(
@@ -502,7 +591,11 @@ def test_schema_edited_behind_the_cookie():
     database = filled()
     database.sql("PRAGMA writable_schema = 1")
     database.sql("UPDATE sqlite_schema SET name = 'renamed' WHERE name = 't_x'")
-    assert updated(database) < 10
+    # SQLite opens no such schema anew, so the connection that has it open is asked.
+    listings = database.map.listings
+    database.update()
+    assert database.map.listings == listings
+    check(database, expected_owners(database.connection, database.image))
     assert database.numbers_of("renamed")
     assert not database.numbers_of("t_x")
 
@@ -543,7 +636,6 @@ def test_one_row_update_reads_what_it_dirtied():
         reader = ImageReader(database.connection, database.file.data)
         changes = database.map.update(reader, dirty)
         assert not len(changes)
-        assert reader.statements == []
         assert len(reader.numbers_read) <= len(dirty) <= 2
     database.image = bytes(database.file.data)
     check(database)
@@ -637,11 +729,12 @@ def test_owners_outside_of_the_file_are_unknown():
 def test_many_dirty_sqlite_pages_make_a_refresh():
     database = filled(refresh_share=0.25)
     database.sql("UPDATE t SET y = 1 WHERE id = 1")
-    reader, _ = database.update()
-    assert reader.statements == []
+    listings = database.map.listings
+    database.update()
+    assert database.map.listings == listings
     database.sql("VACUUM")
-    reader, _ = database.update()
-    assert any("dbstat" in sql for sql in reader.statements)
+    database.update()
+    assert database.map.listings == listings + 1
     check(database)
 
 
@@ -650,8 +743,9 @@ def test_a_new_layout_makes_a_refresh():
     for setting in ("page_size = 1024", "auto_vacuum = 1", "auto_vacuum = 0"):
         database.sql(f"PRAGMA {setting}")
         database.sql("VACUUM")
-        reader, _ = database.update()
-        assert any("dbstat" in sql for sql in reader.statements)
+        listings = database.map.listings
+        database.update()
+        assert database.map.listings == listings + 1
         check(database)
 
 
@@ -675,8 +769,9 @@ def test_a_header_without_a_count_is_not_believed():
     image[92:96] = bytes(4)
     dirty = database.file.take_dirty(4096)
     reader = ImageReader(database.connection, bytes(image))
+    listings = database.map.listings
     database.map.update(reader, dirty)
-    assert reader.statements == ["PRAGMA main.page_count"]
+    assert database.map.listings == listings
     database.image = bytes(database.file.data)
     check(database)
 
@@ -688,8 +783,9 @@ def test_a_sqlite_page_missing_from_the_dirty_ones_makes_a_refresh():
     leaf = set(dirty) & set(database.numbers_of("t"))
     database.image = bytes(database.file.data)
     reader = ImageReader(database.connection, database.image)
+    listings = database.map.listings
     database.map.update(reader, [number for number in dirty if number not in leaf])
-    assert any("dbstat" in sql for sql in reader.statements)
+    assert database.map.listings == listings + 1
     check(database)
 
 
@@ -704,8 +800,8 @@ class BrokenReader:
             raise OSError("gone")
         return self.reader.read_sqlite_page(number)
 
-    def rows(self, sql):
-        raise apsw.CorruptError("malformed")
+    def size_bytes(self):
+        return self.reader.size_bytes()
 
 
 def test_a_reader_that_fails_leaves_all_unknown_until_it_works_again():
@@ -713,8 +809,9 @@ def test_a_reader_that_fails_leaves_all_unknown_until_it_works_again():
     reader, changes = database.refresh()
     assert len(changes) == 0
     database.map.update(BrokenReader(reader), [1, 2])
-    assert "malformed" in database.map.fault
-    assert not database.map.owner_indexes(np.arange(1, 100)).any()
+    assert "gone" in database.map.fault
+    # All but the SQLite page that could be read.
+    assert not database.map.owner_indexes(np.arange(2, 100)).any()
     database.map.update(reader, [1])
     check(database)
 
@@ -792,8 +889,9 @@ def test_lost_sqlite_pages_are_unknown_but_no_fault():
     assert again.map.fault == ""
     assert not again.map.owner_indexes(lost).any()
     again.sql("UPDATE t SET x = 5 WHERE id = 7")
-    reader, _ = again.update()
-    assert reader.statements == []
+    listings = again.map.listings
+    again.update()
+    assert again.map.listings == listings
 
 
 def test_a_chain_that_strays_into_lost_sqlite_pages_changes_nothing_on_the_way():
@@ -804,6 +902,7 @@ def test_a_chain_that_strays_into_lost_sqlite_pages_changes_nothing_on_the_way()
     image[32:40] = bytes(8)
     owner_map, history = OwnerMap(refresh_share=1e9), {}
     replay(history, owner_map.refresh(SqlReader(bytes(image))))
+    replay(history, owner_map.complete(SqlReader(bytes(image))))
     assert owner_map.fault == ""
     roles = [owner_map.owners[index].role for index in owner_map.owner_indexes(range(200))]
     overflow = roles.index("overflow")
@@ -868,6 +967,9 @@ class SparseReader(ImageReader):
     def read_sqlite_page(self, number):
         return self.image.xRead(65_536, (number - 1) * 65_536)
 
+    def size_bytes(self):
+        return self.image.size
+
 
 @pytest.mark.slow
 def test_the_lock_byte_of_a_file_over_one_gibibyte(monkeypatch):
@@ -881,14 +983,15 @@ def test_the_lock_byte_of_a_file_over_one_gibibyte(monkeypatch):
     for size in (900_000_000, 200_000_000):
         database.sql("INSERT INTO t VALUES (zeroblob(?))", (size,))
         database.map.update(reader, file.take_dirty(65_536))
-    assert len(reader.statements) == 3
     lock_byte = lock_byte_number(65_536)
     numbers = np.arange(1, database.map.sqlite_page_count + 1)
     assert len(numbers) > lock_byte
     found = database.map.owner_indexes(numbers)
     assert np.flatnonzero(found == owners_module.LOCK_BYTE).tolist() == [lock_byte - 1]
     assert np.flatnonzero(found == owners_module.POINTER_MAP).tolist() == [1, 13_109]
-    assert len(database.map.refresh(reader)) == 0
+    database.map.refresh(reader)
+    database.map.complete(reader)
+    assert np.array_equal(database.map.owner_indexes(numbers), found)
     assert database.map.fault == ""
 
 

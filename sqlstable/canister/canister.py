@@ -489,6 +489,7 @@ class Canister:
             trap = memory.poison(error if isinstance(error, Trap) else Trap(str(error)))
         ended = EndedMessage(memory, message.kind, label=message.label, cache=message.cache)
         self._host.capture()
+        self._observation.before_end()
         if trap is None and message.kind != "query":
             try:
                 memory.commit()

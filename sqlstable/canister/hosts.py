@@ -23,7 +23,7 @@ from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.commitlog import Durability
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace import model
-from sqlstable.trace.raw import RawMessage
+from sqlstable.trace.raw import RawMessage, TakenAccesses
 from sqlstable.trace.recorder import Depth, Recorder
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class MessageRecorder(Protocol):
 
     def outside(self, name: str) -> AbstractContextManager[None]:
         """Bill the accesses of a block to nobody's statement, under ``name``."""
+        ...
+
+    def so_far(self) -> TakenAccesses:
+        """Return the accesses of the open message, which is about to end."""
         ...
 
     def take(self) -> RawMessage:

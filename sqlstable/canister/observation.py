@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from sqlstable.analysis.growth import Growth
 from sqlstable.canister.areas import list_areas, list_files
@@ -13,17 +12,15 @@ from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.attribution import (
     Attributed,
     MessageFacts,
+    accessed_sqlite_pages,
     attribute,
     dirty_sqlite_pages,
 )
 from sqlstable.trace.file import Trace, TraceWriter
 from sqlstable.trace.file_owners import FileOwners
 from sqlstable.trace.model import LimitUse, OwnerRun, StableArea
-from sqlstable.trace.owners import Changes, OwnerMap, owner_spans
+from sqlstable.trace.owners import NO_CHANGES, Changes, OwnerMap, owner_spans
 from sqlstable.trace.raw import RawMessage
-
-if TYPE_CHECKING:
-    import apsw
 
 
 class Observation:
@@ -51,6 +48,10 @@ class Observation:
         self._owner_map = OwnerMap() if owners else None
         self._owner_fault = ""
         self._reader: StoreReader | None = None
+        # Overflow that the message about to end has met, and since when it has been as it was: the
+        # message whose end was looked at last, or that gave trees other names.
+        self._met: Changes = NO_CHANGES
+        self._generation, self._known_since = -1, 0
         self._files: FileOwners | None = None
         # Size of stable memory in Wasm pages when a committed message last showed its files, and
         # whether a message that was undone showed others since.
@@ -89,8 +90,20 @@ class Observation:
         if self._reader is not None:
             # Without a message open this may be the end, and nobody can look any more.
             self._last_areas = self._unsaid_areas()
-            self._reader.close()
             self._reader = self._files = None
+
+    def before_end(self) -> None:
+        """Look at what a message has accessed while the database can be seen as it was before.
+
+        What it freed is gone when its accesses are attributed; a canister calls this.
+        """
+        owners, reader = self._owner_map, self._reader
+        if owners is None or reader is None or not owners.may_meet:
+            return
+        accessed = accessed_sqlite_pages(self.recorder.so_far(), reader.page_size)
+        unmet = [number for number in accessed if not owners.has_met(number)]
+        if unmet:
+            self._met = owners.meet(BeforeReader(reader), unmet)
 
     def before_rollback(self) -> None:
         """Look at the files of a message that is about to be undone, if it made any.
@@ -196,15 +209,23 @@ class Observation:
     def _update_owners(self, ended: "EndedMessage") -> list[OwnerRun]:
         if self._owner_map is None or self._reader is None:
             return []
-        if ended.kind in ("install", "upgrade", "reinstall"):
-            changes = self._owner_map.refresh(self._reader)
-        elif ended.outcome == "committed":
+        owners, reader = self._owner_map, self._reader
+        met, self._met = self._met, NO_CHANGES
+        runs = owner_runs(owners, self._known_since, met)
+        if ended.outcome == "committed":
             assert ended.raw is not None
-            dirty = dirty_sqlite_pages(ended.raw, ended.page_size)
-            changes = self._owner_map.update(self._reader, dirty)
-        else:
-            return []
-        return owner_runs(self._owner_map, ended.index, changes)
+            if ended.kind in ("install", "reinstall"):
+                changes = owners.refresh(reader)
+            else:
+                changes = owners.update(reader, dirty_sqlite_pages(ended.raw, ended.page_size))
+            runs += owner_runs(owners, ended.index, changes)
+            if owners.generation != self._generation:
+                self._generation, self._known_since = owners.generation, ended.index
+            if ended.kind != "update":
+                # Opening has filled a heap; what lies there is not read again.
+                accessed = accessed_sqlite_pages(ended.raw.accesses, ended.page_size)
+                runs += owner_runs(owners, self._known_since, owners.meet(reader, accessed))
+        return runs
 
 
 def owner_runs(owners: OwnerMap, message: int, changes: Changes) -> list[OwnerRun]:
@@ -329,9 +350,8 @@ class StoreReader:
     """The database as it is now, for the owner map."""
 
     def __init__(self, vfs: StableVFS) -> None:
-        """Look through ``vfs``; a connection is opened when SQL is asked for."""
+        """Look through ``vfs``."""
         self._vfs = vfs
-        self._connection: apsw.Connection | None = None
 
     @property
     def page_size(self) -> int:
@@ -347,20 +367,23 @@ class StoreReader:
         size = self.page_size
         return self._vfs.store.peek(size, (number - 1) * size)
 
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """Run SQL on the observer's connection."""
-        return self._opened().execute(sql).fetchall()
+    def read_before(self, number: int) -> bytes:
+        """Return one SQLite page as it was when the open message began."""
+        size = self.page_size
+        return self._vfs.store.peek_before(size, (number - 1) * size)
 
-    def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection.close(force=True)
-            self._connection = None
+    def size_bytes(self) -> int:
+        """Return the size of the file."""
+        return self._vfs.store.size_bytes
 
-    def _opened(self) -> "apsw.Connection":
-        if self._connection is None:
-            self._connection = self._vfs.observe()
-        return self._connection
+
+class BeforeReader:
+    """The database as it was when the open message began, for the owner map."""
+
+    def __init__(self, reader: StoreReader) -> None:
+        """Look through the same."""
+        self.read_sqlite_page = reader.read_before
+        self.size_bytes = reader.size_bytes
 
 
 def open_writer(

@@ -168,14 +168,14 @@ class _Watch:
         self._vfs = vfs
         self._reader = StoreReader(vfs)
         self._owners = OwnerMap()
-        self._owners.refresh(self._reader)
+        self._owners.refresh(self._reader, whole=True)
         self._files = FileOwners(lambda: list_files(vfs)) if vfs.layout != "raw" else None
         self._refresh_files()
         self._wasm_pages = vfs.memory.wasm_pages
 
     def write(self, raws: list[RawMessage], writer: TraceWriter) -> None:
         """Look at them after, and write what was recorded."""
-        changes = self._owners.refresh(self._reader)
+        changes = self._owners.refresh(self._reader, whole=True)
         self._refresh_files()
         first_statement = 0
         for index, raw in enumerate(raws):
@@ -194,7 +194,6 @@ class _Watch:
                 # One map serves all messages, so its fault holds from the first on.
                 owner_fault=self._owners.fault or None if index == 0 else None,
             )
-        self._reader.close()
 
     def _attributed(
         self, raw: RawMessage, index: int, first_statement: int, *, is_last: bool

@@ -277,6 +277,10 @@ class WasmRecorder:
         assert self.engine is not None
         self._notes = self.engine.take_notes()
 
+    def so_far(self) -> TakenLog:
+        """Return the accesses of the message captured last, and keep it."""
+        return _NO_ACCESSES if self._notes is None else self._notes.log
+
     def take(self) -> RawMessage:
         """Return the message captured last."""
         notes, self._notes = self._notes, None

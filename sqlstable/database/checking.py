@@ -217,12 +217,21 @@ def _compile(connection: apsw.Connection, sql: str) -> None:
 
 
 def _tables(connection: apsw.Connection) -> list[tuple[str, str]]:
-    """Return the tables that a program uses, and the kind of each."""
+    """Return the tables that a program uses, and the kind of each.
+
+    Those whose names are no text are left out: no statement can speak of them.
+    """
+    encoding = str(connection.pragma("encoding"))
     rows = connection.execute(
-        "SELECT name, type FROM pragma_table_list"
+        "SELECT CAST(name AS BLOB), type FROM pragma_table_list"
         " WHERE schema = 'main' AND type IN ('table', 'virtual')"
     ).fetchall()
-    return [(str(name), str(kind)) for name, kind in rows if not _is_schema(str(name))]
+    found = []
+    for name, kind in rows:
+        assert isinstance(name, bytes)
+        with suppress(UnicodeDecodeError):
+            found.append((name.decode(encoding), str(kind)))
+    return [(name, kind) for name, kind in found if not _is_schema(name)]
 
 
 def _is_schema(name: str) -> bool:

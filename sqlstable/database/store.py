@@ -114,6 +114,10 @@ class DatabaseStore:
         """Return bytes as they are now, unrecorded; fewer at the end of the file."""
         return self._peek_within(amount, offset, self.size_bytes)
 
+    def peek_before(self, amount: int, offset: int) -> bytes:
+        """Return bytes as they were when the open message began, unrecorded."""
+        return self.memory.peek_before(self.placement.map.address(offset), amount)
+
     def write_direct(self, data: Bytes, offset: int) -> None:
         """Write into the allocated part, whatever the file's size; for importing."""
         view = memoryview(data)

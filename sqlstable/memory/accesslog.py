@@ -48,6 +48,13 @@ class Columns(NamedTuple):
     offset: npt.NDArray[np.int64]
 
 
+Access = tuple[int, int, int, int]
+"""One access as plain integers: kind, address, length and offset, as in `Columns`."""
+
+FEW_ACCESSES: Final = 128
+"""So many and fewer are quicker to look at as plain integers than as columns."""
+
+
 class Irregular(NamedTuple):
     """One access that is not a whole SQLite page of the database file."""
 
@@ -98,6 +105,16 @@ class AccessLog:
             self.entries.clear()
         return False
 
+    def so_far(self) -> "TakenLog":
+        """Return what `take` would, and go on."""
+        return TakenLog(
+            self.sqlite_page_bytes,
+            self.translate,
+            self._compacted.copy(),
+            self.entries.copy(),
+            self._irregular.copy(),
+        )
+
     def take(self) -> "TakenLog":
         """Return everything since the last call, and start again at position 0."""
         taken = TakenLog(
@@ -123,6 +140,7 @@ class TakenLog:
         "_compacted",
         "_decoded",
         "_entries",
+        "_few",
         "_irregular",
         "_sqlite_page_bytes",
         "_translate",
@@ -143,10 +161,40 @@ class TakenLog:
         self._entries = entries
         self._irregular = irregular
         self._decoded: Columns | None = None
+        self._few: list[Access] | None = None
 
     def __len__(self) -> int:
         """Return the number of accesses."""
         return sum(map(len, self._compacted)) + len(self._entries)
+
+    def few(self) -> list[Access] | None:
+        """Return all accesses as plain integers, or None where they are more than few."""
+        if self._compacted or len(self._entries) > FEW_ACCESSES:
+            return None
+        if self._few is None:
+            self._few = self._decoded_few()
+        return self._few
+
+    def _decoded_few(self) -> list[Access]:
+        entries, length = self._entries, self._sqlite_page_bytes
+        if not entries:
+            return []
+        offsets = [
+            entry if entry >= 0 else 0 if entry == IRREGULAR else ~entry for entry in entries
+        ]
+        addresses = self._translate(np.array(offsets, dtype=np.int64)).tolist()
+        found = [
+            (READ if entry >= 0 else WRITE, address, length, offset)
+            for entry, address, offset in zip(entries, addresses, offsets, strict=True)
+        ]
+        for row in self._irregular:
+            found[row.position] = (
+                row.kind,
+                min(row.address, _INT64_MAX),
+                min(row.length, _INT64_MAX),
+                row.offset,
+            )
+        return found
 
     def chunks(self, start: int, stop: int) -> Iterator[Columns]:
         """Yield the accesses at positions ``start`` to ``stop - 1``, `CHUNK_ENTRIES` at a time."""

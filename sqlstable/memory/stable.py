@@ -273,13 +273,11 @@ class StableMemory:
                 can only be rolled back.
         """
         if self.kind is None:
-            msg = "no message is open; begin one first"
-            raise MessageError(msg)
+            raise MessageError("no message is open; begin one first")
         if self.trap is not None:
             raise self.trap
         if self.kind == "query":
-            msg = "what a query does is never kept; roll it back, or begin an update"
-            raise MessageError(msg)
+            raise MessageError("what a query does is never kept; roll it back, or begin an update")
         if self.image_file is not None:
             self._commit_to(self.image_file)
         elif self.bytemap.dirty:
@@ -297,8 +295,7 @@ class StableMemory:
             MessageError: No message is open.
         """
         if self.kind is None:
-            msg = "no message is open; there is nothing to roll back"
-            raise MessageError(msg)
+            raise MessageError("no message is open; there is nothing to roll back")
         changed = self.bytemap.dirty or self._wasm_pages != self._committed_wasm_pages
         if self._wiped_backing is not None:
             kept = self._wiped_backing if self.image_file is None else self.image_file.backing
@@ -495,6 +492,10 @@ class StableMemory:
         if offset + length > self._wasm_pages * WASM_PAGE_BYTES:
             raise OutOfBoundsTrap(OUT_OF_BOUNDS)
         return bytes(self._current(offset, length))
+
+    def peek_before(self, offset: int, length: int) -> bytes:
+        """Return bytes as they were when the open message began, likewise."""
+        return bytes(self.backing.read(offset, length))
 
     # -- accesses -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from sqlstable.trace.footprint import EMPTY, Footprint, measure, os_pages_of, un
 from sqlstable.trace.model import (
     GROW,
     PHASES,
+    READ,
     WRITE,
     Accesses,
     Instructions,
@@ -37,6 +38,7 @@ from sqlstable.trace.raw import (
     RawMessage,
     RawStatement,
     Span,
+    TakenAccesses,
     statement_of,
 )
 from sqlstable.trace.shape import shape_of
@@ -143,7 +145,7 @@ def attribute(
         uses: tuple[OwnerUse, ...] = ()
         if owners is not None and whole is not EMPTY:
             assert dirty is not None
-            places = _Places(owners, files, dirty, page_size)
+            places = _Places(owners, files, np.array(sorted(dirty)), page_size)
             uses = _owner_uses(_chunks(raw, item.spans), places)
         statements.append(_statement(index, facts.index, item, phases, whole, uses))
     outside = _outside(raw, items)
@@ -201,20 +203,45 @@ def grown_wasm_pages(raw: RawMessage) -> int:
     return sum(int(chunk.length[chunk.kind == GROW].sum()) for chunk in chunks)
 
 
-def dirty_sqlite_pages(raw: RawMessage, page_size: int) -> _Numbers:
-    """Return the numbers of the SQLite pages that the message wrote, ascending, each once."""
-    found = []
-    for chunk in raw.accesses.chunks(0, len(raw.accesses)):
-        written = (chunk.kind == WRITE) & (chunk.offset >= 0) & (chunk.length > 0)
-        if not written.any():
+def dirty_sqlite_pages(raw: RawMessage, page_size: int) -> set[int]:
+    """Return the numbers of the SQLite pages that the message wrote."""
+    return _sqlite_pages(raw.accesses, page_size, kinds=(WRITE,))
+
+
+def accessed_sqlite_pages(accesses: TakenAccesses, page_size: int) -> set[int]:
+    """Return the numbers of the SQLite pages that were read or written."""
+    return _sqlite_pages(accesses, page_size, kinds=(READ, WRITE))
+
+
+def _sqlite_pages(accesses: TakenAccesses, page_size: int, *, kinds: tuple[int, ...]) -> set[int]:
+    few = accesses.few()
+    if few is None:
+        return _many_sqlite_pages(accesses, page_size, kinds=kinds)
+    found = set()
+    for kind, _, length, offset in few:
+        if kind in kinds and offset >= 0 and length > 0:
+            first, last = offset // page_size, (offset + length - 1) // page_size
+            found.add(first + 1)
+            if last > first:
+                found.update(range(first + 2, last + 2))
+    return found
+
+
+def _many_sqlite_pages(
+    accesses: TakenAccesses, page_size: int, *, kinds: tuple[int, ...]
+) -> set[int]:
+    parts = []
+    for chunk in accesses.chunks(0, len(accesses)):
+        wanted = np.isin(chunk.kind, kinds) & (chunk.offset >= 0) & (chunk.length > 0)
+        if not wanted.any():
             continue
-        offset = chunk.offset[written]
+        offset = chunk.offset[wanted]
         first = offset // page_size
-        last = (offset + chunk.length[written] - 1) // page_size
-        found.append(np.unique(first) + 1)
+        last = (offset + chunk.length[wanted] - 1) // page_size
+        parts.append(np.unique(first) + 1)
         for low, high in zip(first[last > first], last[last > first], strict=True):
-            found.append(np.arange(low + 1, high + 1) + 1)
-    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+            parts.append(np.arange(low + 1, high + 1) + 1)
+    return set(np.unique(np.concatenate(parts)).tolist()) if parts else set()
 
 
 def _statement(
@@ -318,7 +345,7 @@ class _Places:
     owners: OwnerLookup
     files: FileLookup | None
     dirty: _Numbers
-    "SQLite pages that the message wrote."
+    "SQLite pages that the message wrote, ascending."
     page_size: int
 
     def owner_at(self, number: int) -> Owner:

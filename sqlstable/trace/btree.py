@@ -9,7 +9,8 @@ Header, the first 100 bytes of SQLite page 1::
     16  bytes of a SQLite page   32  first freelist trunk
     20  reserved bytes at the    36  SQLite pages on the freelist
         end of each SQLite page  52  largest root; not 0: there are pointer maps
-    24  change counter           92  change counter for which 28 is valid
+    24  change counter           56  text encoding: 1 UTF-8, 2 and 3 UTF-16
+                                 92  change counter for which 28 is valid
 
 Node, a SQLite page of a B-tree (on SQLite page 1 behind the header)::
 
@@ -39,7 +40,7 @@ trunk, the number of leaves, then the leaves, 4 bytes each.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +50,8 @@ import numpy.typing as npt
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import GIB
 
+SCHEMA_ROOT: Final = 1
+"""Number of the root of the schema's own tree."""
 MAGIC: Final = b"SQLite format 3\x00"
 HEADER_BYTES: Final = 100
 SQLITE_PAGE_BYTES_MIN: Final = 512
@@ -64,7 +67,7 @@ INTERIOR_TABLE: Final = 5
 LEAF_INDEX: Final = 10
 LEAF_TABLE: Final = 13
 
-_CELL_BYTES_MIN: Final = {INTERIOR_INDEX: 6, INTERIOR_TABLE: 5, LEAF_INDEX: 4, LEAF_TABLE: 4}
+CELL_BYTES_MIN: Final = {INTERIOR_INDEX: 6, INTERIOR_TABLE: 5, LEAF_INDEX: 4, LEAF_TABLE: 4}
 """Fewest bytes of one cell, by kind of node: how near the end a cell may begin."""
 _NODE_FIELDS: Final = struct.Struct(">BxxHxxx")
 _U32: Final = struct.Struct(">I")
@@ -94,6 +97,8 @@ class DatabaseHeader:
     "SQLite pages on the freelist, trunks and leaves."
     has_pointer_maps: bool
     "Whether the database is one with auto_vacuum, full or incremental."
+    text_encoding: int
+    "1 for UTF-8 (or 0 where nothing was created yet), 2 and 3 for UTF-16, little and big-endian."
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,7 @@ def parse_database_header(content: bytes) -> DatabaseHeader:
         first_trunk=first_trunk,
         free_count=free_count,
         has_pointer_maps=_u32(content, 52) != 0,
+        text_encoding=_u32(content, 56),
     )
 
 
@@ -153,16 +159,16 @@ def parse_node(content: bytes, *, number: int, usable_bytes: int) -> Node:
         >>> parse_node(leaf, number=2, usable_bytes=512)
         Node(is_interior=False, children=array([], dtype=int64), overflow_heads=[])
     """
-    start = HEADER_BYTES if number == 1 else 0
+    start = HEADER_BYTES if number == SCHEMA_ROOT else 0
     kind, cell_count = _NODE_FIELDS.unpack_from(content, start)
-    if kind not in _CELL_BYTES_MIN:
+    if kind not in CELL_BYTES_MIN:
         raise ImageError(f"SQLite page {number} has kind {kind}, which no node of a B-tree has")
     is_interior = kind in (INTERIOR_INDEX, INTERIOR_TABLE)
     pointers = start + (12 if is_interior else 8)
     if pointers + 2 * cell_count > usable_bytes:
         raise ImageError(f"SQLite page {number} has no room for the {cell_count} cells it states")
     cells = np.frombuffer(content, ">u2", cell_count, pointers).astype(np.intp)
-    if cell_count and int(cells.max()) > usable_bytes - _CELL_BYTES_MIN[kind]:
+    if cell_count and int(cells.max()) > usable_bytes - CELL_BYTES_MIN[kind]:
         raise ImageError(
             f"a cell of SQLite page {number} begins at {cells.max()}, too near its end"
         )
@@ -310,6 +316,54 @@ def next_overflow(content: bytes) -> int:
     return _u32(content, 0)
 
 
+def kind_of_node(content: bytes, *, number: int) -> int:
+    """Return the kind of a node.
+
+    Raises:
+        ImageError: This is no node.
+    """
+    kind = content[HEADER_BYTES if number == SCHEMA_ROOT else 0]
+    if kind not in CELL_BYTES_MIN:
+        raise ImageError(f"SQLite page {number} has kind {kind}, which no node of a B-tree has")
+    return kind
+
+
+def payloads_of(content: bytes, *, number: int, usable: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield of each cell of a table's leaf what is kept here, all its bytes, and the overflow.
+
+    Args:
+        content: The whole SQLite page.
+        number: Its number.
+        usable: Bytes of a SQLite page without the reserved ones.
+
+    Raises:
+        ImageError: A cell lies outside of the SQLite page.
+    """
+    start = HEADER_BYTES if number == SCHEMA_ROOT else 0
+    _, cell_count = _NODE_FIELDS.unpack_from(content, start)
+    if start + 8 + 2 * cell_count > usable:
+        raise ImageError(f"SQLite page {number} has no room for the {cell_count} cells it states")
+    for (cell,) in struct.iter_unpack(">H", content[start + 8 : start + 8 + 2 * cell_count]):
+        size, at = varint_at(content, cell)
+        _rowid, at = varint_at(content, at)
+        local, overflow = size, 0
+        if size > usable - 35:
+            local = local_bytes(size, usable=usable, local_max=usable - 35)
+            if at + local + 4 > usable:
+                raise ImageError(f"a payload of {size} bytes reaches past its SQLite page")
+            overflow = _u32(content, at + local)
+        if at + local > usable:
+            raise ImageError(f"a payload of {size} bytes reaches past its SQLite page")
+        yield content[at : at + local], size, overflow
+
+
+def local_bytes(payload: int, *, usable: int, local_max: int) -> int:
+    """Return how many bytes of a payload that overflows are kept in its cell."""
+    local_min = (usable - 12) * 32 // 255 - 23
+    local = local_min + (payload - local_min) % (usable - 4)
+    return local if local <= local_max else local_min
+
+
 def lock_byte_number(sqlite_page_bytes: int) -> int:
     """Return the number of the SQLite page that SQLite never uses, because locks lie there.
 
@@ -365,30 +419,49 @@ def _joined(parts: Sequence[Numbers | list[int]]) -> Numbers:
 
 def _overflow_heads(content: bytes, cells: Numbers, *, is_table: bool, usable: int) -> list[int]:
     """Return the heads of the overflow chains of cells that begin, at ``cells``, with P."""
-    local_max = usable - 35 if is_table else (usable - 12) * 64 // 255 - 23
     octets = np.frombuffer(content, np.uint8)
-    first = octets[cells]
-    if local_max >= _VARINT_MORE - 1 and int(first.max()) < _VARINT_MORE:
-        return []
-    second = octets[cells + 1]
-    two_bytes = (first & 0x7F).astype(np.int32) << 7 | second & 0x7F
-    payload = np.where(first < _VARINT_MORE, first, two_bytes)
-    # Varints of three bytes and more are rare on one SQLite page, so they are left to the loop.
-    suspects = cells[(payload > local_max) | (first & second >= _VARINT_MORE)]
-    heads = (_overflow_head(content, at, is_table, usable, local_max) for at in suspects.tolist())
+    suspects = suspect_cells(octets, cells, is_table=is_table, usable=usable)
+    heads = (
+        overflow_head(content, at, is_table=is_table, usable=usable) for at in suspects.tolist()
+    )
     return [head for head in heads if head]
 
 
-def _overflow_head(content: bytes, at: int, is_table: bool, usable: int, local_max: int) -> int:  # noqa: FBT001  called in a loop, where keywords cost a quarter of the time
-    """Return the head of one cell's overflow chain, or 0 where the payload is all local."""
-    payload, at = _varint(content, at)
+def suspect_cells(
+    octets: npt.NDArray[np.uint8], cells: Numbers, *, is_table: bool, usable: int
+) -> Numbers:
+    """Return those of the cells that may overflow: long payloads, and long varints.
+
+    Args:
+        octets: What the cells lie in.
+        cells: Where they begin, with P; at least one.
+        is_table: Whether they are those of a table's leaf.
+        usable: Bytes of a SQLite page without the reserved ones.
+    """
+    local_max = _local_max(is_table=is_table, usable=usable)
+    first = octets[cells]
+    if local_max >= _VARINT_MORE - 1 and int(first.max()) < _VARINT_MORE:
+        return NO_NUMBERS
+    second = octets[cells + 1]
+    two_bytes = (first & 0x7F).astype(np.int32) << 7 | second & 0x7F
+    payload = np.where(first < _VARINT_MORE, first, two_bytes)
+    # Varints of three bytes and more are rare on one SQLite page, so they are looked at singly.
+    return cells[(payload > local_max) | (first & second >= _VARINT_MORE)]
+
+
+def overflow_head(content: bytes, at: int, *, is_table: bool, usable: int) -> int:
+    """Return the head of one cell's overflow chain, or 0 where the payload is all local.
+
+    Raises:
+        ImageError: The cell reaches past the end of its SQLite page, or states no overflow.
+    """
+    local_max = _local_max(is_table=is_table, usable=usable)
+    payload, at = varint_at(content, at)
     if payload <= local_max:
         return 0
     if is_table:
-        _rowid, at = _varint(content, at)
-    local_min = (usable - 12) * 32 // 255 - 23
-    local = local_min + (payload - local_min) % (usable - 4)
-    at += local if local <= local_max else local_min
+        _rowid, at = varint_at(content, at)
+    at += local_bytes(payload, usable=usable, local_max=local_max)
     if at + 4 > usable:
         raise ImageError(f"a payload of {payload} bytes reaches past the end of its SQLite page")
     head = _u32(content, at)
@@ -397,8 +470,16 @@ def _overflow_head(content: bytes, at: int, is_table: bool, usable: int, local_m
     return head
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """Return the varint at ``at``, and the offset behind it."""
+def _local_max(*, is_table: bool, usable: int) -> int:
+    return usable - 35 if is_table else (usable - 12) * 64 // 255 - 23
+
+
+def varint_at(content: bytes, at: int) -> tuple[int, int]:
+    """Return the varint at ``at``, and the offset behind it.
+
+    Raises:
+        ImageError: It reaches past the end.
+    """
     value = 0
     for octet in content[at : at + 8]:
         at += 1

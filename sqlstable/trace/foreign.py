@@ -30,6 +30,7 @@ from sqlstable.trace.raw import (
     COMMIT,
     PREPARE,
     RUN,
+    Access,
     AccessColumns,
     AccessSource,
     OutsideSpan,
@@ -305,6 +306,11 @@ class _Part:
 
     def __len__(self) -> int:
         return self._stop - self._start
+
+    def few(self) -> list[Access] | None:
+        """Return all accesses as plain integers, or None where they are more than few."""
+        few = self._taken.few()
+        return None if few is None else few[self._start : self._stop]
 
     def chunks(self, start: int, stop: int) -> Iterator[AccessColumns]:
         """Yield accesses by positions inside the part."""

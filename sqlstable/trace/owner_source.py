@@ -1,15 +1,9 @@
 """Reading a database to find its owners, without trust in what it says."""
 
-from typing import Any, Final, Protocol
+from typing import Protocol
 
 from sqlstable.errors import ImageError
-from sqlstable.trace.btree import DatabaseHeader
-from sqlstable.trace.owner_state import SCHEMA_NAME, SCHEMA_ROOT, TreeOf
-
-_TREES_SQL: Final = (
-    "SELECT name, tbl_name, type, rootpage FROM main.sqlite_schema "
-    "WHERE typeof(rootpage) = 'integer' AND rootpage > 0"
-)
+from sqlstable.trace.btree import SCHEMA_ROOT, DatabaseHeader, parse_database_header
 
 
 class DatabaseReader(Protocol):
@@ -18,13 +12,13 @@ class DatabaseReader(Protocol):
     def read_sqlite_page(self, number: int) -> bytes:
         """Return a whole SQLite page, counted from 1; fewer bytes where the file ends before.
 
-        Only numbers from 1 to the file's count are asked for. Whatever is raised here or by
-        `rows` counts as damage: it makes the owners unknown, and is named by `OwnerMap.fault`.
+        Only numbers from 1 to the file's count are asked for. Whatever is raised here counts as
+        damage: it makes the owners unknown, and is named by `OwnerMap.fault`.
         """
         ...
 
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement, run by a SQLite that has ``dbstat``."""
+    def size_bytes(self) -> int:
+        """Return the size of the file."""
         ...
 
 
@@ -38,13 +32,14 @@ class GuardedReader:
         self._reads_left = 1
 
     def expect(self, header: DatabaseHeader, count: int) -> None:
-        """Allow what a sound database of this shape can need: nothing is read three times."""
+        """Allow what a sound database of this shape can need: nothing is read four times."""
         self._sqlite_page_bytes = header.sqlite_page_bytes
-        self._reads_left = 2 * count + 1
+        self._reads_left = 3 * count + 1
 
-    def first(self) -> bytes:
-        """Return SQLite page 1, of a size that is not known yet."""
-        return self._read(SCHEMA_ROOT)
+    def header(self) -> tuple[DatabaseHeader, bytes]:
+        """Return the header and SQLite page 1, of a size that is not known yet."""
+        first = self._read(SCHEMA_ROOT)
+        return parse_database_header(first), first
 
     def sqlite_page(self, number: int) -> bytes:
         """Return a whole SQLite page."""
@@ -53,24 +48,25 @@ class GuardedReader:
             raise ImageError(f"SQLite page {number} has {len(content)} bytes")
         return content
 
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement."""
+    def sqlite_page_count(self, header: DatabaseHeader) -> int:
+        """Return how many SQLite pages there are.
+
+        Raises:
+            ImageError: The header promises more than the file has.
+        """
+        there = -(-self.size_bytes() // header.sqlite_page_bytes)
+        if header.sqlite_page_count > there:
+            raise ImageError(
+                f"the header states {header.sqlite_page_count} SQLite pages, the file has {there}"
+            )
+        return header.sqlite_page_count or there
+
+    def size_bytes(self) -> int:
+        """Return the size of the file."""
         try:
-            return self._reader.rows(sql)
-        except Exception as error:  # the reader's SQLite library is not known here, nor its errors
-            raise ImageError(f"SQLite cannot list the database: {error!r}") from error
-
-    def sqlite_page_count(self) -> int:
-        """Return the number of SQLite pages, 0 for a database that was never written."""
-        [(count,)] = self.rows("PRAGMA main.page_count")
-        return int(count)
-
-    def roots(self, tree_of: TreeOf) -> dict[int, int]:
-        """Return the tree of each root."""
-        roots = {SCHEMA_ROOT: tree_of(SCHEMA_NAME, SCHEMA_NAME, "table")}
-        for name, table, kind, root in self.rows(_TREES_SQL):
-            roots[root] = tree_of(str(name), str(table), str(kind))
-        return roots
+            return self._reader.size_bytes()
+        except Exception as error:  # the reader is not known here, nor its errors
+            raise ImageError(f"the size of the file cannot be read: {error!r}") from error
 
     def _read(self, number: int) -> bytes:
         if self._reads_left <= 0:
@@ -78,5 +74,5 @@ class GuardedReader:
         self._reads_left -= 1
         try:
             return self._reader.read_sqlite_page(number)
-        except Exception as error:  # as in rows
+        except Exception as error:  # as in size_bytes
             raise ImageError(f"SQLite page {number} cannot be read: {error!r}") from error

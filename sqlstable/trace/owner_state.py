@@ -10,6 +10,8 @@ every database; then come three for each tree, one for each role.
   and beyond the file. The parent is the one other SQLite page that refers to it, be it as a child
   or as overflow.
 * A tree has three successive owner indexes: interior, leaf and overflow, in this order.
+* ``unread[number]`` says that a node has not been looked at for overflow. What overflows from it is
+  unknown until then, with parent 0; what overflows from any other node is known to its end.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,6 +29,7 @@ from sqlstable.trace.btree import (
     lock_byte_number,
     pointer_map_numbers,
 )
+from sqlstable.trace.schema_rows import SchemaRow
 
 OwnerIndexes = npt.NDArray[np.int32]
 """Positions in `sqlstable.trace.owners.OwnerMap.owners`."""
@@ -69,11 +72,11 @@ TREE_ROLES: Final = ("interior", "leaf", "overflow")
 INTERIOR, LEAF, OVERFLOW = range(len(TREE_ROLES))
 
 SCHEMA_NAME: Final = "sqlite_schema"
-SCHEMA_ROOT: Final = 1
-"""Number of the root of the schema's own tree."""
+SCHEMA_TREE: Final = FIRST_TREE
+"""First owner index of the schema's own tree, in every map."""
 
 TreeOf = Callable[[str, str, str], int]
-"""Gives the first owner index of the tree with this name, table and kind."""
+"""Gives the first owner index of the tree with this name, table and kind of a `SchemaRow`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +108,16 @@ class OwnerState:
     "SQLite pages in the file; the arrays are longer by at least one."
     codes: OwnerIndexes = field(default_factory=lambda: np.zeros(1, dtype=np.int32))
     parents: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, dtype=np.uint32))
+    unread: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, dtype=np.bool_))
+    is_complete: bool = False
+    "Whether no node is unread."
     roots: dict[int, int] = field(default_factory=dict)
     "From the number of a root to its tree, that is to the first of its owner indexes."
     freelist: Freelist = field(default_factory=Freelist)
     schema_node: bytes = b""
     "SQLite page 1 behind the header."
+    schema_rows: dict[int, list[SchemaRow]] = field(default_factory=dict)
+    "Rows of sqlite_schema that have a root, by the leaf that they are on."
 
 
 def trees_of(codes: Any) -> Any:  # noqa: ANN401  an integer or an array of them

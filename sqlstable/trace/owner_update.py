@@ -9,6 +9,9 @@ An update therefore marks all dirtied SQLite pages of trees as *unsettled*, sett
 parent stands firm and the roots among them, and goes down from there wherever a child is
 unsettled or has another owner. Free SQLite pages are set before, so what their stale bytes
 resemble is never looked at.
+
+Most messages change no structure at all: they write leaves whose parents they do not write, and
+`is_plain` tells that without reading any.
 """
 
 from typing import Final
@@ -19,6 +22,7 @@ import numpy.typing as npt
 from sqlstable.errors import ImageError
 from sqlstable.trace.btree import (
     HEADER_BYTES,
+    SCHEMA_ROOT,
     Node,
     Numbers,
     next_overflow,
@@ -37,8 +41,7 @@ from sqlstable.trace.owner_state import (
     NO_CHANGES,
     OVERFLOW,
     POINTER_MAP,
-    SCHEMA_NAME,
-    SCHEMA_ROOT,
+    SCHEMA_TREE,
     TREE_ROLES,
     UNKNOWN,
     Changes,
@@ -51,11 +54,39 @@ from sqlstable.trace.owner_state import (
     roles_of,
     trees_of,
 )
+from sqlstable.trace.schema_rows import SchemaRow, schema_rows
 
 _GROWTH_MAX: Final = 1024
-"""SQLite pages by which a file may more than double in a message and still be updated.
+"""SQLite pages by which a file may more than double in a message and still be updated."""
 
-Beyond, a refresh costs no more, and asks SQLite whether the header's count is true."""
+
+def is_plain(state: OwnerState, source: GuardedReader, dirty: set[int]) -> bool:
+    """Return whether writing these SQLite pages has left all owners, and all chains, as they are.
+
+    That is so where all are leaves of trees whose parents were not written, and the header says of
+    file and freelist what it said before. Splitting, joining and balancing nodes writes their
+    parent; allocating and freeing writes the freelist, the header, a pointer map, or what was
+    allocated, none of which is such a leaf.
+
+    Raises:
+        ImageError: The header is damaged.
+    """
+    codes, parents, count = state.codes, state.parents, state.count
+    for number in dirty:
+        if number == SCHEMA_ROOT:
+            continue
+        if number > count:
+            return False
+        code = codes.item(number)
+        # Leaves of the schema name trees.
+        if code <= SCHEMA_TREE + OVERFLOW or roles_of(code) != LEAF:
+            return False
+        if parents.item(number) in dirty:
+            return False
+    if SCHEMA_ROOT not in dirty:
+        return True
+    header, first = source.header()
+    return header == state.header and first[HEADER_BYTES:] == state.schema_node
 
 
 class OwnerUpdate:
@@ -77,6 +108,10 @@ class OwnerUpdate:
         "Numbers that were given an owner along overflow chains; those not logged were unknown."
         self._nodes: dict[int, Node] = {}
         "What was read of trees."
+        self.has_renamed = False
+        "Whether trees were given other names, with all that belongs to them."
+        self._contents: dict[int, bytes] = {}
+        "SQLite pages that were read for more than what they refer to."
 
     def run(self, dirty: Numbers) -> Changes:
         """Bring the state up to date.
@@ -96,9 +131,8 @@ class OwnerUpdate:
         dirty = dirty[: np.searchsorted(dirty, self._state.count, side="right")]
         self._take_freelist(dirty, header_is_new=header_is_new)
         dirty, before = self._unsettle_nodes(dirty)
-        schema = self._tree_of(SCHEMA_NAME, SCHEMA_NAME, "table")
-        if ((before >= schema) & (before <= schema + OVERFLOW)).any():
-            self._take_roots()
+        if ((before >= SCHEMA_TREE) & (before <= SCHEMA_TREE + OVERFLOW)).any():
+            self._take_roots(dirty)
         self._settle_firm(dirty, before)
         while self._waiting:
             self._settle(*self._waiting.pop())
@@ -114,7 +148,7 @@ class OwnerUpdate:
     def _take_header(self) -> None:
         """Read the header, and make the map as long as the file."""
         state, known = self._state, self._header
-        content = self._source.sqlite_page(SCHEMA_ROOT)
+        content = self._content(SCHEMA_ROOT)
         header = parse_database_header(content)
         if (
             header.sqlite_page_bytes != known.sqlite_page_bytes
@@ -123,14 +157,14 @@ class OwnerUpdate:
         ):
             raise ImageError("the whole file was laid out anew")
         state.header = self._header = header
-        count = header.sqlite_page_count or self._source.sqlite_page_count()
+        count = self._source.sqlite_page_count(header)
         if count > 2 * state.count + _GROWTH_MAX:
             raise ImageError(f"the file grew from {state.count} to {count} SQLite pages")
         self._source.expect(header, count)
         self._resize(count)
         if content[HEADER_BYTES:] != state.schema_node:
             state.schema_node = bytes(content[HEADER_BYTES:])
-            self._nodes[SCHEMA_ROOT] = self._parse(SCHEMA_ROOT, content)
+            self._node(SCHEMA_ROOT)
 
     def _resize(self, count: int) -> None:
         state, before = self._state, self._state.count
@@ -138,11 +172,13 @@ class OwnerUpdate:
             cut = np.arange(count + 1, before + 1)
             self._assign(cut, UNKNOWN)
             state.parents[cut] = 0
+            state.unread[cut] = False
         elif count > before:
             if count >= len(state.codes):
                 capacity = count + count // 4 + 2
                 state.codes = lengthened(state.codes, capacity)
                 state.parents = lengthened(state.parents, capacity)
+                state.unread = lengthened(state.unread, capacity)
             self._assign(np.arange(before + 1, count + 1), UNKNOWN)
             for numbers, code in places_by_number(self._header, first=before + 1, last=count):
                 state.codes[numbers] = code
@@ -168,6 +204,7 @@ class OwnerUpdate:
                 raise ImageError("the freelist refers to SQLite pages that cannot be free")
             self._assign(numbers, code)
             state.parents[numbers] = 0
+            state.unread[numbers] = False
 
     def _unsettle_nodes(self, dirty: Numbers) -> tuple[Numbers, OwnerIndexes]:
         """Unsettle the dirty SQLite pages of trees; return them, and their owners before."""
@@ -175,18 +212,28 @@ class OwnerUpdate:
         may_be_node = (before >= FIRST_TREE) | (before == UNKNOWN)
         dirty, before = dirty[may_be_node], before[may_be_node]
         self._assign(dirty, UNKNOWN)
+        self._state.unread[dirty] = False
         return dirty, before
 
-    def _take_roots(self) -> None:
-        """Read the schema; rename trees, and send for the roots that are new."""
+    def _take_roots(self, dirty: Numbers) -> None:
+        """Read what was written of the schema; rename trees, and send for roots that are new."""
         state = self._state
-        known, state.roots = state.roots, self._source.roots(self._tree_of)
-        dropped = [root for root in known if root not in state.roots and root <= state.count]
+        written = set(dirty.tolist())
+        gone, come = self._schema_changes(written)
+        for row in gone:
+            state.roots.pop(row.root, None)
+        trees = {row.root: self._tree_of(row.name, row.table, row.kind) for row in come}
+        if len(trees) != len(come) or trees.keys() & state.roots.keys():
+            raise ImageError("tables or indexes share a root")
+        # One may have moved to where another one with its new name was: the row is the same.
+        trees |= {root: state.roots[root] for root in written if root in state.roots}
+        state.roots |= trees
+        dropped = {row.root for row in gone} - trees.keys()
         if dropped:
-            numbers = np.array(dropped, dtype=np.intp)
+            numbers = np.array([root for root in dropped if root <= state.count], dtype=np.intp)
             self._assign(numbers[state.codes[numbers] >= FIRST_TREE], UNKNOWN)
         renamed: dict[int, int] = {}
-        for root, tree in state.roots.items():
+        for root, tree in trees.items():
             if root > state.count:
                 raise ImageError(f"the schema refers to SQLite page {root} as a root")
             seen = self._tree_seen_below(root)
@@ -194,10 +241,44 @@ class OwnerUpdate:
                 renamed.setdefault(seen, tree)
         if renamed:
             self._rename(renamed)
-        roots = np.fromiter(state.roots, np.intp, len(state.roots))
-        trees = np.fromiter(state.roots.values(), np.int32, len(state.roots))
-        self._send_for(roots, trees)
+        roots = np.fromiter(trees, np.intp, len(trees))
+        self._send_for(roots, np.fromiter(trees.values(), np.int32, len(trees)))
         state.parents[roots] = 0
+
+    def _schema_changes(self, dirty: set[int]) -> tuple[list[SchemaRow], list[SchemaRow]]:
+        """Return the rows that went from the schema, and those that came to it in their order."""
+        old = self._state.schema_rows
+        new: dict[int, list[SchemaRow]] = {}
+        come: list[SchemaRow] = []
+        for leaf in self._schema_leaves(dirty):
+            if leaf in old and leaf not in dirty:
+                new[leaf] = old[leaf]
+                continue
+            new[leaf] = schema_rows(
+                self._content(leaf), number=leaf, header=self._header, read=self._content
+            )
+            come += new[leaf]
+        gone = [row for leaf, rows in old.items() if new.get(leaf) is not rows for row in rows]
+        self._state.schema_rows = new
+        both = {*gone} & {*come}
+        return [row for row in gone if row not in both], [row for row in come if row not in both]
+
+    def _schema_leaves(self, dirty: set[int]) -> list[int]:
+        """Return all leaves of the schema's tree, reading of its nodes those that were written."""
+        leaves, waiting = [], [SCHEMA_ROOT]
+        known = self._state.schema_rows
+        while waiting:
+            number = waiting.pop()
+            if number in known and number not in dirty:
+                leaves.append(number)
+                continue
+            self._content(number)
+            node = self._node(number)
+            if node.is_interior:
+                waiting += reversed(node.children.tolist())
+            else:
+                leaves.append(number)
+        return leaves
 
     def _tree_seen_below(self, root: int) -> int:
         """Return the tree to which what hangs on this root was known to belong, or UNKNOWN.
@@ -214,6 +295,7 @@ class OwnerUpdate:
 
     def _rename(self, renamed: dict[int, int]) -> None:
         """Give all SQLite pages of trees to other trees, all at once."""
+        self.has_renamed = True
         codes = self._state.codes[: self._state.count + 1]
         highest = max(int(codes.max()), *renamed) + len(TREE_ROLES)
         renumbered = np.arange(highest + 1, dtype=np.int32)
@@ -250,6 +332,7 @@ class OwnerUpdate:
         if code != UNKNOWN:
             raise ImageError(f"two trees refer to SQLite page {number}")
         node = self._node(number)
+        state.unread[number] = False
         state.codes[number] = tree + (INTERIOR if node.is_interior else LEAF)
         if len(node.children):
             state.parents[node.children] = number
@@ -261,14 +344,17 @@ class OwnerUpdate:
         """Return a node, read once however often it is looked at."""
         node = self._nodes.get(number)
         if node is None:
-            content = self._source.sqlite_page(number)
-            node = self._nodes[number] = self._parse(number, content)
+            content = self._contents.get(number) or self._source.sqlite_page(number)
+            node = parse_node(content, number=number, usable_bytes=self._header.usable_bytes)
+            require_inside(node.children, self._state.count)
+            self._nodes[number] = node
         return node
 
-    def _parse(self, number: int, content: bytes) -> Node:
-        node = parse_node(content, number=number, usable_bytes=self._header.usable_bytes)
-        require_inside(node.children, self._state.count)
-        return node
+    def _content(self, number: int) -> bytes:
+        content = self._contents.get(number)
+        if content is None:
+            content = self._contents[number] = self._source.sqlite_page(number)
+        return content
 
     def _settle_chain(self, number: int, parent: int, tree: int) -> None:
         """Set the owner along an overflow chain, up to where it is known to be right."""
@@ -283,8 +369,10 @@ class OwnerUpdate:
             if before != UNKNOWN:
                 self._unsettle(np.array([number]))
             state.codes[number] = code
+            state.unread[number] = False
             self._chained.append(number)
-            parent, number = number, next_overflow(self._source.sqlite_page(number))
+            content = self._contents.get(number) or self._source.sqlite_page(number)
+            parent, number = number, next_overflow(content)
 
     def _send_for(self, numbers: Numbers, trees: npt.NDArray[np.int32] | int) -> None:
         """Have those nodes settled that are not known to be nodes of their trees."""

@@ -1,9 +1,10 @@
 """Who owns each SQLite page of a database: which table or index, or SQLite's own bookkeeping.
 
-Owners are a state. `OwnerMap.refresh` takes it from SQLite's own ``dbstat``, which reads the
-whole file (`sqlstable.trace.owner_listing`); `OwnerMap.update` carries it past one message by
-reading little more than the SQLite pages that the message dirtied
-(`sqlstable.trace.owner_update`). Both reach the same state, which the tests hold them to.
+Owners are a state. `OwnerMap.refresh` takes it from the interior nodes of all trees
+(`sqlstable.trace.owner_listing`), `OwnerMap.meet` finds overflow before anybody can need it
+(`sqlstable.trace.owner_chains`), and `OwnerMap.update` carries the state past one message by
+reading little more than the SQLite pages that the message dirtied (`sqlstable.trace.owner_update`).
+Together they reach what SQLite's own ``dbstat`` says, which the tests hold them to.
 
 **Limitations**
 
@@ -11,15 +12,18 @@ reading little more than the SQLite pages that the message dirtied
   unknown, and this is no fault, so that updates of such a database stay cheap.
 * Whatever an update cannot explain makes it a refresh. What a refresh cannot explain is unknown
   and named by `OwnerMap.fault`, and every update is a refresh until the database is sound again.
+* Damage in a leaf shows when the leaf is accessed, not before.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlstable.errors import ImageError
-from sqlstable.trace.btree import Numbers
+from sqlstable.trace.btree import NO_NUMBERS, Numbers
+from sqlstable.trace.owner_chains import ChainFinder
 from sqlstable.trace.owner_listing import list_owners
 from sqlstable.trace.owner_source import DatabaseReader, GuardedReader
 from sqlstable.trace.owner_state import (
@@ -30,21 +34,24 @@ from sqlstable.trace.owner_state import (
     NO_CHANGES,
     OUTSIDE_TREES,
     POINTER_MAP,
+    SCHEMA_NAME,
+    SCHEMA_TREE,
     TREE_ROLES,
     UNKNOWN,
     Changes,
     Owner,
     OwnerIndexes,
     OwnerState,
-    is_ascending,
     lengthened,
 )
-from sqlstable.trace.owner_update import OwnerUpdate
+from sqlstable.trace.owner_update import OwnerUpdate, is_plain
+from sqlstable.trace.schema_rows import shown_name
 
 __all__ = [
     "FREELIST_LEAF",
     "FREELIST_TRUNK",
     "LOCK_BYTE",
+    "NO_CHANGES",
     "POINTER_MAP",
     "UNKNOWN",
     "Changes",
@@ -57,10 +64,12 @@ __all__ = [
 ]
 
 _REFRESH_SHARE: Final = 0.25
-"""What a refresh costs for each SQLite page of the file, divided by what an update costs for each
-dirty one: 1.9 and 6.8 µs were measured, at 4096 bytes."""
+"""What a refresh with overflow costs for each SQLite page of the file, divided by what an update
+costs for each dirty one."""
+_PLAIN_MAX: Final = 64
+"""With more dirty SQLite pages than that, structure has changed."""
 _REFRESH_DIRTY_MIN: Final = 16
-"""Dirty SQLite pages that cost an update as much as asking SQLite anything costs a refresh."""
+"""Dirty SQLite pages that cost an update as much as beginning a refresh."""
 
 
 class OwnerSpan(NamedTuple):
@@ -115,9 +124,14 @@ class OwnerMap:
         """
         self.owners = list(OUTSIDE_TREES)
         self.fault = "no refresh has been made"
+        self.generation = 0
+        "Grows when owners of SQLite pages may have changed that no `Changes` named."
         self._refresh_share = refresh_share
         self._refresh_dirty_min = refresh_dirty_min
         self._trees: dict[tuple[str, str, str], int] = {}
+        self._shown: dict[tuple[str, str], str] = {}
+        schema = self._tree_of(SCHEMA_NAME, SCHEMA_NAME, "table")
+        assert schema == SCHEMA_TREE
         self._state = OwnerState()
         self._changes = NO_CHANGES
 
@@ -158,23 +172,61 @@ class OwnerMap:
         is_gone = is_free | (wanted > self._state.count)
         return np.where(is_gone & (changed[at] == wanted) & (before >= FIRST_TREE), before, found)
 
-    def refresh(self, reader: DatabaseReader) -> Changes:
-        """Find every owner anew; costs a pass of ``dbstat`` over the whole file.
+    def refresh(self, reader: DatabaseReader, *, whole: bool = False) -> Changes:
+        """Find every owner anew; costs a look at the interior nodes of all trees.
+
+        Args:
+            reader: Shows the database.
+            whole: Find overflow, too, which `meet` and `update` would do; costs a pass over all
+                leaves.
 
         Returns:
             What differs from before. Nothing is raised for a damaged database: see `fault`.
         """
-        before, size_before = self._state.codes, self._state.count + 1
-        self._state, self.fault = list_owners(GuardedReader(reader), self._tree_of)
-        size = max(size_before, self._state.count + 1)
-        now = lengthened(self._state.codes, size)[:size]
-        before = lengthened(before, size)[:size]
-        numbers = np.flatnonzero(now != before)
-        self._changes = Changes(numbers, now[numbers], before[numbers])
-        return self._changes
+        return self._refresh(reader, None if whole else NO_NUMBERS)
 
-    def update(self, reader: DatabaseReader, dirty: npt.ArrayLike) -> Changes:
-        """Carry the map past a message that has committed.
+    def meet(self, reader: DatabaseReader, accessed: Iterable[int]) -> Changes:
+        """Find the overflow that a message has accessed, or could have.
+
+        Args:
+            reader: Shows the database as it was at the last refresh or update.
+            accessed: SQLite pages that the message accessed, counted from 1, in any order.
+
+        Returns:
+            What was unknown, with what it is and has been since it was last in doubt. Nothing is
+            raised for a damaged database: see `fault`.
+        """
+        if not self.may_meet:
+            return NO_CHANGES
+        finder = ChainFinder(self._state, GuardedReader(reader))
+        try:
+            finder.meet(accessed)
+        except ImageError as error:
+            self.fault = str(error)
+        return self._found(finder.found)
+
+    @property
+    def may_meet(self) -> bool:
+        """Whether there is anything left for `meet` to find."""
+        state = self._state
+        return not (self.fault or state.header is None or state.is_complete)
+
+    def complete(self, reader: DatabaseReader) -> Changes:
+        """Find all overflow that is unknown yet; costs a pass over all leaves.
+
+        Arguments and result are those of `meet`.
+        """
+        return self.meet(reader, np.flatnonzero(self._state.unread).tolist())
+
+    def has_met(self, number: int) -> bool:
+        """Return whether `meet` would find nothing by this SQLite page."""
+        state = self._state
+        if not 1 <= number <= state.count:
+            return True
+        return not state.unread.item(number) and state.codes.item(number) != UNKNOWN
+
+    def update(self, reader: DatabaseReader, dirty: Iterable[int]) -> Changes:
+        """Carry the map past a message that has committed, and whose accesses were met.
 
         Args:
             reader: Shows the database after the message.
@@ -184,32 +236,74 @@ class OwnerMap:
         Returns:
             What differs from before. Nothing is raised for a damaged database: see `fault`.
         """
-        numbers = _ascending(np.asarray(dirty, dtype=np.intp))
-        if not len(numbers):
-            self._changes = NO_CHANGES
-            return self._changes
-        few = self._refresh_dirty_min + self._refresh_share * self._state.count
-        if self.fault or self._state.header is None or len(numbers) > few:
-            return self.refresh(reader)
-        attempt = OwnerUpdate(self._state, GuardedReader(reader), self._tree_of)
+        written = set(dirty)
+        self._changes = NO_CHANGES
+        if not written:
+            return NO_CHANGES
+        source = GuardedReader(reader)
+        attempt = None
         try:
-            self._changes = attempt.run(numbers)
+            if not self.fault and self._state.header is not None:
+                if len(written) <= _PLAIN_MAX and is_plain(self._state, source, written):
+                    return NO_CHANGES
+                few = self._refresh_dirty_min + self._refresh_share * self._state.count
+                if len(written) <= few:
+                    attempt = OwnerUpdate(self._state, source, self._tree_of)
+                    self._changes = attempt.run(_ascending(written))
+                    self.generation += attempt.has_renamed
+                    return self._changes
         except ImageError:
-            attempt.undo()
-            return self.refresh(reader)
+            if attempt is not None:
+                attempt.undo()
+        return self._refresh(reader, _ascending(written))
+
+    def _refresh(self, reader: DatabaseReader, dirty: Numbers | None) -> Changes:
+        """List all, and find again the overflow that was known, and that of what was written.
+
+        All overflow where ``dirty`` is None; none where it is empty.
+        """
+        before = self._state
+        source = GuardedReader(reader)
+        state, self.fault = list_owners(source, self._tree_of)
+        self._state = state
+        self.generation += 1
+        if not self.fault and state.header is not None and (dirty is None or len(dirty)):
+            wanted = np.flatnonzero(state.unread)
+            if dirty is not None:
+                is_read = (before.codes >= FIRST_TREE) & ~before.unread
+                wanted = np.intersect1d(wanted, np.union1d(np.flatnonzero(is_read), dirty))
+            try:
+                ChainFinder(state, source).read_nodes(wanted.tolist())
+            except ImageError as error:
+                self.fault = str(error)
+            state.is_complete = dirty is None
+        size = max(before.count, state.count) + 1
+        now, then = (lengthened(codes, size)[:size] for codes in (state.codes, before.codes))
+        numbers = np.flatnonzero(now != then)
+        self._changes = Changes(numbers, now[numbers], then[numbers])
         return self._changes
+
+    def _found(self, numbers: list[int]) -> Changes:
+        if not numbers:
+            return NO_CHANGES
+        found = np.array(sorted(numbers), dtype=np.intp)
+        return Changes(found, self._state.codes[found], np.zeros(len(found), dtype=np.int32))
 
     def _tree_of(self, name: str, table: str, kind: str) -> int:
         """Return the first of a tree's three owner indexes."""
         tree = self._trees.setdefault((name, table, kind), len(self.owners))
         if tree == len(self.owners):
-            self.owners.extend(Owner(name, table, kind, role) for role in TREE_ROLES)
+            shown = shown_name(name)
+            # Names that are no text could be shown like one that is.
+            while self._shown.setdefault((shown, kind), name) != name:
+                shown += "\\"
+            table = shown if name == table else shown_name(table)
+            self.owners.extend(Owner(shown, table, kind, role) for role in TREE_ROLES)
         return tree
 
 
-def _ascending(numbers: Numbers) -> Numbers:
-    """Return the numbers sorted, each once."""
-    if not is_ascending(numbers):
-        numbers = np.unique(numbers)
-    assert not len(numbers) or numbers[0] >= 1, "SQLite pages are counted from 1"
-    return numbers
+def _ascending(numbers: set[int]) -> Numbers:
+    """Return the numbers sorted."""
+    ordered = np.array(sorted(numbers), dtype=np.intp)
+    assert not len(ordered) or ordered[0] >= 1, "SQLite pages are counted from 1"
+    return ordered

@@ -49,11 +49,19 @@ class AccessColumns(Protocol):
         ...
 
 
+Access = tuple[int, int, int, int]
+"""One access as plain integers: kind, address, length and offset."""
+
+
 class TakenAccesses(Protocol):
     """The accesses of one message."""
 
     def __len__(self) -> int:
         """Return how many there are."""
+        ...
+
+    def few(self) -> list[Access] | None:
+        """Return all as plain integers where they are few, else None."""
         ...
 
     def chunks(self, start: int, stop: int) -> Iterator[AccessColumns]:
@@ -73,6 +81,10 @@ class AccessSource(Protocol):
 
     def compact(self) -> bool:
         """Make a long log small; returns False."""
+        ...
+
+    def so_far(self) -> TakenAccesses:
+        """Return what `take` would, and go on."""
         ...
 
     def take(self) -> TakenAccesses:

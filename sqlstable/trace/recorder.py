@@ -32,6 +32,7 @@ from sqlstable.trace.raw import (
     RawStatement,
     Span,
     StatementText,
+    TakenAccesses,
     clean_sql,
 )
 from sqlstable.trace.shape import kind_of
@@ -89,6 +90,10 @@ class Recorder:
             stop = self.log.position()
             if stop > start:
                 self.outside_spans.append(OutsideSpan(start, stop, name))
+
+    def so_far(self) -> TakenAccesses:
+        """Return the accesses since the last call of `take`, and go on."""
+        return self.log.so_far()
 
     def take(self) -> RawMessage:
         """Return what was recorded since the last call."""

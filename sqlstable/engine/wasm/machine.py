@@ -434,7 +434,7 @@ class Machine:
 
     def _learn_addresses(self) -> None:
         names = {
-            *("argument", "reply", "debug", "text", "status", "heap_marks", "bytemap"),
+            *("argument", "reply", "debug", "text", "status", "heap_marks", "bytemap", "undo"),
             *(item.memory for item in stable.LISTS),
         }
         self._addresses = {name: self._address(self._shim[name]) for name in names}

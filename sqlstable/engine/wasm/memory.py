@@ -27,7 +27,7 @@ from sqlstable.engine.wasm.overlay import Overlay
 from sqlstable.engine.wasm.program import FAR_BYTES, NEAR_BYTES, Program
 from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits
-from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
 from sqlstable.memory.backing import Bytes
 from sqlstable.memory.bytemap import Bytemap
 from sqlstable.memory.durable import Change, NotCommittedError
@@ -71,6 +71,8 @@ class WasmMemory(StableMemory):
         self._is_new_heap = False
         self._is_behind = False
         self._is_looking = False
+        self._undo_places: dict[int, int] | None = None
+        "Where the old bytes of each dirty OS page are, once somebody asks; until the message ends."
         self.machine = self._new_machine()
         "What works on it now; another one after a reinstallation."
         self.bytemap: Bytemap = WasmBytemap(self)
@@ -207,6 +209,22 @@ class WasmMemory(StableMemory):
         if offset < 0 or offset + length > self.wasm_pages * WASM_PAGE_BYTES:
             raise OutOfBoundsTrap(OUT_OF_BOUNDS)
         return ctypes.string_at(self.machine.stable_address + offset, length)
+
+    def peek_before(self, offset: int, length: int) -> bytes:
+        """Return bytes as they are now, but for OS pages that the message wrote their old ones."""
+        content = bytearray(self.peek(offset, length))
+        if self._undo_places is None:
+            self._undo_places = {os_page: place for place, os_page in enumerate(self.bytemap.dirty)}
+        for os_page in os_pages_spanned(offset, length):
+            place = self._undo_places.get(os_page)
+            if place is None:
+                continue
+            start = os_page * OS_PAGE_BYTES
+            low, high = max(start, offset), min(start + OS_PAGE_BYTES, offset + length)
+            undo = self.machine.address_of("undo", (place + 1) * OS_PAGE_BYTES)
+            old = ctypes.string_at(undo + place * OS_PAGE_BYTES + low - start, high - low)
+            content[low - offset : high - offset] = old
+        return bytes(content)
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -355,6 +373,7 @@ class WasmMemory(StableMemory):
     def _end(self) -> None:
         self.kind = self.thread = self._committed = None
         self._is_new_heap = False
+        self._undo_places = None
         for watcher in self.watchers:
             watcher.on_end()
 

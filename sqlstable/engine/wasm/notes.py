@@ -18,7 +18,7 @@ from sqlstable.engine.wasm.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
 from sqlstable.engine.wasm.codec import StatementResult
 from sqlstable.engine.wasm.weights import PriceRegime
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory.accesslog import GROW, READ, WRITE, Columns
+from sqlstable.memory.accesslog import FEW_ACCESSES, GROW, READ, WRITE, Access, Columns
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_OFFSET
 
 _Numbers = npt.NDArray[np.int64]
@@ -99,10 +99,20 @@ class TakenLog:
         self._rows = np.frombuffer(data, dtype=np.int64).reshape(-1, _RECORD_NUMBERS)
         self._map = file_map
         self._decoded: Columns | None = None
+        self._few: list[Access] | None = None
 
     def __len__(self) -> int:
         """Return the number of accesses."""
         return len(self._rows)
+
+    def few(self) -> list[Access] | None:
+        """Return all accesses as plain integers, or None where they are more than few."""
+        if len(self._rows) > FEW_ACCESSES:
+            return None
+        if self._few is None:
+            columns = self._all()
+            self._few = [*zip(*(column.tolist() for column in columns), strict=True)]
+        return self._few
 
     def chunks(self, start: int, stop: int) -> Iterator[Columns]:
         """Yield the accesses at positions ``start`` to ``stop - 1``, in pieces."""
@@ -112,11 +122,14 @@ class TakenLog:
             for low in range(start, stop, _CHUNK_ROWS):
                 yield self._columns(self._rows[low : min(low + _CHUNK_ROWS, stop)])
             return
-        if self._decoded is None:
-            self._decoded = self._columns(self._rows)
-        kind, address, length, offset = self._decoded
+        kind, address, length, offset = self._all()
         part = slice(start, stop)
         yield Columns(kind[part], address[part], length[part], offset[part])
+
+    def _all(self) -> Columns:
+        if self._decoded is None:
+            self._decoded = self._columns(self._rows)
+        return self._decoded
 
     def columns(self, start: int, stop: int) -> Columns:
         """Return the same at once."""

@@ -13,6 +13,7 @@ from sqlstable.trace.model import (
     LimitUse,
     Message,
     OutsideUse,
+    OwnerFault,
     OwnerUse,
     SqliteCounters,
     StableArea,
@@ -62,6 +63,7 @@ class HandBuiltTrace:
     accesses_by_statement: tuple[Accesses, ...] = ()
     outside_by_message: tuple[tuple[tuple[str, Accesses], ...], ...] = ()
     areas: Sequence[StableArea] = ()
+    owner_faults: Sequence[OwnerFault] = ()
 
     def accesses(self, statement):
         if statement.index < len(self.accesses_by_statement):
@@ -265,8 +267,7 @@ def music_trace_with_index():
     ]
     messages.insert(2, message(2, "update", (2,), use(19, 6)))
     messages[4] = replace(messages[4], stable=use(131))
-    settings = TraceSettings({**SETTINGS.values, "cache_size": 2000})
-    return HandBuiltTrace(settings, tuple(messages), tuple(statements))
+    return HandBuiltTrace(SETTINGS, tuple(messages), tuple(statements))
 
 
 # -- traces by Hypothesis --------------------------------------------------------------------------

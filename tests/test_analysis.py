@@ -294,8 +294,9 @@ def test_comparison_swaps_with_its_sides():
 
 
 def test_more_runs_are_a_different_result_size():
-    before = HandBuiltTrace(statements=(statement(0, 0, "INSERT", runs=1),))
-    after = HandBuiltTrace(statements=(statement(0, 0, "INSERT", runs=2),))
+    messages = (message(0, "update", (0,), use(0)),)
+    before = HandBuiltTrace(messages=messages, statements=(statement(0, 0, "INSERT", runs=1),))
+    after = HandBuiltTrace(messages=messages, statements=(statement(0, 0, "INSERT", runs=2),))
     assert compare(before, after).pairs[0].different_result_size
 
 

@@ -96,7 +96,7 @@ def test_a_run_goes_on_with_what_the_image_holds(image):
 
 @pytest.mark.parametrize("durability", ["process", "power"])
 def test_the_durability_arrives(folder, durability):  # noqa: F811
-    options = ("--image", "new.stable", "--durability", durability)
+    options = ("--image", "new.stable", "--durability", durability, "--settings")
     result = call("run", "-", *options, stdin=LEDGER)
     assert result.exit_code == 0
     assert f"durability {durability}" in result.stdout
@@ -144,7 +144,7 @@ def test_a_database_is_imported_into_a_new_image(folder):  # noqa: F811
 def test_every_journal_mode_and_growth_policy_comes_back(folder, mode, growth):  # noqa: F811
     options = ("--image", "a.stable", "--journal-mode", mode, "--growth", growth)
     assert call("run", "-", *options, stdin=LEDGER).exit_code == 0
-    result = call("run", "-", *options, "--rows", stdin=f"{TRANSFER}{ASK}")
+    result = call("run", "-", *options, "--rows", "--settings", stdin=f"{TRANSFER}{ASK}")
     assert result.exit_code == 0, result.stderr
     assert f"journal_mode {mode}" in result.stdout
     assert f"growth {growth}" in result.stdout

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE_BLOCKS = re.findall(r"```console\n\$ (sqlstable [^\n]*)\n(.*?)```", README, re.DOTALL)
 VERSION = re.compile(r"sqlite \d+\.\d+\.\d+")
+OMISSION = re.compile(r"^…\n", re.MULTILINE)
+"""A line that stands for lines left out."""
 
 
 def test_readmes_python_runs_and_prints_what_it_says():
@@ -29,6 +31,9 @@ def test_readmes_python_runs_and_prints_what_it_says():
 
 @pytest.mark.parametrize(("command", "shown"), CONSOLE_BLOCKS)
 def test_readmes_output_blocks_are_what_is_printed(command, shown):
+    if "--engine wasm" in command:
+        # The first use of a module compiles it, and may say so.
+        sqlstable.Canister(engine="wasm").close()
     printed = subprocess.run(
         [sys.executable, "-m", *shlex.split(command)],
         capture_output=True,
@@ -39,7 +44,13 @@ def test_readmes_output_blocks_are_what_is_printed(command, shown):
         env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
     )
     # Another SQLite may be installed one day; what it prints is compared all the same.
-    assert VERSION.sub("sqlite", printed.stdout) == VERSION.sub("sqlite", shown)
+    output, expected = (VERSION.sub("sqlite", text) for text in (printed.stdout, shown))
+    pieces = OMISSION.split(expected)
+    if len(pieces) == 1:
+        assert output == expected
+    for piece in pieces:
+        assert piece in output
+        output = output[output.index(piece) + len(piece) :]
     assert printed.stderr == ""
 
 

@@ -376,10 +376,10 @@ def test_delete_and_truncate_are_said_to_cost_what_persist_costs(mode, layout, i
 
 
 def test_growth_and_durability_are_stated_or_named_as_not_set():
-    stated = render_table(explained(growth="bucket", durability="process"))
+    stated = render_table(explained(growth="bucket", durability="process"), settings=True)
     assert "growth bucket" in stated
     assert "durability process" in stated
-    unset = " ".join(render_table(explained()).split())
+    unset = " ".join(render_table(explained(), settings=True).split())
     assert "not set or not known: preset, growth, durability, prices" in unset
 
 
@@ -464,7 +464,7 @@ def test_a_journal_in_stable_memory_is_an_owner_and_a_part(mode, preset, growth)
         assert parts["main.db-journal"] == parts["(file directory)"] == BUCKET
         assert canister.settings.growth == growth
         with canister.trace() as trace:
-            words = " ".join(render_table(trace, by="message").split())
+            words = " ".join(render_table(trace, by="message", settings=True).split())
     assert "main.db-journal 8.0 MiB" in words
     assert f"growth {growth}" in words
     assert ("cost what persist costs" in words) == (mode != "persist")

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from rich.cells import cell_len
 
 from sqlstable.analysis.compare import compare
+from sqlstable.canister.canister import Canister
 from sqlstable.errors import SettingsError
 from sqlstable.report import numbers
 from sqlstable.report.accesses import HEADER, render_accesses_csv
@@ -24,7 +25,9 @@ from sqlstable.report.document import (
     render_comparison_json,
     render_json,
 )
+from sqlstable.report.frame import DEFAULTS, STATED
 from sqlstable.report.grid import WIDTH_MIN
+from sqlstable.report.plain import plain
 from sqlstable.report.schema import report_schema
 from sqlstable.report.sheet import (
     COMPARISON_HEADER,
@@ -35,7 +38,16 @@ from sqlstable.report.sheet import (
 )
 from sqlstable.report.table import By, render_table
 from sqlstable.report.text import clean, fit, shorten, wrap
-from sqlstable.trace.model import GROW, READ, SIZE, WRITE, LimitUse, TraceSettings
+from sqlstable.trace.model import (
+    GROW,
+    READ,
+    SIZE,
+    WRITE,
+    LimitUse,
+    LoopUse,
+    OwnerFault,
+    TraceSettings,
+)
 from tests.golden_files import check_golden
 from tests.hand_built import (
     NASTY_TEXT,
@@ -133,6 +145,41 @@ def test_a_table_fills_the_width():
     assert max(map(cell_len, lines)) == 100
 
 
+NARROW = [40, 47, 59]
+
+
+@pytest.mark.parametrize("width", NARROW)
+@pytest.mark.parametrize("by", VIEWS)
+def test_a_narrow_table_leaves_columns_out_and_breaks_no_heading(by, width):
+    text = render_table(music_trace(), by=by, width=width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    rule_at = next(at for at, line in enumerate(text.splitlines()) if line.startswith("──"))
+    words = text.splitlines()[rule_at - 1].split()
+    known = {"#", "statement", "message", "owner", "accessed", "dirty", "hits", "rows", "times",
+             "shape", "median", "max", "statements", "role", "kind", "verdict"}  # fmt: skip
+    assert "accessed" in words
+    assert set(words) <= known | {"of", "table", "whose", "OS", "pages", "tightest", "limit"}
+
+
+@pytest.mark.parametrize("width", NARROW)
+def test_a_narrow_comparison_says_what_changed_on_lines_of_their_own(width):
+    comparison = compare(music_trace(), music_trace_with_index())
+    lines = render_comparison(comparison, width=width).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert sum("▼ better" in line for line in lines) == 2
+    assert sum("▲ worse" in line for line in lines) == 1
+
+
+def test_in_ascii_a_table_is_as_wide_and_has_bars_and_rules():
+    text = render_table(music_trace())
+    lines, others = text.splitlines(), plain(text).splitlines()
+    assert [cell_len(line) for line in lines] == [cell_len(line) for line in others]
+    assert "-" * 100 in others
+    assert any("####" in line for line in others)
+    assert not any("?" in line for line in others if "SELECT" not in line and "???" not in line
+                   and "VALUES" not in line and "=?" not in line)  # fmt: skip
+
+
 def test_a_terminal_too_narrow_gets_the_least_width():
     lines = render_table(music_trace(), width=10).splitlines()
     assert max(map(cell_len, lines)) == WIDTH_MIN
@@ -224,8 +271,8 @@ def test_numbers_stand_under_each_other():
     assert len(ends) == 1
 
 
-def test_heading_says_how_large_the_pages_are_and_states_the_settings():
-    text = render_table(music_trace())
+def test_heading_says_how_large_the_pages_are_and_states_all_settings_when_asked():
+    text = render_table(music_trace(), settings=True)
     assert "OS pages of 4 KiB" in text
     for words in ("engine native", "sqlite 3.54.1", "layout managed", "page_size 4,096 B",
                   "cache_size 500 SQLite pages", "journal_mode memory", "limits 2026-08-18",
@@ -330,9 +377,32 @@ def test_shapes_beyond_fifty_are_counted():
 
 def test_messages_show_shares_of_their_limits():
     text = render_table(music_trace(), by="message")
-    assert re.search(r"query · cold cache · discarded +1,412 +0 +0.53% +0% +<0.01% +fits", text)
-    assert re.search(r"trapped, rolled back +262,144 +0 +100% +0% +<0.01% +exceeds", text)
-    assert "1 over a limit" in text
+    assert re.search(
+        r"query · cold cache · discarded +1,412 +0 +1,412 of 262,144 +fits \(OS pages,\n"
+        r".* OS pages accessed, 0.53% +size\)", text
+    )  # fmt: skip
+    assert re.search(r"cold cache · trapped, .*262,144 +0 +262,144 of 262,144 +exceeds", text)
+    assert "1 message over a limit: message 6 (262,144 of 262,144 OS pages accessed" in text
+
+
+def test_the_default_table_says_of_each_message_how_near_to_a_limit_it_was():
+    text = render_table(music_trace())
+    assert text.count(" of ") >= len(music_trace().messages)
+    assert re.search(
+        r"message 3 · query · cold cache · discarded · 1,412 of 262,144 OS pages accessed, 0.53%",
+        text,
+    )
+    fitting = music_trace()
+    fitting = replace(fitting, messages=fitting.messages[:6], areas=())
+    words = " ".join(render_table(fitting).split())
+    assert (
+        "every message fits (OS pages, size); instructions not counted; nearest to a limit: "
+        "message 3, 1,412 of 262,144 OS pages accessed, 0.53%" in words
+    )
+    unlimited = [replace(it, limits=()) for it in fitting.messages]
+    assert "no limits: nothing says whether this fits" in render_table(
+        replace(fitting, messages=unlimited)
+    )
 
 
 def test_a_message_without_limits_has_no_verdict():
@@ -341,6 +411,7 @@ def test_a_message_without_limits_has_no_verdict():
     )
     text = render_table(HandBuiltTrace(messages=(one,)), by="message")
     assert re.search(r"update · warm cache · committed +1 +0 +- +-$", text, re.MULTILINE)
+    assert "nothing says whether this fits" in text
 
 
 def test_an_empty_trace_is_a_sentence():
@@ -361,6 +432,72 @@ def test_an_unfinished_trace_says_so():
         replace(music_trace(), settings=unfinished)
     )
     assert "unfinished" not in render_table(music_trace())
+
+
+def test_the_header_names_what_differs_from_the_defaults_and_all_when_asked():
+    lines = render_table(music_trace()).splitlines()
+    assert lines[1] == (
+        "engine native · sqlite 3.54.1 · limits 2026-08-18 · all else as by default: --settings"
+    )
+    other = with_settings(music_trace(), page_size=512, preset="ic-rusqlite", seed=7)
+    stated = " ".join(render_table(other).splitlines()[1:3])
+    assert stated == (
+        "engine native · sqlite 3.54.1 · page_size 512 B · preset ic-rusqlite · "
+        "limits 2026-08-18 · seed 7 all else as by default: --settings"
+    )
+    assert "layout managed" in render_table(music_trace(), settings=True)
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_the_defaults_that_the_header_leaves_out_are_those_of_a_canister(engine):
+    with Canister(engine=engine, owners=True) as canister:
+        settings = canister.status().settings
+    for name, value in settings.items():
+        assert name in STATED or value is None or value == DEFAULTS[name], name
+
+
+def test_faults_of_the_owners_are_in_every_view():
+    faults = (OwnerFault(1, "[b] and b2 have one root"), OwnerFault(4, ""), OwnerFault(7, "again"))
+    trace = replace(music_trace(), owner_faults=faults)
+    for by in VIEWS:
+        words = " ".join(render_table(trace, by=by).split())
+        assert (
+            "owners are not determined after messages 1 to 3, as the database cannot be read "
+            "whole: [b] and b2 have one root; OS pages are counted all the same" in words
+        )
+        assert "owners are not determined from message 7 on" in words
+    assert document(trace)["owner_faults"][0] == {
+        "since_message": 1,
+        "text": "[b] and b2 have one root",
+    }
+    Draft202012Validator(report_schema()).validate(json.loads(render_json(trace)))
+
+
+def test_plans_stand_under_their_statements_when_asked_for():
+    loops = (
+        LoopUse("track", "SCAN track USING COVERING INDEX ix_track_album", 1, 3503, 1000.0),
+        LoopUse("x", "SETUP", -1, -1, 1.0),
+    )
+    made = music_trace()
+    statements = list(made.statements)
+    statements[6] = replace(statements[6], loops=loops)
+    trace = replace(made, statements=statements)
+    without, text = render_table(trace), render_table(trace, plan=True)
+    assert "USE TEMP B-TREE" not in without
+    assert " ".join(without.split()).count("3,503 rows visited in 1 loop; expected 1,000 each") == 1
+    lines = text.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("  6  "))
+    below = " ".join(" ".join(lines[at + 1 : at + 4]).split())
+    assert (
+        "SCAN track USING COVERING INDEX ix_track_album: 3,503 rows visited in 1 loop; "
+        "expected 1,000 each" in below
+    )
+    assert "     USE TEMP B-TREE FOR ORDER BY\n" in text
+    assert "SETUP" not in text
+    assert "SCAN track USING COVERING" in render_table(trace, by="shape", plan=True)
+    comparison = compare(trace, trace)
+    assert "USE TEMP B-TREE" in render_comparison(comparison, plan=True)
+    assert "USE TEMP B-TREE" not in render_comparison(comparison)
 
 
 def test_footer_tells_real_from_modelled():
@@ -427,9 +564,50 @@ def test_comparison_shows_changes_in_words_and_plans_line_by_line():
     assert "     + SEARCH t USING INDEX ix_track_album (album_id=?)\n" in text
     assert "       USE TEMP B-TREE FOR ORDER BY\n" in text
     assert "different result size: 1 → 2 rows" in text
-    assert "cache_size 500 SQLite pages → 2,000 SQLite pages\n" in text
+    assert "both traces have the same settings\n" in text
     assert "2 better, 1 worse, 0 mixed, 7 same, 1 added, 0 removed; 1 plan changed" in text
     assert re.search(r"all messages +263,743 → 262,481", text)
+
+
+def with_settings(trace, **values):
+    return replace(trace, settings=TraceSettings({**trace.settings.values, **values}))
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda it: with_settings(it, page_size=16_384), "page_size"),
+        (lambda it: with_settings(it, engine="wasm", build="standard"), "engine"),
+        (
+            lambda it: replace(
+                it,
+                messages=[
+                    replace(one, cache="warm" if one.cache == "cold" else one.cache)
+                    for one in it.messages
+                ],
+            ),
+            "the heap of 4 statements (cold → warm)",
+        ),
+    ],
+)
+def test_runs_that_are_not_alike_are_called_so_above_the_table_and_not_worse(change, cause):
+    comparison = compare(music_trace(), change(music_trace_with_index()))
+    text = render_comparison(comparison)
+    words = " ".join(text.split())
+    assert f"not like with like: {cause} differ, so that more is not worse" in words
+    assert text.index("not like with like") < text.index("statement  ")
+    assert not re.search(r"[▲▼] (worse|better)$", text, re.MULTILINE)
+    assert re.search(r"1,412 → +131 .* ▼ less$", text, re.MULTILINE)
+    assert "2 less, 1 more, 0 mixed" in text
+    data = comparison_document(comparison)
+    assert data["changes"]["better"] == 2
+    assert data["differing_settings"] == ([cause] if " " not in cause else [])
+
+
+@pytest.mark.parametrize("name", ["limits", "owners", "durability", "depth", "preset"])
+def test_settings_that_change_no_count_leave_the_judgement(name):
+    other = with_settings(music_trace_with_index(), **{name: "x"})
+    assert "▲ worse" in render_comparison(compare(music_trace(), other))
 
 
 def test_removed_statements_are_shown():
@@ -495,7 +673,8 @@ def test_an_unknown_field_breaks_the_schema():
 
 def test_fields_come_as_documented():
     data = document(music_trace())
-    assert list(data) == ["format", "version", "settings", "messages", "statements", "totals"]
+    fields = ["format", "version", "settings", "messages", "statements", "totals"]
+    assert list(data) == [*fields, "owner_faults"]
     first = data["messages"][0]
     assert first["outside"]["os_pages_accessed"] == 3
     assert first["outside_entries"][0]["name"] == "open"

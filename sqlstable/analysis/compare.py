@@ -7,10 +7,19 @@ from typing import Final, Literal
 
 from sqlstable.analysis.alignment import align
 from sqlstable.analysis.source import TraceSource
-from sqlstable.analysis.totals import Totals, sum_uses, totals
-from sqlstable.trace.model import StableUse, Statement, TraceSettings
+from sqlstable.analysis.totals import Totals, sum_instructions, sum_uses, totals
+from sqlstable.trace.model import Instructions, StableUse, Statement, TraceSettings
 
 Change = Literal["better", "worse", "mixed", "same", "added", "removed"]
+
+NO_INFLUENCE: Final = frozenset(
+    {"closed", "owners", "depth", "durability", "limits", "prices", "preset", "measured"}
+)
+"""Settings that change no count; limits change prices, which have a setting of their own."""
+
+INSTRUCTIONS_TOLERANCE: Final = 0.01
+"""Share by which instructions may differ and still count as the same: a row moves within its
+SQLite page, a B-tree is searched in another order."""
 
 CHANGES: Final[tuple[Change, ...]] = ("better", "worse", "mixed", "same", "added", "removed")
 """Every change there is, in the order in which reports count them."""
@@ -23,12 +32,21 @@ class StatementPair:
     before: Statement | None
     after: Statement | None
     change: Change
-    "By OS pages accessed and dirty; see ``change_of``."
+    "By OS pages accessed and dirty, and by instructions; see ``change_of``."
     plan_changed: bool
     "Both are there, and SQLite executes them by different plans."
     different_result_size: bool
     """Both are there, and their row counts or runs differ: fewer OS pages may then just mean less
     work."""
+    cache_before: str | None = None
+    "State of the heap when the statement's message began: fresh, cold, warm, or None."
+    cache_after: str | None = None
+
+    @property
+    def other_cache(self) -> bool:
+        """Whether both are there, and found the heap in different states."""
+        both = self.before is not None and self.after is not None
+        return both and self.cache_before != self.cache_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +62,34 @@ class Comparison:
     paired_before: StableUse
     "Sum over the statements that both traces have; pages as the sum of the statements' sets."
     paired_after: StableUse
+    paired_instructions: tuple[Instructions | None, Instructions | None] = (None, None)
+    "Likewise, before and after."
+
+    @property
+    def differing_settings(self) -> tuple[str, ...]:
+        """Return the names of the settings that differ and may change counts.
+
+        What only one of two engines has differs with the engine, which is named.
+        """
+        before, after = self.before_settings.values, self.after_settings.values
+        differing = [
+            name
+            for name in dict.fromkeys((*before, *after))
+            if name not in NO_INFLUENCE and before.get(name) != after.get(name)
+        ]
+        if "engine" not in differing:
+            return tuple(differing)
+        return tuple(it for it in differing if None not in (before.get(it), after.get(it)))
+
+    @property
+    def other_cache_count(self) -> int:
+        """Return how many statements found the heap in another state than before."""
+        return sum(pair.other_cache for pair in self.pairs)
+
+    @property
+    def is_like_with_like(self) -> bool:
+        """Whether more is worse: the runs have the same settings, the heaps the same states."""
+        return not self.differing_settings and not self.other_cache_count
 
 
 def compare(before: TraceSource, after: TraceSource) -> Comparison:
@@ -51,7 +97,10 @@ def compare(before: TraceSource, after: TraceSource) -> Comparison:
 
     Statements are paired by their SQL, then by their shape; see ``sqlstable.analysis.alignment``.
     """
-    pairs = tuple(_pair(*sides) for sides in align(before.statements, after.statements))
+    pairs = tuple(
+        _pair(*sides, _cache(before, sides[0]), _cache(after, sides[1]))
+        for sides in align(before.statements, after.statements)
+    )
     paired = [(pair.before, pair.after) for pair in pairs if pair.before and pair.after]
     return Comparison(
         before_settings=before.settings,
@@ -61,11 +110,25 @@ def compare(before: TraceSource, after: TraceSource) -> Comparison:
         after=totals(after),
         paired_before=sum_uses(statement.stable for statement, _ in paired),
         paired_after=sum_uses(statement.stable for _, statement in paired),
+        paired_instructions=(
+            sum_instructions(statement.instructions for statement, _ in paired),
+            sum_instructions(statement.instructions for _, statement in paired),
+        ),
     )
 
 
-def change_of(before: StableUse, after: StableUse) -> Change:
-    """Compare two uses by the OS pages they accessed and dirtied.
+def change_of(
+    before: StableUse,
+    after: StableUse,
+    instructions: tuple[Instructions | None, Instructions | None] = (None, None),
+) -> Change:
+    """Compare two uses by the OS pages they accessed and dirtied, and by their instructions.
+
+    Args:
+        before: What was done to stable memory.
+        after: Likewise.
+        instructions: Before and after; they count where both are known, and differ by more than
+            ``INSTRUCTIONS_TOLERANCE``.
 
     Returns:
         "better" when one count fell and the other did not rise, "worse" when one rose and the
@@ -77,15 +140,25 @@ def change_of(before: StableUse, after: StableUse) -> Change:
         >>> change_of(StableUse(os_pages_dirty=2), StableUse(os_pages_accessed=3))
         'mixed'
     """
-    accessed = after.os_pages_accessed - before.os_pages_accessed
-    dirty = after.os_pages_dirty - before.os_pages_dirty
-    if accessed == dirty == 0:
+    changes = (
+        after.os_pages_accessed - before.os_pages_accessed,
+        after.os_pages_dirty - before.os_pages_dirty,
+        _instruction_change(*instructions),
+    )
+    if not any(changes):
         return "same"
-    if accessed <= 0 and dirty <= 0:
+    if all(change <= 0 for change in changes):
         return "better"
-    if accessed >= 0 and dirty >= 0:
+    if all(change >= 0 for change in changes):
         return "worse"
     return "mixed"
+
+
+def _instruction_change(before: Instructions | None, after: Instructions | None) -> int:
+    if before is None or after is None:
+        return 0
+    change = after.total - before.total
+    return change if abs(change) > INSTRUCTIONS_TOLERANCE * before.total else 0
 
 
 def change_counts(comparison: Comparison) -> Mapping[Change, int]:
@@ -94,7 +167,16 @@ def change_counts(comparison: Comparison) -> Mapping[Change, int]:
     return {change: counts[change] for change in CHANGES}
 
 
-def _pair(before: Statement | None, after: Statement | None) -> StatementPair:
+def _cache(trace: TraceSource, statement: Statement | None) -> str | None:
+    return None if statement is None else trace.messages[statement.message].cache
+
+
+def _pair(
+    before: Statement | None,
+    after: Statement | None,
+    cache_before: str | None,
+    cache_after: str | None,
+) -> StatementPair:
     if before is None or after is None:
         assert before is not None or after is not None
         return StatementPair(
@@ -103,11 +185,15 @@ def _pair(before: Statement | None, after: Statement | None) -> StatementPair:
             change="added" if before is None else "removed",
             plan_changed=False,
             different_result_size=False,
+            cache_before=cache_before,
+            cache_after=cache_after,
         )
     return StatementPair(
         before=before,
         after=after,
-        change=change_of(before.stable, after.stable),
+        change=change_of(before.stable, after.stable, (before.instructions, after.instructions)),
         plan_changed=before.plan != after.plan,
         different_result_size=(before.row_count, before.runs) != (after.row_count, after.runs),
+        cache_before=cache_before,
+        cache_after=cache_after,
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from sqlstable.analysis.source import TraceSource
-from sqlstable.analysis.totals import sum_known, sum_uses
-from sqlstable.trace.model import OwnerUse, StableUse, Statement
+from sqlstable.analysis.totals import sum_instructions, sum_known, sum_uses
+from sqlstable.trace.model import Instructions, OwnerUse, StableUse, Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class ShapeGroup:
     os_pages_dirty_max: int
     owners: tuple[OwnerUse, ...]
     "Sums over the statements, most accessed first."
+    instructions: Instructions | None = None
+    "Sum over the statements; None where not all are known."
+    plans: tuple[tuple[str, ...], ...] = ()
+    "The different plans by which SQLite executed it, in the order of their first use."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,9 @@ class OwnerGroup:
     os_pages_accessed: int
     "Sum over the statements; pages as the sum of the statements' sets."
     os_pages_dirty: int
+    instructions: Instructions | None = None
+    """Of the statements that touched it, whole: an instruction has no owner, and owners share
+    statements. None where not all are known."""
 
 
 def group_by_shape(statements: Iterable[Statement]) -> list[ShapeGroup]:
@@ -61,16 +68,19 @@ def group_by_shape(statements: Iterable[Statement]) -> list[ShapeGroup]:
 
 def group_by_owner(statements: Iterable[Statement]) -> list[OwnerGroup]:
     """Return one group for each owner and role, the most accessed first."""
-    by_owner: dict[tuple[str, str, str, str], list[OwnerUse]] = defaultdict(list)
+    by_owner: dict[tuple[str, str, str, str], list[tuple[OwnerUse, Instructions | None]]]
+    by_owner = defaultdict(list)
     for statement in statements:
         for use in statement.owners:
-            by_owner[use.name, use.table, use.kind, use.role].append(use)
+            key = (use.name, use.table, use.kind, use.role)
+            by_owner[key].append((use, statement.instructions))
     groups = [
         OwnerGroup(
             *owner,
             statement_count=len(uses),
-            os_pages_accessed=sum(use.os_pages_accessed for use in uses),
-            os_pages_dirty=sum(use.os_pages_dirty for use in uses),
+            os_pages_accessed=sum(use.os_pages_accessed for use, _ in uses),
+            os_pages_dirty=sum(use.os_pages_dirty for use, _ in uses),
+            instructions=sum_instructions(spent for _, spent in uses),
         )
         for owner, uses in by_owner.items()
     ]
@@ -112,6 +122,8 @@ def _shape_group(shape: str, statements: list[Statement]) -> ShapeGroup:
             )
             for group in group_by_owner(statements)
         ),
+        instructions=sum_instructions(statement.instructions for statement in statements),
+        plans=tuple(dict.fromkeys(statement.plan for statement in statements if statement.plan)),
     )
 
 

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from sqlstable.trace.model import Accesses, Message, StableArea, Statement, TraceSettings
+from sqlstable.trace.model import (
+    Accesses,
+    Message,
+    OwnerFault,
+    StableArea,
+    Statement,
+    TraceSettings,
+)
 
 
 class TraceSource(Protocol):
@@ -25,6 +32,11 @@ class TraceSource(Protocol):
     @property
     def statements(self) -> Sequence[Statement]:
         """All statements, ascending by index."""
+        ...
+
+    @property
+    def owner_faults(self) -> Sequence[OwnerFault]:
+        """From which messages on owners are unknown that should not be; none in old traces."""
         ...
 
     @property

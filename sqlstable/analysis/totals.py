@@ -5,13 +5,20 @@ as the Internet Computer counts them; a total over several messages is therefore
 sizes, and an OS page that ten messages touched counts ten times in it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlstable.analysis.growth import Growth, growth_at_end
 from sqlstable.analysis.source import TraceSource
 from sqlstable.trace.footprint import measure
-from sqlstable.trace.model import Calls, Instructions, Message, StableUse
+from sqlstable.trace.model import (
+    INSTRUCTION_PHASES,
+    Calls,
+    Instructions,
+    Message,
+    StableUse,
+    Statement,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,15 @@ class Totals:
     "What stable memory consists of when the trace ends; None where it does not say."
     instructions: Instructions | None = None
     "Of all messages; None where not every message has some."
+    statement_instructions: Instructions | None = None
+    "Of all statements; what is left lies around them. None where not all are known."
+    phase_instructions: Mapping[str, int] | None = None
+    "Those of the statements by phase, encoding their rows included; None where not all are known."
+
+    @property
+    def around_instructions(self) -> Instructions | None:
+        """What messages cost beside their statements."""
+        return difference(self.instructions, self.statement_instructions)
 
 
 def totals(trace: TraceSource) -> Totals:
@@ -49,6 +65,8 @@ def totals(trace: TraceSource) -> Totals:
         image_bytes=messages[-1].image_bytes if messages else None,
         growth=growth_at_end(trace),
         instructions=sum_instructions(message.instructions for message in messages),
+        statement_instructions=statement_instructions(trace.statements),
+        phase_instructions=_sum_phases(trace.statements),
     )
 
 
@@ -97,6 +115,49 @@ def sum_instructions(uses: Iterable[Instructions | None]) -> Instructions | None
         heap=sum(use.heap for use in known),
         measured=all(use.measured for use in known),
     )
+
+
+def statement_instructions(statements: Sequence[Statement]) -> Instructions | None:
+    """Add up what statements cost; no statement costs nothing."""
+    if not statements:
+        return Instructions(0, 0, 0, 0)
+    return sum_instructions(statement.instructions for statement in statements)
+
+
+def around_statements(trace: TraceSource, message: Message) -> Instructions | None:
+    """Return what a message cost beside its statements: opening, reading the request, replying."""
+    if message.instructions is None:
+        return None
+    own = statement_instructions([trace.statements[index] for index in message.statements])
+    return difference(message.instructions, own)
+
+
+def difference(whole: Instructions | None, part: Instructions | None) -> Instructions | None:
+    """Take a part away from the whole, kind by kind; None where one is not known.
+
+    Examples:
+        >>> difference(Instructions(9, 4, 3, 2), Instructions(5, 2, 2, 1))
+        Instructions(total=4, computation=2, stable=1, heap=1, measured=True, error_band=None)
+    """
+    if whole is None or part is None:
+        return None
+    return Instructions(
+        total=whole.total - part.total,
+        computation=whole.computation - part.computation,
+        stable=whole.stable - part.stable,
+        heap=whole.heap - part.heap,
+        measured=whole.measured and part.measured,
+    )
+
+
+def _sum_phases(statements: Sequence[Statement]) -> Mapping[str, int] | None:
+    sums = dict.fromkeys(INSTRUCTION_PHASES, 0)
+    for statement in statements:
+        if statement.phase_instructions is None:
+            return None
+        for phase, number in statement.phase_instructions.items():
+            sums[phase] += number
+    return sums if statements else None
 
 
 def sum_known(counts: Iterable[int | None]) -> int | None:

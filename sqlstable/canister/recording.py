@@ -26,6 +26,7 @@ from sqlstable.trace.model import (
     WRITE,
     Accesses,
     Message,
+    OwnerFault,
     OwnerRun,
     StableArea,
     Statement,
@@ -91,6 +92,11 @@ class Recording:
     def owners(self) -> Sequence[OwnerRun]:
         """Owners of SQLite pages, before and after the recording."""
         return self.trace.owners
+
+    @property
+    def owner_faults(self) -> Sequence[OwnerFault]:
+        """Why owners are unknown that should not be."""
+        return self.trace.owner_faults
 
     @property
     def areas(self) -> Sequence[StableArea]:

@@ -63,7 +63,7 @@ def _opening_lines(width: int) -> list[Text]:
 def _closing_lines(settings: TraceSettings, width: int) -> list[Text]:
     lines = [
         rule(width),
-        *settings_lines(settings, width),
+        *settings_lines(settings, width, all_settings=False),
         *provenance_lines([settings], (), width),
         Text(),
         Text("Now your own:", style="bold"),

@@ -20,6 +20,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
+from sqlstable.cli.output import is_ascii_locale
 from sqlstable.errors import (
     ImageError,
     ScriptError,
@@ -27,6 +28,7 @@ from sqlstable.errors import (
     SqlstableError,
     TraceError,
 )
+from sqlstable.report import plain
 from sqlstable.report.text import clean
 
 EXIT_FAILED: Final = 1
@@ -142,6 +144,7 @@ def _make_outputs_tolerant() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123  kept open
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="replace")
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="ascii" if is_ascii_locale() else None, errors=plain.ERRORS)

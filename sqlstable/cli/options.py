@@ -296,6 +296,19 @@ ViewOption = Annotated[
 ]
 
 
+PlanOption = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Show the plan under each statement; with run --build profile also the rows that "
+        "each loop visited, beside the estimate.",
+    ),
+]
+SettingsOption = Annotated[
+    bool, typer.Option("--settings", help="Name all settings, also those that are the default.")
+]
+
+
 def chosen_limits(text: str) -> Limits | None:
     """Return the limits that ``--limits`` asks for.
 

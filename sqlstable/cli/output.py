@@ -12,6 +12,12 @@ from sqlstable.report.grid import WIDTH_MIN, ColorSystem
 WIDTH_WITHOUT_TERMINAL: Final = 100
 """Columns of output that goes to a file or a pipe, so that it is the same everywhere."""
 
+COLUMNS_DIGITS_MAX: Final = 4
+"""Digits of ``COLUMNS`` that are believed."""
+
+_COERCED: Final = "C.UTF-8"
+"""What Python itself sets LC_CTYPE to, where the locale is C; see PEP 538."""
+
 
 @dataclass(frozen=True, slots=True)
 class Screen:
@@ -24,12 +30,43 @@ class Screen:
 
 
 def screen() -> Screen:
-    """Describe where stdout goes."""
-    if not is_terminal(sys.stdout):
-        return Screen(WIDTH_WITHOUT_TERMINAL, None)
-    columns = shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, 24)).columns
-    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    return Screen(max(columns, WIDTH_MIN), None if plain else "auto")
+    """Describe where stdout goes.
+
+    ``COLUMNS`` says how wide it is, also for a pipe; ``NO_COLOR`` takes all colour away, and
+    ``FORCE_COLOR`` gives it to what is no terminal.
+    """
+    is_terminal_there = is_terminal(sys.stdout)
+    return Screen(max(_columns(is_terminal_there), WIDTH_MIN), _color_system(is_terminal_there))
+
+
+def _columns(is_terminal_there: bool) -> int:  # noqa: FBT001  private
+    if is_terminal_there:
+        return shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, 24)).columns
+    columns = os.environ.get("COLUMNS", "")
+    is_number = columns.isascii() and columns.isdigit() and len(columns) <= COLUMNS_DIGITS_MAX
+    return int(columns) or WIDTH_WITHOUT_TERMINAL if is_number else WIDTH_WITHOUT_TERMINAL
+
+
+def _color_system(is_terminal_there: bool) -> ColorSystem | None:  # noqa: FBT001  private
+    is_dumb = os.environ.get("TERM", "") in ("", "dumb")
+    if os.environ.get("NO_COLOR"):
+        return None
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return "standard" if is_dumb else "auto"
+    return "auto" if is_terminal_there and os.environ.get("TERM") != "dumb" else None
+
+
+def is_ascii_locale() -> bool:
+    """Return whether the user's locale is one that has ASCII only.
+
+    Python takes UTF-8 then, which helps where no locale was chosen; where one was, this is it.
+    """
+    if os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONUTF8") == "1":
+        return False
+    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE")
+    if not chosen or chosen == _COERCED:
+        chosen = os.environ.get("LC_ALL") or os.environ.get("LANG")
+    return chosen in ("C", "POSIX")
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -10,7 +10,14 @@ import typer
 
 from sqlstable.analysis.compare import Comparison, compare
 from sqlstable.cli.failures import UsageError
-from sqlstable.cli.options import Format, FormatOption, View, ViewOption
+from sqlstable.cli.options import (
+    Format,
+    FormatOption,
+    PlanOption,
+    SettingsOption,
+    View,
+    ViewOption,
+)
 from sqlstable.cli.output import screen, write, write_data
 from sqlstable.cli.places import check_regular
 from sqlstable.errors import TraceError
@@ -20,6 +27,7 @@ from sqlstable.report.document import render_comparison_json, render_json
 from sqlstable.report.sheet import render_comparison_csv, render_csv
 from sqlstable.report.table import checked_by, render_table
 from sqlstable.report.text import clean
+from sqlstable.report.view import Look
 from sqlstable.trace.file import Trace, open_trace
 
 
@@ -42,8 +50,12 @@ def report_trace(
     ] = None,
     output_format: FormatOption = Format.TABLE,
     by: ViewOption = View.STATEMENT,
+    plan: PlanOption = False,
+    all_settings: SettingsOption = False,
 ) -> None:
     """Show a trace file: what was touched, and whose it was."""
+    look = Look(plan=plan, settings=all_settings)
+    check_plan(by, look)
     if other is not None and export is not None:
         raise UsageError("--compare and --export do not go together; leave one of them out")
     if other is not None and by is not View.STATEMENT:
@@ -55,20 +67,39 @@ def report_trace(
     with open_trace(trace) as first, _found_sound(trace):
         if other is not None:
             with open_trace(other) as second, _found_sound(other):
-                _write_comparison(compare(first, second), (trace, other), output_format)
+                comparison = compare(first, second)
+                _write_comparison(comparison, (trace, other), output_format, look)
         elif export is not None:
             write_data(render_accesses_csv(first))
         else:
-            write_report(first, output_format, by)
+            write_report(first, output_format, by, look)
 
 
-def write_report(trace: Trace, output_format: Format, view: View) -> None:
+def check_plan(view: View, look: Look) -> None:
+    """Refuse plans where no row is executed by one.
+
+    Raises:
+        UsageError: The rows are owners or messages.
+    """
+    if look.plan and view not in (View.STATEMENT, View.SHAPE):
+        raise UsageError(f"--plan goes with statements and shapes, not --by {view}; leave one out")
+
+
+def write_report(trace: Trace, output_format: Format, view: View, look: Look) -> None:
     """Write a trace on stdout."""
     by = checked_by(view.value)
     match output_format:
         case Format.TABLE:
             target = screen()
-            write(render_table(trace, by=by, width=target.width, color_system=target.color_system))
+            text = render_table(
+                trace,
+                by=by,
+                width=target.width,
+                color_system=target.color_system,
+                plan=look.plan,
+                settings=look.settings,
+            )
+            write(text)
         case Format.JSON:
             write_data([render_json(trace)])
         case Format.CSV:
@@ -76,14 +107,18 @@ def write_report(trace: Trace, output_format: Format, view: View) -> None:
 
 
 def _write_comparison(
-    comparison: Comparison, paths: tuple[Path, Path], output_format: Format
+    comparison: Comparison, paths: tuple[Path, Path], output_format: Format, look: Look
 ) -> None:
     match output_format:
         case Format.TABLE:
             target = screen()
             before, after = (clean(str(path)) for path in paths)
             text = render_comparison(
-                comparison, width=target.width, color_system=target.color_system
+                comparison,
+                width=target.width,
+                color_system=target.color_system,
+                plan=look.plan,
+                settings=look.settings,
             )
             write(f"before: {before}\nafter:  {after}\n\n{text}")
         case Format.JSON:

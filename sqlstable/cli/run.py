@@ -33,9 +33,11 @@ from sqlstable.cli.options import (
     OnConnectOption,
     OwnersOption,
     PageSizeOption,
+    PlanOption,
     PresetOption,
     RowsOption,
     SeedOption,
+    SettingsOption,
     TraceOption,
     TrackHeapOption,
     View,
@@ -44,8 +46,10 @@ from sqlstable.cli.options import (
     chosen_limits,
 )
 from sqlstable.cli.places import check_regular
+from sqlstable.cli.report import check_plan
 from sqlstable.cli.running import Machine, Output, Workload, run
 from sqlstable.database.settings import resolve_settings
+from sqlstable.report.view import Look
 
 
 def run_script(  # noqa: PLR0913  each is an option
@@ -81,6 +85,8 @@ def run_script(  # noqa: PLR0913  each is an option
     rows: RowsOption = False,
     output_format: FormatOption = Format.TABLE,
     by: ViewOption = View.STATEMENT,
+    plan: PlanOption = False,
+    all_settings: SettingsOption = False,
 ) -> None:
     """Run a workload script and report the OS pages that each statement touched."""
     settings = {
@@ -106,13 +112,15 @@ def run_script(  # noqa: PLR0913  each is an option
         settings=settings,
     )
     workload = Workload(script, database, cache, on_connect, keep_going=keep_going)
-    output = Output(trace, output_format, by, depth, force=force, rows=rows, owners=owners)
+    look = Look(plan=plan, settings=all_settings)
+    output = Output(trace, output_format, by, depth, look, force=force, rows=rows, owners=owners)
     _check(machine, output)
     run(workload, machine, output)
 
 
 def _check(machine: Machine, output: Output) -> None:
     """Refuse what does not go together, before anything is touched."""
+    check_plan(output.view, output.look)
     if output.rows and output.format is not Format.TABLE:
         raise UsageError(
             f"--rows does not go with --format {output.format}, whose output is one document; "

@@ -35,6 +35,7 @@ from sqlstable.errors import ImageError, TraceError
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import GIB
 from sqlstable.report.numbers import counted
+from sqlstable.report.view import Look
 from sqlstable.trace.file import Trace
 from sqlstable.workload.run import RunOutcome, run_steps
 
@@ -78,6 +79,7 @@ class Output:
     format: Format
     view: View
     depth: Depth
+    look: Look
     force: bool = field(kw_only=True)
     "Whether the trace may replace an old one."
     rows: bool = field(kw_only=True)
@@ -98,7 +100,7 @@ def run(workload: Workload, machine: Machine, output: Output) -> None:
     outcome, recorded = _play(canister, script, workload, output)
     try:
         with recorded:
-            write_report(recorded, output.format, output.view)
+            write_report(recorded, output.format, output.view, output.look)
     except BrokenPipeError:
         # Nobody reads on; that the run failed still has to be said.
         if outcome.failure is None:

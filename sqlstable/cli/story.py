@@ -13,6 +13,7 @@ from sqlstable.canister.reply import Reply
 from sqlstable.cli.scene import Change, Check, Meter, Scene, owner_counts
 from sqlstable.engine.protocol import Rows
 from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.report.limits import tightest_words
 from sqlstable.report.numbers import count, counted, percent, size
 from sqlstable.trace.model import OwnerUse, Statement
 from sqlstable.workload import demo
@@ -29,6 +30,7 @@ GLOSSARY: Final = (
     ("accessed", "OS pages read or written, out of those that the database has"),
     ("dirty", "OS pages written"),
     ("hits", "SQLite pages found in SQLite's own cache; it is empty when a query begins"),
+    ("limit", "of those that the Internet Computer sets a message, the one used most"),
 )
 
 _SHA256_DIGITS: Final = 12
@@ -233,7 +235,8 @@ class Story:
                 f"accessed {count(used.os_pages_accessed)}"
                 if dirty
                 else f"dirty {count(used.os_pages_dirty)} · hits {count(hits)}"
-            ),
+            )
+            + _limit(reply),
         )
 
     def _checked(self, checks: Sequence[Check]) -> tuple[Check, ...]:
@@ -260,6 +263,12 @@ def _survival_checks(before: Snapshot, after: Snapshot) -> list[Check]:
 def _both(before: str, after: str) -> str:
     before, after = before[:_SHA256_DIGITS], after[:_SHA256_DIGITS]
     return f"{before}… before and after" if before == after else f"{before}…, then {after}…"
+
+
+def _limit(reply: Reply) -> str:
+    """Say how much of its tightest limit a message used."""
+    words = tightest_words(reply.message)
+    return f" · limit: {words}" if words else ""
 
 
 def _owners(reply: Reply) -> list[OwnerUse]:

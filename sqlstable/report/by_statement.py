@@ -1,26 +1,47 @@
-"""The table with one row for each statement, under the message to which it belongs."""
+"""The view with one row for each statement, under the message to which it belongs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rich.text import Text
 
 from sqlstable.analysis.source import TraceSource
-from sqlstable.analysis.totals import Totals, sum_known, totals
+from sqlstable.analysis.totals import Totals, around_statements, sum_known, totals
 from sqlstable.report.frame import listed
 from sqlstable.report.grid import Cell, Column, Grid, cell, grid, number_column, paragraph, rule
-from sqlstable.report.messages import outcome, trap_lines
+from sqlstable.report.limits import fit_lines, instruction_words, limit_style, tightest_words
+from sqlstable.report.measures import (
+    ALWAYS,
+    INSTRUCTIONS,
+    PHASES,
+    STABLE,
+    TableMeasure,
+    instruction_numbers,
+    measure_cells,
+    measure_columns,
+    phase_numbers,
+    shown_measures,
+    stable_numbers,
+)
+from sqlstable.report.messages import outcome, sum_lines, trap_lines
 from sqlstable.report.numbers import count, counted, size
 from sqlstable.report.owners import OwnerColumn, Share, owner_column, shares
+from sqlstable.report.plans import plan_lines
 from sqlstable.report.text import clean, shorten
-from sqlstable.trace.model import Message, OutsideUse, StableUse, Statement
-
-ROWS_MAX: Final = 60
-"""Up to so many rows a table shows all."""
-ROWS_FIRST: Final = 40
-ROWS_LAST: Final = 10
-assert ROWS_FIRST + ROWS_LAST < ROWS_MAX
+from sqlstable.report.view import (
+    ACCESSED,
+    DIRTY,
+    ONCE,
+    ROWS_FIRST,
+    ROWS_LAST,
+    ROWS_MAX,
+    WHOSE,
+    Look,
+    View,
+)
+from sqlstable.report.view import Row as CsvRow
+from sqlstable.trace.model import Instructions, Message, OutsideUse, StableUse, Statement
 
 NUMBER_HEADING: Final = "  #"
 """Wide enough to set the statements off from the lines that open their messages."""
@@ -53,8 +74,9 @@ class Row:
     owners: tuple[Share, ...] | None = None
     "None where owners are not asked for."
     style: str = ""
-    notes: tuple[str, ...] = ()
-    "Lines below it."
+    instructions: Instructions | None = None
+    statement: Statement | None = None
+    "The statement that the row is about; its plan and more stand below."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +89,35 @@ class Omission:
 Part = Heading | Row | Omission
 
 
-def statement_lines(trace: TraceSource, width: int) -> list[Text]:
+def statement_lines(trace: TraceSource, look: Look) -> list[Text]:
     """Lay out the table of all statements, message by message."""
+    width = look.width
     parts = list(_parts(trace))
     all_messages = totals(trace)
     total = _total_row(all_messages)
     table = _Table.holding([*(part for part in parts if isinstance(part, Row)), total], width)
     lines = [*table.grid.heading(), rule(width)]
     for part in parts:
-        lines += _part_lines(part, table, width)
-    return [*lines, rule(width), *table.lines(total), *_byte_lines(all_messages, width)]
+        lines += _part_lines(part, table, look)
+    return [
+        *lines,
+        rule(width),
+        *table.lines(total),
+        *_byte_lines(all_messages, width),
+        *sum_lines(all_messages, width),
+        *fit_lines(trace, width),
+    ]
 
 
-def _part_lines(part: Part, table: "_Table", width: int) -> list[Text]:
+def _part_lines(part: Part, table: "_Table", look: Look) -> list[Text]:
     match part:
         case Heading():
-            return _message_lines(part, width)
+            return _message_lines(part, look.width)
         case Row():
-            notes = (paragraph(note, width, style="dim", indent=NOTE_INDENT) for note in part.notes)
-            return [*table.lines(part), *(line for lines in notes for line in lines)]
+            notes = [] if part.statement is None else _notes(part.statement, look)
+            return [*table.lines(part), *notes]
         case Omission():
-            return paragraph(part.text, width, style="italic")
+            return paragraph(part.text, look.width, style="italic")
 
 
 # -- what the table shows ------------------------------------------------------------------------
@@ -126,7 +156,13 @@ def _parts_at(
 def _closing_rows(trace: TraceSource, message: Message) -> Iterator[Row]:
     """Yield what a message did beside its statements, and its sum where that is a new number."""
     outside = [entry for entry in message.outside if entry.stable.os_pages_accessed > 0]
-    yield from map(_outside_row, outside)
+    around = around_statements(trace, message)
+    if len(outside) == 1:
+        yield replace(_outside_row(outside[0]), instructions=around)
+    else:
+        yield from map(_outside_row, outside)
+        if around is not None and around.total:
+            yield Row("", "around statements", StableUse(), style="dim", instructions=around)
     if len(message.statements) + len(outside) > 1:
         yield _message_row(message, [trace.statements[index] for index in message.statements])
 
@@ -140,21 +176,24 @@ def _statement_row(statement: Statement) -> Row:
         hits=statement.sqlite.hits,
         row_count=statement.row_count,
         owners=tuple(shares(statement.owners)),
-        notes=tuple(_notes(statement)),
+        instructions=statement.instructions,
+        statement=statement,
     )
 
 
-def _notes(statement: Statement) -> Iterator[str]:
-    """Yield what stands below a statement: instructions, and the rows that its loops visited."""
+def _notes(statement: Statement, look: Look) -> Iterator[Text]:
+    """Yield what stands below a statement: its instructions, its plan, and what loops visited."""
     spent = statement.instructions
     if spent is not None:
-        yield (
-            f"{count(spent.total)} instructions: computation {count(spent.computation)}, "
+        phases = statement.phase_instructions
+        reply = "" if phases is None else f" (reply {count(phases['reply'])})"
+        words = (
+            f"computation {count(spent.computation)}{reply}, "
             f"stable memory {count(spent.stable)}, heap {count(spent.heap)}"
         )
-    for loop in statement.loops:
-        if loop.rows_visited >= 0:
-            yield f"{clean(loop.plan)}: {counted(loop.rows_visited, 'row')} visited"
+        yield from paragraph(words, look.width, style="dim", indent=NOTE_INDENT)
+    plan = statement.plan if look.plan else ()
+    yield from plan_lines(plan, statement.loops, look.width, indent=NOTE_INDENT)
 
 
 def _outside_row(entry: OutsideUse) -> Row:
@@ -174,6 +213,7 @@ def _message_row(message: Message, statements: Sequence[Statement]) -> Row:
         hits=sum_known(statement.sqlite.hits for statement in statements),
         row_count=sum(statement.row_count for statement in statements),
         style="italic",
+        instructions=message.instructions,
     )
 
 
@@ -185,6 +225,7 @@ def _total_row(total: Totals) -> Row:
         hits=total.hits,
         row_count=total.row_count,
         style="bold",
+        instructions=total.instructions,
     )
 
 
@@ -208,24 +249,26 @@ class _Table:
     """Columns as wide as their contents need; the SQL gets what is left."""
 
     grid: Grid
+    measures: tuple[TableMeasure, ...]
     owners: OwnerColumn
 
     @classmethod
     def holding(cls, rows: Sequence[Row], width: int) -> "_Table":
         """Return the table that holds these rows."""
         listed = [row.owners for row in rows if row.owners is not None]
-        owners = owner_column(listed, name_width_max=OWNER_NAME_WIDTH_MAX)
+        measures = shown_measures(rows)
+        name_width_max = OWNER_NAME_WIDTH_MAX - 4 * (len(measures) > len(ALWAYS))
+        owners = owner_column(listed, name_width_max=name_width_max)
         columns = (
             number_column(NUMBER_HEADING, [row.number for row in rows]),
             Column("statement", 0),
-            number_column("OS pages\naccessed", [count(_accessed(row)) for row in rows]),
-            number_column("dirty", [count(row.stable.os_pages_dirty) for row in rows]),
-            number_column("hits", [count(row.hits) for row in rows]),
-            number_column("rows", [count(row.row_count) for row in rows]),
+            *measure_columns(measures, rows),
+            number_column("hits", [count(row.hits) for row in rows], drop=3),
+            number_column("rows", [count(row.row_count) for row in rows], drop=2),
             owners.column,
         )
-        fitted = grid(columns, width=width, text=1, text_width_min=STATEMENT_WIDTH_MIN, drop=[6])
-        return cls(fitted, owners)
+        fitted = grid(columns, width=width, text=1, text_width_min=STATEMENT_WIDTH_MIN)
+        return cls(fitted, measures, owners)
 
     def lines(self, row: Row) -> list[Text]:
         """Lay out one row."""
@@ -237,8 +280,7 @@ class _Table:
         cells = [
             cell(row.number, style="dim"),
             [Text(line, style=row.style) for line in text],
-            cell(count(_accessed(row)), style=row.style or "bold"),
-            cell(count(row.stable.os_pages_dirty), style=row.style),
+            *measure_cells(self.measures, row, style=row.style),
             cell(count(row.hits) if is_statement or row.hits is not None else "", row.style),
             cell(count(row.row_count) if row.row_count is not None else "", row.style),
             owners,
@@ -258,13 +300,25 @@ def _message_lines(heading: Heading, width: int) -> list[Text]:
     if message.cache is not None:
         words.append(f"{clean(message.cache)} cache")
     words.append(outcome(message))
-    if message.instructions is not None and not heading.continued:
-        words.append(f"{count(message.instructions.total)} instructions")
     if heading.continued:
         words.append("continued")
     style = "bold red" if message.outcome == "trapped" else "bold blue"
     lines = [Text(line, style=style) for line in shorten(" · ".join(words), width, lines_max=2)]
-    return lines if heading.continued else [*lines, *trap_lines(message, width)]
+    if heading.continued:
+        return lines
+    return [*_with_limit(lines, message, width), *trap_lines(message, width)]
+
+
+def _with_limit(lines: list[Text], message: Message, width: int) -> list[Text]:
+    """Say behind a heading, or below it, how much of its tightest limit a message used."""
+    words = [it for it in (instruction_words(message), tightest_words(message)) if it]
+    text, style = " · ".join(words), limit_style(message)
+    if not words:
+        return lines
+    if lines[-1].cell_len + len(f" · {text}") <= width:
+        lines[-1].append(f" · {text}", style=f"not bold {style}")
+        return lines
+    return [*lines, *paragraph(text, width, style=style, indent=2)]
 
 
 def _byte_lines(total: Totals, width: int) -> list[Text]:
@@ -274,11 +328,48 @@ def _byte_lines(total: Totals, width: int) -> list[Text]:
         f"read {size(stable.bytes_read)} in {counted(stable.calls.read, 'call')}",
         f"wrote {size(stable.bytes_written)} in {counted(stable.calls.write, 'call')}",
     ]
-    if total.instructions is not None:
-        words.append(f"{count(total.instructions.total)} instructions")
     if stable.calls.grow:
         words.append(f"grew {counted(stable.calls.grow, 'time')}")
     if total.image_bytes is not None and total.growth is None:
         # Otherwise the footer says it, and what it consists of.
         words.append(f"stable memory {size(total.image_bytes)} at the end")
     return listed(words, width, style="dim")
+
+
+def _csv_rows(trace: TraceSource) -> Iterator[CsvRow]:
+    messages = trace.messages
+    for statement in trace.statements:
+        message = messages[statement.message]
+        yield (
+            *(statement.index, message.index, message.kind, message.label, message.outcome),
+            *(message.cache, statement.sql, statement.shape, statement.kind),
+            *("\n".join(statement.plan), statement.row_count, statement.runs),
+            *stable_numbers(statement.stable),
+            *(statement.sqlite.hits, statement.sqlite.vm_steps),
+            *(statement.sqlite.fullscan_steps, statement.sqlite.sorts),
+            *instruction_numbers(statement.instructions),
+            *phase_numbers(statement),
+        )
+
+
+VIEW: Final = View(
+    by="statement",
+    title="What each statement touched in stable memory, in OS pages of 4 KiB",
+    glossary=(
+        (ACCESSED[0], ACCESSED[1] + ONCE),
+        DIRTY,
+        ("hits", "SQLite pages that SQLite found in its own cache, without stable memory"),
+        ("rows", "rows that the statement returned"),
+        WHOSE,
+    ),
+    lines=statement_lines,
+    header=(
+        *("statement", "message", "message_kind", "label", "outcome", "cache"),
+        *("sql", "shape", "kind", "plan", "row_count", "runs"),
+        *STABLE,
+        *("hits", "vm_steps", "fullscan_steps", "sorts"),
+        *INSTRUCTIONS,
+        *PHASES,
+    ),
+    rows=_csv_rows,
+)

@@ -7,7 +7,13 @@ from typing import Final
 
 from rich.text import Text
 
-from sqlstable.analysis.compare import Change, Comparison, StatementPair, change_counts
+from sqlstable.analysis.compare import (
+    INSTRUCTIONS_TOLERANCE,
+    Change,
+    Comparison,
+    StatementPair,
+    change_counts,
+)
 from sqlstable.report.frame import (
     ARROW,
     glossary_lines,
@@ -29,15 +35,15 @@ from sqlstable.report.grid import (
     rule,
     text_column,
 )
+from sqlstable.report.measures import Measured, Sum, TableMeasure, shown_measures
+from sqlstable.report.messages import sum_lines
 from sqlstable.report.numbers import UNKNOWN, count, counted
+from sqlstable.report.plans import plan_lines
 from sqlstable.report.text import clean, fit, shorten
-from sqlstable.trace.model import StableUse, Statement
+from sqlstable.report.view import ROWS_FIRST, ROWS_LAST, ROWS_MAX, Look
+from sqlstable.trace.model import Statement
 
-ROWS_MAX: Final = 60
-"""Up to so many rows the table shows all; with more, those that are the same go first."""
-ROWS_FIRST: Final = 40
-ROWS_LAST: Final = 10
-assert ROWS_FIRST + ROWS_LAST < ROWS_MAX
+STATEMENT_WIDTH_MIN: Final = 14
 
 _TITLE: Final = "What changed in stable memory: before → after, in OS pages of 4 KiB"
 
@@ -52,16 +58,37 @@ _MARKS: Final[Mapping[Change, tuple[str, str]]] = {
     "removed": ("- removed", ""),
 }
 
+_PLAIN_MARKS: Final[Mapping[Change, tuple[str, str]]] = {
+    **_MARKS,
+    "better": ("▼ less", "cyan"),
+    "worse": ("▲ more", "cyan"),
+    "mixed": ("◆ mixed", "cyan"),
+}
+"""Where the runs differ in more than their statements, more is no judgement."""
+
+_FELL: Final = "OS pages, or instructions by more than 1 %, fell"
+assert INSTRUCTIONS_TOLERANCE == 0.01, "the text says how much"
+
 _GLOSSARY: Final = (
     ("accessed", "OS pages read or written, before and after; one number where nothing changed"),
     ("dirty", "OS pages written, even with equal bytes"),
-    ("better", "accessed or dirty fell, and neither rose; worse: the reverse; mixed: one of each"),
+    ("better", f"{_FELL}, and none rose; worse: the reverse; mixed: one of each"),
     ("- and +", "lines of the query plan that went, and that came"),
+)
+_PLAIN_GLOSSARY: Final = (
+    *_GLOSSARY[:2],
+    ("less", f"{_FELL}, and none rose; more: the reverse; mixed: one of each"),
+    _GLOSSARY[-1],
 )
 
 
 def render_comparison(
-    comparison: Comparison, *, width: int = 100, color_system: ColorSystem | None = None
+    comparison: Comparison,
+    *,
+    width: int = 100,
+    color_system: ColorSystem | None = None,
+    plan: bool = False,
+    settings: bool = False,
 ) -> str:
     """Return a comparison as a table of text.
 
@@ -69,21 +96,47 @@ def render_comparison(
         comparison: What ``sqlstable.analysis.compare.compare`` found.
         width: Columns of the terminal; no line is wider. Less than ``WIDTH_MIN`` counts as that.
         color_system: One of rich's, for a terminal; None for plain text.
+        plan: Whether plans that did not change are shown, too.
+        settings: Whether all settings are named, and not only those that are not the default.
     """
     width = max(width, WIDTH_MIN)
     after = comparison.after_settings
     lines = [
         *title(_TITLE, width),
-        *setting_changes(comparison.before_settings, after, width),
+        *setting_changes(comparison.before_settings, after, width, all_settings=settings),
+        *_caution_lines(comparison, width),
         Text(),
     ]
     if comparison.pairs:
-        lines += [*_table_lines(comparison, width), Text()]
-        lines += [*glossary_lines(_GLOSSARY, after, width), Text()]
+        words = _GLOSSARY if comparison.is_like_with_like else _PLAIN_GLOSSARY
+        lines += [*_table_lines(comparison, Look(width, plan=plan)), Text()]
+        lines += [*glossary_lines(words, after, width), Text()]
     else:
         lines += [*paragraph(EMPTY, width), Text()]
     lines += provenance_lines([comparison.before_settings, after], (), width)
     return render(lines, width=width, color_system=color_system)
+
+
+def _caution_lines(comparison: Comparison, width: int) -> list[Text]:
+    """Say what beside the statements makes numbers differ; nothing where nothing does."""
+    if comparison.is_like_with_like:
+        return []
+    causes = [clean(name) for name in comparison.differing_settings]
+    others = comparison.other_cache_count
+    if others:
+        states = next(
+            f"{pair.cache_before}{ARROW}{pair.cache_after}"
+            for pair in comparison.pairs
+            if pair.other_cache
+        )
+        causes.append(f"the heap of {counted(others, 'statement')} ({clean(states)})")
+    text = (
+        f"not like with like: {', '.join(causes)} differ, so that more is not worse, nor less "
+        "better"
+    )
+    if "engine" in comparison.differing_settings and others:
+        text += "; queries are cold by default on the native engine, warm on wasm: --cache sets it"
+    return paragraph(text, width, style="yellow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +145,18 @@ class _Row:
 
     number: str
     text: str
-    accessed: tuple[int | None, int | None]
-    dirty: tuple[int | None, int | None]
+    sides: tuple[Measured | None, Measured | None]
     hits: tuple[int | None, int | None] = (None, None)
     row_count: str = ""
     mark: tuple[str, str] = ("", "")
     style: str = ""
 
 
-def _table_lines(comparison: Comparison, width: int) -> list[Text]:
+def _table_lines(comparison: Comparison, look: Look) -> list[Text]:
+    width = look.width
+    marks = _MARKS if comparison.is_like_with_like else _PLAIN_MARKS
     shown, omissions = _shown(comparison.pairs)
-    rows = [_pair_row(pair) for pair in shown]
+    rows = [_pair_row(pair, marks) for pair in shown]
     sums = _sum_rows(comparison)
     table = _Table.holding([*rows, *sums], width)
     lines = [*table.grid.heading(), rule(width)]
@@ -110,13 +164,27 @@ def _table_lines(comparison: Comparison, width: int) -> list[Text]:
         if place in omissions:
             lines += paragraph(omissions[place], width, style="italic")
         lines += table.lines(row)
-        lines += _detail_lines(pair, table.grid.columns[0].width + GAP, width)
+        indent = table.grid.columns[0].width + GAP
+        if not table.has_marks:
+            lines.append(Text(" " * indent + row.mark[0], style=row.mark[1]))
+        lines += _detail_lines(pair, indent, look)
     if len(shown) in omissions:
         lines += paragraph(omissions[len(shown)], width, style="italic")
     lines.append(rule(width))
     for row in sums:
         lines += table.lines(row)
-    return [*lines, *paragraph(_counts(comparison), width, style="bold")]
+    counts = _counts(comparison, marks)
+    return [*lines, *paragraph(counts, width, style="bold"), *_instruction_lines(comparison, width)]
+
+
+def _instruction_lines(comparison: Comparison, width: int) -> list[Text]:
+    lines: list[Text] = []
+    for name, total in (("before", comparison.before), ("after", comparison.after)):
+        found = sum_lines(total, width - GAP)
+        if found:
+            lines.append(Text(f"{name}:"))
+            lines += [Text(" " * GAP).append_text(line) for line in found]
+    return lines
 
 
 def _shown(pairs: Sequence[StatementPair]) -> tuple[list[StatementPair], dict[int, str]]:
@@ -138,7 +206,7 @@ def _is_news(pair: StatementPair) -> bool:
     return pair.change != "same" or pair.plan_changed or pair.different_result_size
 
 
-def _pair_row(pair: StatementPair) -> _Row:
+def _pair_row(pair: StatementPair, marks: Mapping[Change, tuple[str, str]]) -> _Row:
     before, after = pair.before, pair.after
     statement = after or before
     assert statement is not None
@@ -146,11 +214,10 @@ def _pair_row(pair: StatementPair) -> _Row:
     return _Row(
         number=str(statement.index) if after is not None else UNKNOWN,
         text=clean(statement.sql) or "(empty statement)",
-        accessed=_sides(pair, lambda it: it.stable.os_pages_accessed),
-        dirty=_sides(pair, lambda it: it.stable.os_pages_dirty),
+        sides=(before, after),
         hits=_sides(pair, lambda it: it.sqlite.hits),
         row_count=rows[-1],
-        mark=_MARKS[pair.change],
+        mark=marks[pair.change],
     )
 
 
@@ -164,27 +231,18 @@ def _sides(
 
 
 def _sum_rows(comparison: Comparison) -> list[_Row]:
-    before, after = comparison.before, comparison.after
+    spent = comparison.paired_instructions
+    paired = (Sum(comparison.paired_before, spent[0]), Sum(comparison.paired_after, spent[1]))
     return [
-        _sum_row("statements in both", comparison.paired_before, comparison.paired_after),
-        _sum_row("all messages", before.stable, after.stable),
+        _Row("", "statements in both", paired, style="bold"),
+        _Row("", "all messages", (comparison.before, comparison.after), style="bold"),
     ]
 
 
-def _sum_row(text: str, before: StableUse, after: StableUse) -> _Row:
-    return _Row(
-        number="",
-        text=text,
-        accessed=(before.os_pages_accessed, after.os_pages_accessed),
-        dirty=(before.os_pages_dirty, after.os_pages_dirty),
-        style="bold",
-    )
-
-
-def _counts(comparison: Comparison) -> str:
+def _counts(comparison: Comparison, marks: Mapping[Change, tuple[str, str]]) -> str:
     counts = change_counts(comparison)
     plans = sum(pair.plan_changed for pair in comparison.pairs)
-    words = [f"{count(number)} {change}" for change, number in counts.items()]
+    words = [f"{count(number)} {marks[change][0][2:]}" for change, number in counts.items()]
     return f"{', '.join(words)}; {counted(plans, 'plan')} changed"
 
 
@@ -220,27 +278,41 @@ class _Table:
     """Columns as wide as their contents need; the SQL gets what is left."""
 
     grid: Grid
-    accessed: _ChangeColumn
-    dirty: _ChangeColumn
+    measures: tuple[TableMeasure, ...]
+    changes: tuple[_ChangeColumn, ...]
+    "One for each measure."
     hits: _ChangeColumn
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether there is room for the last column, which says what became better."""
+        return len(self.grid.columns) - 1 in self.grid.kept
 
     @classmethod
     def holding(cls, rows: Sequence[_Row], width: int) -> "_Table":
         """Return the table that holds these rows."""
-        accessed = _ChangeColumn.holding([row.accessed for row in rows])
-        dirty = _ChangeColumn.holding([row.dirty for row in rows])
+        measures = shown_measures(side for row in rows for side in row.sides if side is not None)
+        changes = tuple(
+            _ChangeColumn.holding([_both(row, measure) for row in rows]) for measure in measures
+        )
         hits = _ChangeColumn.holding([row.hits for row in rows])
         columns = (
             number_column("  #", [row.number for row in rows]),
             Column("statement", 0),
-            number_column("OS pages\naccessed", [accessed.text(*row.accessed) for row in rows]),
-            number_column("dirty", [dirty.text(*row.dirty) for row in rows]),
-            number_column("hits", [hits.text(*row.hits) for row in rows]),
-            number_column("rows", [row.row_count for row in rows]),
-            text_column("change", [row.mark[0] for row in rows], width_max=9),
+            *(
+                number_column(
+                    measure.heading,
+                    [change.text(*_both(row, measure)) for row in rows],
+                    drop=measure.drop,
+                )
+                for measure, change in zip(measures, changes, strict=True)
+            ),
+            number_column("hits", [hits.text(*row.hits) for row in rows], drop=1),
+            number_column("rows", [row.row_count for row in rows], drop=2),
+            text_column("change", [row.mark[0] for row in rows], width_max=9, drop=7),
         )
-        fitted = grid(columns, width=width, text=1, text_width_min=14, drop=[4, 5])
-        return cls(fitted, accessed, dirty, hits)
+        fitted = grid(columns, width=width, text=1, text_width_min=STATEMENT_WIDTH_MIN)
+        return cls(fitted, measures, changes, hits)
 
     def lines(self, row: _Row) -> list[Text]:
         """Lay out one row."""
@@ -249,8 +321,10 @@ class _Table:
         cells = [
             cell(row.number, "dim"),
             [Text(line, style=row.style) for line in text],
-            cell(self.accessed.text(*row.accessed), row.style or "bold"),
-            cell(self.dirty.text(*row.dirty), row.style),
+            *(
+                cell(change.text(*_both(row, measure)), row.style or ("bold" * measure.is_main))
+                for measure, change in zip(self.measures, self.changes, strict=True)
+            ),
             cell(self.hits.text(*row.hits) if known else ""),
             cell(row.row_count),
             cell(*row.mark),
@@ -258,9 +332,21 @@ class _Table:
         return self.grid.row(cells)
 
 
-def _detail_lines(pair: StatementPair, indent: int, width: int) -> Iterator[Text]:
-    """Yield what the numbers do not say: another result, another plan."""
+def _both(row: _Row, measure: TableMeasure) -> tuple[int | None, int | None]:
+    before, after = row.sides
+    return (
+        None if before is None else measure.of(before),
+        None if after is None else measure.of(after),
+    )
+
+
+def _detail_lines(pair: StatementPair, indent: int, look: Look) -> Iterator[Text]:
+    """Yield what the numbers do not say: another result, another plan, a plan where asked for."""
+    width = look.width
     if pair.before is None or pair.after is None:
+        only = pair.after or pair.before
+        if look.plan and only is not None:
+            yield from plan_lines(only.plan, only.loops, width, indent=indent)
         return
     margin = " " * indent
     if pair.different_result_size:
@@ -270,6 +356,8 @@ def _detail_lines(pair: StatementPair, indent: int, width: int) -> Iterator[Text
         for sign, line in _plan_changes(pair.before.plan, pair.after.plan):
             style = {"-": "red", "+": "green"}.get(sign, "dim")
             yield Text(f"{margin}{sign} {fit(line, width - indent - 2)}", style=style)
+    elif look.plan:
+        yield from plan_lines(pair.after.plan, pair.after.loops, width, indent=indent)
 
 
 def _result_change(before: Statement, after: Statement) -> str:

@@ -7,21 +7,17 @@ ignore fields it does not know. What does not apply, or is not computed yet, is 
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
-from sqlstable.analysis.growth import Growth, GrowthStep, Part, filling, growth_steps
+from sqlstable.analysis.growth import Growth, GrowthStep, filling, growth_steps
 from sqlstable.analysis.source import TraceSource
-from sqlstable.analysis.totals import Totals, outside_use, totals
-from sqlstable.analysis.verdict import verdict
+from sqlstable.analysis.totals import Totals, around_statements, outside_use, totals
+from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
 from sqlstable.report.frame import SETTINGS
 from sqlstable.trace.model import (
     PHASES,
-    HeapUse,
-    Instructions,
-    LoopUse,
     Message,
-    OwnerUse,
     StableArea,
     StableUse,
     Statement,
@@ -37,6 +33,12 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 """Whatever JSON can hold."""
 
 
+class _Record(Protocol):
+    """A dataclass with slots, which are its fields."""
+
+    __slots__: Sequence[str]
+
+
 def document(trace: TraceSource) -> dict[str, Json]:
     """Return a trace as plain data, in the form that ``schema.json`` describes."""
     steps = growth_steps(trace)
@@ -49,6 +51,7 @@ def document(trace: TraceSource) -> dict[str, Json]:
         ],
         "statements": [_statement(statement) for statement in trace.statements],
         "totals": _totals(totals(trace)),
+        "owner_faults": [_fields(fault) for fault in trace.owner_faults],
     }
 
 
@@ -67,6 +70,11 @@ def comparison_document(comparison: Comparison) -> dict[str, Json]:
         "changes": {str(change): count for change, count in change_counts(comparison).items()},
         "statements_in_both": {"before": _stable(paired[0]), "after": _stable(paired[1])},
         "totals": {"before": _totals(before), "after": _totals(after)},
+        "instructions_in_both": {
+            "before": _fields_or_null(comparison.paired_instructions[0]),
+            "after": _fields_or_null(comparison.paired_instructions[1]),
+        },
+        "differing_settings": list(comparison.differing_settings),
     }
 
 
@@ -118,15 +126,18 @@ def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> d
         "outside_entries": [
             {"name": entry.name, "stable": _stable(entry.stable)} for entry in message.outside
         ],
-        "heap": _heap(message.heap),
-        "instructions": _instructions(message.instructions),
+        "heap": _fields_or_null(message.heap),
+        "instructions": _fields_or_null(message.instructions),
         "cycles": None,
-        "limits": [
-            {"name": use.name, "used": use.used, "limit": use.limit} for use in message.limits
-        ],
+        "limits": [_fields(use) for use in message.limits],
         "verdict": verdict(message),
         "image_bytes": message.image_bytes,
         "growth": None if step is None else _step(step),
+        "around_instructions": _fields_or_null(around_statements(trace, message)),
+        "tightest_limit": _fields_or_null(tightest_limit(message)),
+        "verdict_covers": list(covered(message)),
+        "verdict_not_counted": list(not_counted(message)),
+        "trap_limit": message.trap_limit,
     }
 
 
@@ -142,91 +153,42 @@ def _statement(statement: Statement) -> dict[str, Json]:
         "plan": list(statement.plan),
         "stable": _stable(statement.stable),
         "phases": {phase: _stable(statement.phases[phase]) for phase in PHASES},
-        "sqlite": {
-            "hits": statement.sqlite.hits,
-            "vm_steps": statement.sqlite.vm_steps,
-            "fullscan_steps": statement.sqlite.fullscan_steps,
-            "sorts": statement.sqlite.sorts,
-        },
-        "owners": [_owner(owner) for owner in statement.owners],
-        "instructions": _instructions(statement.instructions),
+        "sqlite": _fields(statement.sqlite),
+        "owners": [_fields(owner) for owner in statement.owners],
+        "instructions": _fields_or_null(statement.instructions),
         "phase_instructions": (
             None if statement.phase_instructions is None else dict(statement.phase_instructions)
         ),
-        "loops": [_loop(loop) for loop in statement.loops] or None,
+        "loops": [_fields(loop) for loop in statement.loops] or None,
         "cycles": None,
     }
 
 
-def _owner(owner: OwnerUse) -> dict[str, Json]:
-    return {
-        "name": owner.name,
-        "table": owner.table,
-        "kind": owner.kind,
-        "role": owner.role,
-        "os_pages_accessed": owner.os_pages_accessed,
-        "os_pages_dirty": owner.os_pages_dirty,
-    }
+def _fields(record: _Record) -> dict[str, Json]:
+    """Return a flat record under the names of its fields, in their order."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _fields_or_null(record: _Record | None) -> Json:
+    return None if record is None else _fields(record)
 
 
 def _stable(use: StableUse) -> dict[str, Json]:
-    return {
-        "calls": {
-            "read": use.calls.read,
-            "write": use.calls.write,
-            "size": use.calls.size,
-            "grow": use.calls.grow,
-        },
-        "bytes_read": use.bytes_read,
-        "bytes_written": use.bytes_written,
-        "os_pages_accessed": use.os_pages_accessed,
-        "os_pages_dirty": use.os_pages_dirty,
-        "wasm_pages_accessed": use.wasm_pages_accessed,
-        "wasm_pages_dirty": use.wasm_pages_dirty,
-    }
-
-
-def _instructions(use: Instructions | None) -> Json:
-    if use is None:
-        return None
-    return {
-        "total": use.total,
-        "computation": use.computation,
-        "stable": use.stable,
-        "heap": use.heap,
-        "measured": use.measured,
-        "error_band": use.error_band,
-    }
-
-
-def _heap(use: HeapUse | None) -> Json:
-    if use is None:
-        return None
-    return {
-        "wasm_pages_accessed": use.wasm_pages_accessed,
-        "wasm_pages_written": use.wasm_pages_written,
-        "os_pages_written": use.os_pages_written,
-        "size_bytes": use.size_bytes,
-    }
-
-
-def _loop(loop: LoopUse) -> Json:
-    return {
-        "name": loop.name,
-        "plan": loop.plan,
-        "loops": loop.loops,
-        "rows_visited": loop.rows_visited,
-        "rows_estimated": loop.rows_estimated,
-    }
+    return {**_fields(use), "calls": _fields(use.calls)}
 
 
 def _totals(total: Totals) -> dict[str, Json]:
     return {
         "stable": _stable(total.stable),
-        "instructions": _instructions(total.instructions),
+        "instructions": _fields_or_null(total.instructions),
         "cycles": None,
         "image_bytes": total.image_bytes,
         "growth": _growth(total.growth),
+        "statement_instructions": _fields_or_null(total.statement_instructions),
+        "around_instructions": _fields_or_null(total.around_instructions),
+        "phase_instructions": (
+            None if total.phase_instructions is None else dict(total.phase_instructions)
+        ),
     }
 
 
@@ -236,7 +198,7 @@ def _growth(growth: Growth | None) -> Json:
     return {
         "message": growth.message,
         "stable_bytes": growth.stable_bytes,
-        "parts": [_part(part) for part in growth.parts],
+        "parts": [_fields(part) for part in growth.parts],
         "areas": [_area(area) for area in growth.areas],
     }
 
@@ -262,12 +224,8 @@ def _step(step: GrowthStep) -> dict[str, Json]:
     return {
         "before_bytes": step.before_bytes,
         "after_bytes": step.after_bytes,
-        "areas": [_part(part) for part in step.areas],
+        "areas": [_fields(part) for part in step.areas],
     }
-
-
-def _part(part: Part) -> dict[str, Json]:
-    return {"name": part.name, "kind": part.kind, "size_bytes": part.size_bytes}
 
 
 def _pair(pair: StatementPair) -> dict[str, Json]:
@@ -277,4 +235,5 @@ def _pair(pair: StatementPair) -> dict[str, Json]:
         "different_result_size": pair.different_result_size,
         "before": None if pair.before is None else _statement(pair.before),
         "after": None if pair.after is None else _statement(pair.after),
+        "cache": {"before": pair.cache_before, "after": pair.cache_after},
     }

@@ -7,6 +7,7 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
+from sqlstable.analysis.source import TraceSource
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.report import numbers
 from sqlstable.report.grid import paragraph
@@ -32,6 +33,34 @@ SETTINGS: Final = (
 )
 """Settings that every report states, in this order; others that a trace has follow them."""
 
+DEFAULTS: Final[Mapping[str, object]] = {
+    "layout": "managed",
+    "bucket_pages": 128,
+    "page_size": 4096,
+    "cache_size": 500,
+    "journal_mode": "memory",
+    "locking_mode": "exclusive",
+    "synchronous": "off",
+    "temp_store": "memory",
+    "preset": None,
+    "growth": "bucket",
+    "foreign_keys": False,
+    "now": "2026-01-01 00:00:00",
+    "seed": 0,
+    "depth": "counters",
+    "owners": True,
+    "durability": "process",
+    "prices": None,
+    "build": "standard",
+    "price_regime": "memory-tracker",
+    "measured": True,
+    "track_heap": True,
+}
+"""What settings are when nothing is said; a report names them when it is asked to."""
+
+STATED: Final = ("engine", "sqlite", "limits")
+"""Settings that a report names whatever they are."""
+
 _NO_SETTINGS: Final = frozenset({"closed"})
 """What a trace keeps beside its settings, but did not influence the run."""
 
@@ -52,14 +81,17 @@ def title(text: str, width: int) -> list[Text]:
     return paragraph(text, width, style="bold")
 
 
-def settings_lines(settings: TraceSettings, width: int) -> list[Text]:
-    """State all settings, each under its name; those unknown are named at the end."""
+def settings_lines(settings: TraceSettings, width: int, *, all_settings: bool) -> list[Text]:
+    """State the settings that are not the default ones, or all, each under its name."""
     names = dict.fromkeys((*SETTINGS, *settings.values))
-    return _state({name: settings.values.get(name) for name in names}, width)
+    values = {name: settings.values.get(name) for name in names}
+    return _state(values, width, all_settings=all_settings)
 
 
-def setting_changes(before: TraceSettings, after: TraceSettings, width: int) -> list[Text]:
-    """State all settings of two traces: first those that differ, then those that both share."""
+def setting_changes(
+    before: TraceSettings, after: TraceSettings, width: int, *, all_settings: bool
+) -> list[Text]:
+    """State the settings of two traces: first those that differ, then those that both share."""
     names = list(dict.fromkeys((*SETTINGS, *before.values, *after.values)))
     differing = [
         name
@@ -76,7 +108,10 @@ def setting_changes(before: TraceSettings, after: TraceSettings, width: int) -> 
             + setting_value(name, after.values.get(name))
             for name in differing
         ]
-    return [*listed(changes, width, style="bold"), *_state(shared, width)]
+    return [
+        *listed(changes, width, style="bold"),
+        *_state(shared, width, all_settings=all_settings),
+    ]
 
 
 def setting(name: str, value: object) -> str:
@@ -111,6 +146,24 @@ def listed(words: Sequence[str], width: int, *, style: str = "") -> list[Text]:
     return [text for line in lines for text in paragraph(line, width, style=style)]
 
 
+def fault_lines(trace: TraceSource, width: int) -> list[Text]:
+    """Say since when owners are not to be relied on, and why; nothing where they are."""
+    lines: list[Text] = []
+    faults = trace.owner_faults
+    for place, fault in enumerate(faults):
+        if not fault.text:
+            continue
+        since = f"from message {fault.since_message} on"
+        if place + 1 < len(faults):
+            since = f"after messages {fault.since_message} to {faults[place + 1].since_message - 1}"
+        text = (
+            f"owners are not determined {since}, as the database cannot be read whole: "
+            f"{clean(fault.text)}; OS pages are counted all the same"
+        )
+        lines += paragraph(text, width, style="yellow")
+    return lines
+
+
 def unfinished_lines(settings: TraceSettings, width: int) -> list[Text]:
     """Warn of a trace whose run did not end in order; what it holds is sound."""
     if settings.values.get("closed") is not False:
@@ -128,6 +181,26 @@ def glossary_lines(
         held = f"an OS page holds {OS_PAGE_BYTES // page_size} SQLite pages here"
         words = [*words, ("owners", f"{held}, and counts for each owner that has one of them")]
     return [line for word, text in words for line in named_lines(word, text, width)]
+
+
+def instruction_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
+    """Say what instructions are, where some were counted."""
+    if any(message.instructions is not None for message in trace.messages):
+        yield (
+            "instruc.",
+            "computation, stable memory, and the heap: each Wasm page that a message touches first",
+        )
+
+
+def cache_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
+    """Say why the states of the heap cost what they cost, where both can be seen."""
+    states = {it.cache for it in trace.messages if it.kind == "query" and it.instructions}
+    if states:
+        text = (
+            "fresh: opening has paid for the heap before the statement begins; warm: the statement "
+            "pays for each Wasm page of it; cold: as warm, and reads its SQLite pages anew"
+        )
+        yield ("cache", text)
 
 
 def provenance_lines(
@@ -191,13 +264,23 @@ def _modelled_messages(settings: TraceSettings, messages: Iterable[Message]) -> 
         yield "warm queries keep what they cached, which a canister would forget"
 
 
-def _state(values: Mapping[str, object], width: int) -> list[Text]:
-    stated = {name: value for name, value in values.items() if name not in _NO_SETTINGS}
+def _state(values: Mapping[str, object], width: int, *, all_settings: bool) -> list[Text]:
+    stated = {
+        name: value
+        for name, value in values.items()
+        if name not in _NO_SETTINGS and (all_settings or not _is_default(name, value))
+    }
     words = [setting(name, value) for name, value in stated.items() if value is not None]
     unknown = [clean(name) for name, value in stated.items() if value is None]
-    if unknown:
+    if unknown and all_settings:
         words.append(f"not set or not known: {', '.join(unknown)}")
+    elif not all_settings:
+        words.append("all else as by default: --settings")
     return listed(words, width, style="dim")
+
+
+def _is_default(name: str, value: object) -> bool:
+    return name not in STATED and (value is None or value == DEFAULTS.get(name))
 
 
 def named_lines(name: str, text: str, width: int) -> list[Text]:

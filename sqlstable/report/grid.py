@@ -17,7 +17,7 @@ from sqlstable.report.text import wrap
 
 ColorSystem = Literal["auto", "standard", "256", "truecolor", "windows"]
 
-WIDTH_MIN: Final = 80
+WIDTH_MIN: Final = 40
 """Narrower tables are laid out at this width: below, no column for the SQL would be left."""
 
 GAP: Final = 2
@@ -36,6 +36,8 @@ class Column:
     width: int
     right: bool = False
     "Right-aligned, as numbers are."
+    drop: int = 0
+    "Its place in the order in which columns go where there is no room for all; 0: it stays."
 
 
 def cell(text: str, style: str = "") -> Cell:
@@ -43,14 +45,14 @@ def cell(text: str, style: str = "") -> Cell:
     return [Text(text, style=style)]
 
 
-def number_column(heading: str, texts: Iterable[str]) -> Column:
+def number_column(heading: str, texts: Iterable[str], *, drop: int = 0) -> Column:
     """Return a right-aligned column, as wide as its heading and its texts need."""
-    return Column(heading, _width_for(heading, texts), right=True)
+    return Column(heading, _width_for(heading, texts), right=True, drop=drop)
 
 
-def text_column(heading: str, texts: Iterable[str], *, width_max: int) -> Column:
+def text_column(heading: str, texts: Iterable[str], *, width_max: int, drop: int = 0) -> Column:
     """Return a left-aligned column; texts beyond ``width_max`` have to be fitted into it."""
-    return Column(heading, min(_width_for(heading, texts), width_max))
+    return Column(heading, min(_width_for(heading, texts), width_max), drop=drop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +88,24 @@ class Grid:
         return [_row_line(kept, place) for place in range(height)]
 
 
-def grid(
-    columns: Sequence[Column], *, width: int, text: int, text_width_min: int, drop: Sequence[int]
-) -> Grid:
+def grid(columns: Sequence[Column], *, width: int, text: int, text_width_min: int) -> Grid:
     """Fit columns into a width.
 
     Args:
         columns: All columns; the width of the one for text is not looked at.
         width: What they fill together.
         text: Index of the column that gets what the others leave.
-        text_width_min: While it would get less, other columns are dropped.
-        drop: Indexes of columns that may be dropped, the least important first.
+        text_width_min: While it would get less, or less than a third of a narrow table, other
+            columns are dropped.
 
     Examples:
-        >>> columns = [Column("statement", 0), Column("dirty", 5), Column("whose", 20)]
-        >>> [line.plain for line in grid(columns, width=20, text=0, text_width_min=9,
-        ...                              drop=[2]).heading()]
+        >>> columns = [Column("statement", 0), Column("dirty", 5), Column("whose", 20, drop=1)]
+        >>> [line.plain for line in grid(columns, width=20, text=0, text_width_min=6).heading()]
         ['statement      dirty']
     """
     kept = set(range(len(columns)))
-    for index in drop:
+    text_width_min = min(text_width_min, width // 3)
+    for index in sorted((it for it in kept if columns[it].drop), key=lambda it: columns[it].drop):
         if _left(columns, kept, text, width) >= text_width_min:
             break
         kept.remove(index)

@@ -5,11 +5,11 @@ from typing import Final
 from rich.text import Text
 
 from sqlstable.analysis.source import TraceSource
-from sqlstable.analysis.totals import outside_total
+from sqlstable.analysis.totals import Totals, outside_total, totals
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import count, counted
 from sqlstable.report.text import clean, shorten
-from sqlstable.trace.model import Message
+from sqlstable.trace.model import INSTRUCTION_PHASES, Message
 
 TRAP_LINES_MAX: Final = 4
 
@@ -29,6 +29,43 @@ def trap_lines(message: Message, width: int) -> list[Text]:
         return []
     lines = shorten(clean(message.trap), width - 2, lines_max=TRAP_LINES_MAX)
     return [Text(f"  {line}", style="red") for line in lines]
+
+
+def instruction_lines(trace: TraceSource, width: int) -> list[Text]:
+    """Say what all messages cost, and where; nothing where nobody counted."""
+    total = totals(trace)
+    return sum_lines(total, width)
+
+
+def sum_lines(total: Totals, width: int) -> list[Text]:
+    """Say what messages cost together: in statements by phase, and around them."""
+    spent, inside, around = (
+        total.instructions,
+        total.statement_instructions,
+        total.around_instructions,
+    )
+    if spent is None:
+        return []
+    words = (
+        f"{count(spent.total)} instructions: computation {count(spent.computation)}, "
+        f"stable memory {count(spent.stable)}, heap {count(spent.heap)}"
+    )
+    lines = paragraph(words, width)
+    if inside is not None and around is not None:
+        words = f"in statements {count(inside.total)}{_phases(total, inside.heap)}"
+        lines += paragraph(words, width, indent=2)
+        lines += paragraph(
+            f"around statements {count(around.total)}: opening, requests, replies", width, indent=2
+        )
+    return lines
+
+
+def _phases(total: Totals, heap: int) -> str:
+    spent = total.phase_instructions
+    if spent is None:
+        return ""
+    words = [f"{phase} {count(spent[phase])}" for phase in INSTRUCTION_PHASES]
+    return f": {', '.join(words)}, heap {count(heap)}"
 
 
 def outside_lines(trace: TraceSource, width: int) -> list[Text]:

@@ -69,7 +69,7 @@ class OwnerColumn:
     @property
     def column(self) -> Column:
         """The column of the table."""
-        return Column(HEADING, max(self.width, len(HEADING)))
+        return Column(HEADING, max(self.width, len(HEADING)), drop=1)
 
     def cell(self, owners: Sequence[Share], *, os_pages_accessed: int) -> Cell:
         """Return the cell of one statement: a name, a bar and a count on each line.

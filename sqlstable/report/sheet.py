@@ -9,70 +9,19 @@ not your own.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import StringIO
-from typing import Final, TypeAlias
+from itertools import chain
+from typing import Final
 
 from sqlstable.analysis.compare import Comparison, StatementPair
-from sqlstable.analysis.groups import group_by_owner, group_by_shape
-from sqlstable.analysis.growth import growth_steps
 from sqlstable.analysis.source import TraceSource
-from sqlstable.analysis.totals import outside_use
-from sqlstable.analysis.verdict import tightest_limit, verdict
-from sqlstable.report.table import By, checked_by
-from sqlstable.trace.model import HeapUse, Instructions, Message, StableUse, Statement
+from sqlstable.report.measures import INSTRUCTIONS, Numbers, instruction_numbers
+from sqlstable.report.table import VIEWS, checked_by
+from sqlstable.report.view import By, Field, Row
+from sqlstable.trace.model import Statement
 
-Field: TypeAlias = str | int | float | bool | None
-Row: TypeAlias = Sequence[Field]
-
-_STABLE: Final = (
-    "calls_read",
-    "calls_write",
-    "calls_size",
-    "calls_grow",
-    "bytes_read",
-    "bytes_written",
-    "os_pages_accessed",
-    "os_pages_dirty",
-    "wasm_pages_accessed",
-    "wasm_pages_dirty",
-)
-
-_INSTRUCTIONS: Final = (
-    *("instructions_total", "instructions_computation", "instructions_stable"),
-    "instructions_heap",
-)
-
-HEADERS: Final[Mapping[By, tuple[str, ...]]] = {
-    "statement": (
-        *("statement", "message", "message_kind", "label", "outcome", "cache"),
-        *("sql", "shape", "kind", "plan", "row_count", "runs"),
-        *_STABLE,
-        *("hits", "vm_steps", "fullscan_steps", "sorts"),
-        *_INSTRUCTIONS,
-    ),
-    "shape": (
-        *("shape", "kind", "statement_count", "run_count", "row_count"),
-        *_STABLE,
-        *("os_pages_accessed_median", "os_pages_accessed_max"),
-        *("os_pages_dirty_median", "os_pages_dirty_max", "hits"),
-    ),
-    "owner": (
-        *("owner", "table", "kind", "role", "statement_count"),
-        *("os_pages_accessed", "os_pages_dirty"),
-    ),
-    "message": (
-        *("message", "kind", "label", "outcome", "trap", "discarded_writes", "cache"),
-        "statement_count",
-        *_STABLE,
-        *("outside_os_pages_accessed", "outside_os_pages_dirty", "verdict"),
-        *("tightest_limit", "tightest_limit_used", "tightest_limit_max", "image_bytes"),
-        "grown_bytes",
-        *_INSTRUCTIONS,
-        *("heap_wasm_pages_accessed", "heap_wasm_pages_written", "heap_os_pages_written"),
-        "heap_size_bytes",
-    ),
-}
+HEADERS: Final[Mapping[By, tuple[str, ...]]] = {by: view.header for by, view in VIEWS.items()}
 """The columns of each view, in order."""
 
 COMPARISON_HEADER: Final = (
@@ -84,6 +33,8 @@ COMPARISON_HEADER: Final = (
     *("bytes_written_before", "bytes_written_after"),
     *("hits_before", "hits_after", "row_count_before", "row_count_after"),
     *("runs_before", "runs_after", "plan_before", "plan_after"),
+    *(f"{name}_{side}" for name in INSTRUCTIONS for side in ("before", "after")),
+    *("cache_before", "cache_after"),
 )
 """The columns of a comparison, in order."""
 
@@ -98,8 +49,8 @@ def render_csv(trace: TraceSource, *, by: By = "statement") -> str:
     Raises:
         SettingsError: ``by`` is none of the four.
     """
-    by = checked_by(by)
-    return "".join(csv_lines([HEADERS[by], *_ROWS[by](trace)]))
+    view = VIEWS[checked_by(by)]
+    return "".join(csv_lines([view.header, *view.rows(trace)]))
 
 
 def render_comparison_csv(comparison: Comparison) -> str:
@@ -125,95 +76,6 @@ def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
         buffer.truncate()
 
 
-def _statement_rows(trace: TraceSource) -> Iterator[Row]:
-    messages = trace.messages
-    for statement in trace.statements:
-        message = messages[statement.message]
-        yield (
-            *(statement.index, message.index, message.kind, message.label, message.outcome),
-            *(message.cache, statement.sql, statement.shape, statement.kind),
-            *("\n".join(statement.plan), statement.row_count, statement.runs),
-            *_stable(statement.stable),
-            *(statement.sqlite.hits, statement.sqlite.vm_steps),
-            *(statement.sqlite.fullscan_steps, statement.sqlite.sorts),
-            *_instructions(statement.instructions),
-        )
-
-
-def _shape_rows(trace: TraceSource) -> Iterator[Row]:
-    for group in group_by_shape(trace.statements):
-        yield (
-            *(group.shape, group.kind, group.statement_count, group.run_count, group.row_count),
-            *_stable(group.stable),
-            *(group.os_pages_accessed_median, group.os_pages_accessed_max),
-            *(group.os_pages_dirty_median, group.os_pages_dirty_max, group.hits),
-        )
-
-
-def _owner_rows(trace: TraceSource) -> Iterator[Row]:
-    for group in group_by_owner(trace.statements):
-        yield (
-            *(group.name, group.table, group.kind, group.role, group.statement_count),
-            *(group.os_pages_accessed, group.os_pages_dirty),
-        )
-
-
-def _message_rows(trace: TraceSource) -> Iterator[Row]:
-    steps = growth_steps(trace)
-    for message in trace.messages:
-        outside = outside_use(trace, message)
-        yield (
-            *(message.index, message.kind, message.label, message.outcome, message.trap),
-            *(message.discarded_writes, message.cache, len(message.statements)),
-            *_stable(message.stable),
-            *(outside.os_pages_accessed, outside.os_pages_dirty, verdict(message)),
-            *_limit(message),
-            message.image_bytes,
-            steps[message.index].grown_bytes if message.index in steps else 0,
-            *_instructions(message.instructions),
-            *_heap(message.heap),
-        )
-
-
-_ROWS: Final[Mapping[By, Callable[[TraceSource], Iterator[Row]]]] = {
-    "statement": _statement_rows,
-    "shape": _shape_rows,
-    "owner": _owner_rows,
-    "message": _message_rows,
-}
-assert set(_ROWS) == set(HEADERS)
-
-
-def _stable(use: StableUse) -> Row:
-    return (
-        *(use.calls.read, use.calls.write, use.calls.size, use.calls.grow),
-        *(use.bytes_read, use.bytes_written, use.os_pages_accessed, use.os_pages_dirty),
-        *(use.wasm_pages_accessed, use.wasm_pages_dirty),
-    )
-
-
-def _instructions(use: Instructions | None) -> Row:
-    if use is None:
-        return (None,) * len(_INSTRUCTIONS)
-    return (use.total, use.computation, use.stable, use.heap)
-
-
-def _heap(use: HeapUse | None) -> Row:
-    if use is None:
-        return (None,) * 4
-    return (
-        *(use.wasm_pages_accessed, use.wasm_pages_written),
-        *(use.os_pages_written, use.size_bytes),
-    )
-
-
-def _limit(message: Message) -> Row:
-    tightest = tightest_limit(message)
-    if tightest is None:
-        return (None, None, None)
-    return (tightest.name, tightest.used, tightest.limit)
-
-
 def _comparison_row(pair: StatementPair) -> Row:
     statement = pair.after or pair.before
     assert statement is not None
@@ -233,4 +95,10 @@ def _comparison_row(pair: StatementPair) -> Row:
         *(None if side is None else side.index for side in sides),
         *(statement.sql, statement.shape, statement.kind),
         *(None if side is None else number(side) for number in numbers for side in sides),
+        *chain.from_iterable(zip(*map(_instructions, sides), strict=True)),
+        *(pair.cache_before, pair.cache_after),
     )
+
+
+def _instructions(statement: Statement | None) -> Numbers:
+    return instruction_numbers(None if statement is None else statement.instructions)

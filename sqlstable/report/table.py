@@ -1,18 +1,17 @@
 """A trace as a table for the terminal, with one row per statement, shape, owner or message."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from rich.text import Text
 
 from sqlstable.analysis.source import TraceSource
 from sqlstable.errors import SettingsError
-from sqlstable.report.by_message import message_lines
-from sqlstable.report.by_owner import owner_lines
-from sqlstable.report.by_shape import shape_lines
-from sqlstable.report.by_statement import statement_lines
+from sqlstable.report import by_message, by_owner, by_shape, by_statement
 from sqlstable.report.frame import (
+    cache_words,
+    fault_lines,
     glossary_lines,
+    instruction_words,
     provenance_lines,
     settings_lines,
     title,
@@ -20,62 +19,15 @@ from sqlstable.report.frame import (
 )
 from sqlstable.report.grid import WIDTH_MIN, ColorSystem, paragraph, render
 from sqlstable.report.growth import growth_lines
-
-By = Literal["statement", "shape", "owner", "message"]
-"""What one row of a table stands for."""
+from sqlstable.report.view import By, Look, View
 
 EMPTY: Final = "The trace is empty: no message was recorded, so no OS page was touched."
 
-_TITLES: Final[Mapping[By, str]] = {
-    "statement": "What each statement touched in stable memory, in OS pages of 4 KiB",
-    "shape": "What each shape of statement touched in stable memory, in OS pages of 4 KiB",
-    "owner": "Whose OS pages of stable memory were touched, 4 KiB each",
-    "message": "What each message touched in stable memory, in OS pages of 4 KiB",
+VIEWS: Final[dict[By, View]] = {
+    view.by: view for view in (by_statement.VIEW, by_shape.VIEW, by_owner.VIEW, by_message.VIEW)
 }
-
-_ACCESSED: Final = ("accessed", "OS pages read or written")
-_DIRTY: Final = ("dirty", "OS pages written, even with equal bytes")
-_ONCE: Final = ", each counted once in its row; the total adds up the messages"
-_OF_STATEMENTS: Final = ", each counted once for each statement"
-_WHOSE: Final = (
-    "whose",
-    "the table, index, freelist … that owns the OS pages accessed; bar: share of the row",
-)
-
-_GLOSSARIES: Final[Mapping[By, Sequence[tuple[str, str]]]] = {
-    "statement": (
-        (_ACCESSED[0], _ACCESSED[1] + _ONCE),
-        _DIRTY,
-        ("hits", "SQLite pages that SQLite found in its own cache, without stable memory"),
-        ("rows", "rows that the statement returned"),
-        _WHOSE,
-    ),
-    "shape": (
-        ("shape", "SQL without its literals; times: statements that have it"),
-        (_ACCESSED[0], _ACCESSED[1] + _OF_STATEMENTS + "; median and max: of one statement"),
-        _DIRTY,
-        _WHOSE,
-    ),
-    "owner": (
-        (_ACCESSED[0], _ACCESSED[1] + _OF_STATEMENTS),
-        _DIRTY,
-        ("role", "of the OS pages in the owner's B-tree, or in the list of free ones"),
-    ),
-    "message": (
-        (_ACCESSED[0], _ACCESSED[1] + _ONCE),
-        _DIRTY,
-        ("limit on", "how much of that limit the message used"),
-        ("verdict", "fits: within every limit; exceeds: above one, or trapped by one"),
-    ),
-}
-
-_VIEWS: Final[Mapping[By, Callable[[TraceSource, int], list[Text]]]] = {
-    "statement": statement_lines,
-    "shape": shape_lines,
-    "owner": owner_lines,
-    "message": message_lines,
-}
-assert set(_TITLES) == set(_GLOSSARIES) == set(_VIEWS) == set(get_args(By))
+"""Every way to look at a trace, by what one row stands for."""
+assert set(VIEWS) == set(get_args(By))
 
 
 def render_table(
@@ -84,6 +36,8 @@ def render_table(
     by: By = "statement",
     width: int = 100,
     color_system: ColorSystem | None = None,
+    plan: bool = False,
+    settings: bool = False,
 ) -> str:
     """Return a trace as a table of text.
 
@@ -92,25 +46,30 @@ def render_table(
         by: What one row stands for.
         width: Columns of the terminal; no line is wider. Less than ``WIDTH_MIN`` counts as that.
         color_system: One of rich's, for a terminal; None for plain text.
+        plan: Whether plans stand under statements and shapes.
+        settings: Whether all settings are named, and not only those that are not the default.
 
     Raises:
         SettingsError: ``by`` is none of the four.
     """
-    width = max(width, WIDTH_MIN)
+    view = VIEWS[checked_by(by)]
+    look = Look(max(width, WIDTH_MIN), plan=plan, settings=settings)
     lines = [
-        *title(_TITLES[checked_by(by)], width),
-        *settings_lines(trace.settings, width),
-        *unfinished_lines(trace.settings, width),
+        *title(view.title, look.width),
+        *settings_lines(trace.settings, look.width, all_settings=settings),
+        *unfinished_lines(trace.settings, look.width),
+        *fault_lines(trace, look.width),
         Text(),
     ]
     if trace.messages:
-        lines += [*_VIEWS[by](trace, width), Text()]
-        lines += [*glossary_lines(_GLOSSARIES[by], trace.settings, width), Text()]
+        words = [*view.glossary, *instruction_words(trace), *cache_words(trace)]
+        lines += [*view.lines(trace, look), Text()]
+        lines += [*glossary_lines(words, trace.settings, look.width), Text()]
     else:
-        lines += [*paragraph(EMPTY, width), Text()]
-    lines += growth_lines(trace, width)
-    lines += provenance_lines([trace.settings], trace.messages, width)
-    return render(lines, width=width, color_system=color_system)
+        lines += [*paragraph(EMPTY, look.width), Text()]
+    lines += growth_lines(trace, look.width)
+    lines += provenance_lines([trace.settings], trace.messages, look.width)
+    return render(lines, width=look.width, color_system=color_system)
 
 
 def checked_by(by: str) -> By:

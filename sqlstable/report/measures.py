@@ -1,0 +1,140 @@
+"""What is counted, and the columns that it fills: one list for tables, CSV and JSON.
+
+A measure that is added here has a column in the table of every view, or in its CSV, or both.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final, Protocol
+
+from sqlstable.report.grid import Cell, Column, cell, number_column
+from sqlstable.report.numbers import count
+from sqlstable.trace.model import INSTRUCTION_PHASES, HeapUse, Instructions, StableUse, Statement
+from sqlstable.trace.schema import COST_FIELDS, HEAP_FIELDS, STABLE_COLUMNS, STABLE_FIELDS
+
+Numbers = tuple[int | None, ...]
+"""The values of some measures, None where they were not counted."""
+
+
+class Measured(Protocol):
+    """Whatever a row stands for."""
+
+    @property
+    def stable(self) -> StableUse:
+        """What it did to stable memory."""
+        ...
+
+    @property
+    def instructions(self) -> Instructions | None:
+        """What it cost."""
+        ...
+
+
+# -- in CSV --------------------------------------------------------------------------------------
+
+STABLE: Final = STABLE_COLUMNS
+"""Columns of what was done to stable memory."""
+
+INSTRUCTION_PARTS: Final = COST_FIELDS[:4]
+
+INSTRUCTIONS: Final = tuple(f"instructions_{name}" for name in INSTRUCTION_PARTS)
+"""Columns of what it cost: in every view."""
+
+PHASES: Final = tuple(f"instructions_{phase}" for phase in INSTRUCTION_PHASES)
+"""Columns of what a statement's phases cost, encoding its rows included."""
+
+HEAP: Final = tuple(f"heap_{name}" for name in HEAP_FIELDS)
+"""Columns of what a message did to the heap."""
+
+_stable: Final[Callable[[StableUse], Numbers]] = attrgetter(*STABLE_FIELDS)
+_instructions: Final[Callable[[Instructions], Numbers]] = attrgetter(*INSTRUCTION_PARTS)
+_heap: Final[Callable[[HeapUse], Numbers]] = attrgetter(*HEAP_FIELDS)
+
+
+def stable_numbers(use: StableUse) -> Numbers:
+    """Return the values of `STABLE`."""
+    return _stable(use)
+
+
+def instruction_numbers(spent: Instructions | None) -> Numbers:
+    """Return the values of `INSTRUCTIONS`."""
+    return (None,) * len(INSTRUCTIONS) if spent is None else _instructions(spent)
+
+
+def phase_numbers(statement: Statement) -> Numbers:
+    """Return the values of `PHASES`."""
+    spent = statement.phase_instructions or {}
+    return tuple(spent.get(phase) for phase in INSTRUCTION_PHASES)
+
+
+def heap_numbers(use: HeapUse | None) -> Numbers:
+    """Return the values of `HEAP`."""
+    return (None,) * len(HEAP) if use is None else _heap(use)
+
+
+# -- in tables -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TableMeasure:
+    """A measure that has a column in every table."""
+
+    heading: str
+    of: Callable[[Any], int | None]
+    "Takes a `Measured`."
+    drop: int
+    "When its column goes where there is no room; 0 for never."
+    is_main: bool = False
+
+
+TABLE_MEASURES: Final = (
+    TableMeasure("OS pages\naccessed", lambda it: it.stable.os_pages_accessed, 0, is_main=True),
+    TableMeasure("dirty", lambda it: it.stable.os_pages_dirty, 8),
+    TableMeasure(
+        "instruc-\ntions",
+        lambda it: None if it.instructions is None else it.instructions.total,
+        9,
+    ),
+)
+"""The measures of every table, from left to right."""
+
+ALWAYS: Final = TABLE_MEASURES[:2]
+"""Those that were counted in every trace."""
+
+
+def shown_measures(rows: Iterable[Measured]) -> tuple[TableMeasure, ...]:
+    """Return the measures of which some row has a number."""
+    listed = list(rows)
+    return tuple(
+        measure
+        for measure in TABLE_MEASURES
+        if measure in ALWAYS or any(measure.of(row) is not None for row in listed)
+    )
+
+
+def measure_columns(
+    measures: Sequence[TableMeasure], rows: Sequence[Measured]
+) -> tuple[Column, ...]:
+    """Return one column for each measure, as wide as the rows need."""
+    return tuple(
+        number_column(it.heading, [count(it.of(row)) for row in rows], drop=it.drop)
+        for it in measures
+    )
+
+
+def measure_cells(
+    measures: Sequence[TableMeasure], row: Measured, *, style: str = ""
+) -> tuple[Cell, ...]:
+    """Return the cells of one row."""
+    return tuple(
+        cell(count(it.of(row)), style=style or ("bold" if it.is_main else "")) for it in measures
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Something measured that is no statement and no message."""
+
+    stable: StableUse
+    instructions: Instructions | None = None

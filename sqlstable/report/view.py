@@ -1,0 +1,66 @@
+"""What a view of a trace is: one object, from which tables and CSV are made."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from rich.text import Text
+
+from sqlstable.analysis.source import TraceSource
+
+By = Literal["statement", "shape", "owner", "message"]
+"""What one row of a view stands for."""
+
+Field: TypeAlias = str | int | float | bool | None
+"""One field of a row of CSV."""
+
+Row: TypeAlias = Sequence[Field]
+
+Glossary: TypeAlias = Sequence[tuple[str, str]]
+"""Words of a table, each with what it means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How much a table shows."""
+
+    width: int = 100
+    "Columns of the terminal."
+    plan: bool = False
+    "Whether plans stand under their statements."
+    settings: bool = False
+    "Whether all settings are named, and not only those that differ from the defaults."
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way to look at a trace."""
+
+    by: By
+    title: str
+    glossary: Glossary
+    lines: Callable[[TraceSource, Look], list[Text]]
+    "The lines of its table."
+    header: tuple[str, ...]
+    "The columns of its CSV; new ones come at the end."
+    rows: Callable[[TraceSource], Iterable[Row]]
+    "The rows of its CSV, each as long as the header."
+
+
+ACCESSED: Final = ("accessed", "OS pages read or written")
+DIRTY: Final = ("dirty", "OS pages written, even with equal bytes")
+ONCE: Final = ", each counted once in its row; the total adds up the messages"
+OF_STATEMENTS: Final = ", each counted once for each statement"
+WHOSE: Final = (
+    "whose",
+    "the table, index, freelist … that owns the OS pages accessed; bar: share of the row",
+)
+
+ROWS_MAX: Final = 60
+"""Up to so many rows a table in the order of the trace shows all."""
+ROWS_FIRST: Final = 40
+ROWS_LAST: Final = 10
+assert ROWS_FIRST + ROWS_LAST < ROWS_MAX
+
+GROUPS_MAX: Final = 50
+"""Rows of a table that is sorted by what matters: what comes later matters little."""

@@ -4,6 +4,7 @@ The oracle of the locks is SQLite itself: the same steps on a plain file in a te
 answer the same rows and the same errors, and ask the busy handler as often.
 """
 
+import sys
 from contextlib import closing, suppress
 from random import Random
 from threading import Event, Thread
@@ -12,6 +13,7 @@ import apsw
 import pytest
 
 from sqlstable import MessageError, StableMemory, StableVFS, Trap
+from tests.sim.test_threads import insert_by_threads
 
 JOURNALS = ("memory", "delete", "truncate", "persist")
 SETUP = (
@@ -769,3 +771,12 @@ def test_a_message_that_begins_while_another_ends_is_not_forgotten():
         assert memory.kind is None
         assert [c.execute("SELECT count(*) FROM t").get for c in (one, two)] == [1, 1]
     vfs.unregister()
+
+
+def test_threads_that_open_and_insert_beside_each_other_wait_for_their_turn():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        assert insert_by_threads(StableMemory(), 200) == []
+    finally:
+        sys.setswitchinterval(before)

@@ -17,12 +17,16 @@ such a message goes on until the next commit.
 
 * One connection at a time writes to a memory: what another one had spilled would be committed
   with it. A second writer is told that the database is busy, also where it wants another file.
-* A message belongs to the thread that began it.
+* A message belongs to the thread that began it. It begins with the first lock at the latest, so
+  whoever holds a lock has the message; another thread's lock is refused, and SQLite waits for it.
+* Locks are looked at and changed, messages begin and end, and files are opened and closed in one
+  thread at a time: each in its *turn*.
 """
 
-from collections.abc import Callable
-from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Condition, RLock, get_ident
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import apsw
 
@@ -31,6 +35,13 @@ from sqlstable.memory.stable import StableMemory
 
 if TYPE_CHECKING:
     from sqlstable.database.locks import LockTable
+
+_TURN_WAITED_S: Final = 0.05
+"""How long a lock waits for the turn of another thread before SQLite's busy handler is asked."""
+
+_WAITED_S: Final = 5.0
+"""How long a look without a lock waits for the message of another thread, as SQLite would have it
+wait for a lock; it has no busy handler there."""
 
 Interceptor = Callable[[str], None]
 """Is told "read", "write", "truncate", "grow" or "delete" before each; what it raises, the access
@@ -110,8 +121,8 @@ class Messages:
         self._is_open = False
         self._is_ours = False
         "Whether the memory's message is implicit: from before it begins until it has ended."
-        self._turn = RLock()
-        "Held while a message begins or ends: no other thread's may begin in the middle."
+        self.turn = Condition(RLock())
+        "Held by who looks at locks and message, or changes one of them; told of each end."
         self._committing: set[Handle] = set()
 
     def disband(self) -> None:
@@ -123,24 +134,22 @@ class Messages:
 
     def enter(self) -> None:
         """Begin an implicit message where none is open."""
-        if self.implicit and self.memory.kind is None:
+        if self.is_idle:
             self.begin()
 
     def begin(self) -> None:
-        """Begin an implicit message, or join the one that is open.
+        """Begin an implicit message, or join the one that is open; another thread's ends first.
 
         Raises:
-            apsw.BusyError: It belongs to another thread.
-            MessageError: It belongs to another thread, too, and is the owner's.
+            apsw.BusyError: It did not end in time.
+            MessageError: It belongs to another thread, and is the owner's.
         """
-        with self._turn:
-            is_new = self.memory.kind is None
-            if is_new:
+        with self.turn:
+            self.wait_for_others()
+            if self.memory.kind is None:
                 self._begin()
-        if not is_new:
-            self.check_thread()
-        for store in self.stores:
-            store.on_begin()
+            for store in self.stores:
+                store.on_begin()
 
     def intercept(self, kind: str) -> None:
         """Tell the interceptor, if there is one, what is about to happen."""
@@ -156,6 +165,11 @@ class Messages:
         image = self.memory.image_file
         return self.implicit and image is not None and image.is_read_only
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the next byte that SQLite moves begins a message."""
+        return self.implicit and self.memory.kind is None
+
     # -- locks ----------------------------------------------------------------------------------
 
     def check_thread(self) -> None:
@@ -165,12 +179,52 @@ class Messages:
             apsw.BusyError: It is an implicit one, and worth waiting for.
             MessageError: It is one of the memory's owner.
         """
+        with self.turn:
+            if self.is_others():
+                self._refuse_others()
+
+    @contextmanager
+    def locking(self) -> Iterator[None]:
+        """Run a block in this thread's turn, with no message of another thread open.
+
+        Raises:
+            apsw.BusyError: It is another thread's turn, or its message is open, and worth waiting
+                for.
+            MessageError: Its message is one of the memory's owner.
+        """
+        # Not for long: a commit flushes, and whoever set no busy handler wants to know.
+        if not self.turn.acquire(timeout=_TURN_WAITED_S):
+            msg = "another thread is beginning or ending a message; wait until it has"
+            raise apsw.BusyError(msg)
+        try:
+            if self.is_others():
+                self._refuse_others()
+            yield
+        finally:
+            self.turn.release()
+
+    def is_others(self) -> bool:
+        """Whether a message of another thread is open."""
         memory = self.memory
-        if memory.kind is None or memory.thread in (None, get_ident()):
-            return
+        return memory.kind is not None and memory.thread != get_ident()
+
+    def wait_for_others(self) -> None:
+        """Wait until no message of another thread is open.
+
+        Raises:
+            apsw.BusyError: It did not end in time.
+            MessageError: It is one of the memory's owner.
+        """
+        with self.turn:
+            if self.is_others() and self._is_ours:
+                self.turn.wait_for(lambda: not self.is_others(), _WAITED_S)
+            if self.is_others():
+                self._refuse_others()
+
+    def _refuse_others(self) -> NoReturn:
         msg = (
-            f"a message ({memory.kind}) of another thread is open, and a stable memory has one "
-            "message at a time: wait until it has ended"
+            f"a message ({self.memory.kind}) of another thread is open, and a stable memory has "
+            "one message at a time: wait until it has ended"
         )
         if self._is_ours:
             # SQLite asks the busy handler, and words the error itself.
@@ -202,16 +256,16 @@ class Messages:
         Raises:
             Trap: It could not be committed, and was rolled back.
         """
-        self._committing.clear()
-        if not self._is_open:
-            return
-        with self._turn:
-            if self._is_open:
-                self._is_open = False
-                try:
-                    self._end()
-                finally:
-                    self._is_ours = False
+        with self.turn:
+            self._committing.clear()
+            if not self._is_open:
+                return
+            self._is_open = False
+            try:
+                self._end()
+            finally:
+                self._is_ours = False
+                self.turn.notify_all()
 
     def on_sync(self, handle: Handle) -> None:
         """Note that a database is about to commit."""
@@ -245,15 +299,19 @@ class Messages:
         self._committing.clear()
 
     def on_unlock(self, handle: Handle) -> None:
-        """End the implicit message, unless somebody is writing."""
-        self._committing.discard(handle)
-        if not any(store.locks.is_reserved() for store in self.stores):
-            self.end()
+        """End the implicit message, unless somebody is writing, or it is another thread's."""
+        with self.turn:
+            self._committing.discard(handle)
+            if self.is_others() and any(store.locks.is_held() for store in self.stores):
+                return
+            if not any(store.locks.is_reserved() for store in self.stores):
+                self.end()
 
     def on_close(self) -> None:
         """End the implicit message with the last open file."""
-        if not any(store.is_open() for store in self.stores):
-            self.end()
+        with self.turn:
+            if not any(store.is_open() for store in self.stores):
+                self.end()
 
     def _begin(self) -> None:
         self._is_ours = True
@@ -291,24 +349,29 @@ class Messages:
 
     def on_trap(self) -> None:
         """Pass it on."""
-        for store in self.stores:
-            store.on_trap()
+        with self.turn:
+            for store in self.stores:
+                store.on_trap()
 
     def on_rollback(self) -> None:
         """Derive everything anew."""
-        self._is_open = self._is_ours = False
-        self._committing.clear()
-        self.reload()
-        for store in self.stores:
-            store.on_rollback()
+        with self.turn:
+            self._is_open = self._is_ours = False
+            self._committing.clear()
+            self.reload()
+            for store in self.stores:
+                store.on_rollback()
+            self.turn.notify_all()
 
     def on_end(self) -> None:
         """Wait for the next message, where messages are implicit."""
-        self.forget()
-        if self.implicit:
-            self._is_open = self._is_ours = False
-            for store in self.stores:
-                store.on_end()
+        with self.turn:
+            self.forget()
+            if self.implicit:
+                self._is_open = self._is_ours = False
+                for store in self.stores:
+                    store.on_end()
+            self.turn.notify_all()
 
 
 def _nothing() -> None:

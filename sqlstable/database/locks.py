@@ -1,5 +1,7 @@
 """SQLite's lock levels among the connections of one database file, within this process.
 
+A table is looked at and changed by one thread at a time: in its turn, see `Messages.turn`.
+
 Rules: any number may hold SHARED; one may hold RESERVED beside them; PENDING keeps new SHARED
 locks out; EXCLUSIVE demands that nobody else holds anything. Source: sqlite.org/lockingv3.html.
 """
@@ -73,6 +75,10 @@ class LockTable:
             level >= RESERVED and holder.connection_id != connection_id
             for holder, level in self._levels.items()
         )
+
+    def is_held(self) -> bool:
+        """Whether any connection holds a lock."""
+        return bool(self._levels)
 
     def is_reserved(self) -> bool:
         """Whether any connection holds RESERVED or more."""

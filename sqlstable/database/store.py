@@ -196,26 +196,29 @@ class DatabaseStore:
 
     def open(self, *, own_locks: bool) -> "DatabaseFile":
         """Return a new handle on the file; an unrecorded one is that until it is bound again."""
-        if not self.files and self.memory.kind is None:
-            # Nobody is in the middle of anything: what was begun and never had a header is gone.
-            self.set_size(self._derived_size())
-        file = DatabaseFile(self, own_locks=own_locks)
-        file.is_probe_free = self.messages.is_probe_free
-        self.files.append(file)
-        if self.messages.is_unrecorded:
-            file.look_only()
-        else:
-            self.bind(file)
-        return file
+        with self.messages.turn:
+            if not self.files and self.memory.kind is None:
+                # Nobody is in the middle of anything: what was begun and never had a header is
+                # gone.
+                self.set_size(self._derived_size())
+            file = DatabaseFile(self, own_locks=own_locks)
+            file.is_probe_free = self.messages.is_probe_free
+            self.files.append(file)
+            if self.messages.is_unrecorded:
+                file.look_only()
+            else:
+                self.bind(file)
+            return file
 
     def forget(self, file: "DatabaseFile") -> None:
         """Take a closed handle off the list; the last one ends an implicit message."""
-        self.files.remove(file)
-        self.locks.unlock(file, NONE)
-        # The functions close over the file: without them it goes at once, not with the next
-        # garbage collection.
-        file.xRead, file.xWrite = _closed_read, _refuse_write
-        self.messages.on_close()
+        with self.messages.turn:
+            self.files.remove(file)
+            self.locks.unlock(file, NONE)
+            # The functions close over the file: without them it goes at once, not with the next
+            # garbage collection.
+            file.xRead, file.xWrite = _closed_read, _refuse_write
+            self.messages.on_close()
 
     def is_open(self) -> bool:
         """Whether anybody has the file open."""
@@ -266,6 +269,14 @@ class DatabaseStore:
             else:
                 self._revive(file)
 
+    def begin_locked(self, file: "DatabaseFile") -> None:
+        """Begin the implicit message of who has just got a lock; without it the lock goes again."""
+        try:
+            self.messages.enter()
+        except BaseException:
+            self.locks.unlock(file, NONE)
+            raise
+
     def on_unlock(self, file: "DatabaseFile") -> None:
         """End the implicit message, unless somebody is writing, and revive the file."""
         try:
@@ -310,19 +321,10 @@ class DatabaseStore:
                 return self.peek(amount, offset)
         if offset >= size:
             return b""
-        if amount == HEADER_BYTES and not self.locks.is_held_by(file):
-            # The look at the header on opening, which SQLite takes without a lock.
-            self.messages.check_thread()
         length = min(amount, size - offset)
-        address = self.placement.map.address(offset)
-        if not self.is_main:
-            return self.memory.access_read(address, length)
-        log = self.memory.log
-        if log is None or length != self.page_size or offset % length:
-            return self.memory.access_read(address, length, offset)
-        data = self.memory.touch_read(address, length)
-        log.append(offset)
-        return data
+        if amount == HEADER_BYTES and not self.locks.is_held_by(file):
+            return self._first_look(file, amount, offset, length)
+        return self._read(length, offset)
 
     def slow_write(self, data: Bytes, offset: int) -> None:
         """Write any length anywhere, growing the file and its memory as needed."""
@@ -351,6 +353,27 @@ class DatabaseStore:
         memory.staging.write(start, memory.backing.read(start, OS_PAGE_BYTES))
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _first_look(self, file: "DatabaseFile", amount: int, offset: int, length: int) -> Bytes:
+        """Read the header on opening, which SQLite does without a lock."""
+        messages = self.messages
+        with messages.turn:
+            messages.wait_for_others()
+            if messages.is_idle:
+                # The message that was open when the file was bound is over.
+                return file.xRead(amount, offset)
+            return self._read(length, offset)
+
+    def _read(self, length: int, offset: int) -> Bytes:
+        address = self.placement.map.address(offset)
+        if not self.is_main:
+            return self.memory.access_read(address, length)
+        log = self.memory.log
+        if log is None or length != self.page_size or offset % length:
+            return self.memory.access_read(address, length, offset)
+        data = self.memory.touch_read(address, length)
+        log.append(offset)
+        return data
 
     def _cookie(self) -> bytes:
         return self.peek(HEADER_BYTES, 0)[SCHEMA_COOKIE]
@@ -492,25 +515,34 @@ class DatabaseFile:
             apsw.BusyError: Another connection's lock stands against it, another connection is
                 writing to another file of the memory, or a message of another thread is open.
         """
-        messages = self._store.messages
-        messages.check_thread()
-        if self._locks is not None:
+        messages, locks = self._store.messages, self._locks
+        if locks is None:
+            messages.check_thread()
+            return
+        with messages.locking():
             if level >= RESERVED:
                 messages.check_writer(self._store, self)
-            self._locks.lock(self, level)
+            is_first = not locks.is_held_by(self)
+            locks.lock(self, level)
+            if is_first:
+                # Now, not at the first byte: between the two another thread's could begin.
+                self._store.begin_locked(self)
 
     def xUnlock(self, level: int) -> None:
         """Give a lock back; the last one ends an implicit message."""
-        if self._locks is not None:
-            self._locks.unlock(self, level)
-            if level == NONE:
-                self._store.on_unlock(self)
+        # SQLite also does so after a lock that it did not get, and waits for nobody's turn then.
+        if self._locks is not None and self._locks.is_held_by(self):
+            with self._store.messages.turn:
+                self._locks.unlock(self, level)
+                if level == NONE:
+                    self._store.on_unlock(self)
 
     def xCheckReservedLock(self) -> bool:
         """Whether any connection holds RESERVED or more."""
         if self._locks is None:
             return self._store.has_live_journal()
-        return self._locks.is_reserved()
+        with self._store.messages.turn:
+            return self._locks.is_reserved()
 
     def xFileControl(self, op: int, pointer: int) -> bool:
         """Learn of the two steps of an SQL commit, and whose file this is; refuse WAL."""

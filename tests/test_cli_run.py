@@ -1,6 +1,7 @@
 """``sqlstable run`` beyond a single good run: going on, measuring only, stopping, large input."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,9 @@ import pytest
 from sqlstable import Canister, StableMemory, latest_limits, open_trace
 from sqlstable.analysis.verdict import verdict
 from sqlstable.cli import running, source
+from sqlstable.cli.progress import engine_notes
+from sqlstable.engine.wasm.program import make_program
+from sqlstable.engine.wasm.weights import PRICE_REGIMES
 from sqlstable.errors import LimitTrap, TraceError
 from sqlstable.ic.limits import LATEST_LIMITS_DATE, MessageLimits
 from sqlstable.trace.file import TraceWriter
@@ -314,3 +318,53 @@ def test_limits_beyond_the_newest_known_say_whose_they_are(folder):  # noqa: F81
     assert result.stderr == (
         f"Note: no limits are known after {LATEST_LIMITS_DATE}, so these are those of that day\n"
     )
+
+
+# -- what the engine and the output say -----------------------------------------------------------
+
+
+def test_a_first_compilation_is_announced_to_somebody_who_watches(monkeypatch, capsys):
+    logger = logging.getLogger("sqlstable.engine.wasm.program")
+    for is_watched in (False, True):
+        monkeypatch.setattr("sqlstable.cli.progress.is_terminal", lambda _, it=is_watched: it)
+        with engine_notes():
+            logger.info("compiling %s", "something")
+        logger.info("not announced any more")
+        expected = "Note: compiling something\n" if is_watched else ""
+        assert capsys.readouterr().err == expected
+
+
+def test_only_the_first_use_of_a_build_compiles(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    wasm = bytes.fromhex("0061736d01000000")
+    for said in (1, 0):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "sqlstable"):
+            make_program(
+                wasm, name="empty", regime=PRICE_REGIMES["memory-tracker"], watches_heap=False
+            )
+        texts = [record.getMessage() for record in caplog.records]
+        assert (
+            texts
+            == ["compiling the Wasm module (empty); that is done once, and takes seconds"][:said]
+        )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "shop.sql"), ("run", "-h"), ("--help",), ("--version",), ("demo",), ("report", "t")],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_named(folder, arguments):  # noqa: F811
+    assert call("run", "shop.sql", "--trace", "t").exit_code == 0
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sqlstable", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=ENVIRONMENT,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: the output cannot be written: No space left on device\n"

@@ -171,3 +171,11 @@ def test_a_scene_without_owners_still_shows_its_total():
     scene = Scene("None", "Nothing was read.", meter=meter, checks=(Check("fine", holds=True),))
     text = render(scene_lines(scene, 1, 80), width=80, color_system=None)
     assert "OS pages accessed  0 of 100" in text
+
+
+@pytest.mark.slow
+def test_the_measured_engine_tells_the_same_story(shown):
+    result = show("--engine", "wasm")
+    assert (result.exit_code, result.stderr) == (0, "")
+    story, _, _ = shown.partition("\nengine native")
+    assert result.stdout.partition("\nengine wasm")[0] == story

@@ -10,7 +10,9 @@ from rich.text import Text
 
 from sqlstable.canister.canister import Canister
 from sqlstable.cli.failures import RunError
+from sqlstable.cli.options import ENGINE_NAMES, EngineChoice, EngineOption
 from sqlstable.cli.output import Screen, is_terminal, screen, write
+from sqlstable.cli.progress import engine_notes
 from sqlstable.cli.scene import scene_lines
 from sqlstable.cli.story import GLOSSARY, INTRODUCTION, Story
 from sqlstable.report.frame import glossary_lines, provenance_lines, settings_lines
@@ -32,12 +34,17 @@ def show_demo(
     step: Annotated[
         bool, typer.Option("--step", help="Wait for Enter between the scenes.")
     ] = False,
+    engine: EngineOption = EngineChoice.NATIVE,
 ) -> None:
     """See in a few seconds which OS pages SQL touches, and an upgrade that loses nothing."""
     found = screen()
     target = Screen(min(found.width, WIDTH_MAX), found.color_system)
     _show(_opening_lines(target.width), target)
-    with tempfile.TemporaryDirectory() as folder, Canister(owners=True) as canister:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        engine_notes(),
+        Canister(owners=True, engine=ENGINE_NAMES[engine]) as canister,
+    ):
         story = Story(canister, Path(folder))
         for number, scene in enumerate(story.scenes(), 1):
             if step and number > 1:

@@ -42,6 +42,9 @@ _USAGE_ERRORS: Final = (ImageError, ScriptError, SettingsError, TraceError, Unic
 """What is wrong about the command line, or about a file that it names."""
 
 
+_UNWRITABLE: Final = "the output cannot be written"
+
+
 class UsageError(SqlstableError):
     """Arguments that do not go together, or name something that cannot be used."""
 
@@ -62,6 +65,10 @@ class Commands(TyperGroup):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
+        except typer.BadParameter as error:
+            # Words of the library that checks values, which say nothing here.
+            error.message = error.message.replace("Value error, ", "")
+            raise
         except BrokenPipeError:
             # Whoever closed the pipe has seen enough.
             _finish_output()
@@ -82,6 +89,11 @@ def run_program(program: Callable[[], object]) -> None:
     _make_outputs_tolerant()
     try:
         program()
+    except OSError as error:
+        # Help and version are written before there is a command.
+        complain(f"{_UNWRITABLE}: {error.strerror}")
+        _finish_output()
+        sys.exit(EXIT_FAILED)
     except Exception as error:  # noqa: BLE001  the last resort, and it says so
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
@@ -124,7 +136,8 @@ def _tell(text: str) -> None:
 
 def _text(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        # A file that cannot be used has a name; only the output has none.
+        return f"{error.filename or _UNWRITABLE}: {error.strerror}"
     return str(error)
 
 

@@ -1,6 +1,9 @@
 """Progress bars on stderr, for work that takes long and somebody who watches."""
 
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self
@@ -8,12 +11,38 @@ from typing import Final, Self
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from sqlstable.cli.failures import note
 from sqlstable.cli.output import is_terminal
 from sqlstable.report.numbers import size
 from sqlstable.workload.script import ScriptStep
 
 PATIENCE_S: Final = 1.0
 """Work that is done sooner shows no bar."""
+
+
+@contextmanager
+def engine_notes() -> Iterator[None]:
+    """Tell somebody who watches what the engine says of long work, such as compiling."""
+    if not is_terminal(sys.stderr):
+        yield
+        return
+    logger, handler = logging.getLogger("sqlstable"), _Notes()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+class _Notes(logging.Handler):
+    """Prints what is logged as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        note(record.getMessage())
 
 
 class WorkProgress:

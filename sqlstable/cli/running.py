@@ -24,7 +24,7 @@ from sqlstable.cli.options import (
     View,
 )
 from sqlstable.cli.output import screen
-from sqlstable.cli.progress import MessageProgress
+from sqlstable.cli.progress import MessageProgress, engine_notes
 from sqlstable.cli.report import write_report
 from sqlstable.cli.rows import RowPrinter
 from sqlstable.cli.source import Script, read_script
@@ -95,7 +95,7 @@ def run(workload: Workload, machine: Machine, output: Output) -> None:
     """
     script = read_script(workload.script)
     setups = load_setups(workload.on_connect)
-    with _source(workload.database, machine, setups) as database:
+    with engine_notes(), _source(workload.database, machine, setups) as database:
         canister = _installed(machine, database, setups, output)
     outcome, recorded = _play(canister, script, workload, output)
     try:

@@ -205,7 +205,7 @@ class Story:
         self, headline: str, sql: str, reading: Callable[[Statement, Rows], str]
     ) -> Scene:
         """Ask a question for the first time."""
-        with self._canister.message("query") as message:
+        with self._canister.message("query", cache="cold") as message:
             rows = message.execute(sql)
             columns = self._canister.engine.columns(sql)
         statement = message.reply.statements[0]
@@ -220,7 +220,7 @@ class Story:
         )
 
     def _ask(self, sql: str) -> tuple[Rows, Statement]:
-        reply = self._canister.query(sql)
+        reply = self._canister.query(sql, cache="cold")
         return reply.rows, reply.statements[0]
 
     def _meter(self, reply: Reply, *, dirty: bool) -> Meter:

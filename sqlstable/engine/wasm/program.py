@@ -9,6 +9,7 @@ import atexit
 import gc
 import importlib
 import json
+import logging
 import platform
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -174,6 +175,9 @@ def charges_heap(regime: PriceRegime) -> bool:
     )
 
 
+_LOG: Final = logging.getLogger(__name__)
+
+
 def load_program(
     build: str, regime: PriceRegime, *, watches_heap: bool, reach_bytes: int = NEAR_BYTES
 ) -> Program:
@@ -225,6 +229,7 @@ def make_program(
     key = _key(reach_bytes, wasm, options.key, weights, *_rewriter_sources())
     found = _loaded(engine, key)
     if found is None:
+        _LOG.info("compiling the Wasm module (%s); that is done once, and takes seconds", name)
         rewritten = rewrite(wasm, options)
         layout = Layout.of(rewritten)
         _check_imports(rewritten)

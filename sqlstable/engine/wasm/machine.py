@@ -12,6 +12,8 @@
 """
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +47,7 @@ _CALLS: Final = {
     "host_access": 3,
     "enter_access": 3,
     "host_grow": 2,
+    "stable64_size": 0,
     "set_stable_size": 1,
     "keep_heap": 1,
     "reset_heap": 1,
@@ -103,7 +106,9 @@ class Machine:
         linker = wasmtime.Linker(program.engine)
         linker.define(self._store, SHIM_MODULE, "heap", self._heap)
         linker.define(self._store, SHIM_MODULE, "stable", self._stable)
-        self._shim: Any = linker.instantiate(self._store, program.shim).exports(self._store)
+        with _addresses():
+            shim = linker.instantiate(self._store, program.shim)
+        self._shim: Any = shim.exports(self._store)
         self._set_up(stable_wasm_pages_max)
         # Globals that tell whether a system call was called that is not known here.
         self._unknown: dict[str, Any] = {}
@@ -119,7 +124,7 @@ class Machine:
         self._commit, self._rollback = calls["commit"], calls["rollback"]
         self._reserve_kept = calls["reserve_kept"]
         self._host_access, self._host_grow = calls["host_access"], calls["host_grow"]
-        self._enter_access = calls["enter_access"]
+        self._enter_access, self._note_size = calls["enter_access"], calls["stable64_size"]
         self._set_stable_size, self._keep_heap = calls["set_stable_size"], calls["keep_heap"]
         self._reset_heap = calls["reset_heap"]
         self._entries: dict[str, Call] = {}
@@ -153,8 +158,11 @@ class Machine:
         if entry is None:
             entry = self._entries[name] = self._entry(name)
         size = len(argument)
+        if size > _ARGUMENT_BYTES_MAX:
+            msg = f"the call has {size} bytes, and a heap has 4 GiB; make several of it"
+            raise Trap(msg)
         self._is_heap_touched = True
-        self._begin_call(size)
+        self._shim_call(self._begin_call, size)
         if size:
             ctypes.memmove(self.address_of("argument"), argument, size)
         self._run(entry)
@@ -187,10 +195,7 @@ class Machine:
         Raises:
             Trap: This computer has no memory left; the message can be rolled back.
         """
-        try:
-            self._reserve_kept()
-        except self._trap_type as trap:
-            raise self._explained(trap) from None
+        self._shim_call(self._reserve_kept)
 
     def commit(self, *, is_new_heap: bool) -> None:
         """Keep what the message did, to stable memory and to the heap; again does no harm."""
@@ -208,7 +213,7 @@ class Machine:
 
     def keep_heap(self) -> None:
         """Let a rollback go back to the heap as it is now."""
-        self._keep_heap(stable.WHOLE)
+        self._shim_call(self._keep_heap, stable.WHOLE)
         self._kept_globals = self._global_values()
 
     def end_unseen(self) -> None:
@@ -272,20 +277,17 @@ class Machine:
         Raises:
             Trap: It lies outside, or crosses a limit.
         """
-        try:
-            self._host_access(_signed(offset), _signed(length), 3 if is_write else 2)
-        except self._trap_type as trap:
-            raise self._explained(trap) from None
+        self._shim_call(self._host_access, _signed(offset), _signed(length), 3 if is_write else 2)
 
     def host_grow(self, wasm_pages: int, wasm_pages_max: int) -> int:
         """Grow stable memory; returns the old size, or -1."""
-        old = self._host_grow(_signed(wasm_pages), _signed(wasm_pages_max))
+        old = self._shim_call(self._host_grow, _signed(wasm_pages), _signed(wasm_pages_max))
         self._follow_stable()
         return old
 
     def note_size(self) -> None:
         """Log a question for the size."""
-        self._shim["stable64_size"](self._store)
+        self._shim_call(self._note_size)
 
     def set_stable_size(self, wasm_pages: int) -> bool:
         """Set the size between messages; returns whether there was room. Bytes are the caller's."""
@@ -356,6 +358,13 @@ class Machine:
         self._trampoline.set_deadline(NEVER)
         self._is_running = False
 
+    def _shim_call(self, call: Call, *numbers: int) -> int:
+        """Call what may find no memory left, or refuse."""
+        try:
+            return call(*numbers)
+        except self._trap_type as trap:
+            raise self._explained(trap) from None
+
     def _stop_running(self) -> None:
         """Make the shim's calls come to their end again."""
         self._trampoline.set_deadline(NEVER)
@@ -381,14 +390,8 @@ class Machine:
 
     def _memory(self, limits: "WasmLimits", *, is_64: bool) -> "Memory":
         wasmtime = wasmtime_module()
-        try:
+        with _addresses():
             memory: Memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits, is_64=is_64))
-        except wasmtime.WasmtimeError as error:
-            msg = (
-                f"this process has no addresses left for another canister of the wasm engine "
-                f"({error}); close those that are not needed any more"
-            )
-            raise SettingsError(msg) from error
         return memory
 
     def _set_up(self, stable_wasm_pages_max: int) -> None:
@@ -417,7 +420,8 @@ class Machine:
                 found = self._stub(name, item.type)
             linker.define(store, item.module, name, found)
         try:
-            instance = linker.instantiate(store, module)
+            with _addresses():
+                instance = linker.instantiate(store, module)
         except wasmtime.WasmtimeError as error:
             msg = f"the module cannot be joined to the system calls that it imports: {error}"
             raise ModuleError(msg) from error
@@ -474,6 +478,8 @@ class Machine:
         return [(at, ctypes.string_at(at, size)) for at in (start, start + (1 << 20))]
 
 
+_ARGUMENT_BYTES_MAX: Final = (1 << 32) - 1
+
 _MAIN_THREAD: Final = main_thread().ident
 """The only one in which Python raises KeyboardInterrupt."""
 
@@ -482,6 +488,24 @@ _LOG_COUNT: Final = stable.STATUS.index("log_count")
 _PAGE_CHARGES: Final = stable.STATUS.index("page_charges")
 _REPLY_SIZE: Final = stable.STATUS.index("reply_size")
 _STABLE_SIZE: Final = stable.STATUS.index("stable_size")
+
+
+@contextmanager
+def _addresses() -> Iterator[None]:
+    """Say it well where memories find no room in this process."""
+    wasmtime = wasmtime_module()
+    try:
+        yield
+    except wasmtime.WasmtimeError as error:
+        reason = str(error).partition("\n")[0]
+        if "mmap" not in reason:
+            raise
+        msg = (
+            "this process has no addresses left for another canister of the wasm engine: each "
+            "reserves 1 TiB or more, and a process has 128 TiB, or what `ulimit -v` leaves it; "
+            f"close those that are not needed any more, or use another process ({reason})"
+        )
+        raise SettingsError(msg) from None
 
 
 _STUB: Final = """(module

@@ -9,7 +9,7 @@ import pytest
 from sqlstable import Canister, LimitTrap, SqlError, Trap
 
 NUMBERS = (
-    "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n LIMIT {})"
+    "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n LIMIT 2000)"
 )
 
 TOO_MUCH = {

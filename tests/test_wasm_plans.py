@@ -298,6 +298,17 @@ def test_names_that_are_not_utf8_cost_no_other_plan(tmp_path):
         assert plan == ("SEARCH t USING COVERING INDEX sqlite_autoindex_t_1 (a=?)",)
 
 
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_the_encoding_of_a_database_changes_no_plan(encoding):
+    with Canister(engine="wasm") as canister:
+        canister.update(f"PRAGMA encoding = '{encoding}'")
+        canister.update("CREATE TABLE \u00fc (a PRIMARY KEY)")
+        canister.upgrade()
+        plan = last_plan(canister.query("SELECT * FROM \u00fc WHERE a = 1"))
+        assert plan == ("SEARCH \u00fc USING COVERING INDEX sqlite_autoindex_\u00fc_1 (a=?)",)
+        assert canister.query("PRAGMA encoding").rows == [(encoding,)]
+
+
 # -- random scripts ------------------------------------------------------------------------------
 
 NAMES = ("t", "u", "temporary", "x")

@@ -200,9 +200,13 @@ def _missing(
         else:
             _compile(connection, f"INSERT INTO main.{quoted} DEFAULT VALUES")
             # On a connection that only reads, SQLite passes over CHECK.
-            sql = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?"
-            for (text,) in connection.execute(sql, (name,)):
-                _compile(aside, text)
+            sql = (
+                "SELECT CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type = 'table' AND name = ?"
+            )
+            for (text,) in connection.execute(sql, (name,)).fetchall():
+                assert isinstance(text, bytes)
+                # What is no text there is in the name of a column, which nobody misses.
+                _compile(aside, text.decode(str(connection.pragma("encoding")), "replace"))
     except apsw.SQLError as error:
         return str(error) if any(words in str(error) for words in _MISSING) else None
     return None

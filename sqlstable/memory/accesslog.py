@@ -128,8 +128,8 @@ class AccessLog:
         if self._compacted:
             self._compacted = []
             self.compacted_count = 0
-        if self._irregular:
-            self._irregular = []
+        # Even an empty list is theirs now.
+        self._irregular = []
         return taken
 
 

@@ -250,6 +250,10 @@ def _statement(index: int, message: int, item: RawStatement, meter: Meter) -> St
 
 def _outside(raw: RawMessage, items: Sequence[RawStatement]) -> list[OutsideSpan]:
     """Name every access that no statement's span covers."""
+    if not raw.outside:
+        billed = sum(stop - start for item in items for start, stop, _ in item.spans)
+        if billed == len(raw.accesses):
+            return []
     covered = sorted(
         [(start, stop) for item in items for start, stop, _ in item.spans if stop > start]
         + [(span.start, span.stop) for span in raw.outside]

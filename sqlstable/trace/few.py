@@ -6,6 +6,7 @@ are those of `sqlstable.trace.many`, which the tests hold both to.
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import add
 from typing import Final
 
 import numpy as np
@@ -66,30 +67,20 @@ class Tally:
                     if kind == WRITE:
                         dirty.update(pages)
 
-    def unite(self, other: "Tally") -> None:
-        """Count what another one has counted, too."""
-        self.accessed |= other.accessed
-        self.dirty |= other.dirty
-        self.calls = [a + b for a, b in zip(self.calls, other.calls, strict=True)]
-        self.moved = [a + b for a, b in zip(self.moved, other.moved, strict=True)]
-
     @property
     def use(self) -> StableUse:
         """The same as counts alone."""
-        accessed, dirty = self.accessed, self.dirty
         return _stable_use(
             *self.calls,
             *self.moved,
-            len(accessed),
-            len(dirty),
-            len({os_page >> _WASM_PAGE_SHIFT for os_page in accessed}),
-            len({os_page >> _WASM_PAGE_SHIFT for os_page in dirty}),
+            len(self.accessed),
+            len(self.dirty),
+            _wasm_pages(self.accessed),
+            _wasm_pages(self.dirty),
         )
 
     def footprint(self) -> Footprint:
         """The same with sorted OS pages."""
-        if not any(self.calls):
-            return EMPTY
         return Footprint(
             np.array(sorted(self.accessed), dtype=np.int64),
             np.array(sorted(self.dirty), dtype=np.int64),
@@ -105,7 +96,7 @@ class FewMeter:
         """Take the accesses of a message, and whose stable memory is."""
         self._rows = rows
         self._places = places
-        self._whole = Tally()
+        self._tallies: list[Tally] = []
 
     def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
         """Return the use of all spans together, and of each phase."""
@@ -114,14 +105,19 @@ class FewMeter:
             start, stop, phase = spans[0]
             uses[phase] = self._measured(rows[start:stop])
             return uses[phase], uses
-        tallies = [Tally() for _ in PHASES]
+        tallies: dict[int, Tally] = {}
         for start, stop, phase in spans:
-            tallies[phase].add(rows[start:stop])
-        whole = Tally()
-        for phase, tally in enumerate(tallies):
+            if stop > start:
+                tally = tallies.get(phase)
+                if tally is None:
+                    tally = tallies[phase] = Tally()
+                tally.add(rows[start:stop])
+        for phase, tally in tallies.items():
             uses[phase] = tally.use
-            whole.unite(tally)
-        self._whole.unite(whole)
+        if not tallies:
+            return EMPTY_USE, uses
+        whole = united(tallies.values())
+        self._tallies.append(whole)
         return whole.use, uses
 
     def outside(self, start: int, stop: int) -> StableUse:
@@ -150,7 +146,10 @@ class FewMeter:
 
     def whole(self) -> tuple[Footprint, StableUse]:
         """Return the footprint of all that was measured."""
-        return self._whole.footprint(), self._whole.use
+        if not self._tallies:
+            return EMPTY, EMPTY_USE
+        whole = united(self._tallies)
+        return whole.footprint(), whole.use
 
     def accesses(self, spans: Sequence[Span]) -> FewAccesses:
         """Return the accesses of spans in order."""
@@ -164,11 +163,28 @@ class FewMeter:
             return EMPTY_USE
         tally = Tally()
         tally.add(rows)
-        if any(self._whole.calls):
-            self._whole.unite(tally)
-        else:
-            self._whole = tally
+        self._tallies.append(tally)
         return tally.use
+
+
+def united(tallies: Iterable[Tally]) -> Tally:
+    """Return what all of them, one at least, have counted."""
+    tallies = [*tallies]
+    if len(tallies) == 1:
+        return tallies[0]
+    whole = Tally()
+    for tally in tallies:
+        whole.accessed |= tally.accessed
+        whole.dirty |= tally.dirty
+        whole.calls = [*map(add, whole.calls, tally.calls)]
+        whole.moved = [*map(add, whole.moved, tally.moved)]
+    return whole
+
+
+def _wasm_pages(os_pages: set[int]) -> int:
+    if len(os_pages) < 2:
+        return len(os_pages)
+    return len({os_page >> _WASM_PAGE_SHIFT for os_page in os_pages})
 
 
 EMPTY_USE: Final = StableUse()

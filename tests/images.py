@@ -12,8 +12,10 @@ import pytest
 
 from sqlstable import ImageError, StableMemory
 from sqlstable.memory import imagefile
+from sqlstable.memory.commitlog import next_record_offset, read_header, read_records
 from sqlstable.memory.imagefile import LOG_SUFFIX
 from tests.sim.messages import Message, models, page
+from tests.sim.storage import Storage
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,11 +97,19 @@ def left_behind(path, messages=TWO, **options):
     yield folder / path.name
 
 
+def unsealed(log):
+    """A log as it is while the last message is being applied."""
+    file = Storage.of({"log": log}).names["log"]
+    last = read_records(file, read_header(file, "log"), "log")[-1]
+    at = next_record_offset(last.end_offset)
+    return log[:at] + bytes(24) + log[at + 24 :]
+
+
 def make_pending(path, messages=TWO, *, torn=True, **options):
     """Leave an image whose last message is in its log only, or half in it."""
     before = models(messages)[-2]
     with left_behind(path, messages, **options) as left:
-        shutil.copy(log_of(left), log_of(path))
+        log_of(path).write_bytes(unsealed(log_of(left).read_bytes()))
         path.write_bytes(before)
         if torn:
             last = max(messages[-1].pages)

@@ -27,7 +27,7 @@ from tests.images import (
     send,
     unchanged,
 )
-from tests.sim.messages import models
+from tests.sim.messages import Message, models, page
 
 
 @pytest.fixture
@@ -365,7 +365,6 @@ CHANGES = {
     rewrite: "it was written to",
     delete: "it was deleted",
     replace: "it was deleted",
-    link: r"it has 2 names \(hard links\) now",
     move: "it was moved, or its log deleted",
     delete_log: "it was moved, or its log deleted",
 }
@@ -393,10 +392,71 @@ def test_an_image_that_was_changed_underneath_takes_no_more_messages(path, chang
         assert not open_descriptors(path.parent)
 
 
-@pytest.mark.parametrize("change", [truncate, grow], ids=lambda change: change.__name__)
-def test_another_length_is_noticed_at_once(path, change):
-    """Whatever else is looked at now and then only: a map must not be read beyond its file."""
+@DURABILITIES
+def test_a_second_name_of_an_open_image_stops_nothing_and_is_refused_by_the_next_opening(
+    path, durability
+):
+    """Some backup tools make one; what is open goes by the file, whatever its names are."""
+    second = path.with_name("second name")
+    with StableMemory.open(path, durability=durability) as memory:
+        send(memory, TWO[0])
+        link(path)
+        look_again(memory)
+        send(memory, TWO[1])
+        assert memory.image() == models(TWO)[-1]
+        with pytest.raises(ImageError, match="second name is open in"):
+            StableMemory.open(second)
+    assert path.read_bytes() == models(TWO)[-1]
+    assert "has 2 names (hard links), and its log lies beside one of them only" in refusal(path)
+
+
+@DURABILITIES
+@pytest.mark.parametrize("size_bytes", [0, 100, 4096])
+def test_a_log_that_somebody_cut_off_is_written_anew(path, durability, size_bytes):
+    memory = StableMemory.open(path, durability=durability)
+    for message in TWO:
+        send(memory, message)
+    for number in range(3):
+        os.truncate(log_of(path), size_bytes)
+        look_again(memory)
+        memory.begin("query")
+        memory.rollback()
+        assert log_of(path).stat().st_size > 4096
+        send(memory, Message(2, page("more", number, at=number + 6)))
+    expected = memory.image()
+    # Killed now, the image is whole, and its log knows it.
+    image, log = path.read_bytes(), log_of(path).read_bytes()
+    memory.close()
+    path.write_bytes(image)
+    log_of(path).write_bytes(log)
+    with StableMemory.open(path) as again:
+        assert again.image() == expected
+    path.write_bytes(models(TWO)[-1])
+    log_of(path).write_bytes(log)
+    assert "is the log of another image, or of another state of" in refusal(path)
+
+
+def test_a_log_that_was_cut_off_and_cannot_be_written_is_said(path, monkeypatch):
     memory = StableMemory.open(path)
+    send(memory, TWO[0])
+    os.truncate(log_of(path), 0)
+    look_again(memory)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(memory.image_file._log, "write", fail, raising=False)
+    with pytest.raises(ImageError, match="cannot be written anew: No space left on device"):
+        memory.begin("update")
+    memory.close()
+    assert path.read_bytes() == models(TWO)[1]
+
+
+@DURABILITIES
+@pytest.mark.parametrize("change", [truncate, grow], ids=lambda change: change.__name__)
+def test_another_length_is_noticed_at_once(path, change, durability):
+    """Whatever else is looked at now and then only: a map must not be read beyond its file."""
+    memory = StableMemory.open(path, durability=durability)
     send(memory, TWO[0])
     memory.image_file._looked_ns = time.monotonic_ns() + 10**15
     change(path)

@@ -28,32 +28,62 @@ answered. With ``power`` the log is flushed before the commit point counts, and 
 that one's message is in the image already. If the write is cut off, no record is whole, and the
 image needs none.
 
-**Why a checkpoint wipes the first record** and flushes that before the log is used again: else a
-record half overwritten could leave the first ones of a long row whole, and applying those alone
-would take OS pages back to an older state.
+**Why a log is not applied to another image**, or another state of this one, though a file may have
+been copied, restored or put in the other's place while nobody had it open: each record says what
+the OS pages were that it changes, and by what the whole image is told after it
+(`sqlstable.memory.belonging` has the rule, `sqlstable.memory.fingerprint` what it costs). Both are
+at hand in a commit: the fingerprint changes by the terms of the OS pages that the message changed.
+It is taken of the whole image with the first message of an opening.
+
+**Why a record is sealed** when its message is in the image: without, one that was answered could
+not be told from one that was being applied, and a backup of the state before it from a message that
+is still to be finished.
+
+**Why the header names the start of the system**: a kill takes nothing from the image, a loss of
+power any sector since the last flush. So an image that lacks messages of the log of ``power`` is
+whole after a loss of power, and after a kill another state, such as a backup.
+
+**Why a checkpoint begins the log with a record without OS pages**, and flushes that before the log
+is used again: else a record half overwritten could leave the first ones of a long row whole, and
+applying those alone would take OS pages back to an older state.
 
 **Why recovery flushes the log before it touches the image** (``power``): its owner may have been
 killed before it could. If the power then went during recovery, the image would hold a part of a
 message whose record is lost.
 """
 
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Final, NamedTuple, NoReturn
 
 import numpy as np
 
-from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES
+from sqlstable.ic.units import MIB, OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, WASM_PAGE_BYTES
 from sqlstable.memory.backing import Backing, Bytes
 from sqlstable.memory.commitlog import (
+    LOSS_MAGIC,
+    RECORD_HEAD_BYTES,
     RECORDS_OFFSET,
-    WITNESSES,
-    Durability,
+    SEAL_MAGIC,
+    Entry,
+    LogHeader,
     Record,
-    Witness,
     next_record_offset,
+    note_on,
     record_parts,
-    witness,
+)
+from sqlstable.memory.fingerprint import (
+    ALL_OS_PAGES,
+    FILLED_OS_PAGES_MAX,
+    ZERO_CRC,
+    Fingerprint,
+    os_page_crcs,
+    os_page_crcs_of,
+    sector_crcs,
+    take_fingerprint,
 )
 from sqlstable.memory.osfile import File, Run
 
@@ -69,6 +99,14 @@ LOG_FILLED_BYTES: Final = MIB
 RESERVED_BYTES: Final = WASM_PAGE_BYTES
 assert RESERVED_BYTES == 1 << 16
 """Space is asked for by Wasm pages: often enough to stay sparse, seldom enough to stay quick."""
+
+WITNESSES: Final = 64
+"""OS pages of the message before that a record of a large image names."""
+
+KNOWN_CRCS_MAX: Final = 1 << 16
+"""CRC-32s of committed OS pages that are remembered, about 100 bytes each."""
+
+_ZERO_SECTORS: Final = sector_crcs(bytes(OS_PAGE_BYTES))
 
 _LOOPED_OS_PAGES: Final = 256
 """Up to so many OS pages, a plain loop joins them quicker than numpy does."""
@@ -101,10 +139,9 @@ class CommitPipeline:
     """Takes changes from memory to the image, through the log.
 
     Args:
-        image: The image, whole and of ``wasm_pages`` Wasm pages.
+        image: The image, whole.
         log: The log, with its header written and, for ``power``, flushed.
-        log_id: The id in that header.
-        durability: What a commit survives.
+        header: That header.
         read: Reads committed bytes of the image.
         on_resized: Is told after the image got another length.
     """
@@ -114,25 +151,30 @@ class CommitPipeline:
         image: File,
         log: File,
         *,
-        log_id: bytes,
-        durability: Durability,
+        header: LogHeader,
         read: Callable[[int, int], Bytes],
         on_resized: Callable[[int], None],
     ) -> None:
         """Begin with an empty log."""
         self.failure: str | None = None
         "Why no further message may begin, or None."
+        self.durability = header.durability
+        self.log_bytes = RECORDS_OFFSET
+        "Bytes that the log has at least."
         self._image = image
         self._log = log
-        self._log_crc = zlib.crc32(log_id)
-        self.durability = durability
-        self._is_flushed = durability == "power"
+        self._header = header
+        self._log_crc = zlib.crc32(header.log_id)
+        self._is_flushed = self.durability == "power"
         self._read = read
         self._on_resized = on_resized
         self._sequence_number = 0
         self._log_offset = self._log_filled = RECORDS_OFFSET
-        self._last_changed: Sequence[int] = ()
         self._reserved: set[int] = set()
+        self._fingerprint: Fingerprint | None = None
+        self._known_crcs: dict[int, int] = {}
+        self._last: Entry | None = None
+        self._last_head: Bytes = b""
 
     def commit(self, change: Change) -> None:
         """Make one message permanent.
@@ -143,18 +185,12 @@ class CommitPipeline:
         runs = os_page_runs(change.dirty)
         read = change.staging.read
         data = [read(start, length) for start, length in runs]
-        end_offset = self._write_ahead(change, runs, data)
+        entry, fingerprint = self._describe(change, runs, data)
+        head, end_offset = self._write_ahead(entry, data)
         try:
             self._apply(change, runs, data)
-            if runs:
-                self._last_changed = _ends(runs)
-            if not self._is_flushed:
-                if end_offset > LOG_BYTES_KEPT:
-                    self._log.resize(RECORDS_OFFSET)
-            else:
-                self._log_offset = next_record_offset(end_offset)
-                if self._log_offset - RECORDS_OFFSET >= CHECKPOINT_BYTES:
-                    self._checkpoint()
+            self._note(entry, fingerprint)
+            self._finish(head, end_offset)
         except OSError as error:
             self.failure = (
                 f"the last message is committed, but the image could not be brought up to date: "
@@ -167,29 +203,119 @@ class CommitPipeline:
     def flush(self) -> None:
         """Flush the image, after which it is whole without its log."""
         if self._is_flushed:
+            _expect_loss(self._log, self._last_head, self._log_offset)
             self._image.flush()
+
+    def renew_log(self) -> None:
+        """Write the log anew, of which somebody else has cut something off.
+
+        Between messages the image is whole, so nothing is lost with it.
+
+        Raises:
+            OSError: A call failed.
+        """
+        self._log.write(0, [self._header.encode()])
+        self._log_filled = RECORDS_OFFSET
+        self._restart_log()
 
     # -- before the commit point ----------------------------------------------------------------
 
-    def _write_ahead(self, change: Change, runs: Sequence[Run], data: Sequence[Bytes]) -> int:
-        """Reserve space and write the record; returns where it ends in the log."""
+    def _describe(
+        self, change: Change, runs: Sequence[Run], data: Sequence[Bytes]
+    ) -> tuple[Entry, Fingerprint]:
+        """Say what the record of a message says, and what the image is told by after it."""
         try:
-            parts = record_parts(
-                self._log_crc,
-                sequence_number=self._sequence_number + 1,
-                wasm_pages=(change.wasm_pages_before, change.wasm_pages_after),
-                is_wiped=change.is_wiped,
-                witnesses=self._witnesses(change, runs),
-                runs=runs,
-                data=data,
-            )
-            self._reserve(runs)
+            fingerprint = self._fingerprint_now()
+            os_pages = _os_pages_of(runs)
+            crcs = self._crcs_before(os_pages, change.wasm_pages_before)
+            emptied = self._emptied_by(change, os_pages, fingerprint)
+            before = self._checksums([*os_pages, *emptied], [*crcs, *emptied.values()])
+        except OSError as error:
+            msg = f"the image cannot be read: {reason(error)}"
+            raise NotCommittedError(msg) from error
+        after = os_page_crcs(data)
+        is_covered = fingerprint.os_pages_covered == ALL_OS_PAGES
+        changed = fingerprint.changed(os_pages, crcs, after)
+        if emptied:
+            changed = changed.changed([*emptied], [*emptied.values()], [ZERO_CRC] * len(emptied))
+        entry = Entry(
+            self._sequence_number + 1,
+            change.wasm_pages_before,
+            change.wasm_pages_after,
+            changed.os_pages_covered,
+            changed.value,
+            tuple(runs),
+            before,
+            tuple(after),
+            change.is_wiped,
+            tuple(emptied),
+            () if is_covered or change.is_wiped else self._witnesses(),
+        )
+        return entry, changed
+
+    def _fingerprint_now(self) -> Fingerprint:
+        known = self._fingerprint
+        if known is None or known.os_pages_filled > 2 * FILLED_OS_PAGES_MAX:
+            known = self._fingerprint = take_fingerprint(self._image)
+        return known
+
+    def _crcs_before(self, os_pages: Sequence[int], wasm_pages: int) -> list[int]:
+        known = self._known_crcs
+        try:
+            return [known[os_page] for os_page in os_pages]
+        except KeyError:
+            return [
+                known[os_page] if os_page in known else self._committed_crc(os_page, wasm_pages)
+                for os_page in os_pages
+            ]
+
+    def _committed_crc(self, os_page: int, wasm_pages: int) -> int:
+        if os_page >= wasm_pages * OS_PAGES_PER_WASM_PAGE:
+            return ZERO_CRC
+        return zlib.crc32(self._read(os_page * OS_PAGE_BYTES, OS_PAGE_BYTES))
+
+    def _emptied_by(
+        self, change: Change, os_pages: Sequence[int], fingerprint: Fingerprint
+    ) -> dict[int, int]:
+        """Return the OS pages that a wipe leaves empty, and their CRC-32s before it."""
+        if not change.is_wiped:
+            return {}
+        written = set(os_pages)
+        return {
+            os_page: int(crc)
+            for first, crcs in os_page_crcs_of(self._image, fingerprint.os_pages_covered)
+            for os_page, crc in enumerate(crcs, start=first)
+            if crc != ZERO_CRC and os_page not in written
+        }
+
+    def _checksums(self, os_pages: Sequence[int], crcs: Sequence[int]) -> bytes:
+        """Return the checksums that say how OS pages were before."""
+        if not self._is_flushed:
+            return struct.pack(f"<{len(crcs)}I", *crcs)
+        image = self._image
+        return b"".join(
+            _ZERO_SECTORS
+            if crc == ZERO_CRC
+            else sector_crcs(image.read(os_page * OS_PAGE_BYTES, OS_PAGE_BYTES))
+            for os_page, crc in zip(os_pages, crcs, strict=True)
+        )
+
+    def _witnesses(self) -> tuple[tuple[int, int], ...]:
+        if self._last is None:
+            return ()
+        return tuple(islice(zip(self._last.os_pages(), self._last.after, strict=True), WITNESSES))
+
+    def _write_ahead(self, entry: Entry, data: Sequence[Bytes]) -> tuple[Bytes, int]:
+        """Reserve space and write the record; returns its head, and where it ends in the log."""
+        try:
+            self._reserve(entry.runs)
         except OSError as error:
             msg = f"there is no room for the message in the image: {reason(error)}"
             raise NotCommittedError(msg) from error
+        parts = record_parts(self._log_crc, entry, data)
         # From here to the end nothing else may begin, whatever exception comes in between.
         self.failure = _CUT_OFF
-        end_offset = self._log_offset + len(parts[0]) + len(change.dirty) * OS_PAGE_BYTES
+        end_offset = self._log_offset + sum(map(len, parts))
         try:
             self._log.write(self._log_offset, parts)
             if self._is_flushed:
@@ -198,7 +324,7 @@ class CommitPipeline:
         except OSError as error:
             self._take_back(error)
         self._sequence_number += 1
-        return end_offset
+        return parts[0], end_offset
 
     def _fill_log(self, end_offset: int) -> None:
         """Write zeros behind a record that has made the log longer, for those that follow.
@@ -220,7 +346,7 @@ class CommitPipeline:
         try:
             # A part of a record, and what older ones left behind it, may make a whole one.
             self._log.resize(self._log_offset)
-            self._log_filled = self._log_offset
+            self._log_filled = self.log_bytes = self._log_offset
             if self._is_flushed:
                 self._log.flush()
         except OSError:
@@ -242,21 +368,6 @@ class CommitPipeline:
     def _is_reserved(self, first: int, last: int) -> bool:
         return self._reserved.issuperset(range(first, last + 1))
 
-    def _witnesses(self, change: Change, runs: Sequence[Run]) -> list[Witness]:
-        """Take checksums of OS pages that tell this state of the image from older ones."""
-        if self._log_offset != RECORDS_OFFSET:
-            # Those of the first record in a row are looked at, and no others.
-            return []
-        # The first message of an opening knows of none before it: what it changes has to do.
-        addresses = self._last_changed or [*(start for start, _ in runs[:3]), *_ends(runs)]
-        size_bytes = change.wasm_pages_before * WASM_PAGE_BYTES
-        read, durability = self._read, self.durability
-        return [
-            witness(address >> 12, read(address, OS_PAGE_BYTES), durability)
-            for address in dict.fromkeys(addresses)
-            if address < size_bytes
-        ][:WITNESSES]
-
     # -- behind it ------------------------------------------------------------------------------
 
     def _apply(self, change: Change, runs: Sequence[Run], data: Sequence[Bytes]) -> None:
@@ -272,16 +383,63 @@ class CommitPipeline:
         if after != before or change.is_wiped:
             self._on_resized(after * WASM_PAGE_BYTES)
 
-    def _checkpoint(self) -> None:
-        self._image.flush()
-        self._log.write(RECORDS_OFFSET, [bytes(OS_PAGE_BYTES)])
-        self._log.flush()
-        self._log_offset = RECORDS_OFFSET
+    def _note(self, entry: Entry, fingerprint: Fingerprint) -> None:
+        """Remember what the next record has to say of the image."""
+        known = self._known_crcs
+        if entry.is_wiped or len(known) > KNOWN_CRCS_MAX:
+            known.clear()
+        known.update(zip(entry.os_pages(), entry.after, strict=True))
+        self._fingerprint = fingerprint
+        self._last = entry
+
+    def _finish(self, head: Bytes, end_offset: int) -> None:
+        """Seal the record of a message that is in the image, and make room for the next."""
+        self.log_bytes = end_offset
+        self._last_head = head
+        next_offset = next_record_offset(end_offset)
+        try:  # noqa: SIM105 (twice as quick as suppress, with each message)
+            self._log.write(next_offset, [note_on(head, SEAL_MAGIC)])
+        except OSError:
+            # Whoever finds no seal has more to do, and does it right: no room is no failure.
+            pass
+        if not self._is_flushed:
+            if end_offset > LOG_BYTES_KEPT:
+                self._restart_log()
+            return
+        self._log_offset = next_offset
+        if self._log_offset - RECORDS_OFFSET >= CHECKPOINT_BYTES:
+            self._restart_log()
+
+    def _restart_log(self) -> None:
+        """Begin the log anew with a record that only states what the image is, whole as it is."""
+        self.flush()
+        last, fingerprint = self._last, self._fingerprint
+        self._log_offset = self.log_bytes = RECORDS_OFFSET
+        if last is not None and fingerprint is not None:
+            size = last.wasm_pages_after
+            value, covered = fingerprint.value, fingerprint.os_pages_covered
+            entry = Entry(self._sequence_number, size, size, covered, value)
+            parts = record_parts(self._log_crc, entry, [])
+            end_offset = RECORDS_OFFSET + sum(map(len, parts))
+            self._log.write(RECORDS_OFFSET, parts)
+            self.log_bytes, self._last_head = end_offset, parts[0]
+            if self._is_flushed:
+                self._log_offset = next_record_offset(end_offset)
+        if self._is_flushed:
+            self._log.flush()
+        else:
+            self._log.resize(self.log_bytes)
 
 
-def _ends(runs: Sequence[Run]) -> list[int]:
-    """Return the addresses of the first and the last OS page of some runs."""
-    return [runs[0][0], runs[-1][0] + runs[-1][1] - OS_PAGE_BYTES] if runs else []
+def _os_pages_of(runs: Sequence[Run]) -> list[int]:
+    """Return the OS pages of runs, ascending."""
+    if len(runs) == 1 and runs[0][1] == OS_PAGE_BYTES:
+        return [runs[0][0] // OS_PAGE_BYTES]
+    return [
+        os_page
+        for start, length in runs
+        for os_page in range(start // OS_PAGE_BYTES, (start + length) // OS_PAGE_BYTES)
+    ]
 
 
 def os_page_runs(os_pages: Sequence[int]) -> list[Run]:
@@ -317,8 +475,24 @@ def _vector_runs(os_pages: Sequence[int]) -> Iterator[Run]:
         yield start * OS_PAGE_BYTES, (stop - start) * OS_PAGE_BYTES
 
 
-def apply_records(image: File, log: File, records: Sequence[Record], *, is_flushed: bool) -> None:
-    """Bring an image up to date with what counts in its log; doing it again does no harm.
+def apply_records(
+    image: File,
+    log: File,
+    records: Sequence[Record],
+    header: LogHeader,
+    *,
+    pending: Sequence[Record],
+    is_flushed: bool,
+) -> None:
+    """Bring an image up to date with what is pending in its log; doing it again does no harm.
+
+    Args:
+        image: The image.
+        log: The log; written to if flushing.
+        records: What counts in the log.
+        header: The log's.
+        pending: Which of them the image may lack.
+        is_flushed: Whether image and log survive a loss of power afterwards.
 
     Raises:
         OSError: A call failed; the log still holds everything.
@@ -326,16 +500,29 @@ def apply_records(image: File, log: File, records: Sequence[Record], *, is_flush
     if is_flushed:
         # Its owner may have been killed before it could: the image must not be ahead of it.
         log.flush()
-    for record in records:
-        if record.is_wiped:
+        if records and header.durability == "power":
+            last = records[-1]
+            head = log.read(last.offset, RECORD_HEAD_BYTES)
+            _expect_loss(log, head, next_record_offset(last.end_offset))
+    for record in pending:
+        entry = record.entry
+        if entry.is_wiped:
             image.resize(0)
         # Never shorter: later records may have grown it before everything was cut off.
-        if image.size() < record.wasm_pages_after * WASM_PAGE_BYTES:
-            image.resize(record.wasm_pages_after * WASM_PAGE_BYTES)
+        if image.size() < entry.wasm_pages_after * WASM_PAGE_BYTES:
+            image.resize(entry.wasm_pages_after * WASM_PAGE_BYTES)
         for address, data in record.pieces(log):
             image.write(address, [data])
     if is_flushed:
         image.flush()
+
+
+def _expect_loss(log: File, head: Bytes, offset: int) -> None:
+    """Say behind the last record, before the image is flushed, that sectors may be lost."""
+    # On a full disk there may be no room for the note, and the flush succeeds without.
+    with suppress(OSError):
+        if head:
+            log.write(offset, [note_on(head, LOSS_MAGIC)])
 
 
 class PatchedFile:
@@ -351,10 +538,11 @@ class PatchedFile:
         self._os_pages: dict[int, bytes] = {}
         self._is_wiped = False
         for record in records:
-            if record.is_wiped:
+            if record.entry.is_wiped:
                 self._os_pages.clear()
                 self._is_wiped, self._size_bytes = True, 0
-            self._size_bytes = max(self._size_bytes, record.wasm_pages_after * WASM_PAGE_BYTES)
+            size_bytes = record.entry.wasm_pages_after * WASM_PAGE_BYTES
+            self._size_bytes = max(self._size_bytes, size_bytes)
             for address, data in record.pieces(log):
                 for start in range(0, len(data), OS_PAGE_BYTES):
                     self._os_pages[(address + start) >> 12] = data[start : start + OS_PAGE_BYTES]
@@ -382,6 +570,10 @@ class PatchedFile:
                 low, high = max(start, offset), min(start + OS_PAGE_BYTES, offset + length)
                 result[low - offset : high - offset] = patch[low - start : high - start]
         return bytes(result)
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Yield all of it: where the records have holes filled is not looked up."""
+        yield 0, self._size_bytes
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
         """Refuse."""

@@ -26,16 +26,18 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic_ns, time_ns
 from typing import Final
+from uuid import UUID
 from weakref import WeakSet, finalize
 
 from sqlstable.errors import ImageError, SettingsError, Trap
 from sqlstable.ic.units import MIB, WASM_PAGE_BYTES
+from sqlstable.memory.belonging import find_misfit, may_lack_sectors, pending_records
 from sqlstable.memory.commitlog import (
     DURABILITIES,
+    UNKNOWN_BOOT,
     Durability,
     LogHeader,
     Record,
-    find_misfit,
     read_header,
     read_records,
 )
@@ -128,7 +130,7 @@ class ImageFile:
             monotonic_ns() - self._looked_ns > LOOK_AGAIN_NS
             or os.lseek(self._image.descriptor, 0, os.SEEK_END) != self._size_bytes
         ):
-            self._refusal = self._find_change()
+            self._refusal = self._find_change() or self._mend_log()
         if self._refusal is not None:
             msg = f"{self.name}: {self._refusal}"
             raise ImageError(msg)
@@ -201,26 +203,9 @@ class ImageFile:
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield what may be other than zero, each piece with its address and at most 1 MiB."""
-        for start, stop in self._extents():
+        for start, stop in self._view.extents():
             for address in range(start, stop, _PIECE_BYTES):
                 yield address, self._view.read(address, min(_PIECE_BYTES, stop - address))
-
-    def _extents(self) -> Iterator[tuple[int, int]]:
-        size_bytes = self._view.size()
-        if self._view is not self._image or not hasattr(os, "SEEK_DATA"):
-            yield 0, size_bytes
-            return
-        stop = 0
-        while stop < size_bytes:
-            try:
-                start = os.lseek(self._image.descriptor, stop, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    # Only a hole is left.
-                    return
-                raise
-            stop = os.lseek(self._image.descriptor, start, os.SEEK_HOLE)
-            yield start, stop
 
     def _finish(self, pipeline: CommitPipeline) -> None:
         change = self._find_change()
@@ -235,6 +220,24 @@ class ImageFile:
             # Else the log could be back after a loss of power, beside whatever is here then.
             _flush_folder(self._log_path.parent)
 
+    def _mend_log(self) -> str | None:
+        """Write a log anew that somebody has cut off; says why it could not be."""
+        log, pipeline = self._log, self._pipeline
+        if log is None or pipeline is None:
+            return None
+        # To ask for the log's time would make its next flush slower, see `LOOK_AGAIN_NS`.
+        if os.lseek(log.descriptor, 0, os.SEEK_END) >= pipeline.log_bytes:
+            return None
+        try:
+            pipeline.renew_log()
+        except OSError as error:
+            return (
+                f"somebody has cut off its log, which cannot be written anew: {reason(error)}. The "
+                "image is whole; close it, mend that, and open it again"
+            )
+        self._written_ns = time_ns()
+        return None
+
     def _has_names(self) -> bool:
         """Whether image and log have the names where the next opening looks for them."""
         image_path = self._log_path.with_name(self._log_path.name.removesuffix(LOG_SUFFIX))
@@ -247,8 +250,6 @@ class ImageFile:
         known, found = self._known, os.fstat(self._image.descriptor)
         if found.st_nlink == 0:
             what = "it was deleted"
-        elif found.st_nlink != known.st_nlink:
-            what = f"it has {found.st_nlink} names (hard links) now"
         elif found.st_size != self._size_bytes:
             what = f"it had {self._size_bytes} bytes and has {found.st_size}"
         elif (
@@ -347,12 +348,10 @@ def _open_for_reading(
     log = _open_log(log_path)
     if log is not None:
         with closing(log):
-            header, records = _read_log(log, log_path)
-            if records:
-                assert header is not None
-                _check_fit(image, log, header, records, name, log_path)
-                view = PatchedFile(image, log, records)
-                recovery = f"{_describe(name, records)}; in memory only, the files stay as they are"
+            _, _, pending = _read_log(image, log, name, log_path)
+            if pending:
+                view = PatchedFile(image, log, pending)
+                recovery = f"{_describe(name, pending)}; in memory only, the files stay as they are"
     _check_length(view, name)
     backing = (
         open_backing(image, capacity_bytes, use_map=use_map)
@@ -383,7 +382,7 @@ def _open_for_writing(
 ) -> ImageFile:
     recovery = _recover(name, image, log_path, is_flushed=durability == "power")
     _check_length(image, name)
-    header = LogHeader(durability, os.getpid(), os.urandom(16))
+    header = LogHeader(durability, os.getpid(), os.urandom(16), read_boot_id())
     log = _make_log(log_path, header, image)
     undo.callback(log.close)
     undo.callback(log_path.unlink, missing_ok=True)
@@ -395,8 +394,7 @@ def _open_for_writing(
     pipeline = CommitPipeline(
         image,
         log,
-        log_id=header.log_id,
-        durability=durability,
+        header=header,
         read=backing.read,
         on_resized=backing.resized,
     )
@@ -492,11 +490,18 @@ def _check_length(view: File, name: str) -> None:
 # -- the log --------------------------------------------------------------------------------------
 
 
-def _open_log(log_path: Path) -> OsFile | None:
+def _open_log(log_path: Path, *, is_written: bool = False) -> OsFile | None:
+    access = os.O_RDWR if is_written else os.O_RDONLY
     try:
-        log = OsFile(os.open(log_path, _OPENED | os.O_RDONLY | os.O_NOFOLLOW))
+        descriptor = os.open(log_path, _OPENED | access | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if not is_written or error.errno not in _NOT_WRITABLE | {errno.EISDIR}:
+            raise
+        # Only recovery with flushes writes to it, and says so where it cannot.
+        return _open_log(log_path)
+    log = OsFile(descriptor)
     if not stat.S_ISREG(os.fstat(log.descriptor).st_mode):
         log.close()
         msg = f"{log_path} is not a regular file, so it is no log; move it away"
@@ -523,41 +528,46 @@ def _make_log(log_path: Path, header: LogHeader, image: OsFile) -> OsFile:
     return log
 
 
-def _read_log(log: OsFile, log_path: Path) -> tuple[LogHeader | None, list[Record]]:
+def _read_log(
+    image: File, log: OsFile, name: str, log_path: Path
+) -> tuple[LogHeader | None, Sequence[Record], Sequence[Record]]:
+    """Return the header of a log that continues an image, what counts in it, and what is pending.
+
+    Raises:
+        ImageError: It does not continue this image.
+    """
     header = read_header(log, str(log_path))
-    return header, [] if header is None else read_records(log, header.log_id)
-
-
-def _check_fit(
-    image: File,
-    log: File,
-    header: LogHeader,
-    records: Sequence[Record],
-    name: str,
-    log_path: Path,
-) -> None:
-    misfit = find_misfit(image, log, records, header.durability)
+    records = [] if header is None else read_records(log, header, str(log_path))
+    if header is None or not records:
+        return header, [], []
+    boot_id = read_boot_id()
+    lacks_sectors = may_lack_sectors(records, header, boot_id)
+    misfit = find_misfit(image, log, records, header, lacks_sectors=lacks_sectors)
     if misfit is not None:
         msg = (
             f"{log_path} is the log of another image, or of another state of {name}: {misfit}. "
-            "Restore the two together, or move the log away to open the image as it is"
+            f"Restore the two together, or move {log_path} away to open the image as it is"
         )
+        if header.boot_id != boot_id and header.durability == "process":
+            msg += (
+                ". The system was started anew since the log was written, and a loss of power may "
+                "have torn the image: durability power is made for that"
+            )
         raise ImageError(msg)
+    return header, records, pending_records(records, lacks_sectors=lacks_sectors)
 
 
 def _recover(name: str, image: OsFile, log_path: Path, *, is_flushed: bool) -> str | None:
     """Finish what a log holds, and remove it; returns one line on what was done."""
-    log = _open_log(log_path)
+    log = _open_log(log_path, is_written=True)
     if log is None:
         return None
     with closing(log):
-        header, records = _read_log(log, log_path)
-        if records:
-            assert header is not None
-            _check_fit(image, log, header, records, name, log_path)
+        header, records, pending = _read_log(image, log, name, log_path)
+        if header is not None:
             is_flushed = is_flushed or header.durability == "power"
             try:
-                apply_records(image, log, records, is_flushed=is_flushed)
+                apply_records(image, log, records, header, pending=pending, is_flushed=is_flushed)
             except OSError as error:
                 msg = (
                     f"{name} could not be recovered from its log: {reason(error)}; nothing is "
@@ -568,15 +578,25 @@ def _recover(name: str, image: OsFile, log_path: Path, *, is_flushed: bool) -> s
     if is_flushed:
         # Else it could be back after a loss of power, beside an image that has gone on.
         _flush_folder(log_path.parent)
-    if not records:
+    if not pending:
         return f"{name} was not closed; nothing was left to recover"
-    return _describe(name, records)
+    return _describe(name, pending)
+
+
+def read_boot_id() -> bytes:
+    """Return 16 bytes that tell this start of the system from others, as far as it names it."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
+        return UUID(text.strip()).bytes
+    except (OSError, ValueError):
+        return UNKNOWN_BOOT
 
 
 def _describe(name: str, records: Sequence[Record]) -> str:
     messages = "the last message" if len(records) == 1 else f"the last {len(records)} messages"
-    os_pages = sum(record.os_pages for record in records)
-    return f"{name} was not closed; {messages} ({os_pages} OS pages) recovered from its log"
+    os_pages = sum(len(record.entry.after) for record in records)
+    amount = "1 OS page" if os_pages == 1 else f"{os_pages} OS pages"
+    return f"{name} was not closed; {messages} ({amount}) recovered from its log"
 
 
 def _flush_folder(folder: Path) -> None:

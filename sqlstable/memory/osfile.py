@@ -8,7 +8,7 @@ import ctypes
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from sqlstable.ic.units import KIB
@@ -40,6 +40,10 @@ class File(Protocol):
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset`` on; fewer at the end."""
+        ...
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Yield first byte and end of each range that may be other than zero, ascending."""
         ...
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
@@ -87,6 +91,24 @@ class OsFile:
                 break
             data += more
         return data
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Yield what the file system does not call a hole."""
+        size_bytes = self.size()
+        if not hasattr(os, "SEEK_DATA"):
+            yield 0, size_bytes
+            return
+        stop = 0
+        while stop < size_bytes:
+            try:
+                start = os.lseek(self.descriptor, stop, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    # Only a hole is left.
+                    return
+                raise
+            stop = os.lseek(self.descriptor, start, os.SEEK_HOLE)
+            yield start, stop
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
         """Write all parts; a short write is gone on with, and ends in the error behind it."""

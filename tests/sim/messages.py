@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import count
 
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory.commitlog import LogHeader, find_misfit, read_header, read_records
+from sqlstable.memory.belonging import find_misfit, may_lack_sectors, pending_records
+from sqlstable.memory.commitlog import LogHeader, read_header, read_records
 from sqlstable.memory.durable import Change, CommitPipeline, apply_records
 from tests.sim.storage import Fault, Killed, Storage, cuts
 
@@ -62,29 +63,45 @@ def change_of(message, wasm_pages_before):
     )
 
 
-def replay(storage, *, is_flushed=False):
-    """Bring the image up to date with its log, as recovery does; returns the records."""
+BOOT = b"this system now."
+EARLIER_BOOT = b"before the power"
+
+
+def look(storage, *, boot=BOOT):
+    """Whether the log continues the image: its header, records, which are pending, the misfit."""
     image, log = storage.names[IMAGE], storage.names[LOG]
     header = read_header(log, LOG)
-    records = [] if header is None else read_records(log, header.log_id)
-    if records:
-        assert find_misfit(image, log, records, header.durability) is None
+    records = [] if header is None else read_records(log, header, LOG)
+    if not records:
+        return header, [], [], None
+    lacks = may_lack_sectors(records, header, boot)
+    misfit = find_misfit(image, log, records, header, lacks_sectors=lacks)
+    return header, records, pending_records(records, lacks_sectors=lacks), misfit
+
+
+def replay(storage, *, is_flushed=False, boot=BOOT):
+    """Bring the image up to date with its log, as recovery does; returns what was pending."""
+    image, log = storage.names[IMAGE], storage.names[LOG]
+    header, records, pending, misfit = look(storage, boot=boot)
+    assert misfit is None, misfit
+    if header is not None:
         is_flushed = is_flushed or header.durability == "power"
-        apply_records(image, log, records, is_flushed=is_flushed)
-    return records
+        apply_records(image, log, records, header, pending=pending, is_flushed=is_flushed)
+    return pending
 
 
-def open_simulated(storage, durability, log_id):
+def open_simulated(storage, durability, log_id, *, boot=BOOT):
     """Do what opening an image for writing does, over simulated files."""
     is_flushed = durability == "power"
     image = storage.names.get(IMAGE) or storage.create(IMAGE)
     if LOG in storage.names:
-        replay(storage, is_flushed=is_flushed)
+        replay(storage, is_flushed=is_flushed, boot=boot)
         storage.unlink(LOG)
         if is_flushed:
             storage.flush_folder()
     log = storage.create(LOG)
-    log.write(0, [LogHeader(durability, 42, log_id).encode()])
+    header = LogHeader(durability, 42, log_id, boot)
+    log.write(0, [header.encode()])
     if is_flushed:
         image.flush()
         log.flush()
@@ -92,8 +109,7 @@ def open_simulated(storage, durability, log_id):
     return CommitPipeline(
         image,
         log,
-        log_id=log_id,
-        durability=durability,
+        header=header,
         read=lambda address, length: image.read(address, length).ljust(length, b"\0"),
         on_resized=lambda _: None,
     )
@@ -120,6 +136,7 @@ class Run:
         self.answered = 0
         self.in_flight = False
         self.log_ids = count(1)
+        self.boot = BOOT
 
     @property
     def allowed(self):
@@ -128,7 +145,7 @@ class Run:
 
     def open(self):
         log_id = struct.pack("<QQ", 7, next(self.log_ids))
-        self.pipeline = open_simulated(self.storage, self.durability, log_id)
+        self.pipeline = open_simulated(self.storage, self.durability, log_id, boot=self.boot)
         image = bytes(self.storage.names[IMAGE].live)
         assert image in self.allowed
         if image != self.allowed[0]:

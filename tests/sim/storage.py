@@ -77,6 +77,9 @@ class SimFile:
     def read(self, offset: int, length: int) -> bytes:
         return bytes(self.live[offset : offset + length])
 
+    def extents(self):
+        yield 0, len(self.live)
+
     def write(self, offset: int, parts) -> None:
         data = b"".join(map(bytes, parts))
         done = self.storage.call(Call(self.name, "write", offset, len(data)))

@@ -255,8 +255,8 @@ def test_a_message_whose_calls_fail_traps_or_is_left_to_the_log(
                 failing.arm(None)
                 break
             if memory.image_file._refusal is None:
-                # The log could not be made longer in advance: slower, and that is all.
-                assert durability == "power"
+                # The record could not be sealed, or the log made longer in advance: recovery has
+                # more to do, or messages take longer, and that is all.
                 outcomes.append("went on")
             else:
                 outcomes.append("left to the log")
@@ -271,7 +271,7 @@ def test_a_message_whose_calls_fail_traps_or_is_left_to_the_log(
             )
             assert again.image() == after == path.read_bytes()
     memory.close()
-    assert outcomes.count("went on") == (durability == "power")
+    assert outcomes.count("went on") == (1 if durability == "process" else 2)
     decided = [outcome for outcome in outcomes if outcome != "went on"]
     assert decided == sorted(decided, key=["trapped", "left to the log"].index)
     assert set(decided) == {"trapped", "left to the log"}
@@ -294,9 +294,12 @@ def test_a_close_that_fails_keeps_the_log_and_says_so(path, monkeypatch, durabil
             assert log_of(path).exists()
             assert not open_descriptors(path.parent)
         else:
-            break
+            # A note that finds no room does no harm: the flush behind it does not fail.
+            noted = durability == "power" and failing.seen > at
+            if not noted:
+                break
     failing.arm(None)
-    assert at == (1 if durability == "process" else 2)
+    assert at == (1 if durability == "process" else 3)
     assert not log_of(path).exists()
 
 
@@ -315,7 +318,15 @@ def test_an_opening_whose_calls_fail_is_refused_and_loses_nothing(path, monkeypa
             with StableMemory.open(path, is_read_only=True) as reader:
                 assert reader.image() == expected
         else:
-            break
+            if failing.seen <= at:
+                break
+            # A note that finds no room does no harm: the flush behind it does not fail.
+            assert durability == "power"
+            assert memory.image() == expected
+            failing.arm(None)
+            memory.close()
+            path.unlink()
+            make_pending(path, durability=durability)
     failing.arm(None)
     assert at >= 2
     assert memory.image() == expected

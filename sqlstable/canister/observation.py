@@ -1,5 +1,6 @@
 """Watching one canister: recorder, owners, and the trace that is written as messages end."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sqlstable.analysis.growth import Growth
@@ -312,9 +313,7 @@ class EndedMessage:
         )
         # Who asks again wants numbers; the accesses may be many, and go.
         self.raw = None
-        self._attributed = Attributed(
-            attributed.message, attributed.statements, attributed.footprint
-        )
+        self._attributed = replace(attributed, statement_accesses={}, outside_accesses=())
         return attributed
 
     def _facts(self) -> MessageFacts:

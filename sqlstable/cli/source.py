@@ -66,7 +66,7 @@ def _read_file(path: str) -> bytes:
     except FileNotFoundError:
         raise ScriptError(f"there is no file {path}; give the path of an SQL script") from None
     except IsADirectoryError:
-        raise ScriptError(f"{path} is a folder; give the path of an SQL script") from None
+        raise ScriptError(f"{path or '.'} is a folder; give the path of an SQL script") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ScriptError(f"{path} cannot be read: {reason}") from None

@@ -303,7 +303,10 @@ class _Reading:
                 f"{self._name} is an image of stable memory, no SQLite database; sqlstable extract "
                 f"{self._name} APP.db takes its database out"
             )
-        header = parse_header(first_bytes)
+        try:
+            header = parse_header(first_bytes)
+        except ImageError as error:
+            raise ImageError(f"{self._name}: {error}") from error
         if header is None:
             start = first_bytes[: len(MAGIC)]
             raise ImageError(f"{self._name} is not a SQLite database: it begins with {start!r}")

@@ -1071,6 +1071,48 @@ def test_another_process_may_read_while_it_is_written(tmp_path):
         assert trace.messages == MESSAGES[:3]
 
 
+READING = """
+import contextlib, sqlite3, sys
+with contextlib.closing(sqlite3.connect(sys.argv[1])) as connection:
+    print(connection.execute("SELECT count(*) FROM message").fetchone())
+"""
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_who_looks_at_a_trace_leaves_the_writer_its_log_and_its_locks(tmp_path, is_refused):
+    path = tmp_path / "a.trace"
+    with TraceWriter(path, {}) as writer:
+        write_by_hand(writer, 1)
+        writer.trace().close()
+        if is_refused:
+            with pytest.raises(TraceError, match="exists; remove it"):
+                TraceWriter(path, {})
+        else:
+            open_trace(path).close()
+        # The last one to close a database takes its log in and deletes it; that is not this one.
+        command = [sys.executable, "-c", READING, path]
+        subprocess.run(command, check=True, capture_output=True)
+        assert path.with_name("a.trace-wal").exists()
+        write_by_hand_rest(writer)
+    with open_trace(path) as trace:
+        assert trace.messages == MESSAGES
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_looking_for_a_trace_leaves_nothing_beside_another_database(tmp_path, mode):
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"PRAGMA journal_mode = {mode}; CREATE TABLE t (x)")
+        for suffix in ("", "-wal"):
+            if Path(f"{path}{suffix}").exists():
+                shutil.copyfile(f"{path}{suffix}", tmp_path / f"copy.db{suffix}")
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    for name in ("app.db", "copy.db"):
+        with pytest.raises(TraceError, match="is a SQLite database but not a trace"):
+            open_trace(tmp_path / name)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_a_trace_shows_the_messages_of_one_moment_whatever_is_asked_first(tmp_path, in_memory):
     with TraceWriter(None if in_memory else tmp_path / "a.trace", {}) as writer:

@@ -1,5 +1,7 @@
 """The SQLite file beneath a trace: its connections, its header, and what is told when it fails."""
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -104,15 +106,49 @@ def connected(uri: str) -> sqlite3.Connection:
 
 
 def application_and_version(path: Path) -> tuple[int, int] | None:
-    """Return ``application_id`` and ``user_version`` of a SQLite file; None for any other file."""
+    """Return ``application_id`` and ``user_version`` of a SQLite file; None for any other file.
+
+    SQLite itself looks, lest closing a descriptor of ours gave up the locks with which this
+    process writes the trace: then the next reader would take its log in, and delete it.
+    """
+    if _is_empty(path):
+        return None
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    with reading(str(path)):
+        # With a log it must be one that SQLite reads, or the file may be only half up to date;
+        # without one SQLite would make it.
+        for options in ("readonly_shm=1", "immutable=1") if has_log else ("immutable=1",):
+            try:
+                return _look(f"{path.absolute().as_uri()}?mode=ro&{options}")
+            except sqlite3.DatabaseError as error:
+                code = error.sqlite_errorcode & 0xFF
+                if code == sqlite3.SQLITE_NOTADB:
+                    return None
+                if code != sqlite3.SQLITE_CANTOPEN or options == "immutable=1":
+                    raise
+    raise AssertionError
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing is in a file; refuses what cannot be read, which SQLite says less clearly."""
     try:
-        with path.open("rb") as file:
-            # Source: https://www.sqlite.org/fileformat2.html section 1.3.
-            header = file.read(100)
+        size_bytes = path.stat().st_size
     except FileNotFoundError as error:
         raise TraceError(f"there is no trace file {path}; sqlstable run records one") from error
     except OSError as error:
         raise TraceError(f"{path} cannot be read: {error.strerror}") from error
-    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
-        return None
-    return int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
+    if path.is_dir():
+        raise TraceError(f"{path} cannot be read: {os.strerror(errno.EISDIR)}")
+    if not os.access(path, os.R_OK):
+        raise TraceError(f"{path} cannot be read: {os.strerror(errno.EACCES)}")
+    return size_bytes == 0
+
+
+def _look(uri: str) -> tuple[int, int]:
+    connection = connected(uri)
+    try:
+        [(application_id,)] = connection.execute("PRAGMA application_id")
+        [(version,)] = connection.execute("PRAGMA user_version")
+    finally:
+        connection.close()
+    return int(application_id) & 0xFFFFFFFF, int(version)

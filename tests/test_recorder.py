@@ -131,6 +131,96 @@ def test_a_statement_that_is_prepared_again_is_one_statement(connection):
     assert [statement.sql for statement in trace.statements] == [other, "SELECT count(*) FROM a"]
 
 
+def back_up_into(connection):
+    with apsw.Connection(":memory:") as source:
+        source.execute("CREATE TABLE a (id INTEGER PRIMARY KEY, s); CREATE TABLE c (id)")
+        source.executemany("INSERT INTO a VALUES (?, ?)", [(n, WIDE) for n in range(400)])
+    with connection.backup("main", source, "main") as backup:
+        backup.step(-1)
+    source.close()
+
+
+def back_up_from(connection):
+    target = apsw.Connection(":memory:")
+    with target.backup("main", connection, "main") as backup:
+        backup.step(-1)
+    target.close()
+
+
+def read_blob(connection):
+    with connection.blob_open("main", "a", "s", 150, writeable=False) as blob:
+        blob.read()
+
+
+def write_blob(connection):
+    with connection.blob_open("main", "a", "s", 150, writeable=True) as blob:
+        blob.write(b"y" * 100)
+
+
+def fail_to_prepare(connection):
+    with pytest.raises(apsw.SQLError):
+        connection.execute("SELECT nothing FROM nobody")
+
+
+def update_from_another_connection(connection):
+    other = apsw.Connection("main.db", vfs=connection.open_vfs)
+    other.execute("PRAGMA journal_mode = memory; UPDATE a SET s = 'short' WHERE id < 50").fetchall()
+    other.close()
+
+
+BETWEEN = (
+    back_up_into,
+    back_up_from,
+    read_blob,
+    write_blob,
+    fail_to_prepare,
+    update_from_another_connection,
+)
+AFTERWARDS = (
+    "SELECT 1",
+    "SELECT count(*) FROM a",
+    "INSERT INTO a (s) VALUES ('more')",
+    "PRAGMA page_count",
+    "CREATE TABLE d (x)",
+)
+
+
+@pytest.mark.parametrize("locking", ["normal", "exclusive"])
+@pytest.mark.parametrize("sql", AFTERWARDS)
+@pytest.mark.parametrize("act", BETWEEN)
+def test_what_happens_between_statements_is_billed_to_none_of_them(act, sql, locking):
+    if act is update_from_another_connection and locking == "exclusive":
+        # Nobody else comes in.
+        locking = "normal"
+    uses = []
+    for is_recorded in (False, True):
+        vfs = sqlstable.StableVFS(sqlstable.StableMemory())
+        connection = apsw.Connection("main.db", vfs=vfs.name)
+        connection.execute(f"PRAGMA locking_mode = {locking}; PRAGMA journal_mode = memory")
+        connection.execute("CREATE TABLE a (id INTEGER PRIMARY KEY, s)")
+        with connection:
+            connection.executemany("INSERT INTO a VALUES (?, ?)", [(n, WIDE) for n in range(200)])
+        empty_cache(connection)
+        if not is_recorded:
+            act(connection)
+        with sqlstable.record(connection) as trace:
+            if is_recorded:
+                act(connection)
+            connection.execute(sql).fetchall()
+        (statement,) = trace.statements
+        uses.append((statement.phases["run"], statement.phases["commit"]))
+        # Only after a backup came in, the schema must be parsed: of one SQLite page, as it is here.
+        parsed_pages = int(act is back_up_into)
+        assert statement.phases["prepare"].os_pages_accessed <= parsed_pages
+        statements, outside, whole = billed(trace)
+        assert tuple(map(sum, zip(statements, outside, strict=True))) == whole
+        message = trace.messages[statement.message]
+        assert message.kind == ("update" if statement.stable.os_pages_dirty else "query")
+        connection.close()
+        vfs.unregister()
+    assert uses[0] == uses[1]
+
+
 def test_blob_io_and_backup_are_billed_to_their_windows(connection):
     with sqlstable.record(connection) as trace:
         with (

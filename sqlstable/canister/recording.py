@@ -150,10 +150,13 @@ def record(connection: "apsw.Connection") -> Iterator[Recording]:
     settings = _settings(vfs, connection)
     watch = _Watch(vfs)
     memory.log = store.new_log()
-    store.position_after_commit = 0
+    store.position_after_commit = store.messages.position_at_lock = 0
     store.rebind()
     recorder = ForeignRecorder(
-        memory.log, connection, position_after_commit=lambda: store.position_after_commit
+        memory.log,
+        connection,
+        position_after_commit=lambda: store.position_after_commit,
+        position_at_lock=lambda: store.messages.position_at_lock,
     )
     recording = Recording(recorder)
     writer = TraceWriter(None, settings)

@@ -118,6 +118,8 @@ class Messages:
         self.interceptor: Interceptor | None = None
         self.position_after_commit = 0
         "Position in the log at which the last SQL commit was complete."
+        self.position_at_lock = 0
+        "Position in the log at which a connection that held no lock took its last one."
         self._is_open = False
         self._is_ours = False
         "Whether the memory's message is implicit: from before it begins until it has ended."
@@ -164,6 +166,12 @@ class Messages:
         """
         image = self.memory.image_file
         return self.implicit and image is not None and image.is_read_only
+
+    def note_lock(self) -> None:
+        """Take note that a connection begins to look at a database."""
+        log = self.memory.log
+        if log is not None:
+            self.position_at_lock = log.position()
 
     @property
     def is_idle(self) -> bool:

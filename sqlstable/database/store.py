@@ -525,6 +525,7 @@ class DatabaseFile:
             is_first = not locks.is_held_by(self)
             locks.lock(self, level)
             if is_first:
+                messages.note_lock()
                 # Now, not at the first byte: between the two another thread's could begin.
                 self._store.begin_locked(self)
 

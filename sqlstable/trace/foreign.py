@@ -4,7 +4,9 @@ Nobody tells us when a statement is stepped, so SQLite's own trace events are th
 they really report was found by trying, and differs from what one expects:
 
 * Accesses are billed **backwards**: everything since the last boundary belongs to the statement
-  that the next event names. What precedes a statement's STMT event is its *prepare*.
+  that the next event names. What precedes a statement's STMT event is its *prepare* if SQLite has
+  parsed the schema meanwhile, as far as it lies behind the last lock and the last commit. Nothing
+  else is read when a statement is prepared, PRAGMAs included, so the rest is nobody's.
 * Triggers repeat the outer statement's id; FTS5's inner SQL comes with ids and PROFILE events of
   its own. Only a STMT event that is not marked as a trigger opens a statement; a PROFILE event of
   anything else closes nothing.
@@ -15,9 +17,8 @@ they really report was found by trying, and differs from what one expects:
 * Nothing announces which of several open statements is being stepped, but each step ends with a
   ROW or a PROFILE event that names it. They cost about 0.3 µs a row, and count the rows as well.
 * The commit hook fires at the border between *run* and *commit*.
-* Blob I/O, backups and prepares that fail have no events. `ForeignRecorder.window` bills what
-  happens inside a ``with`` block to a name; without it, such accesses count as the prepare of the
-  statement that follows, or as *outside* where none does.
+* Blob I/O, backups and prepares that fail have no events, and count as *outside*;
+  `ForeignRecorder.window` bills what happens inside a ``with`` block to a name.
 """
 
 from collections.abc import Callable, Iterator
@@ -71,6 +72,7 @@ class ForeignRecorder:
         log: The access log of the connection's stable memory.
         connection: The connection; its own hooks stay.
         position_after_commit: Gives the position at which the last SQL commit was complete.
+        position_at_lock: Gives the position at which a connection without a lock took one last.
     """
 
     def __init__(
@@ -79,11 +81,13 @@ class ForeignRecorder:
         connection: apsw.Connection,
         *,
         position_after_commit: Callable[[], int],
+        position_at_lock: Callable[[], int],
     ) -> None:
         """Hook into the connection."""
         self._log = log
         self._connection = connection
         self._position_after_commit = position_after_commit
+        self._position_at_lock = position_at_lock
         self._last = 0
         self._open: dict[int, _Open] = {}
         self._inner: set[int] = set()
@@ -93,6 +97,7 @@ class ForeignRecorder:
         self._outside: list[OutsideSpan] = []
         self._cuts: list[tuple[int, int]] = []
         self._hits = self._hits_now()
+        self._schema_bytes = self._schema_bytes_now()
         connection.set_commit_hook(self._on_commit, id=self)
         connection.set_progress_handler(log.compact, VM_STEPS_BETWEEN_COMPACTIONS, id=self)
         connection.trace_v2(_EVENTS, self._on_event, id=self)
@@ -144,6 +149,7 @@ class ForeignRecorder:
                 self._inner.add(number)
             return
         item = self._new(sql)
+        self._bill_nobody(sql)
         self._bill(item, PREPARE)
         self._open[number] = item
 
@@ -206,6 +212,20 @@ class ForeignRecorder:
             closed.spans.append((self._last, end, COMMIT))
             self._last = end
 
+    def _bill_nobody(self, sql: str) -> None:
+        """Leave out what was no statement's, before one begins that has been prepared."""
+        end = self._log.position()
+        if end == self._last:
+            return
+        committed = self._position_after_commit()
+        begin = end
+        if self._schema_bytes != self._schema_bytes_now():
+            begin = max(self._last, committed, self._position_at_lock())
+        has_committed = self._last < committed <= begin
+        self._last = begin
+        if has_committed and self._is_quiet():
+            self._cuts.append((committed, len(self._done)))
+
     def _bill_rest(self) -> None:
         if self._closed is not None:
             self._bill_commit_of_closed()
@@ -219,17 +239,24 @@ class ForeignRecorder:
         hits = self._hits_now()
         item.hits += hits - self._hits
         self._hits = hits
+        self._schema_bytes = self._schema_bytes_now()
 
     def _hits_now(self) -> int:
         return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_HIT)[0]
+
+    def _schema_bytes_now(self) -> int:
+        """How much memory the parsed schema takes; as much as before, if nobody has parsed it."""
+        return self._connection.status(apsw.SQLITE_DBSTATUS_SCHEMA_USED)[0]
 
     # -- messages -------------------------------------------------------------------------------
 
     def _cut_if_quiet(self) -> None:
         """Between SQL transactions one message ends and the next begins."""
-        quiet = not self._open and not self._connection.in_transaction
-        if quiet and len(self._done) > (self._cuts[-1][1] if self._cuts else 0):
+        if self._is_quiet() and len(self._done) > (self._cuts[-1][1] if self._cuts else 0):
             self._cuts.append((self._last, len(self._done)))
+
+    def _is_quiet(self) -> bool:
+        return not self._open and not self._connection.in_transaction
 
     def _messages(self, taken: TakenAccesses, statements: list[RawStatement]) -> list[RawMessage]:
         end = (len(taken), len(statements))

@@ -6,14 +6,18 @@ import pytest
 import wasmtime
 
 from sqlstable import Canister, Trap
+from sqlstable.engine.wasm import calls, program
+from sqlstable.engine.wasm.calls import Globals
 from sqlstable.engine.wasm.codec import encode_request
 from sqlstable.engine.wasm.machine import Machine
 from sqlstable.engine.wasm.memory import WasmMemory
 from sqlstable.engine.wasm.overlay import Overlay
+from sqlstable.engine.wasm.weights import PRICE_REGIMES
+from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.memory.durable import NotCommittedError
 from sqlstable.memory.imagefile import ImageFile
 
-STEPS = {"commit": Machine, "_global_values": Machine, "on_commit": Overlay, "_end": WasmMemory}
+STEPS = {"commit": Machine, "values": Globals, "on_commit": Overlay, "_end": WasmMemory}
 REQUEST = encode_request("INSERT INTO t VALUES (5)")
 
 
@@ -114,7 +118,7 @@ def test_a_shim_call_that_fails_at_the_end_leaves_what_was_reported(
 
 @pytest.mark.parametrize("is_file", [False, True])
 @pytest.mark.parametrize("is_after", [False, True])
-@pytest.mark.parametrize("name", ["commit", "_global_values", "on_commit", "_end"])
+@pytest.mark.parametrize("name", ["commit", "values", "on_commit", "_end"])
 def test_a_step_that_fails_behind_the_commit_point_is_done_again(
     tmp_path, monkeypatch, name, is_after, is_file
 ):
@@ -135,7 +139,7 @@ def test_an_image_that_cannot_take_the_message_keeps_heap_and_memory_as_they_wer
 
 
 @pytest.mark.parametrize("is_after", [False, True])
-@pytest.mark.parametrize("name", ["commit", "_global_values", "_end"])
+@pytest.mark.parametrize("name", ["commit", "values", "_end"])
 def test_a_commit_that_is_cut_off_from_outside_is_finished_by_the_rollback(
     tmp_path, monkeypatch, name, is_after
 ):
@@ -153,3 +157,37 @@ def test_a_commit_that_is_cut_off_from_outside_is_finished_by_the_rollback(
         assert canister.query("SELECT x FROM t").rows == [(5,)]
         image = canister.image()
     assert (tmp_path / "a.stable").read_bytes() == image
+
+
+GLOBALS = """(module (memory 1)
+  (global $a (mut i32) (i32.const -5)) (global $b (mut i64) (i64.const 0x8123456789abcdef))
+  (global $c (mut f32) (f32.const 1.5)) (global $d (mut f64) (f64.const -2.25))
+  (func (export "canister_init"))
+  (func (export "canister_update change")
+    (global.set $a (i32.const 9)) (global.set $b (i64.const -9))
+    (global.set $c (f32.const 9)) (global.set $d (f64.const 9))))"""
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_globals_of_all_types_of_numbers_go_back_with_the_heap(monkeypatch, is_quick):
+    if not is_quick:
+        monkeypatch.setattr(calls, "_quick_call", lambda: None)
+    made = program.make_program(
+        bytes(wasmtime.wat2wasm(GLOBALS)),
+        name="globals",
+        regime=PRICE_REGIMES["memory-tracker"],
+        watches_heap=True,
+    )
+    machine = Machine(made, stable_wasm_pages_max=10, limits=None)
+
+    def message(name, end, **how):
+        machine.begin_message(1 << 40, NO_LIMIT, NO_LIMIT)
+        machine.call(name, b"")
+        getattr(machine, end)(**how)
+        return [each.value(machine._store) for each in machine._globals._globals]
+
+    first = [-5, 0x8123456789ABCDEF - (1 << 64), 1.5, -2.25]
+    assert message("canister_init", "commit", is_new_heap=True) == first
+    assert message("canister_update change", "rollback", is_new_heap=False) == first
+    assert message("canister_update change", "commit", is_new_heap=False) == [9, -9, 9.0, 9.0]
+    machine.close()

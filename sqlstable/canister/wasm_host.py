@@ -12,6 +12,7 @@ from sqlstable.canister.hosts import Flavour, Place, Setup
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.protocol import CacheState
+from sqlstable.engine.wasm import stable
 from sqlstable.engine.wasm.engine import WasmEngine
 from sqlstable.engine.wasm.memory import WasmMemory, open_image_memory
 from sqlstable.engine.wasm.module.builds import BUILDS
@@ -49,6 +50,9 @@ DEFAULT_BUILD: Final = "standard"
 _PREPARE_ERROR: Final = "prepare error"
 
 _Rows = npt.NDArray[np.int64]
+
+
+_LOG_COUNT: Final = stable.STATUS.index("log_count")
 
 
 class WasmHost:
@@ -295,7 +299,7 @@ class WasmRecorder:
         return RawMessage(notes.log, statements, (*outside, *extra), lambda: _costs(notes))
 
     def _position(self) -> int:
-        return self._memory.machine.tell().log_count
+        return self._memory.machine.number(_LOG_COUNT)
 
 
 _NO_ACCESSES: Final = TakenLog(b"")

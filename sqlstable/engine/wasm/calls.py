@@ -122,6 +122,61 @@ def _quick_call() -> Callable[[int, int, int, int, int], int | None] | None:
     return function
 
 
+class Globals:
+    """The mutable globals of a module, all read and all set at once."""
+
+    def __init__(self, store: "wasmtime.Store", found: "list[wasmtime.Global]") -> None:
+        """Take them; numbers go the quick way, and where that is not there, the public one."""
+        self._store = store
+        self._globals = found
+        self._is_quick = _quick_call() is not None
+        if not self._is_quick:
+            return
+        ffi = _private_interface()
+        context = ctypes.cast(store._context(), ctypes.c_void_p).value  # noqa: SLF001  see above
+        prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, *[ctypes.c_void_p] * 3)
+        get = partial(prototype(("wasmtime_global_get", ffi.dll)), context)
+        set_ = partial(prototype(("wasmtime_global_set", ffi.dll)), context)
+        self._buffer = (ffi.wasmtime_val_t * len(found))()
+        size = ctypes.sizeof(ffi.wasmtime_val_t)
+        start = ctypes.addressof(self._buffer)
+        places = [
+            (ctypes.addressof(each._global), start + index * size)  # noqa: SLF001  see above
+            for index, each in enumerate(found)
+        ]
+        self._gets = [partial(get, *place) for place in places]
+        self._sets = [partial(set_, *place) for place in places]
+        self._size = size * len(found)
+        self.values()
+        # References belong to the store, and are not to be kept as bytes.
+        numbers = (ffi.WASMTIME_I32, ffi.WASMTIME_I64, ffi.WASMTIME_F32, ffi.WASMTIME_F64)
+        self._is_quick = all(value.kind in map(_number_of, numbers) for value in self._buffer)
+
+    def values(self) -> Any:  # noqa: ANN401  for `set_values` only
+        """Return what they hold."""
+        if not self._is_quick:
+            return [each.value(self._store) for each in self._globals]
+        for get in self._gets:
+            get()
+        return ctypes.string_at(self._buffer, self._size)
+
+    def set_values(self, values: Any) -> None:  # noqa: ANN401  what `values` returned
+        """Let them hold what they did."""
+        if not self._is_quick:
+            for each, value in zip(self._globals, values, strict=True):
+                each.set_value(self._store, value)
+            return
+        ctypes.memmove(self._buffer, values, self._size)
+        for set_ in self._sets:
+            error = set_()
+            if error:
+                raise _error_of(error, ctypes.c_void_p())
+
+
+def _number_of(kind: Any) -> int:  # noqa: ANN401  wasmtime's
+    return int(getattr(kind, "value", kind))
+
+
 @cache
 def _quick_deadline() -> Callable[[int, int], None]:
     prototype = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)

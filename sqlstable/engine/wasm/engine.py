@@ -407,7 +407,7 @@ class WasmEngine:
             raise memory.poison(trap)
 
     def _borders_so_far(self) -> int:
-        return self._memory.machine.numbers()[_BORDER_COUNT]
+        return self._memory.machine.number(_BORDER_COUNT)
 
     def _key(self) -> bytes:
         if self._key_number != self.message_number:

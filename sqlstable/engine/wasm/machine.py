@@ -12,6 +12,7 @@
 """
 
 import ctypes
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlstable.engine.wasm import stable
 from sqlstable.engine.wasm.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
-from sqlstable.engine.wasm.calls import Call, Trampoline
+from sqlstable.engine.wasm.calls import Call, Globals, Trampoline
 from sqlstable.engine.wasm.interrupts import LISTENER, NEVER, NEXT_INTERRUPT
 from sqlstable.engine.wasm.program import LIVE, Program, wasmtime_module
 from sqlstable.engine.wasm.rewriter import SHIM_MODULE, START_EXPORT
@@ -129,11 +130,14 @@ class Machine:
         self._reset_heap = calls["reset_heap"]
         self._entries: dict[str, Call] = {}
         self._is_heap_touched = False
+        self._is_told = False
+        "Whether nothing has moved since the shim told its numbers."
         self._is_running = False
         "Whether code of the canister runs, or was cut off before the shim could be called again."
-        self._globals = [self._instance[name] for name in program.layout.mutable_globals]
+        mutable = [self._instance[name] for name in program.layout.mutable_globals]
+        self._globals = Globals(self._store, mutable)
         # A new instance's globals, and its heap without the zeros at the end.
-        self._new_globals = self._kept_globals = self._global_values()
+        self._new_globals = self._kept_globals = self._globals.values()
         self._new_heap = self._heap_bytes().rstrip(b"\0")
         if START_EXPORT in program.layout.exports:
             self._entries[START_EXPORT] = self._entry(START_EXPORT)
@@ -146,6 +150,7 @@ class Machine:
         """Begin a message, or begin one again that has done nothing yet, with other limits."""
         assert 0 <= instructions <= stable.INSTRUCTIONS_MAX
         self.instruction_limit = instructions
+        self._is_told = False
         self._begin_message(instructions, _signed(accessed_max), _signed(dirty_max))
 
     def call(self, name: str, argument: bytes) -> bytes:
@@ -163,10 +168,11 @@ class Machine:
             raise Trap(msg)
         self._is_heap_touched = True
         self._shim_call(self._begin_call, size)
+        self._is_told = False
         if size:
             ctypes.memmove(self.address_of("argument"), argument, size)
         self._run(entry)
-        self._tell()
+        self._ask()
         return ctypes.string_at(self.address_of("reply"), self._numbers[_REPLY_SIZE])
 
     def start(self, name: str, argument: bytes) -> None:
@@ -184,10 +190,11 @@ class Machine:
     def renew_heap(self) -> None:
         """Make the heap what a new instance's is; the kept one stays."""
         self._is_heap_touched = True
+        self._is_told = False
         if not self._reset_heap(self.program.layout.heap_wasm_pages):
             raise Trap("this computer has no memory left for the heap")
         ctypes.memmove(self._heap_address, self._new_heap, len(self._new_heap))
-        self._set_globals(self._new_globals)
+        self._globals.set_values(self._new_globals)
 
     def prepare_commit(self) -> None:
         """Do what a commit could fail at.
@@ -199,25 +206,28 @@ class Machine:
 
     def commit(self, *, is_new_heap: bool) -> None:
         """Keep what the message did, to stable memory and to the heap; again does no harm."""
+        self._is_told = False
         self._commit(self._how(is_new_heap=is_new_heap))
-        self._kept_globals = self._global_values()
+        self._kept_globals = self._globals.values()
         self._is_heap_touched = False
 
     def rollback(self, *, is_new_heap: bool) -> None:
         """Take back what the message did, to stable memory and to the heap; again does no harm."""
         if self._is_running:
             self._stop_running()
+        self._is_told = False
         self._rollback(self._how(is_new_heap=is_new_heap))
-        self._set_globals(self._kept_globals)
+        self._globals.set_values(self._kept_globals)
         self._is_heap_touched = False
 
     def keep_heap(self) -> None:
         """Let a rollback go back to the heap as it is now."""
         self._shim_call(self._keep_heap, stable.WHOLE)
-        self._kept_globals = self._global_values()
+        self._kept_globals = self._globals.values()
 
     def end_unseen(self) -> None:
         """Forget what was counted and marked so far; the heap stays as it is, and the kept one."""
+        self._is_told = False
         self._commit(stable.KEEP_NOTHING)
 
     def forget_below(self, address: int) -> None:
@@ -233,7 +243,7 @@ class Machine:
         forgotten = [length for _, start, length in accesses if start < address]
         free = len(forgotten) * costs.stable_access + sum(forgotten) * costs.stable_byte
         counter = numbers[_COUNTER] + numbers[_PAGE_CHARGES] + free
-        self._commit(stable.KEEP_NOTHING)
+        self.end_unseen()
         for kind, start, length in accesses:
             if start >= address:
                 self._enter_access(start, length, 3 if kind == WRITE else 2)
@@ -243,7 +253,7 @@ class Machine:
 
     def tell(self) -> Status:
         """Return what the message has done so far."""
-        self._tell()
+        self._ask()
         status = Status()
         for name, number in zip(stable.STATUS, self._numbers, strict=True):
             setattr(status, name, number)
@@ -251,11 +261,16 @@ class Machine:
 
     def numbers(self) -> tuple[int, ...]:
         """Return the same as a tuple, in the order of `stable.STATUS`."""
-        self._tell()
-        return tuple(self._numbers)
+        self._ask()
+        return _STATUS.unpack_from(self._numbers)
 
     def told(self, index: int) -> int:
         """Return one number that the last call, or `tell`, left."""
+        return self._numbers[index]
+
+    def number(self, index: int) -> int:
+        """Return one number of the message so far."""
+        self._ask()
         return self._numbers[index]
 
     # -- stable memory, from outside ------------------------------------------------------------
@@ -268,8 +283,7 @@ class Machine:
     @property
     def stable_wasm_pages(self) -> int:
         """Size of stable memory as the open message sees it."""
-        self._tell()
-        return self._numbers[_STABLE_SIZE]
+        return self.number(_STABLE_SIZE)
 
     def host_access(self, offset: int, length: int, *, is_write: bool) -> None:
         """Check, mark and log an access of the driver, which then moves the bytes; it is free.
@@ -291,7 +305,7 @@ class Machine:
 
     def set_stable_size(self, wasm_pages: int) -> bool:
         """Set the size between messages; returns whether there was room. Bytes are the caller's."""
-        is_set = bool(self._set_stable_size(wasm_pages))
+        is_set = bool(self._shim_call(self._set_stable_size, wasm_pages))
         self._follow_stable()
         return is_set
 
@@ -310,6 +324,7 @@ class Machine:
 
     def set_value(self, name: str, value: int) -> None:
         """Set one of the shim's globals."""
+        self._is_told = False
         self._shim[name].set_value(self._store, value)
 
     def value(self, name: str) -> int:
@@ -343,6 +358,7 @@ class Machine:
 
     def _run(self, entry: Call) -> None:
         """Let code of the canister run, which an interrupt ends if this is the main thread."""
+        self._is_told = False
         if get_ident() == _MAIN_THREAD:
             self._is_running = True
             self._trampoline.set_deadline(NEXT_INTERRUPT)
@@ -358,8 +374,15 @@ class Machine:
         self._trampoline.set_deadline(NEVER)
         self._is_running = False
 
+    def _ask(self) -> None:
+        """Have the shim tell, unless nothing has moved since it did."""
+        if not self._is_told:
+            self._tell()
+            self._is_told = True
+
     def _shim_call(self, call: Call, *numbers: int) -> int:
         """Call what may find no memory left, or refuse."""
+        self._is_told = False
         try:
             return call(*numbers)
         except self._trap_type as trap:
@@ -462,13 +485,6 @@ class Machine:
     def _entry(self, name: str) -> Call:
         return self._trampoline.call_of(self._instance[name], 0)
 
-    def _global_values(self) -> list[Any]:
-        return [each.value(self._store) for each in self._globals]
-
-    def _set_globals(self, values: list[Any]) -> None:
-        for each, value in zip(self._globals, values, strict=True):
-            each.set_value(self._store, value)
-
     def _heap_bytes(self) -> bytes:
         return ctypes.string_at(self._heap_address, self.value("heap_size") * WASM_PAGE_BYTES)
 
@@ -483,6 +499,7 @@ _ARGUMENT_BYTES_MAX: Final = (1 << 32) - 1
 _MAIN_THREAD: Final = main_thread().ident
 """The only one in which Python raises KeyboardInterrupt."""
 
+_STATUS: Final = struct.Struct(f"={len(stable.STATUS)}q")
 _COUNTER: Final = stable.STATUS.index("counter")
 _LOG_COUNT: Final = stable.STATUS.index("log_count")
 _PAGE_CHARGES: Final = stable.STATUS.index("page_charges")

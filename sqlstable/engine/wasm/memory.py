@@ -482,7 +482,7 @@ class OsPages(Sequence[int]):
 
     def __len__(self) -> int:
         """Return how many there are now."""
-        return self._memory.machine.numbers()[self._count_index]
+        return self._memory.machine.number(self._count_index)
 
     @overload
     def __getitem__(self, index: int) -> int: ...

@@ -1,6 +1,5 @@
 """Watching one canister: recorder, owners, and the trace that is written as messages end."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from sqlstable.analysis.growth import Growth
@@ -313,7 +312,9 @@ class EndedMessage:
         )
         # Who asks again wants numbers; the accesses may be many, and go.
         self.raw = None
-        self._attributed = replace(attributed, statement_accesses={}, outside_accesses=())
+        self._attributed = Attributed(
+            attributed.message, attributed.statements, attributed.footprint
+        )
         return attributed
 
     def _facts(self) -> MessageFacts:

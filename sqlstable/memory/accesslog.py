@@ -83,6 +83,8 @@ class AccessLog:
         self._irregular: list[Irregular] = []
         self._compacted: list[npt.NDArray[np.int64] | npt.NDArray[np.int32]] = []
         self.compacted_count = 0
+        self._looked_at: TakenLog | None = None
+        "What `so_far` has given since the last `take`: it may be decoded already."
 
     def position(self) -> int:
         """Return the position that the next access will have."""
@@ -107,29 +109,32 @@ class AccessLog:
 
     def so_far(self) -> "TakenLog":
         """Return what `take` would, and go on."""
-        return TakenLog(
+        self._looked_at = TakenLog(
             self.sqlite_page_bytes,
             self.translate,
             self._compacted.copy(),
             self.entries.copy(),
             self._irregular.copy(),
         )
+        return self._looked_at
 
     def take(self) -> "TakenLog":
         """Return everything since the last call, and start again at position 0."""
-        taken = TakenLog(
-            self.sqlite_page_bytes,
-            self.translate,
-            self._compacted,
-            self.entries.copy(),
-            self._irregular,
-        )
+        taken, self._looked_at = self._looked_at, None
+        if taken is None or len(taken) != self.position():
+            taken = TakenLog(
+                self.sqlite_page_bytes,
+                self.translate,
+                self._compacted,
+                self.entries.copy(),
+                self._irregular,
+            )
         self.entries.clear()
         if self._compacted:
             self._compacted = []
             self.compacted_count = 0
-        if self._irregular:
-            self._irregular = []
+        # Even an empty list is theirs now.
+        self._irregular = []
         return taken
 
 

@@ -6,16 +6,17 @@ a SQLite page that the message dirtied belongs to whom it belongs at the message
 one to whom it belonged last.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.trace.footprint import EMPTY, Footprint, measure, os_pages_of, unite
+from sqlstable.trace.few import FewMeter
+from sqlstable.trace.footprint import Footprint
+from sqlstable.trace.many import ManyMeter
 from sqlstable.trace.model import (
     GROW,
     PHASES,
@@ -31,9 +32,9 @@ from sqlstable.trace.model import (
     StableUse,
     Statement,
 )
-from sqlstable.trace.owners import Owner
+from sqlstable.trace.places import FileLookup, OwnerLookup, Places
 from sqlstable.trace.raw import (
-    AccessColumns,
+    RUN,
     OutsideSpan,
     RawMessage,
     RawStatement,
@@ -43,44 +44,31 @@ from sqlstable.trace.raw import (
 )
 from sqlstable.trace.shape import shape_of
 
-_Numbers = npt.NDArray[np.int64]
-
 MESSAGE: Final = "message"
 """Name of accesses between statements that nothing else names."""
 
-_EMPTY_USE: Final = EMPTY.use
 
-_SPANS_READ_SINGLY: Final = 4
-"""With more spans than that, what lies between them is read too, and left out."""
+class Meter(Protocol):
+    """Measures parts of one message; what it has measured adds up."""
 
-_OWNER_SHIFT: Final = 40
-"""OS page indexes below 2^40 reach 4 PiB; above them stands the owner."""
-
-
-class OwnerLookup(Protocol):
-    """Who owns SQLite pages; `sqlstable.trace.owners.OwnerMap` is one."""
-
-    owners: list[Owner]
-
-    def owner_indexes(self, numbers: _Numbers) -> npt.NDArray[np.int32]:
-        """Owners now."""
+    def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
+        """Return the use of all spans of a statement together, and of each phase."""
         ...
 
-    def last_owner_indexes(self, numbers: _Numbers) -> npt.NDArray[np.int32]:
-        """Owners before SQLite pages were freed."""
+    def outside(self, start: int, stop: int) -> StableUse:
+        """Return the use of successive accesses that belong to no statement."""
         ...
 
+    def owners(self, spans: Sequence[Span]) -> tuple[OwnerUse, ...]:
+        """Return the owners of what was touched in spans; none where they are not known."""
+        ...
 
-class FileLookup(Protocol):
-    """Who owns stable memory outside of the main database file.
+    def whole(self) -> tuple[Footprint, StableUse]:
+        """Return the footprint of all that was measured."""
+        ...
 
-    `sqlstable.trace.file_owners.FileOwners` is one.
-    """
-
-    owners: list[Owner]
-
-    def owner_indexes(self, addresses: _Numbers) -> npt.NDArray[np.int64]:
-        """Positions in ``owners``, which may grow with the call; -1 where it is unknown."""
+    def accesses(self, spans: Sequence[Span]) -> Iterable[Accesses]:
+        """Return the accesses of spans in order."""
         ...
 
 
@@ -109,8 +97,8 @@ class Attributed:
     message: Message
     statements: tuple[Statement, ...]
     footprint: Footprint
-    statement_accesses: dict[int, Callable[[], Iterator[Accesses]]] = field(default_factory=dict)
-    outside_accesses: tuple[Callable[[], Iterator[Accesses]], ...] = ()
+    statement_accesses: dict[int, Callable[[], Iterable[Accesses]]] = field(default_factory=dict)
+    outside_accesses: tuple[Callable[[], Iterable[Accesses]], ...] = ()
 
 
 def attribute(
@@ -135,22 +123,20 @@ def attribute(
     Returns:
         Records whose calls and bytes add up to what the memory saw.
     """
-    dirty = dirty_sqlite_pages(raw, page_size) if owners is not None else None
+    places = None
+    if owners is not None:
+        places = Places(owners, files, dirty_sqlite_pages(raw, page_size), page_size)
+    meter = _meter(raw, places)
     items = [statement_of(entry) for entry in raw.statements]
-    statements, footprints = [], []
-    for index, item in enumerate(items, start=first_statement):
-        phases = _phase_footprints(raw, item.spans)
-        whole = unite(phases)
-        footprints.append(whole)
-        uses: tuple[OwnerUse, ...] = ()
-        if owners is not None and whole is not EMPTY:
-            assert dirty is not None
-            places = _Places(owners, files, np.array(sorted(dirty)), page_size)
-            uses = _owner_uses(_chunks(raw, item.spans), places)
-        statements.append(_statement(index, facts.index, item, phases, whole, uses))
+    statements = [
+        _statement(index, facts.index, item, meter)
+        for index, item in enumerate(items, start=first_statement)
+    ]
     outside = _outside(raw, items)
-    outside_footprints = [measure(raw.accesses.chunks(span.start, span.stop)) for span in outside]
-    footprint = unite([*footprints, *outside_footprints])
+    outside_uses = tuple(
+        OutsideUse(span.name, meter.outside(span.start, span.stop)) for span in outside
+    )
+    footprint, stable = meter.whole()
     instructions, heap = (None, None) if raw.costs is None else raw.costs()
     message = Message(
         index=facts.index,
@@ -160,12 +146,9 @@ def attribute(
         trap=facts.trap,
         discarded_writes=facts.discarded_writes,
         cache=facts.cache,
-        statements=tuple(statement.index for statement in statements),
-        stable=footprint.use,
-        outside=tuple(
-            OutsideUse(span.name, part.use)
-            for span, part in zip(outside, outside_footprints, strict=True)
-        ),
+        statements=tuple(range(first_statement, first_statement + len(items))),
+        stable=stable,
+        outside=outside_uses,
         limits=(*facts.limits, *_instruction_limit(facts, instructions)),
         image_bytes=facts.image_bytes,
         instructions=instructions,
@@ -177,11 +160,16 @@ def attribute(
         tuple(statements),
         footprint,
         {
-            index: _source(raw, item.spans)
+            index: partial(meter.accesses, item.spans)
             for index, item in enumerate(items, start=first_statement)
         },
-        tuple(_source(raw, ((span.start, span.stop, 0),)) for span in outside),
+        tuple(partial(meter.accesses, ((span.start, span.stop, RUN),)) for span in outside),
     )
+
+
+def _meter(raw: RawMessage, places: Places | None) -> Meter:
+    few = raw.accesses.few()
+    return ManyMeter(raw.accesses, places) if few is None else FewMeter(few, places)
 
 
 def _instruction_limit(
@@ -190,11 +178,6 @@ def _instruction_limit(
     """Yield the limit on instructions, where there is one and they were counted."""
     if facts.instructions_max is not None and instructions is not None:
         yield LimitUse("instructions", instructions.total, facts.instructions_max)
-
-
-def footprint_of(raw: RawMessage) -> Footprint:
-    """Return what a whole message touched."""
-    return measure(raw.accesses.chunks(0, len(raw.accesses)))
 
 
 def grown_wasm_pages(raw: RawMessage) -> int:
@@ -244,15 +227,8 @@ def _many_sqlite_pages(
     return set(np.unique(np.concatenate(parts)).tolist()) if parts else set()
 
 
-def _statement(
-    index: int,
-    message: int,
-    item: RawStatement,
-    phases: list[Footprint],
-    whole: Footprint,
-    owners: tuple[OwnerUse, ...],
-) -> Statement:
-    uses = [_EMPTY_USE if phase is EMPTY else phase.use for phase in phases]
+def _statement(index: int, message: int, item: RawStatement, meter: Meter) -> Statement:
+    whole, uses = meter.phases(item.spans)
     return Statement(
         index=index,
         message=message,
@@ -262,61 +238,22 @@ def _statement(
         row_count=item.row_count,
         runs=item.runs,
         plan=item.text.plan,
-        stable=_same_or_use(whole, phases, uses),
+        stable=whole,
         phases=dict(zip(PHASES, uses, strict=True)),
         sqlite=SqliteCounters(item.hits, item.vm_steps, item.fullscan_steps, item.sorts),
-        owners=owners,
+        owners=meter.owners(item.spans),
         instructions=item.instructions,
         phase_instructions=item.phase_instructions,
         loops=item.loops,
     )
 
 
-def _same_or_use(whole: Footprint, phases: list[Footprint], uses: list[StableUse]) -> StableUse:
-    for phase, use in zip(phases, uses, strict=True):
-        if phase is whole:
-            return use
-    return whole.use
-
-
-def _phase_footprints(raw: RawMessage, spans: Sequence[Span]) -> list[Footprint]:
-    phases: list[list[Span]] = [[] for _ in PHASES]
-    for span in spans:
-        phases[span[2]].append(span)
-    return [measure(_chunks(raw, part)) if part else EMPTY for part in phases]
-
-
-def _chunks(raw: RawMessage, spans: Sequence[Span]) -> Iterator[AccessColumns]:
-    """Yield the accesses of spans in order, in few pieces however many spans there are."""
-    if len(spans) <= _SPANS_READ_SINGLY:
-        for start, stop, _ in spans:
-            if stop > start:
-                yield from raw.accesses.chunks(start, stop)
-        return
-    low = min(start for start, _, _ in spans)
-    high = max(stop for _, stop, _ in spans)
-    wanted = np.zeros(high - low, dtype=bool)
-    for start, stop, _ in spans:
-        wanted[start - low : stop - low] = True
-    base = 0
-    for chunk in raw.accesses.chunks(low, high):
-        part = wanted[base : base + len(chunk.kind)]
-        base += len(chunk.kind)
-        yield Accesses(
-            chunk.kind[part], chunk.address[part], chunk.length[part], chunk.offset[part]
-        )
-
-
-def _source(raw: RawMessage, spans: Sequence[Span]) -> Callable[[], Iterator[Accesses]]:
-    def accesses() -> Iterator[Accesses]:
-        for chunk in _chunks(raw, spans):
-            yield Accesses(chunk.kind, chunk.address, chunk.length, chunk.offset)
-
-    return accesses
-
-
 def _outside(raw: RawMessage, items: Sequence[RawStatement]) -> list[OutsideSpan]:
     """Name every access that no statement's span covers."""
+    if not raw.outside:
+        billed = sum(stop - start for item in items for start, stop, _ in item.spans)
+        if billed == len(raw.accesses):
+            return []
     covered = sorted(
         [(start, stop) for item in items for start, stop, _ in item.spans if stop > start]
         + [(span.start, span.stop) for span in raw.outside]
@@ -328,91 +265,3 @@ def _outside(raw: RawMessage, items: Sequence[RawStatement]) -> list[OutsideSpan
         if start > stop:
             result.append(OutsideSpan(stop, start, MESSAGE))
     return sorted(result)
-
-
-_MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager", "")
-_OTHER: Final = Owner("(other memory)", "(other memory)", "unknown", "")
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Whose OS pages are, as one range of numbers.
-
-    The owners of SQLite pages come first, then the memory manager and whatever is unknown, then
-    the other files.
-    """
-
-    owners: OwnerLookup
-    files: FileLookup | None
-    dirty: _Numbers
-    "SQLite pages that the message wrote, ascending."
-    page_size: int
-
-    def owner_at(self, number: int) -> Owner:
-        """Return the owner with a number."""
-        beyond = number - len(self.owners.owners)
-        if beyond < 0:
-            return self.owners.owners[number]
-        if beyond < 2:
-            return (_MANAGER, _OTHER)[beyond]
-        assert self.files is not None
-        return self.files.owners[beyond - 2]
-
-    def numbers_of(
-        self, chunk: AccessColumns, os_pages: _Numbers, origin: npt.NDArray[np.intp]
-    ) -> _Numbers:
-        """Return the number of the owner of each OS page of each access."""
-        offset, address = chunk.offset[origin], chunk.address[origin]
-        # The first byte of the access inside each OS page, as an offset in the file.
-        inside = offset + np.maximum(os_pages * OS_PAGE_BYTES - address, 0)
-        numbers = np.where(offset >= 0, inside // self.page_size + 1, 1)
-        at_end = self.owners.owner_indexes(numbers).astype(np.int64)
-        before = self.owners.last_owner_indexes(numbers).astype(np.int64)
-        found = np.where(np.isin(numbers, self.dirty), at_end, before)
-        outside = offset < 0
-        if outside.any():
-            found[outside] = self._outside_numbers(os_pages[outside] * OS_PAGE_BYTES)
-        return found
-
-    def _outside_numbers(self, addresses: _Numbers) -> _Numbers:
-        manager = len(self.owners.owners)
-        found = np.where(addresses < WASM_PAGE_BYTES, manager, manager + 1)
-        beyond = np.flatnonzero(addresses >= WASM_PAGE_BYTES)
-        if self.files is not None and len(beyond):
-            # A file that is unknown, at -1, stays the unknown one just below the first.
-            found[beyond] = manager + 2 + self.files.owner_indexes(addresses[beyond])
-        return found
-
-
-def _owner_uses(chunks: Iterator[AccessColumns], places: _Places) -> tuple[OwnerUse, ...]:
-    accessed_keys, dirty_keys = [], []
-    for chunk in chunks:
-        moved = np.where(chunk.kind <= WRITE, chunk.length, 0)
-        os_pages, origin = os_pages_of(chunk.address, moved)
-        keys = (places.numbers_of(chunk, os_pages, origin) << _OWNER_SHIFT) | os_pages
-        accessed_keys.append(np.unique(keys))
-        dirty_keys.append(np.unique(keys[chunk.kind[origin] == WRITE]))
-    accessed, written = _count_by_owner(accessed_keys), _count_by_owner(dirty_keys)
-    uses = []
-    for number, count in accessed.items():
-        owner = places.owner_at(number)
-        uses.append(
-            OwnerUse(
-                owner.name,
-                owner.table,
-                owner.kind,
-                owner.role,
-                count,
-                written.get(number, 0),
-            )
-        )
-    return tuple(sorted(uses, key=lambda use: (-use.os_pages_accessed, use.name, use.role)))
-
-
-def _count_by_owner(keys: list[_Numbers]) -> dict[int, int]:
-    """Return how many different OS pages each owner has, by the owner's number."""
-    if not keys:
-        return {}
-    distinct = np.unique(np.concatenate(keys)) if len(keys) > 1 else keys[0]
-    counts = np.bincount(distinct >> _OWNER_SHIFT)
-    return {number: int(counts[number]) for number in np.flatnonzero(counts).tolist()}

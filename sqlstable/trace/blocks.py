@@ -39,7 +39,7 @@ room for 280 million accesses at random over 500 GiB.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Final
 
@@ -51,10 +51,11 @@ from sqlstable.trace.columns import (
     ByteReader,
     Int64s,
     encode_column,
+    encode_few,
     is_constant,
     varint,
 )
-from sqlstable.trace.model import Accesses
+from sqlstable.trace.model import Accesses, FewAccesses
 
 BLOCK_VERSION: Final = 1
 """First byte of every block."""
@@ -77,6 +78,8 @@ _GRANULES: Final = (23, 16)
 # Granules a displacement table may span: 8 MB of memory, and 8 TiB of database at 8 MiB each.
 _TABLE_GRANULES_MAX: Final = 1 << 20
 _LISTED: Final = 0
+_SIGN: Final = 1 << 63
+_WORD: Final = (1 << 64) - 1
 
 
 def encode_accesses(chunks: Iterable[Accesses]) -> bytes:
@@ -94,6 +97,8 @@ def encode_accesses(chunks: Iterable[Accesses]) -> bytes:
         >>> len(block), len(decode_accesses(block))
         (5, 0)
     """
+    if isinstance(chunks, FewAccesses) and len(chunks.rows) < FEW_VALUES:
+        return _block_of_few(chunks.rows)
     block = BytesIO()
     block.write(_HEAD)
     checksum = zlib.crc32(_HEAD)
@@ -191,12 +196,38 @@ def _joined(pieces: list[Accesses]) -> Accesses:
 # Writing ------------------------------------------------------------------------------------
 
 
+def _block_of_few(rows: Sequence[tuple[int, int, int, int]]) -> bytes:
+    """Return the block of accesses that fit in one segment of short columns."""
+    if not rows:
+        return EMPTY_BLOCK
+    body = b"".join(
+        (
+            encode_few([kind << 1 | (offset == -1) for kind, _, _, offset in rows]),
+            encode_few([length for _, _, length, _ in rows]),
+            encode_few([offset for _, _, _, offset in rows if offset != -1]),
+            bytes([_LISTED]),
+            encode_few([_wrapped(row[1] - row[3]) for row in rows if row[3] != -1]),
+            encode_few([address for _, address, _, offset in rows if offset == -1]),
+        )
+    )
+    block = _HEAD + _packed(body, len(rows))
+    return block + zlib.crc32(block).to_bytes(_CRC_BYTES, "little")
+
+
+def _wrapped(value: int) -> int:
+    """Return a difference as 64 bits hold it."""
+    return (value + _SIGN & _WORD) - _SIGN
+
+
 def _segment(accesses: Accesses) -> bytes:
-    body = _body(accesses)
+    return _packed(_body(accesses), len(accesses))
+
+
+def _packed(body: bytes, count: int) -> bytes:
     packed = zlib.compress(body, 1) if len(body) >= _COMPRESS_BYTES_MIN else body
     if len(packed) >= len(body):
         packed = body
-    return varint(len(accesses)) + varint(len(body)) + varint(len(packed)) + packed
+    return varint(count) + varint(len(body)) + varint(len(packed)) + packed
 
 
 def _body(accesses: Accesses) -> bytes:

@@ -20,6 +20,7 @@ take 27 bits each before any compression.
 Limitations: how many values a column has is for the caller to know.
 """
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Final
@@ -56,7 +57,7 @@ def encode_column(values: Int64s) -> bytes:
     if is_constant(values):
         return bytes([_CONSTANT]) + signed_varint(int(values[0]))
     if len(values) < FEW_VALUES:
-        return _column_of_few(values)
+        return encode_few(values.tolist())
     base = values.min()
     above = (values - base).view(np.uint64)
     shift, width = _shift_and_width(int(np.bitwise_or.reduce(above)))
@@ -93,10 +94,13 @@ def signed_varint(value: int) -> bytes:
     return varint(value << 1 if value >= 0 else ~value << 1 | 1)
 
 
-def _column_of_few(values: Int64s) -> bytes:
-    """Return a column of whole byte planes."""
-    items = values.tolist()
+def encode_few(items: Sequence[int]) -> bytes:
+    """Return the bytes of a column of fewer than `FEW_VALUES` values, as `encode_column` does."""
+    if not items:
+        return b""
     base = min(items)
+    if base == max(items):
+        return bytes([_CONSTANT]) + signed_varint(base)
     above = [item - base for item in items]
     shift, width = _shift_and_width(reduce(or_, above))
     size = (width + 7) // 8

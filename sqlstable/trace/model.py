@@ -10,7 +10,7 @@ Invariants, each kept by a test:
   of the same message had touched them already.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -70,6 +70,22 @@ class Accesses:
             self.length[start:stop],
             self.offset[start:stop],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class FewAccesses:
+    """A handful of accesses in order, as plain integers; iterating gives them as `Accesses`."""
+
+    rows: Sequence[tuple[int, int, int, int]]
+    "Kind, address, length and offset of each."
+
+    def __iter__(self) -> Iterator[Accesses]:
+        """Yield all of them at once, if there are any."""
+        if self.rows:
+            kind, *others = (
+                np.array(column, dtype=np.int64) for column in zip(*self.rows, strict=True)
+            )
+            yield Accesses(kind.astype(np.int8), *others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,22 @@ class OwnerMap:
         """SQLite pages in the file when it was last looked at."""
         return self._state.count
 
+    def owner_index(self, number: int) -> int:
+        """Return the owner index of one SQLite page, as `owner_indexes` does of many."""
+        return self._state.codes.item(number) if 1 <= number <= self._state.count else UNKNOWN
+
+    def last_owner_index(self, number: int) -> int:
+        """Return the owner index of one SQLite page, as `last_owner_indexes` does of many."""
+        count = self._state.count
+        found = self._state.codes.item(number) if 1 <= number <= count else UNKNOWN
+        if found in (FREELIST_TRUNK, FREELIST_LEAF) or number > count:
+            changes = self._changes
+            at = int(np.searchsorted(changes.numbers, number))
+            if at < len(changes) and changes.numbers[at] == number:
+                before = changes.owner_indexes_before.item(at)
+                return before if before >= FIRST_TREE else found
+        return found
+
     def owner_indexes(self, numbers: npt.ArrayLike) -> OwnerIndexes:
         """Return the owner index of each SQLite page.
 

@@ -43,10 +43,11 @@ from sqlstable.trace.storage import (
     writing,
 )
 
-FLUSH_MESSAGES: Final = 16
+FLUSH_MESSAGES: Final = 256
 """Messages that wait at most before they are committed together.
 
-One transaction for each message would take most of the time of short ones."""
+One transaction for each message would take most of the time of short ones, and each call of SQLite
+for few rows a third of it."""
 _FLUSH_BLOCK_BYTES: Final = 256 * 1024
 """Bytes of blocks that wait at most, likewise."""
 
@@ -283,10 +284,8 @@ class TraceWriter:
     def _insert_blocks(self, rows: Sequence[Row]) -> None:
         """Insert access blocks, large ones piece by piece: SQLite would copy them twice."""
         connection, insert = self._shared.connection, self._inserts["statement_accesses"]
-        for index, block in rows:
-            if len(block) <= _BOUND_BLOCK_BYTES_MAX:
-                connection.execute(insert, (index, block))
-                continue
+        connection.executemany(insert, [row for row in rows if not _is_large(row)])
+        for index, block in filter(_is_large, rows):
             connection.execute(
                 "INSERT INTO statement_accesses VALUES (?, zeroblob(?))", (index, len(block))
             )
@@ -349,6 +348,10 @@ class TraceWriter:
     def _owner_index(self, owner: OwnerUse | OwnerRun) -> int:
         names = (owner.name, owner.table, owner.kind, owner.role)
         return self._owners.index(names, [names])
+
+
+def _is_large(row: Row) -> bool:
+    return len(row[1]) > _BOUND_BLOCK_BYTES_MAX
 
 
 class _Numbers:

@@ -4,6 +4,7 @@ import apsw
 import pytest
 
 import sqlstable
+from sqlstable.trace import recorder
 
 WIDE = "x" * 900
 
@@ -377,3 +378,37 @@ def test_a_recording_cannot_be_read_while_it_runs(connection):
             sqlstable.record(connection),
         ):
             pass
+
+
+@pytest.mark.parametrize(
+    ("script", "asked"),
+    [
+        ([f"INSERT INTO t VALUES ({at}, 'a')" for at in range(9)], 1),
+        ([f"INSERT INTO t SELECT {at}, 'a'" for at in range(9)], 9),
+        ([f"SELECT x FROM t WHERE x LIKE '{at}%'" for at in range(9)], 9),
+        (
+            [
+                "INSERT INTO t VALUES (1, 2)",
+                "CREATE INDEX i ON t (x)",
+                "INSERT INTO t VALUES (3, 4)",
+            ],
+            3,
+        ),
+    ],
+)
+def test_statements_that_differ_in_literals_alone_are_asked_for_one_plan(
+    script, asked, monkeypatch
+):
+    questions = []
+    ask = recorder._Watch._plan
+
+    def counted(self, sql, bindings):
+        questions.append(sql)
+        return ask(self, sql, bindings)
+
+    with sqlstable.Canister(depth="pages") as canister:
+        canister.update("CREATE TABLE t (x, y DEFAULT 1)")
+        monkeypatch.setattr(recorder._Watch, "_plan", counted)
+        for sql in script:
+            (canister.query if sql.startswith("SELECT") else canister.update)(sql)
+    assert len(questions) == asked

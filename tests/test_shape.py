@@ -1,5 +1,6 @@
 """Shapes and kinds of statements, row by row."""
 
+import random
 import re
 import sqlite3
 import time
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlstable.trace.shape import kind_of, shape_of
+from sqlstable.trace import shape
+from sqlstable.trace.shape import kind_of, plan_key, shape_of
 
 SHAPES = [
     # literals
@@ -192,3 +194,59 @@ def test_time_grows_with_the_length_only(text):
     kind_of(text, readonly=True)
     # Measured: at most 0.3 s. Anything quadratic takes minutes.
     assert time.perf_counter() - start < 10
+
+
+PIECES = (
+    *("'a'", "'it''s'", "x'ab'", "X'0'", "ax'5'", "12", "1.5", ".5", "1.", "1e5", "1e+5", "1e"),
+    *("0x1F", "1_000", "a.5", "a.b", "t", "INSERT", "VALUES", "(", ")", ",", "-", "+", "*"),
+    *("--c\n", "/* ' */", '"q\'"', "[b]", "`c`", "?", "?1", ":n", "@v", "$x", "NULL", "IN", " "),
+    *("\n", "é", "1é", "N'x'", "e5", "_1", "'unterminated", "\ufeff", "=", "||", "x", "5x", ";"),
+    *("1.5.5", "\0"),
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_literals_found_quickly_are_those_that_the_tokenizer_finds(seed):
+    rng = random.Random(seed)
+    quick = 0
+    for _ in range(5_000):
+        sql = "".join(
+            rng.choice(PIECES) + rng.choice(("", " ")) for _ in range(rng.randrange(1, 9))
+        )
+        plain = shape._plain(sql)
+        if plain is not None:
+            quick += 1
+            assert shape._without_literals(plain) == shape._without_literals(sql)
+        assert shape_of(sql) == shape._shape(sql)
+    assert quick > 500
+
+
+PLANS = [
+    "SELECT * FROM t WHERE x LIKE {} || ''",
+    "SELECT * FROM t WHERE x = {}",
+    "INSERT INTO t SELECT {}, x FROM t",
+    "INSERT INTO t VALUES ({}, (SELECT max(x) FROM t))",
+    "INSERT INTO t VALUES ({}, 1) ON CONFLICT DO UPDATE SET x = 1",
+    "INSERT INTO t VALUES ({}, 1) RETURNING x",
+    "WITH v AS (SELECT {}) INSERT INTO t SELECT * FROM v",
+    'INSERT INTO "t" VALUES ({})',
+    "UPDATE t SET x = {}",
+    "EXPLAIN INSERT INTO t VALUES ({})",
+]
+
+
+@pytest.mark.parametrize("sql", PLANS)
+def test_a_plan_that_literals_may_change_is_asked_for_each_text(sql):
+    assert plan_key(sql.format("'a'")) is None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO t VALUES ({}, 'b')",
+        "replace into t (x) values ({}), (2)",
+        " INSERT OR IGNORE INTO t VALUES({})",
+    ],
+)
+def test_rows_that_are_inserted_share_a_plan(sql):
+    assert plan_key(sql.format("'SELECT'")) == plan_key(sql.format(17)) is not None

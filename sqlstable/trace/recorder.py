@@ -35,7 +35,7 @@ from sqlstable.trace.raw import (
     TakenAccesses,
     clean_sql,
 )
-from sqlstable.trace.shape import kind_of
+from sqlstable.trace.shape import kind_of, plan_key
 
 Depth = Literal["counters", "pages"]
 Params = Sequence[Any] | dict[str, Any] | None
@@ -43,6 +43,9 @@ Rows = list[tuple[Any, ...]]
 
 VM_STEPS_BETWEEN_COMPACTIONS: Final = 50_000
 """SQLite lets us tidy the log every so many VM steps; a step makes an access or two at most."""
+
+TEXTS_MAX: Final = 10_000
+"""Texts of statements that are known at once; a script with literals has no end of them."""
 
 _PREPARE_ERROR: Final = "prepare error"
 
@@ -118,6 +121,8 @@ class Runner:
         self.recorder = recorder
         self.connection = connection
         self._texts: dict[str, StatementText] = {}
+        self.plans: dict[str, tuple[str, ...]] = {}
+        "Plans of statements that differ in literals alone, by `plan_key`."
         self.meter = _Meter(connection, counting=recorder.depth == "counters")
         self.borders: list[int] = []
         self.cursors: list[RecordedCursor] = []
@@ -163,6 +168,7 @@ class Runner:
     def forget_texts(self) -> None:
         """Learn all statements anew."""
         self._texts.clear()
+        self.plans.clear()
 
     @property
     def watch(self) -> "_Watch | None":
@@ -227,6 +233,8 @@ class Runner:
             for row in self.connection.execute(sql, params):
                 rows.append(row)
         watch.finish(len(rows))
+        if len(self._texts) >= TEXTS_MAX:
+            self.forget_texts()
         if len(watch.texts) == 1 and watch.texts[0].sql == clean_sql(sql):
             self._texts[sql] = watch.texts[0]
         if any(_may_change_schema(text) for text in watch.texts):
@@ -429,7 +437,11 @@ class _Watch:
         is_readonly = cursor.is_readonly
         plan: tuple[str, ...] = ()
         if self._recorder.plans and not cursor.is_explain:
-            plan = self._plan(sql, bindings)
+            key, plans = plan_key(sql), self._runner.plans
+            known = None if key is None else plans.get(key)
+            plan = self._plan(sql, bindings) if known is None else known
+            if key is not None:
+                plans[key] = plan
         return StatementText(cleaned, kind_of(cleaned, readonly=is_readonly), is_readonly, plan)
 
     def _plan(self, sql: str, bindings: Params) -> tuple[str, ...]:

@@ -38,6 +38,23 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# What most scripts differ in, found without looking at any other token.
+_PLAIN_LITERAL: Final = re.compile(
+    rf"""
+      (?<![{_LETTER}0-9$]) [xX]'[^']*(?:''[^']*)*(?:'|\Z)
+    | '[^']*(?:''[^']*)*(?:'|\Z)
+    | (?<![{_LETTER}0-9$.])
+      (?: 0[xX][0-9A-Fa-f_]+
+        | (?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9][0-9_]*)? )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# Where none of these begins outside of a string, each string and number is where it seems to be.
+_NOT_PLAIN: Final = re.compile(r"""["`\[?:@$\ufeff]|--|/\*|[0-9\0][xX]\0|[0-9.][eE][+-]\0""")
+_INSERTS_VALUES: Final = re.compile(
+    r"\s*(?:INSERT|REPLACE)\b.*\bVALUES\b", re.IGNORECASE | re.DOTALL
+)
+_MAY_LOOK_UP: Final = re.compile(r"\b(?:SELECT|WHERE|ON|RETURNING|WITH|TABLE)\b", re.IGNORECASE)
 _FIRST_WORD: Final = re.compile(rf"(?:{_SPACE} | [;(])* ([A-Za-z]*)", re.VERBOSE | re.DOTALL)
 
 # After these a value can follow, so a sign there is part of a number, and NULL is a value.
@@ -110,9 +127,44 @@ def kind_of(sql: str, *, readonly: bool) -> str:
     return _KINDS.get(first[1].upper()) or ("read" if readonly else "write")
 
 
+def plan_key(sql: str) -> str | None:
+    """Return what all statements with the same plan as this one have in common; None: ask.
+
+    Literals can change a plan: a pattern of ``LIKE``, a value that a partial index is for, the
+    number of a column to order by, whatever statistics know of. They cannot where rows of values
+    are inserted and nothing is looked up, and only for such statements there is a key.
+
+    Examples:
+        >>> plan_key("INSERT INTO t VALUES (1, 'a')") == plan_key("INSERT INTO t VALUES (2, 'b')")
+        True
+        >>> plan_key("SELECT x FROM t WHERE x LIKE 'a%'")
+    """
+    if len(sql) > _CACHED_CHARACTERS_MAX or _INSERTS_VALUES.match(sql) is None:
+        return None
+    plain = _plain(sql)
+    return None if plain is None or _MAY_LOOK_UP.search(plain) else plain
+
+
 @lru_cache(maxsize=_CACHED_SHAPES_MAX)
 def _cached_shape(sql: str) -> str:
-    return _shape(sql)
+    plain = _plain(sql)
+    return _shape(sql) if plain is None else _shape_of_plain(plain)
+
+
+@lru_cache(maxsize=_CACHED_SHAPES_MAX)
+def _shape_of_plain(plain: str) -> str:
+    return _shape(plain)
+
+
+def _plain(sql: str) -> str | None:
+    """Return a statement with ``?`` for its strings and numbers, which has the same shape.
+
+    None where something else than literals may look like one, or hide one.
+    """
+    plain = _PLAIN_LITERAL.sub("\0", sql)
+    if _NOT_PLAIN.search(plain) or plain.count("\0") < 1 or "\0" in sql:
+        return None
+    return plain.replace("\0", "?")
 
 
 def _shape(sql: str) -> str:

@@ -693,3 +693,80 @@ def test_a_database_with_a_hole_leaves_a_hole_in_the_image(tmp_path):
     assert image.stat().st_blocks * 512 < image.stat().st_size / 2
     assert call("extract", image, tmp_path / "out.db").exit_code == 0
     assert (tmp_path / "out.db").read_bytes() == path.read_bytes()
+
+
+# -- images whose database does not state its size -------------------------------------------------
+
+UNSTATED = {
+    "no count": ("", {28: 0}),
+    "another count": ("", {28: 3, 92: 1}),
+    "a freelist at the end": (FREED, {28: 0}),
+    "overflow pages of zeros at the end": (
+        "CREATE TABLE z (x); INSERT INTO z VALUES (zeroblob(90000))",
+        {28: 0},
+    ),
+    "auto_vacuum": ("PRAGMA auto_vacuum = full; VACUUM", {28: 0}),
+    "free pages of zeros": (f"PRAGMA secure_delete = on; {FREED}", {28: 0}),
+}
+
+
+def trapped(canister):
+    with canister.message() as message:
+        message.execute("CREATE TABLE lost (x)")
+        message.trap("on purpose")
+
+
+def unstated_image(tmp_path, kind, layout):
+    after, version = UNSTATED[kind]
+    path, image = tmp_path / "app.db", tmp_path / "app.stable"
+    make(path, after=after)
+    size_bytes = path.stat().st_size
+    assert call("import", path, image, "--layout", layout).exit_code == 0
+    content = bytearray(image.read_bytes())
+    start = content.index(b"SQLite format 3\0")
+    for offset, value in version.items():
+        content[start + offset : start + offset + 4] = value.to_bytes(4, "big")
+    image.write_bytes(content)
+    return path, image, size_bytes
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", UNSTATED)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_database_keeps_its_size_in_an_image_that_does_not_state_it(
+    tmp_path, kind, layout, engine
+):
+    path, image, size_bytes = unstated_image(tmp_path, kind, layout)
+    before = image.read_bytes()
+    assert call("extract", image, tmp_path / "out.db", "--integrity-check").stderr == ""
+    assert table_rows(tmp_path / "out.db") == table_rows(path)
+    assert image.read_bytes() == before
+    with Canister(image, engine=engine, layout=layout) as canister:
+        assert canister.status().database_size_bytes == size_bytes
+        assert canister.query("PRAGMA integrity_check").rows == [("ok",)]
+        with pytest.raises(sqlstable.Trap):
+            trapped(canister)
+        assert canister.status().database_size_bytes == size_bytes
+        canister.update("CREATE TABLE kept (x)")
+        canister.upgrade()
+        assert canister.query("PRAGMA integrity_check").rows == [("ok",)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_looking_at_an_image_that_does_not_state_its_size_changes_nothing(tmp_path, layout):
+    _, image, size_bytes = unstated_image(tmp_path, "no count", layout)
+    before = image.read_bytes()
+    with Canister(image, read_only=True, layout=layout) as canister:
+        assert canister.status().database_size_bytes == size_bytes
+        assert canister.query("PRAGMA integrity_check").rows == [("ok",)]
+    with sqlstable.StableMemory.open(image) as memory:
+        vfs = sqlstable.StableVFS(memory, layout=layout)
+        connection = vfs.connect()
+        connection.execute("PRAGMA journal_mode = memory").fetchall()
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.pragma("page_count") * 4096 == size_bytes
+        connection.execute("BEGIN; CREATE TABLE lost (x); ROLLBACK").fetchall()
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+        vfs.unregister()
+    assert image.read_bytes() == before

@@ -26,6 +26,7 @@ from sqlstable.canister.hosts import (
 from sqlstable.canister.message import Message, MessageKind, check_choice
 from sqlstable.canister.observation import EndedMessage, Observation, open_writer
 from sqlstable.canister.reply import Reply
+from sqlstable.database.extent import state_size
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.transfer import extract_database, import_database
@@ -590,6 +591,9 @@ class Canister:
         host.open_vfs(self.settings)
         if host.vfs is not None:
             self._adopt(host.vfs)
+            if self._memory.kind != "query":
+                # Each engine goes by the header.
+                state_size(host.vfs.store)
         host.open_engine(self.settings, self._setups, is_foreign=self._is_foreign)
         assert host.vfs is not None
         self._adopt(host.vfs)

@@ -31,6 +31,7 @@ from sqlstable.database.header import (
     WAL_VERSION,
     empty_database,
     file_size_bytes,
+    states_size,
 )
 from sqlstable.database.hotpath import Read, Write
 from sqlstable.database.implicit import Interceptor, Messages
@@ -94,6 +95,7 @@ class DatabaseStore:
         "Whether the SQLite pages of the file may have another size now, as VACUUM can make it."
         self._cookies = self._past_cookies = _NO_COOKIES
         "What told the version of the schema in this message, and in the one that has just ended."
+        self._unstated_bytes: int | None = None
         self.known_size = self._derived_size()
         self._paths = self._new_paths()
         self._publish_map()
@@ -105,6 +107,16 @@ class DatabaseStore:
     def size_bytes(self) -> int:
         """Exact size of the file."""
         return self._paths.get_size()
+
+    @property
+    def states_size(self) -> bool:
+        """Whether the header says how long the file is, or there is none."""
+        return not self.size_bytes or states_size(self.peek(HEADER_BYTES, 0))
+
+    def adopt_size(self, size_bytes: int) -> None:
+        """Know from now on how long a file is whose header does not say."""
+        self._unstated_bytes = size_bytes
+        self.set_size(size_bytes)
 
     def set_size(self, size_bytes: int) -> None:
         """Make the file this long; bytes beyond stay where they are, as in a canister."""
@@ -448,7 +460,10 @@ class DatabaseStore:
     def _derived_size(self) -> int:
         allocated = self.placement.allocated_bytes
         first_bytes = self._peek_within(HEADER_BYTES, 0, allocated)
-        return file_size_bytes(first_bytes, allocated)
+        size_bytes = file_size_bytes(first_bytes, allocated)
+        if size_bytes and self._unstated_bytes is not None and not states_size(first_bytes):
+            return self._unstated_bytes
+        return size_bytes
 
     def _peek_within(self, amount: int, offset: int, size: int) -> bytes:
         length = min(amount, size - offset)

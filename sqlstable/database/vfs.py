@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import apsw
 
 from sqlstable.database.cabinet import Cabinet
+from sqlstable.database.extent import exact_size_bytes
 from sqlstable.database.files import StableFileInfo
 from sqlstable.database.header import HEADER_BYTES, parse_header
 from sqlstable.database.heapfile import HeapFile
@@ -112,6 +113,7 @@ class StableVFS(apsw.VFS):
         self.name = _free_name()
         super().__init__(self.name, base="")
         _REGISTERED[self.name] = self
+        self._learn_size()
 
     def unregister(self) -> None:
         """Take the VFS out of SQLite's list, after all its connections are closed."""
@@ -260,6 +262,18 @@ class StableVFS(apsw.VFS):
         rest = name.removeprefix(OBSERVER_NAME)
         # Of an attached database its name follows, of the main one what SQLite has appended.
         return rest[1:] if rest.startswith("/") else self.main_name + rest
+
+    def _learn_size(self) -> None:
+        """Look for the end of a database whose header does not say where it is."""
+        if self.store.states_size:
+            return
+        connection = self.observe()
+        try:
+            size_bytes = exact_size_bytes(self.store, connection)
+        finally:
+            connection.close(force=True)
+        if size_bytes is not None:
+            self.store.adopt_size(size_bytes)
 
     def adopt_page_size(self) -> None:
         """Learn the size of a SQLite page from the database, if there is one."""

@@ -151,6 +151,13 @@ def test_each_plan_in_many_messages_is_that_of_one_connection(canister, name):
         assert last_plan(canister.update(sql)) == expected
 
 
+def test_a_statement_behind_a_comment_with_semicolons_is_followed(canister):
+    canister.update("SELECT 1; -- one; two\n CREATE TEMP TABLE t (b, a PRIMARY KEY)")
+    assert last_plan(canister.query(LOOK))[0].startswith("SEARCH t USING INDEX")
+    canister.update("SELECT 1; /* one; two */ DROP TABLE t")
+    assert last_plan(canister.query(LOOK)) == ("SCAN t",)
+
+
 @pytest.mark.parametrize("end", ["trap", "query"])
 def test_what_a_message_hid_is_taken_back_with_it(canister, end):
     plain = last_plan(canister.query(LOOK))

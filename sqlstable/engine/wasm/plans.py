@@ -29,17 +29,14 @@ _PRAGMAS_MAX: Final = 100
 _VM_STEPS_MAX: Final = 100_000
 """No statement runs longer on the copy; one that makes a table from a query could."""
 
-_CONCERNS: Final = re.compile(
-    r"\b(?:create|drop|alter|analyze|pragma|begin|commit|end|rollback|savepoint|release|attach"
-    r"|detach|sqlite_\w+)\b",
-    re.IGNORECASE,
-)
-"""Finds words without which a text changes nothing here; too often does no harm."""
-
 _LEADING: Final = re.compile(r"(?:\s|;|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
 _FIRST_WORD: Final = re.compile(r"\w*")
 _SCHEMA: Final = frozenset(("create", "drop", "alter"))
 _TRANSACTION: Final = frozenset(("begin", "commit", "end", "rollback", "savepoint", "release"))
+_CONCERNS: Final = _SCHEMA | _TRANSACTION | {"analyze", "pragma", "attach", "detach"}
+"""First words of statements that may have to be followed."""
+
+_OWN_TABLES: Final = "sqlite_"
 _STATISTICS: Final = re.compile(
     r"\s*analyze\b|\s*pragma\b.*\boptimize\b|\bsqlite_(?:stat\d|schema|master)\b",
     re.IGNORECASE | re.DOTALL,
@@ -148,12 +145,12 @@ class Plans:
             self._known.clear()
         copy = self._ready()
         plan = NO_PLAN if copy is None or self._is_wrong else plan_of(copy, sql, params)
-        self._known[sql] = plan, _CONCERNS.search(sql) is not None
+        self._known[sql] = plan, _concerns(sql)
 
     def concerns(self, sql: str) -> bool:
         """Return whether a text may have to be followed."""
         known = self._known.get(sql)
-        return _CONCERNS.search(sql) is not None if known is None else known[1]
+        return _concerns(sql) if known is None else known[1]
 
     def columns(self, sql: str, params: Params) -> tuple[str, ...] | None:
         """Return the names of a statement's columns, or None where they are not known."""
@@ -225,8 +222,7 @@ class Plans:
 
     def _follow_one(self, piece: Piece, params: Params) -> None:
         sql = _LEADING.sub("", piece.sql, count=1).rstrip("; \t\r\n")
-        found = _FIRST_WORD.match(sql)
-        word = "" if found is None else found[0].lower()
+        word = _first_word(sql)
         if word in _TRANSACTION:
             self._run(sql, None)
             if word == "rollback":
@@ -363,6 +359,32 @@ def plan_lines(rows: Iterable[Sequence[Any]]) -> tuple[str, ...]:
         depth = depths[number] = depths.get(parent, -1) + 1
         lines.append("  " * depth + detail)
     return tuple(lines)
+
+
+def _concerns(sql: str) -> bool:
+    """Return whether statements of a text may have to be followed; too often does no harm.
+
+    Examples:
+        >>> _concerns("INSERT INTO t VALUES ('create;')"), _concerns("SELECT 1; DROP TABLE t")
+        (False, True)
+        >>> _concerns("SELECT 1; /* a; b */ DROP TABLE t"), _concerns("SELECT 1 -- create")
+        (True, False)
+    """
+    lowered = sql.lower()
+    if _OWN_TABLES in lowered or _first_word(sql) in _CONCERNS:
+        return True
+    if ";" not in sql:
+        return False
+    if "--" in sql or "/*" in sql:
+        # A comment may have semicolons, and hide where a statement begins.
+        return any(word in lowered for word in _CONCERNS)
+    return any(_first_word(part) in _CONCERNS for part in sql.split(";")[1:])
+
+
+def _first_word(sql: str) -> str:
+    start = _LEADING.match(sql)
+    found = _FIRST_WORD.match(sql, 0 if start is None else start.end())
+    return "" if found is None else found[0].lower()
 
 
 def _without_rows(sql: str) -> str:

@@ -234,6 +234,19 @@ def test_any_opening_reaches_what_dbstat_says(page_size, auto_vacuum, encoding, 
     assert [owner_map.owners[index] for index in indexes] == expected_in(image)
 
 
+def test_names_that_begin_alike_for_longer_than_a_sqlite_page(tmp_path):
+    name = "x" * 900
+    script = "; ".join(
+        f'CREATE TABLE "{name}{at}" (a); CREATE VIEW "{name}v{at}" AS SELECT 1' for at in range(4)
+    )
+    path = database_file(tmp_path / "app.db", script, page_size=512)
+    owner_map, reader = listed(path.read_bytes())
+    assert owner_map.fault == ""
+    assert {f"{name}{at}" for at in range(4)} <= names_in(owner_map)
+    owner_map.complete(reader)
+    assert "(unknown)" not in names_in(owner_map)
+
+
 # -- what is wrong with a database -----------------------------------------------------------------
 
 

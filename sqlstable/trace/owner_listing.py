@@ -72,7 +72,7 @@ def list_owners(source: GuardedReader, tree_of: TreeOf) -> tuple[OwnerState, str
     listing.guarded(SCHEMA_NAME, lambda: listing.place_tree(SCHEMA_ROOT, SCHEMA_TREE))
     listing.guarded(SCHEMA_NAME, listing.read_schema)
     state.roots[SCHEMA_ROOT] = SCHEMA_TREE
-    for row in [row for rows in state.schema_rows.values() for row in rows]:
+    for row in [row for leaf in state.schema_rows.values() for row in leaf.values() if row]:
         listing.place_row(row, tree_of(row.name, row.table, row.kind))
     listing.forget_broken()
     faults = listing.faults[:_FAULTS_MAX]

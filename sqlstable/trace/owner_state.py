@@ -29,7 +29,7 @@ from sqlstable.trace.btree import (
     lock_byte_number,
     pointer_map_numbers,
 )
-from sqlstable.trace.schema_rows import SchemaRow
+from sqlstable.trace.schema_rows import SchemaLeaf
 
 OwnerIndexes = npt.NDArray[np.int32]
 """Positions in `sqlstable.trace.owners.OwnerMap.owners`."""
@@ -116,8 +116,8 @@ class OwnerState:
     freelist: Freelist = field(default_factory=Freelist)
     schema_node: bytes = b""
     "SQLite page 1 behind the header."
-    schema_rows: dict[int, list[SchemaRow]] = field(default_factory=dict)
-    "Rows of sqlite_schema that have a root, by the leaf that they are on."
+    schema_rows: dict[int, SchemaLeaf] = field(default_factory=dict)
+    "Rows of sqlite_schema, by the leaf that they are on."
 
 
 def trees_of(codes: Any) -> Any:  # noqa: ANN401  an integer or an array of them

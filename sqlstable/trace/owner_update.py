@@ -54,7 +54,7 @@ from sqlstable.trace.owner_state import (
     roles_of,
     trees_of,
 )
-from sqlstable.trace.schema_rows import SchemaRow, schema_rows
+from sqlstable.trace.schema_rows import SchemaLeaf, SchemaRow, schema_rows
 
 _GROWTH_MAX: Final = 1024
 """SQLite pages by which a file may more than double in a message and still be updated."""
@@ -248,17 +248,22 @@ class OwnerUpdate:
     def _schema_changes(self, dirty: set[int]) -> tuple[list[SchemaRow], list[SchemaRow]]:
         """Return the rows that went from the schema, and those that came to it in their order."""
         old = self._state.schema_rows
-        new: dict[int, list[SchemaRow]] = {}
+        new: dict[int, SchemaLeaf] = {}
         come: list[SchemaRow] = []
         for leaf in self._schema_leaves(dirty):
             if leaf in old and leaf not in dirty:
                 new[leaf] = old[leaf]
                 continue
             new[leaf] = schema_rows(
-                self._content(leaf), number=leaf, header=self._header, read=self._content
+                self._content(leaf),
+                number=leaf,
+                header=self._header,
+                read=self._content,
+                known=old.get(leaf),
             )
-            come += new[leaf]
-        gone = [row for leaf, rows in old.items() if new.get(leaf) is not rows for row in rows]
+            come += filter(None, new[leaf].values())
+        changed = [rows for leaf, rows in old.items() if new.get(leaf) is not rows]
+        gone = [row for rows in changed for row in rows.values() if row]
         self._state.schema_rows = new
         both = {*gone} & {*come}
         return [row for row in gone if row not in both], [row for row in come if row not in both]

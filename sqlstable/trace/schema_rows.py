@@ -34,25 +34,41 @@ class SchemaRow(NamedTuple):
     root: int
 
 
+SchemaLeaf = dict[bytes, SchemaRow | None]
+"""The rows of one leaf by what is kept of them there, and where they go on; None for those without
+a root."""
+
+
 def schema_rows(
-    content: bytes, *, number: int, header: DatabaseHeader, read: Callable[[int], bytes]
-) -> list[SchemaRow]:
-    """Return the rows of one leaf of the schema's tree that have a root.
+    content: bytes,
+    *,
+    number: int,
+    header: DatabaseHeader,
+    read: Callable[[int], bytes],
+    known: SchemaLeaf | None = None,
+) -> SchemaLeaf:
+    """Return the rows of one leaf of the schema's tree.
 
     Args:
         content: The whole SQLite page.
         number: Its number.
         header: Of the database.
         read: Returns the content of another SQLite page, for rows that overflow.
+        known: Rows of the same leaf as it was: most are still there.
 
     Raises:
         ImageError: A row is damaged.
     """
-    rows = []
+    known, rows = known or {}, SchemaLeaf()
     for payload, size, overflow in payloads_of(content, number=number, usable=header.usable_bytes):
-        row = _row(payload, size, overflow, header, read)
-        if row is not None:
-            rows.append(row)
+        # Long rows can begin alike, but not go on in the same place.
+        key = payload + overflow.to_bytes(4, "big") if overflow else payload
+        if key in rows:
+            raise ImageError("the schema has the same row twice")
+        if key in known and not overflow:
+            rows[key] = known[key]
+        else:
+            rows[key] = _row(payload, size, overflow, header, read)
     return rows
 
 

@@ -6,6 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from sqlstable.database.directory import DATABASE_MEMORY_ID
+from sqlstable.engine.wasm import stable
+from sqlstable.engine.wasm.notes import RAW_MAP, TakenLog, managed_map
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES
 from sqlstable.memory.accesslog import FEW_ACCESSES, AccessLog
 from sqlstable.trace.attribution import (
@@ -171,6 +174,28 @@ def test_few_accesses_are_encoded_as_many_are(seed):
     assert [
         *zip(*(getattr(decoded, name).tolist() for name in decoded.__slots__), strict=True)
     ] == rows
+
+
+@pytest.mark.parametrize("is_managed", [False, True])
+def test_a_shims_log_gives_few_accesses_as_integers_and_as_columns(is_managed):
+    rng = random.Random(is_managed)
+    file_map = RAW_MAP
+    if is_managed:
+        table = bytes(rng.choice((DATABASE_MEMORY_ID, 3, 255)) for _ in range(20))
+        file_map = managed_map(b"MGR\1" + (20).to_bytes(2, "little") + b"\1\0", table)
+    for count in (0, 1, 9, FEW_ACCESSES, FEW_ACCESSES + 1):
+        rows = [
+            (
+                rng.choice((READ, WRITE, SIZE, GROW)) + stable.OF_DRIVER * rng.randrange(2),
+                rng.choice((rng.randrange(30 * 65_536), -1, (1 << 63) - 1)),
+                rng.choice((0, 4096, -1)),
+            )
+            for _ in range(count)
+        ]
+        taken = TakenLog(np.array(rows, dtype=np.int64).tobytes(), file_map)
+        columns = taken.columns(0, count)
+        expected = [*zip(*(column.tolist() for column in columns), strict=True)]
+        assert taken.few() == (expected if count <= FEW_ACCESSES else None)
 
 
 @pytest.mark.parametrize("origin", [0, 65_536])

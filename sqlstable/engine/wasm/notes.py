@@ -59,6 +59,16 @@ class FileMap(NamedTuple):
         result[inside] = np.where(place >= 0, place * self.bucket_bytes + rest, -1)
         return result
 
+    def offset(self, address: int) -> int:
+        """Return the same of one address."""
+        if not self.bucket_bytes:
+            return address
+        bucket, rest = divmod(address - self.origin, self.bucket_bytes)
+        if not 0 <= bucket < len(self.order):
+            return -1
+        place = self.order.item(bucket)
+        return place * self.bucket_bytes + rest if place >= 0 else -1
+
     def start(self) -> int | None:
         """Return the address of the file's first byte, or None where it has none yet."""
         if not self.bucket_bytes:
@@ -110,9 +120,14 @@ class TakenLog:
         if len(self._rows) > FEW_ACCESSES:
             return None
         if self._few is None:
-            columns = self._all()
-            self._few = [*zip(*(column.tolist() for column in columns), strict=True)]
+            self._few = [self._access(*row) for row in self._rows.tolist()]
         return self._few
+
+    def _access(self, kind: int, address: int, length: int) -> Access:
+        kind %= stable.OF_DRIVER
+        address = _INT64_MAX if address < 0 else address
+        length = _INT64_MAX if length < 0 else length
+        return kind, address, length, self._map.offset(address) if kind <= WRITE else -1
 
     def chunks(self, start: int, stop: int) -> Iterator[Columns]:
         """Yield the accesses at positions ``start`` to ``stop - 1``, in pieces."""

@@ -116,6 +116,48 @@ def test_a_shim_call_that_fails_at_the_end_leaves_what_was_reported(
     assert outcome == ("trapped" if name == "_reserve_kept" else "committed")
 
 
+NEVER_CALLED = {
+    ("_rollback", "update"),
+    *((name, kind) for name in ("_reserve_kept", "_commit") for kind in ("query", "trap")),
+}
+SHIM_CALLS = ("_begin_message", "_begin_call", "_tell", "_reserve_kept", "_commit", "_rollback")
+
+
+def insert(canister, kind):
+    if kind == "trap":
+        with canister.message() as message:
+            message.execute("INSERT INTO t VALUES (2)")
+            message.trap()
+    elif kind == "query":
+        canister.query("INSERT INTO t VALUES (2)")
+    else:
+        canister.update("INSERT INTO t VALUES (2)")
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("kind", ["update", "query", "trap"])
+@pytest.mark.parametrize("name", SHIM_CALLS)
+def test_each_shim_call_of_a_message_may_fail_once(name, kind, is_after):
+    for index in range(20):
+        with Canister(engine="wasm", limits=None) as canister:
+            canister.update("CREATE TABLE t (x)")
+            machine = canister.memory.machine
+            real = getattr(machine, name)
+            fault = Fault(real, index, is_after=is_after, error=wasmtime.Trap("injected"))
+            setattr(machine, name, fault)
+            is_committed = False
+            with suppress(Trap):
+                insert(canister, kind)
+                is_committed = kind == "update"
+            setattr(machine, name, real)
+            assert canister.query("SELECT count(*) FROM t").rows == [(int(is_committed),)]
+            canister.update("INSERT INTO t VALUES (3)")
+        if not fault.is_hit:
+            break
+    assert index > 0 or (name, kind) in NEVER_CALLED
+    assert index < 19
+
+
 @pytest.mark.parametrize("is_file", [False, True])
 @pytest.mark.parametrize("is_after", [False, True])
 @pytest.mark.parametrize("name", ["commit", "values", "on_commit", "_end"])

@@ -150,8 +150,9 @@ class Machine:
         """Begin a message, or begin one again that has done nothing yet, with other limits."""
         assert 0 <= instructions <= stable.INSTRUCTIONS_MAX
         self.instruction_limit = instructions
-        self._is_told = False
-        self._begin_message(instructions, _signed(accessed_max), _signed(dirty_max))
+        self._shim_call(
+            self._begin_message, instructions, _signed(accessed_max), _signed(dirty_max)
+        )
 
     def call(self, name: str, argument: bytes) -> bytes:
         """Call an entry point of the canister, and return its reply.
@@ -206,8 +207,7 @@ class Machine:
 
     def commit(self, *, is_new_heap: bool) -> None:
         """Keep what the message did, to stable memory and to the heap; again does no harm."""
-        self._is_told = False
-        self._commit(self._how(is_new_heap=is_new_heap))
+        self._shim_call(self._commit, self._how(is_new_heap=is_new_heap))
         self._kept_globals = self._globals.values()
         self._is_heap_touched = False
 
@@ -215,8 +215,7 @@ class Machine:
         """Take back what the message did, to stable memory and to the heap; again does no harm."""
         if self._is_running:
             self._stop_running()
-        self._is_told = False
-        self._rollback(self._how(is_new_heap=is_new_heap))
+        self._shim_call(self._rollback, self._how(is_new_heap=is_new_heap))
         self._globals.set_values(self._kept_globals)
         self._is_heap_touched = False
 
@@ -227,8 +226,7 @@ class Machine:
 
     def end_unseen(self) -> None:
         """Forget what was counted and marked so far; the heap stays as it is, and the kept one."""
-        self._is_told = False
-        self._commit(stable.KEEP_NOTHING)
+        self._shim_call(self._commit, stable.KEEP_NOTHING)
 
     def forget_below(self, address: int) -> None:
         """Forget the message's accesses below an address, and what they cost; and all other calls.
@@ -377,11 +375,11 @@ class Machine:
     def _ask(self) -> None:
         """Have the shim tell, unless nothing has moved since it did."""
         if not self._is_told:
-            self._tell()
+            self._shim_call(self._tell)
             self._is_told = True
 
     def _shim_call(self, call: Call, *numbers: int) -> int:
-        """Call what may find no memory left, or refuse."""
+        """Call the shim; what it refuses, or finds no memory for, is a trap of ours."""
         self._is_told = False
         try:
             return call(*numbers)

@@ -147,11 +147,16 @@ class WasmMemory(StableMemory):
             self.machine, self._wiped = self._wiped, None
             is_changed = True
         else:
-            numbers = self.machine.numbers()
-            is_changed = bool(numbers[_DIRTY_COUNT]) or (
-                numbers[_STABLE_SIZE] != self._committed_wasm_pages
-            )
-            self.machine.rollback(is_new_heap=self._is_new_heap)
+            try:
+                numbers = self.machine.numbers()
+                is_changed = bool(numbers[_DIRTY_COUNT]) or (
+                    numbers[_STABLE_SIZE] != self._committed_wasm_pages
+                )
+                self.machine.rollback(is_new_heap=self._is_new_heap)
+            except Trap:
+                # Nothing may stay of the message, and to take it back again does no harm.
+                self.machine.rollback(is_new_heap=self._is_new_heap)
+                is_changed = True
         is_changed = is_changed or self.trap is not None
         self._wasm_pages = self._committed_wasm_pages
         self.trap = None

@@ -792,7 +792,7 @@ def test_rule_9_looking_at_status_image_and_extract_is_never_recorded(tmp_path):
         (lambda c: c.update("INSERT INTO item VALUES (1)"), sqlstable.SqlError, "3 columns"),
         (lambda c: c.update("INSERT INTO item VALUES (1, 2, 3)"), sqlstable.SqlError, "UNIQUE"),
         (lambda c: c.update("DELETE FROM item; SELECT * FROM no"), sqlstable.SqlError, "no such"),
-        (lambda c: c.update("SELECT ?", ()), sqlstable.SqlError, "binding"),
+        (lambda c: c.update("SELECT ?", ()), sqlstable.SqlError, "has 1 parameters, and 0 of"),
         (lambda c: c.query("SELECT 1", cache="hot"), sqlstable.SettingsError, "fresh, cold, warm"),
         (lambda c: c.message("upgrade"), sqlstable.SettingsError, "update, query"),
         (lambda c: c.update("BEGIN; DELETE FROM item"), sqlstable.MessageError, "open SQL trans"),

@@ -272,13 +272,13 @@ def test_params_that_do_not_fit_fail_with_the_line_of_the_statement(tmp_path):
     ran = Ran(
         "CREATE TABLE t (x);\n--@ params rows.csv\nINSERT INTO t VALUES (?);", folder=tmp_path
     )
-    assert "work.sql, line 3: Incorrect number of bindings" in ran.outcome.failure
+    assert "work.sql, line 3: the statement has" in ran.outcome.failure
 
 
 def test_a_parameter_without_params_fails():
     ran = Ran("SELECT ?;")
     assert ran.kinds == ["update"]
-    assert "line 1: Statement has 1 bindings" in ran.outcome.failure
+    assert "line 1: the statement has 1 parameters, and no values are given" in ran.outcome.failure
 
 
 def test_an_intended_trap_leaves_nothing_and_is_no_failure():
@@ -348,8 +348,8 @@ def test_a_limit_crossed_is_a_failure_in_the_words_of_the_internet_computer():
 
 def test_text_that_is_not_utf8_is_a_failure_that_says_what_to_do():
     ran = Ran("SELECT CAST(x'ff' AS TEXT);")
-    assert "work.sql, line 1: a result is not UTF-8" in ran.outcome.failure
-    assert "CAST it AS BLOB" in ran.outcome.failure
+    assert "work.sql, line 1: a text in the result is not UTF-8" in ran.outcome.failure
+    assert "ask for CAST(… AS BLOB)" in ran.outcome.failure
 
 
 def test_a_database_made_unreadable_is_a_failure_and_not_an_exception():

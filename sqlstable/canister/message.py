@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NoReturn, Protocol, Self
 
 from sqlstable.canister.observation import EndedMessage
 from sqlstable.canister.reply import Reply
+from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
 from sqlstable.engine.protocol import CacheState, Cursor, Engine, Params, Rows
 from sqlstable.errors import MessageError, SettingsError, Trap
 from sqlstable.memory.stable import StableMemory
@@ -89,10 +90,12 @@ class Message:
         """
         if not self._is_open or self._memory.trap is not None:
             self._check_open()
+        if params is not None:
+            params = bindable(params)
         try:
             rows = self._run(sql, params)
         except Exception as error:
-            explained = self._canister.engine.explained(error, sql)
+            explained = _explained(self._canister.engine, error, sql, params)
             if explained is error:
                 raise
             raise explained from error
@@ -110,7 +113,15 @@ class Message:
             Trap: The message trapped; it cannot go on.
         """
         self._check_open()
-        result = self._canister.engine.executemany(sql, rows)
+        bound = bindable_rows(rows)
+        try:
+            result = self._canister.engine.executemany(sql, bound)
+        except Exception as error:
+            engine = self._canister.engine
+            explained = _explained(engine, error, sql, bound.last, place=bound.place)
+            if explained is error:
+                raise
+            raise explained from error
         self._rows += result
         return result
 
@@ -118,7 +129,15 @@ class Message:
         """Begin a statement and return its rows one by one; close it before the message ends."""
         self._check_open()
         engine = self._canister.engine
-        return MessageCursor(engine, engine.open_cursor(sql, params), sql)
+        params = bindable(params)
+        try:
+            cursor = engine.open_cursor(sql, params)
+        except Exception as error:
+            explained = _explained(engine, error, sql, params)
+            if explained is error:
+                raise
+            raise explained from error
+        return MessageCursor(engine, cursor, sql)
 
     def window(self, name: str) -> AbstractContextManager[None]:
         """Bill the accesses of a ``with`` block to nobody's statement, under ``name``.
@@ -265,10 +284,20 @@ class MessageCursor:
         try:
             yield
         except Exception as error:
-            explained = self._engine.explained(error, self._sql)
+            explained = _explained(self._engine, error, self._sql, None)
             if explained is error:
                 raise
             raise explained from error
+
+
+def _explained(
+    engine: Engine, error: Exception, sql: str, params: Params, *, place: str = ""
+) -> Exception:
+    """Return the error that says best why a statement failed; the same on all engines."""
+    if isinstance(error, Trap | MessageError):
+        return error
+    fault = find_fault(sql, params, place=place) or explain_foreign(error, sql, params)
+    return fault or engine.explained(error, sql)
 
 
 def _not_open(sql: str, params: Params) -> Rows:

@@ -42,6 +42,11 @@ _USAGE_ERRORS: Final = (ImageError, ScriptError, SettingsError, TraceError, Unic
 """What is wrong about the command line, or about a file that it names."""
 
 
+_NO_MEMORY: Final = (
+    "there is not enough memory for this; ask for less in one statement, or raise the limit on "
+    "this process (ulimit -d, ulimit -v)"
+)
+
 _UNWRITABLE: Final = "the output cannot be written"
 
 
@@ -93,6 +98,9 @@ def run_program(program: Callable[[], object]) -> None:
         # Help and version are written before there is a command.
         complain(f"{_UNWRITABLE}: {error.strerror}")
         _finish_output()
+        sys.exit(EXIT_FAILED)
+    except MemoryError:
+        complain(_NO_MEMORY)
         sys.exit(EXIT_FAILED)
     except Exception as error:  # noqa: BLE001  the last resort, and it says so
         if os.environ.get(TRACEBACK_VARIABLE):

@@ -17,6 +17,7 @@ filled by a query disturbs nobody, as on the Internet Computer.
 """
 
 import random
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -28,10 +29,16 @@ from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.inspector import Inspector, prepare
 from sqlstable.engine.protocol import CacheState, Cursor, Params, Rows
 from sqlstable.errors import ImageError, SqlError
+from sqlstable.ic.units import MIB
 
 Setup = Callable[[apsw.Connection], None]
 
 _SQL_SHOWN_CHARACTERS: Final = 200
+
+_RANDOM_PIECE_BYTES: Final = 64 * MIB
+"""Python draws up to 256 MiB at once; pieces of whole 32-bit words are the same numbers."""
+
+_LEADING_INTEGER: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,30})")
 
 
 class Runner(Protocol):
@@ -383,12 +390,29 @@ def _register_random(
         return generator().getrandbits(64) - (1 << 63)
 
     def sql_randomblob(*lengths: Any) -> bytes:  # noqa: ANN401  SQL values
-        return generator().randbytes(max(int(lengths[0]), 1))
+        length = max(_as_int64(lengths[0]), 1)
+        if length > connection.limit(apsw.SQLITE_LIMIT_LENGTH):
+            # As SQLite's own function does, before memory is asked for.
+            msg = "string or blob too big"
+            raise apsw.TooBigError(msg)
+        pieces = range(0, length, _RANDOM_PIECE_BYTES)
+        draw = generator().randbytes
+        return b"".join(draw(min(_RANDOM_PIECE_BYTES, length - at)) for at in pieces)
 
     # Innocuous, as SQLite's own are: schemas may use them in DEFAULT clauses and views.
     flags = apsw.SQLITE_INNOCUOUS
     connection.create_scalar_function("random", sql_random, 0, flags=flags)
     connection.create_scalar_function("randomblob", sql_randomblob, 1, flags=flags)
+
+
+def _as_int64(value: object) -> int:
+    """Return what SQLite takes an SQL value for where it needs an integer."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if isinstance(text, str):
+        found = _LEADING_INTEGER.match(text)
+        text = int(found[1]) if found else 0
+    number = text if isinstance(text, int | float) else 0
+    return int(min(max(number, -(1 << 63)), (1 << 63) - 1))
 
 
 def _look(connection: apsw.Connection, sql: str) -> None:
@@ -404,4 +428,19 @@ def _sql_error(error: apsw.Error, sql: str) -> SqlError:
     shown = " ".join(sql.split())
     if len(shown) > _SQL_SHOWN_CHARACTERS:
         shown = shown[: _SQL_SHOWN_CHARACTERS - 1] + "…"
-    return SqlError(f"{error}; in: {shown}")
+    return SqlError(f"{_words(error)}; in: {shown}")
+
+
+def _words(error: apsw.Error) -> str:
+    """Return SQLite's words; where it is APSW that complains, those of the other engine."""
+    text = str(error)
+    if not isinstance(error, apsw.BindingsError):
+        return text
+    count, *given = map(int, re.findall("[0-9]+", text))
+    if len(given) < 2:
+        return f"the statement has {count} parameters, and no values are given"
+    total, used = given
+    return (
+        f"the statement has {count} parameters, and {total - used} of the {total} values given are "
+        "left for it"
+    )

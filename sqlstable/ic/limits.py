@@ -195,7 +195,7 @@ def _day(when: date | str) -> date:
         return calendar_day(when)
     try:
         return date.fromisoformat(when)
-    except ValueError:
+    except (TypeError, ValueError):
         raise SettingsError(
             f"{when!r} is not a date; write it as YYYY-MM-DD, {EARLIEST_LIMITS_DATE} or later"
         ) from None

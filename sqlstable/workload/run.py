@@ -199,7 +199,7 @@ class _Run:
         """Send one message; returns why it failed."""
         try:
             self._send(step, kind, answers)
-        except (SqlstableError, UnicodeError) as error:
+        except SqlstableError as error:
             return error
         return None
 
@@ -209,7 +209,7 @@ class _Run:
         has_message = self._canister.message_count > index
         self.messages += has_message
         if self.failure is None:
-            self.failure = f"{self._name}, line {self.line}: {_reason(error)}"
+            self.failure = f"{self._name}, line {self.line}: {error}"
             self.failed_message = index if has_message else None
 
     def _send(
@@ -269,13 +269,3 @@ class _Run:
             return ()
         row = statement.params[0] if statement.params else None
         return self._canister.engine.columns(statement.sql, row)
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case UnicodeDecodeError():
-            return f"a result is not UTF-8 ({error}); CAST it AS BLOB to see its bytes"
-        case UnicodeEncodeError():
-            return f"the statement cannot be written in UTF-8 ({error}); mend the script"
-        case _:
-            return str(error)

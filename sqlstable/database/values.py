@@ -1,0 +1,305 @@
+"""Values to bind: what SQLite knows goes through, what means one of these becomes it.
+
+SQLite has five types, Python's side of it is None, int, float, str and bytes. A value of another
+type is converted where anybody would expect the same, and refused with the way out where not;
+it is the same for both engines, which see plain values only.
+
+==============================================  ================================================
+given                                           bound
+==============================================  ================================================
+bool; subclasses of int, float, str, bytes       the plain value, also of enums that are such
+numpy's numbers, bools, texts, NaT               the plain value; NULL
+pandas' NA, NaT                                  NULL
+date, time, datetime (pandas' Timestamp too)     their ISO form, with a space in the middle
+numpy's datetime64                               likewise
+bytearray, memoryview, `apsw.zeroblob`           bytes
+paths                                            their text
+==============================================  ================================================
+
+The quick way through costs a look at the types. Numbers that are too large and texts that are not
+Unicode are left to the engine, and `find_fault` finds them when it has complained.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, Final
+from uuid import UUID
+
+import apsw
+import numpy as np
+
+from sqlstable.errors import SqlError
+
+Params = Sequence[Any] | dict[str, Any] | None
+
+_PLAIN: Final = frozenset({type(None), int, float, str, bytes})
+_SEQUENCES: Final = frozenset({tuple, list})
+
+_INT64_MIN: Final = -(1 << 63)
+_INT64_MAX: Final = (1 << 63) - 1
+
+_TAKEN: Final = "SQLite takes None, int, float, str and bytes"
+
+_WAYS_OUT: Final[tuple[tuple[type, str], ...]] = (
+    (Decimal, "bind str(value) to keep every digit, or float(value) to calculate with it"),
+    (UUID, "bind str(value), or value.bytes"),
+    (np.timedelta64, "bind value / numpy.timedelta64(1, 's')"),
+    (timedelta, "bind value.total_seconds()"),
+    (complex, "bind value.real and value.imag"),
+    (np.complexfloating, "bind value.real and value.imag"),
+    (Enum, "bind value.value, or value.name"),
+    (np.ndarray, "bind value.tobytes(), or each of its elements"),
+    (Mapping, "bind json.dumps(value)"),
+    (list, "bind json.dumps(value), or each of its elements"),
+    (tuple, "bind json.dumps(value), or each of its elements"),
+)
+
+
+class _RefusedError(Exception):
+    """A value that cannot be bound; the text has no position yet."""
+
+
+def bindable(params: Params, *, place: str = "") -> Params:
+    """Return parameters whose values are of types that SQLite knows.
+
+    Args:
+        params: A sequence, or a mapping for named parameters; None for none.
+        place: Which parameters they are, for errors.
+
+    Raises:
+        SqlError: They are none of these, or a value cannot be bound; the text has its position.
+
+    Examples:
+        >>> bindable((True, date(2024, 2, 29), bytearray(b"x")))
+        (1, '2024-02-29', b'x')
+    """
+    kind = type(params)
+    if kind in _SEQUENCES:
+        if _PLAIN.issuperset(map(type, params)):  # type: ignore[arg-type]  # a sequence
+            return params
+    elif params is None or (
+        kind is dict and _PLAIN.issuperset(map(type, params.values()))  # type: ignore[union-attr]
+    ):
+        return params
+    return _converted(params, place, convert=_plain)
+
+
+def bindable_rows(rows: Iterable[Params]) -> "BindableRows":
+    """Return rows of parameters, each `bindable`, converted as they are asked for.
+
+    Raises:
+        SqlError: They are not rows.
+    """
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        msg = (
+            f"the rows of parameters are of type {type(rows).__name__}; give a list of tuples, or "
+            "of dictionaries"
+        )
+        raise SqlError(msg)
+    return BindableRows(rows)
+
+
+class BindableRows:
+    """Rows of parameters; remembers the one that was asked for last."""
+
+    def __init__(self, rows: Iterable[Params]) -> None:
+        """Wrap rows; each is read once."""
+        self._rows = iter(rows)
+        self.number = 0
+        self.last: Params = None
+
+    def __iter__(self) -> Iterator[Params]:
+        """Convert row by row."""
+        for row in self._rows:
+            self.number += 1
+            if row is None:
+                msg = f"row {self.number} of the parameters is None; give a sequence or a mapping"
+                raise SqlError(msg)
+            self.last = bindable(row, place=self.place)
+            yield self.last
+
+    @property
+    def place(self) -> str:
+        """Which row it is, for errors."""
+        return f" of row {self.number}"
+
+
+def find_fault(sql: object, params: Params, *, place: str = "") -> SqlError | None:
+    """Say what of a statement or its parameters no engine takes, after one has complained."""
+    try:
+        _check_sql(sql)
+        if params is not None:
+            _converted(params, place, convert=_checked)
+    except SqlError as error:
+        return error
+    return None
+
+
+def explain_foreign(error: Exception, sql: str, params: Params) -> SqlError | None:
+    """Say in our words what Python's own error means that came out of an engine, or None.
+
+    None also where it came out of a function of the user's.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return SqlError(f"a text in the result is not UTF-8: {error}; ask for CAST(… AS BLOB)")
+    if isinstance(error, KeyError) and isinstance(params, Mapping) and len(error.args) == 1:
+        name = str(error.args[0])
+        if name not in params and re.search(rf"[:@$?]{re.escape(name)}\b", sql):
+            given = ", ".join(map(str, params)) or "none"
+            return SqlError(
+                f"the statement has a parameter named {name}, and no value of that name is given; "
+                f"given: {given}"
+            )
+    return None
+
+
+def _check_sql(sql: object) -> None:
+    if not isinstance(sql, str):
+        msg = f"the SQL is of type {type(sql).__name__}; give a str"
+        raise SqlError(msg)
+    if "\0" in sql:
+        msg = f"the SQL has a NUL character, at {sql.index(chr(0))}; SQLite would stop there"
+        raise SqlError(msg)
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        msg = f"the SQL is not to be had in UTF-8: {error}"
+        raise SqlError(msg) from None
+
+
+def _converted(params: object, place: str, *, convert: Callable[[Any], Any]) -> Params:
+    """Convert each value, and say which one cannot be."""
+    if isinstance(params, Mapping):
+        named = {_checked_name(name, place): value for name, value in params.items()}
+        return {
+            name: _placed(value, f":{name.lstrip(':@$')}{place}", convert)
+            for name, value in named.items()
+        }
+    if isinstance(params, str | bytes | bytearray | memoryview | AbstractSet) or not isinstance(
+        params, Iterable
+    ):
+        msg = (
+            f"the parameters{place} are of type {type(params).__name__}; give a tuple, such as "
+            "(value,), or a dictionary for named ones"
+        )
+        raise SqlError(msg)
+    values = (_placed(value, f"{number}{place}", convert) for number, value in enumerate(params, 1))
+    return tuple(values)
+
+
+def _checked_name(name: object, place: str) -> str:
+    if not isinstance(name, str):
+        msg = (
+            f"a parameter{place} is named {name!r}, which is of type {type(name).__name__}; names "
+            "are str"
+        )
+        raise SqlError(msg)
+    return _checked_text(name, f"the name of a parameter{place}")
+
+
+def _placed(value: object, position: str, convert: Callable[[Any], Any]) -> object:
+    try:
+        return convert(value)
+    except _RefusedError as error:
+        msg = f"parameter {position} {error}"
+        raise SqlError(msg) from None
+
+
+def _checked(value: object) -> object:
+    """Convert a value, and look at what the quick way leaves to the engine."""
+    plain = _plain(value)
+    if isinstance(plain, int) and not _INT64_MIN <= plain <= _INT64_MAX:
+        msg = (
+            f"is {_shortened(plain)}; SQLite's integers have 64 bits, up to {_INT64_MAX}: bind "
+            "str(value), or float(value)"
+        )
+        raise _RefusedError(msg)
+    if isinstance(plain, str):
+        try:
+            plain.encode()
+        except UnicodeEncodeError as error:
+            msg = (
+                f"is not to be had in UTF-8: {error}; bind "
+                "value.encode('utf-8', 'surrogatepass'), a blob"
+            )
+            raise _RefusedError(msg) from None
+    return plain
+
+
+def _checked_text(text: str, what: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{what} is not to be had in UTF-8: {error}"
+        raise SqlError(msg) from None
+    return text
+
+
+def _shortened(number: int) -> str:
+    # Python refuses to write out numbers of thousands of digits.
+    return str(number) if number.bit_length() < 400 else f"a number of {number.bit_length()} bits"
+
+
+def _plain(value: object) -> object:  # noqa: PLR0911  one case each
+    """Return a value of a type that SQLite knows."""
+    if type(value) in _PLAIN:
+        return value
+    if _is_missing(value):
+        return None
+    if isinstance(value, np.generic):
+        return _plain_scalar(value)
+    # By the type's own method: a subclass may say something else of itself.
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes.__bytes__(value)
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, apsw.zeroblob):
+        return bytes(value.length())
+    raise _refused(value)
+
+
+def _plain_scalar(value: np.generic) -> object:
+    if isinstance(value, np.datetime64):
+        # Without trailing zeros of a second's parts, and a space for the T, as SQLite writes it.
+        text = str(value).replace("T", " ")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if isinstance(value, np.floating):
+        return float(value)
+    # A timedelta64 is one of numpy's integers, too.
+    if isinstance(value, np.integer | np.bool_) and not isinstance(value, np.timedelta64):
+        return int(value)
+    if isinstance(value, np.str_):
+        return str(value)
+    if isinstance(value, np.bytes_):
+        return bytes(value)
+    raise _refused(value)
+
+
+def _is_missing(value: object) -> bool:
+    """Whether it is one of the values that stand for none, without importing who made it."""
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    return type(value).__name__ in {"NAType", "NaTType"}
+
+
+def _refused(value: object) -> _RefusedError:
+    name = type(value).__name__
+    way_out = next((text for kind, text in _WAYS_OUT if isinstance(value, kind)), None)
+    return _RefusedError(f"is of type {name}; {_TAKEN}" + (f": {way_out}" if way_out else ""))

@@ -50,6 +50,7 @@ from sqlstable.trace.model import (
     OutsideUse,
     OwnerFault,
     OwnerRun,
+    OwnerRuns,
     OwnerUse,
     SqliteCounters,
     StableArea,
@@ -288,6 +289,13 @@ STATEMENT_ACCESSES = {0: CREATION, 1: scan(1900, 300), 3: LARGE}
 OUTSIDE_ACCESSES = {(0, 0): OPENING, (0, 1): accesses_of((WRITE, 0, 7, -1))}
 
 
+def as_columns(runs):
+    return [
+        OwnerRuns(run.since_message, [run.first_sqlite_page], [run.sqlite_page_count], [run])
+        for run in runs
+    ]
+
+
 def write_by_hand(writer, count=None):
     for message in MESSAGES[:count]:
         outside = [
@@ -306,7 +314,7 @@ def write_by_hand(writer, count=None):
                 if index in STATEMENT_ACCESSES
             },
             outside_accesses=outside,
-            owner_runs=[run for run in OWNER_RUNS if run.since_message == message.index],
+            owner_runs=as_columns(run for run in OWNER_RUNS if run.since_message == message.index),
             areas=[area for area in AREAS if area.message == message.index],
             owner_fault=next(
                 (it.text for it in OWNER_FAULTS if it.since_message == message.index), None
@@ -506,7 +514,7 @@ def test_everything_comes_back_of_any_recording(recorded, values):
                 statements,
                 statement_accesses={index: [accesses_of(*r)] for index, r in rows.items()},
                 outside_accesses=[[accesses_of(*r)] for r in outside_rows],
-                owner_runs=runs,
+                owner_runs=as_columns(runs),
             )
     with writer.trace() as trace:
         assert trace.settings.values == {**values, "closed": True}

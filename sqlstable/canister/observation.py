@@ -17,8 +17,8 @@ from sqlstable.trace.attribution import (
 )
 from sqlstable.trace.file import Trace, TraceWriter
 from sqlstable.trace.file_owners import FileOwners
-from sqlstable.trace.model import LimitUse, OwnerRun, StableArea
-from sqlstable.trace.owners import NO_CHANGES, Changes, OwnerMap, owner_spans
+from sqlstable.trace.model import LimitUse, OwnerRuns, StableArea
+from sqlstable.trace.owners import NO_CHANGES, Changes, OwnerMap, owner_runs
 from sqlstable.trace.raw import RawMessage
 
 
@@ -205,45 +205,29 @@ class Observation:
             self._areas_message = areas[0].message
             self.writer.write_areas(areas)
 
-    def _update_owners(self, ended: "EndedMessage") -> list[OwnerRun]:
+    def _update_owners(self, ended: "EndedMessage") -> list[OwnerRuns]:
+        """Carry the owners past a message; returns what the trace is to say of them."""
         if self._owner_map is None or self._reader is None:
             return []
         owners, reader = self._owner_map, self._reader
-        met, self._met = self._met, NO_CHANGES
-        runs = owner_runs(owners, self._known_since, met)
+        found = [(self._known_since, self._met)]
+        self._met = NO_CHANGES
         if ended.outcome == "committed":
             assert ended.raw is not None
             if ended.kind in ("install", "reinstall"):
                 changes = owners.refresh(reader)
             else:
                 changes = owners.update(reader, dirty_sqlite_pages(ended.raw, ended.page_size))
-            runs += owner_runs(owners, ended.index, changes)
+            found.append((ended.index, changes))
             if owners.generation != self._generation:
                 self._generation, self._known_since = owners.generation, ended.index
             if ended.kind != "update":
                 # Opening has filled a heap; what lies there is not read again.
                 accessed = accessed_sqlite_pages(ended.raw.accesses, ended.page_size)
-                runs += owner_runs(owners, self._known_since, owners.meet(reader, accessed))
-        return runs
-
-
-def owner_runs(owners: OwnerMap, message: int, changes: Changes) -> list[OwnerRun]:
-    """Return changes of owners as runs that hold from the end of a message on."""
-    runs = []
-    for span in owner_spans(changes):
-        owner = owners.owners[span.owner_index]
-        runs.append(
-            OwnerRun(
-                message,
-                span.first_number,
-                span.sqlite_page_count,
-                owner.name,
-                owner.table,
-                owner.kind,
-                owner.role,
-            )
-        )
-    return runs
+                found.append((self._known_since, owners.meet(reader, accessed)))
+        if self.writer is None:
+            return []
+        return [owner_runs(owners.owners, *since) for since in found if len(since[1])]
 
 
 class EndedMessage:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlstable.canister.areas import list_files
-from sqlstable.canister.observation import StoreReader, owner_runs
+from sqlstable.canister.observation import StoreReader
 from sqlstable.database.vfs import StableVFS, sqlite_version, vfs_of
 from sqlstable.errors import MessageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -32,7 +32,7 @@ from sqlstable.trace.model import (
     Statement,
     TraceSettings,
 )
-from sqlstable.trace.owners import OwnerMap
+from sqlstable.trace.owners import OwnerMap, owner_runs
 from sqlstable.trace.raw import RawMessage
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class _Watch:
                     number: source() for number, source in attributed.statement_accesses.items()
                 },
                 outside_accesses=[source() for source in attributed.outside_accesses],
-                owner_runs=owner_runs(self._owners, index, changes) if is_last else (),
+                owner_runs=[owner_runs(self._owners.owners, index, changes)] if is_last else (),
                 areas=self._reader.areas(index) if is_last else (),
                 # One map serves all messages, so its fault holds from the first on.
                 owner_fault=self._owners.fault or None if index == 0 else None,

@@ -12,7 +12,7 @@ Invariants, each kept by a test:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -313,6 +313,54 @@ class OwnerRun:
     table: str
     kind: str
     role: str
+
+
+class NamedOwner(Protocol):
+    """Who owns SQLite pages, as an `OwnerRun` says it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the table, index, or other use."""
+        ...
+
+    @property
+    def table(self) -> str:
+        """The table that it serves."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Kind, as of an `OwnerUse`."""
+        ...
+
+    @property
+    def role(self) -> str:
+        """Role, likewise."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerRuns:
+    """Many runs that became true together, as columns; iterating gives each as `OwnerRun`."""
+
+    since_message: int
+    first_sqlite_pages: Sequence[int]
+    sqlite_page_counts: Sequence[int]
+    owners: Sequence[NamedOwner]
+
+    def __iter__(self) -> Iterator[OwnerRun]:
+        """Iterate over the runs."""
+        columns = (self.first_sqlite_pages, self.sqlite_page_counts, self.owners)
+        for first, count, owner in zip(*columns, strict=True):
+            yield OwnerRun(
+                self.since_message,
+                first,
+                count,
+                owner.name,
+                owner.table,
+                owner.kind,
+                owner.role,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ Together they reach what SQLite's own ``dbstat`` says, which the tests hold them
 * Damage in a leaf shows when the leaf is accessed, not before.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from sqlstable.errors import ImageError
 from sqlstable.trace.btree import NO_NUMBERS, Numbers
+from sqlstable.trace.model import OwnerRuns
 from sqlstable.trace.owner_chains import ChainFinder
 from sqlstable.trace.owner_listing import list_owners
 from sqlstable.trace.owner_source import DatabaseReader, GuardedReader
@@ -60,6 +61,7 @@ __all__ = [
     "OwnerIndexes",
     "OwnerMap",
     "OwnerSpan",
+    "owner_runs",
     "owner_spans",
 ]
 
@@ -91,14 +93,31 @@ def owner_spans(changes: Changes) -> list[OwnerSpan]:
         [OwnerSpan(first_number=4, sqlite_page_count=1, owner_index=7), \
 OwnerSpan(first_number=9, sqlite_page_count=1, owner_index=7)]
     """
+    return [OwnerSpan(*span) for span in zip(*_span_columns(changes), strict=True)]
+
+
+def _span_columns(changes: Changes) -> tuple[list[int], list[int], list[int]]:
+    """Return first numbers, counts and owners of the same."""
     numbers, owners = changes.numbers, changes.owner_indexes
     if not len(numbers):
-        return []
+        return [], [], []
     breaks = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(owners) != 0)) + 1
     starts = np.append(0, breaks)
     counts = np.diff(np.append(starts, len(numbers)))
-    columns = (numbers[starts].tolist(), counts.tolist(), owners[starts].tolist())
-    return [OwnerSpan(*span) for span in zip(*columns, strict=True)]
+    return numbers[starts].tolist(), counts.tolist(), owners[starts].tolist()
+
+
+def owner_runs(owners: Sequence[Owner], message: int, changes: Changes) -> OwnerRuns:
+    """Return changes of owners as runs that hold from the end of a message on.
+
+    Args:
+        owners: Owner of each index.
+        message: Index of the message.
+        changes: What has changed with it.
+    """
+    firsts, counts, indexes = _span_columns(changes)
+    named = {index: owners[index] for index in set(indexes)}
+    return OwnerRuns(message, firsts, counts, [named[index] for index in indexes])
 
 
 class OwnerMap:

@@ -17,8 +17,8 @@ from sqlstable.trace.model import (
     PHASES,
     Accesses,
     Message,
-    OwnerRun,
-    OwnerUse,
+    NamedOwner,
+    OwnerRuns,
     StableArea,
     StableUse,
     Statement,
@@ -147,7 +147,7 @@ class TraceWriter:
         *,
         statement_accesses: Mapping[int, Iterable[Accesses]] | None = None,
         outside_accesses: Sequence[Iterable[Accesses]] = (),
-        owner_runs: Sequence[OwnerRun] = (),
+        owner_runs: Sequence[OwnerRuns] = (),
         areas: Sequence[StableArea] = (),
         owner_fault: str | None = None,
     ) -> None:
@@ -158,7 +158,8 @@ class TraceWriter:
             statements: All statements of the message, in the order of ``message.statements``.
             statement_accesses: Ordered accesses by statement index; may lack statements.
             outside_accesses: Ordered accesses, one for each of ``message.outside``; or none.
-            owner_runs: Owners of SQLite pages as far as they changed with this message.
+            owner_runs: Owners of SQLite pages as far as they changed with this message, or turn out
+                to have been since an earlier one.
             areas: What stable memory consists of now, where its size changed; else none.
             owner_fault: Why owners are unknown now, where that changed; empty: they are whole.
 
@@ -178,8 +179,8 @@ class TraceWriter:
         self._add_message(message)
         for statement in statements:
             self._add_statement(statement)
-        for run in owner_runs:
-            self._add_owner_run(run)
+        for runs in owner_runs:
+            self._add_owner_runs(runs)
         self._add_areas(areas)
         if owner_fault is not None:
             self._rows["owner_fault"].append((message.index, owner_fault))
@@ -335,17 +336,22 @@ class TraceWriter:
             for position, use in enumerate(statement.owners)
         ]
 
-    def _add_owner_run(self, run: OwnerRun) -> None:
-        span = (run.since_message, run.first_sqlite_page, run.sqlite_page_count)
+    def _add_owner_runs(self, runs: OwnerRuns) -> None:
+        owners = {id(owner): owner for owner in runs.owners}
+        indexes = {key: self._owner_index(owner) for key, owner in owners.items()}
+        columns = (runs.first_sqlite_pages, runs.sqlite_page_counts, runs.owners)
         # SQLite numbers the rows itself, from 1.
-        self._rows["owner_run"].append((None, *span, self._owner_index(run)))
+        self._rows["owner_run"] += [
+            (None, runs.since_message, first, count, indexes[id(owner)])
+            for first, count, owner in zip(*columns, strict=True)
+        ]
 
     def _add_areas(self, areas: Sequence[StableArea]) -> None:
         self._rows["area"] += [
             (area.message, position, *_area_row(area)) for position, area in enumerate(areas)
         ]
 
-    def _owner_index(self, owner: OwnerUse | OwnerRun) -> int:
+    def _owner_index(self, owner: NamedOwner) -> int:
         names = (owner.name, owner.table, owner.kind, owner.role)
         return self._owners.index(names, [names])
 

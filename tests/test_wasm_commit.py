@@ -158,6 +158,30 @@ def test_each_shim_call_of_a_message_may_fail_once(name, kind, is_after):
     assert index < 19
 
 
+MACHINE_STEPS = ("start", "call", "renew_heap", "prepare_commit", "numbers", "commit", "rollback")
+
+
+@pytest.mark.parametrize("kind", ["upgrade", "reinstall"])
+@pytest.mark.parametrize("name", MACHINE_STEPS)
+def test_each_step_of_an_upgrade_or_reinstallation_may_fail_once(monkeypatch, name, kind):
+    for index in range(20):
+        with Canister(engine="wasm", limits=None) as canister:
+            canister.update("CREATE TABLE t (x)")
+            fault = Fault(None, index, is_after=False, error=wasmtime.Trap("injected"))
+            is_wiped = False
+            with monkeypatch.context() as patch:
+                patch_step(name, Machine, patch)(canister, fault)
+                with suppress(wasmtime.Trap, Trap):
+                    getattr(canister, kind)()
+                    is_wiped = kind == "reinstall"
+            tables = canister.query("SELECT name FROM sqlite_schema").rows
+            assert tables == ([] if is_wiped else [("t",)])
+            canister.update("CREATE TABLE u (x)")
+        if not fault.is_hit:
+            break
+    assert index < 19
+
+
 @pytest.mark.parametrize("is_file", [False, True])
 @pytest.mark.parametrize("is_after", [False, True])
 @pytest.mark.parametrize("name", ["commit", "values", "on_commit", "_end"])

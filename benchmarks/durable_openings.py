@@ -26,7 +26,8 @@ from benchmarks.extremes import run_child
 from benchmarks.measure import resident_bytes
 from sqlstable import Canister
 from sqlstable.ic.units import GIB, MIB, OS_PAGE_BYTES
-from sqlstable.memory.commitlog import RECORDS_OFFSET, Durability
+from sqlstable.memory.commitlog import RECORDS_OFFSET
+from sqlstable.memory.durability import Durability
 from sqlstable.memory.durable import CHECKPOINT_BYTES
 
 FAR_BYTES: Final = 500 * GIB

@@ -9,30 +9,34 @@ Examples:
     [('hello',)]
 """
 
-from sqlstable.canister.canister import Canister, Status
-from sqlstable.canister.message import Message
-from sqlstable.canister.recording import Recording, record
-from sqlstable.canister.reply import Reply
-from sqlstable.database.vfs import StableVFS
-from sqlstable.errors import (
-    ImageError,
-    LimitTrap,
-    MemoryManagerError,
-    MessageError,
-    OutOfBoundsTrap,
-    ScriptError,
-    SettingsError,
-    SqlError,
-    SqlstableError,
-    TraceError,
-    Trap,
-)
-from sqlstable.ic.limits import Limits, MessageLimits, latest_limits, limits_at
-from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory.api import SystemApi
-from sqlstable.memory.manager import MemoryManager
-from sqlstable.memory.stable import StableMemory
-from sqlstable.trace.file import Trace, open_trace
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sqlstable.canister.canister import Canister, Status
+    from sqlstable.canister.message import Message
+    from sqlstable.canister.recording import Recording, record
+    from sqlstable.canister.reply import Reply
+    from sqlstable.database.vfs import StableVFS
+    from sqlstable.errors import (
+        ImageError,
+        LimitTrap,
+        MemoryManagerError,
+        MessageError,
+        OutOfBoundsTrap,
+        ScriptError,
+        SettingsError,
+        SqlError,
+        SqlstableError,
+        TraceError,
+        Trap,
+    )
+    from sqlstable.ic.limits import Limits, MessageLimits, latest_limits, limits_at
+    from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
+    from sqlstable.memory.api import SystemApi
+    from sqlstable.memory.manager import MemoryManager
+    from sqlstable.memory.stable import StableMemory
+    from sqlstable.trace.file import Trace, open_trace
 
 __version__ = "0.1.0"
 
@@ -68,3 +72,49 @@ __all__ = [
     "open_trace",
     "record",
 ]
+
+_HOMES: Final = {
+    "sqlstable.canister.canister": ("Canister", "Status"),
+    "sqlstable.canister.message": ("Message",),
+    "sqlstable.canister.recording": ("Recording", "record"),
+    "sqlstable.canister.reply": ("Reply",),
+    "sqlstable.database.vfs": ("StableVFS",),
+    "sqlstable.errors": (
+        "ImageError",
+        "LimitTrap",
+        "MemoryManagerError",
+        "MessageError",
+        "OutOfBoundsTrap",
+        "ScriptError",
+        "SettingsError",
+        "SqlError",
+        "SqlstableError",
+        "TraceError",
+        "Trap",
+    ),
+    "sqlstable.ic.limits": ("Limits", "MessageLimits", "latest_limits", "limits_at"),
+    "sqlstable.ic.units": ("OS_PAGE_BYTES", "WASM_PAGE_BYTES"),
+    "sqlstable.memory.api": ("SystemApi",),
+    "sqlstable.memory.manager": ("MemoryManager",),
+    "sqlstable.memory.stable": ("StableMemory",),
+    "sqlstable.trace.file": ("Trace", "open_trace"),
+}
+"""Where each name lives. What nobody asks for is not imported: most starts need little of it."""
+
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name when it is first asked for."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what can be asked for, too."""
+    return sorted({*globals(), *__all__})

@@ -18,7 +18,7 @@ from sqlstable import __version__, open_trace
 from sqlstable.cli import app
 from sqlstable.cli.output import Screen
 from sqlstable.cli.rows import row_pieces, value_text
-from sqlstable.database.vfs import sqlite_version
+from sqlstable.database.library import sqlite_version
 from sqlstable.report.schema import report_schema
 from tests.golden_files import check_golden
 

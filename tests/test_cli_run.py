@@ -131,7 +131,7 @@ def test_limits_given_once_are_enforced_for_the_next_canister_on_the_memory():
 
 
 def test_a_run_that_does_not_enforce_shows_what_would_have_trapped(folder, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("sqlstable.cli.options.resolve_limits", lambda _: LIMITS)
+    monkeypatch.setattr("sqlstable.memory.stable.resolve_limits", lambda _: LIMITS)
     result = call("run", "-", "--format", "json", "--no-enforce", stdin=LARGE)
     assert (result.exit_code, result.stderr) == (0, "")
     document = json.loads(result.stdout)

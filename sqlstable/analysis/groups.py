@@ -1,9 +1,8 @@
 """Statements of a trace put together: by their shape, or by the owners of what they touched."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import sum_instructions, sum_known, sum_uses
@@ -107,9 +106,9 @@ def _shape_group(shape: str, statements: list[Statement]) -> ShapeGroup:
         row_count=sum(statement.row_count for statement in statements),
         hits=sum_known(statement.sqlite.hits for statement in statements),
         stable=sum_uses(statement.stable for statement in statements),
-        os_pages_accessed_median=float(median(accessed)),
+        os_pages_accessed_median=_median(accessed),
         os_pages_accessed_max=max(accessed),
-        os_pages_dirty_median=float(median(dirty)),
+        os_pages_dirty_median=_median(dirty),
         os_pages_dirty_max=max(dirty),
         owners=tuple(
             OwnerUse(
@@ -133,3 +132,9 @@ def _shape_order(group: ShapeGroup) -> tuple[int, int, str]:
 
 def _owner_order(group: OwnerGroup) -> tuple[int, int, str, str]:
     return -group.os_pages_accessed, -group.os_pages_dirty, group.name, group.role
+
+
+def _median(numbers: Sequence[int]) -> float:
+    """Return the middle number; of two, the mean."""
+    ranked, half = sorted(numbers), len(numbers) // 2
+    return float(ranked[half]) if len(ranked) % 2 else (ranked[half - 1] + ranked[half]) / 2

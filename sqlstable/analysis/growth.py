@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-import numpy as np
-
 from sqlstable.analysis.source import TraceSource
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -230,6 +228,8 @@ def _bytes_before_first(trace: TraceSource, first: Message) -> int:
 
 
 def _grown_wasm_pages(accesses: Accesses) -> int:
+    import numpy as np  # noqa: PLC0415  numbers need no arrays
+
     return int(np.sum(accesses.length[accesses.kind == GROW]))
 
 

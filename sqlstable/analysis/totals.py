@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from sqlstable.analysis.growth import Growth, growth_at_end
 from sqlstable.analysis.source import TraceSource
-from sqlstable.trace.footprint import measure
 from sqlstable.trace.model import (
     INSTRUCTION_PHASES,
     Calls,
@@ -184,4 +183,6 @@ def outside_use(trace: TraceSource, message: Message) -> StableUse:
     """
     if sum(entry.stable.os_pages_accessed > 0 for entry in message.outside) <= 1:
         return sum_uses(entry.stable for entry in message.outside)
+    from sqlstable.trace.footprint import measure  # noqa: PLC0415  numbers need no arrays
+
     return measure(accesses for _, accesses in trace.outside_accesses(message)).use

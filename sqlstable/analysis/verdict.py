@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
-from sqlstable.ic.limits import NO_LIMIT
+from sqlstable.ic.units import NO_LIMIT
 from sqlstable.trace.model import LimitUse, Message
 
 Verdict = Literal["fits", "exceeds"]

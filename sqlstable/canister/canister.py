@@ -35,7 +35,7 @@ from sqlstable.engine.protocol import CacheState, Engine, Params
 from sqlstable.errors import LimitTrap, MessageError, SettingsError, Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.memory.commitlog import Durability
+from sqlstable.memory.durability import Durability
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.file import Trace
 from sqlstable.trace.recorder import Depth

@@ -11,8 +11,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from sqlstable.database.library import sqlite_version
 from sqlstable.database.settings import Settings
-from sqlstable.database.vfs import StableVFS, sqlite_version
+from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.native import NativeEngine
 from sqlstable.engine.protocol import CacheState, Engine
 from sqlstable.engine.wasm.module.builds import BUILDS
@@ -20,7 +21,7 @@ from sqlstable.errors import SettingsError
 from sqlstable.ic.limits import Limits
 from sqlstable.memory import accesslog
 from sqlstable.memory.accesslog import AccessLog
-from sqlstable.memory.commitlog import Durability
+from sqlstable.memory.durability import Durability
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace import model
 from sqlstable.trace.raw import RawMessage, TakenAccesses

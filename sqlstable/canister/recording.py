@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlstable.canister.areas import list_files
 from sqlstable.canister.observation import StoreReader
-from sqlstable.database.vfs import StableVFS, sqlite_version, vfs_of
+from sqlstable.database.library import sqlite_version
+from sqlstable.database.vfs import StableVFS, vfs_of
 from sqlstable.errors import MessageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.trace.attribution import (

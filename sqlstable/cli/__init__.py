@@ -1,33 +1,73 @@
 """The command line: one module for each command, and what they share.
 
-``failures`` turns errors into messages and exit statuses, ``output`` knows the terminal.
+``failures`` turns errors into messages and exit statuses, ``output`` knows the terminal. The module
+of a command is imported when the command is asked for: help and version need none of them.
 """
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 
-from sqlstable.cli.demo import show_demo
-from sqlstable.cli.extract import extract_to_file
-from sqlstable.cli.failures import Commands, run_program
-from sqlstable.cli.import_ import import_database
-from sqlstable.cli.report import report_trace
-from sqlstable.cli.run import run_script
+from sqlstable.cli.failures import SafeGroup, run_program
 from sqlstable.cli.version import print_version
 
-app = typer.Typer(
-    name="sqlstable",
-    cls=Commands,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-app.command("demo")(show_demo)
-app.command("run")(run_script)
-app.command("report")(report_trace)
-app.command("import")(import_database)
-app.command("extract")(extract_to_file)
+COMMANDS: Final = {
+    "demo": "demo.show_demo",
+    "run": "run.run_script",
+    "report": "report.report_trace",
+    "import": "import_.import_database",
+    "extract": "extract.extract_to_file",
+}
+"""The commands, each with its module and function."""
+
+SUMMARIES: Final = {
+    "demo": "See in a few seconds which OS pages SQL touches, and an upgrade that loses nothing.",
+    "run": "Run a workload script and report the OS pages that each statement touched.",
+    "report": "Show a trace file: what was touched, and whose it was.",
+    "import": "Make an image of stable memory that holds a database, for run --image and "
+    "canisters.",
+    "extract": "Take a database out of an image of stable memory, as a plain SQLite file.",
+}
+"""First lines of the functions' docstrings, for the help that lists all commands."""
+
+SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(SafeGroup):
+    """The commands, each made when somebody asks for it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401  typer's own types moved
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401  likewise
+        """Import and make a command; None where there is none of that name."""
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, function = place.partition(".")
+        single = _typer()
+        single.command(cmd_name)(getattr(import_module(f"sqlstable.cli.{module}"), function))
+        return typer.main.get_command(single)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  likewise
+        """List all commands without making any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+def _typer(**options: Any) -> typer.Typer:  # noqa: ANN401  typer's options are many
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=SETTINGS,
+        **options,
+    )
+
+
+app = _typer(name="sqlstable", cls=Commands)
 
 
 @app.callback(invoke_without_command=True)

@@ -62,8 +62,8 @@ class InterruptedRunError(RunError):
     """Ctrl-C ended the run, and what it did before is reported."""
 
 
-class Commands(TyperGroup):
-    """The commands, with their errors turned into messages."""
+class SafeGroup(TyperGroup):
+    """Commands whose errors are turned into messages."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  typer's own types moved between releases
         """Run a command; what it raises on purpose ends the program with a status."""

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from sqlstable.canister.hosts import EngineName
 from sqlstable.cli.failures import note
 from sqlstable.database.settings import (
     DEFAULTS,
@@ -16,12 +15,14 @@ from sqlstable.database.settings import (
     LAYOUTS,
     PRESETS,
 )
-from sqlstable.engine.protocol import CacheState
 from sqlstable.errors import SettingsError
-from sqlstable.ic.limits import LATEST_LIMITS_DATE, Limits
-from sqlstable.memory.commitlog import DURABILITIES
-from sqlstable.memory.stable import resolve_limits
-from sqlstable.trace.recorder import Depth as DepthName
+from sqlstable.memory.durability import DURABILITIES
+
+if TYPE_CHECKING:
+    from sqlstable.canister.hosts import EngineName
+    from sqlstable.engine.protocol import CacheState
+    from sqlstable.ic.limits import Limits
+    from sqlstable.trace.recorder import Depth as DepthName
 
 LATEST: Final = "latest"
 NO_LIMITS: Final = "none"
@@ -52,7 +53,7 @@ class Cache(StrEnum):
     WARM = "warm"
 
 
-CACHE_STATES: Final[Mapping[Cache, CacheState]] = {
+CACHE_STATES: "Final[Mapping[Cache, CacheState]]" = {
     Cache.FRESH: "fresh",
     Cache.COLD: "cold",
     Cache.WARM: "warm",
@@ -67,7 +68,7 @@ class EngineChoice(StrEnum):
     WASM = "wasm"
 
 
-ENGINE_NAMES: Final[Mapping[EngineChoice, EngineName]] = {
+ENGINE_NAMES: "Final[Mapping[EngineChoice, EngineName]]" = {
     EngineChoice.NATIVE: "native",
     EngineChoice.WASM: "wasm",
 }
@@ -81,7 +82,7 @@ class Depth(StrEnum):
     PAGES = "pages"
 
 
-DEPTHS: Final[Mapping[Depth, DepthName]] = {Depth.COUNTERS: "counters", Depth.PAGES: "pages"}
+DEPTHS: "Final[Mapping[Depth, DepthName]]" = {Depth.COUNTERS: "counters", Depth.PAGES: "pages"}
 assert set(DEPTHS) == set(Depth)
 
 
@@ -309,12 +310,16 @@ SettingsOption = Annotated[
 ]
 
 
-def chosen_limits(text: str) -> Limits | None:
+def chosen_limits(text: str) -> "Limits | None":
     """Return the limits that ``--limits`` asks for.
 
     Raises:
         SettingsError: It is no date, or one before the first limits.
     """
+    # Memories and the history of limits are not what a report needs.
+    from sqlstable.ic.limits import LATEST_LIMITS_DATE
+    from sqlstable.memory.stable import resolve_limits
+
     limits = None if text.lower() == NO_LIMITS else resolve_limits(text)
     if limits is not None and limits.date > LATEST_LIMITS_DATE:
         note(f"no limits are known after {LATEST_LIMITS_DATE}, so these are those of that day")

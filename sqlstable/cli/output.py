@@ -5,9 +5,10 @@ import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
-from sqlstable.report.grid import WIDTH_MIN, ColorSystem
+if TYPE_CHECKING:
+    from sqlstable.report.grid import ColorSystem
 
 WIDTH_WITHOUT_TERMINAL: Final = 100
 """Columns of output that goes to a file or a pipe, so that it is the same everywhere."""
@@ -25,7 +26,7 @@ class Screen:
 
     width: int
     "Columns."
-    color_system: ColorSystem | None
+    color_system: "ColorSystem | None"
     "One of rich's, or None for plain text."
 
 
@@ -35,6 +36,8 @@ def screen() -> Screen:
     ``COLUMNS`` says how wide it is, also for a pipe; ``NO_COLOR`` takes all colour away, and
     ``FORCE_COLOR`` gives it to what is no terminal.
     """
+    from sqlstable.report.grid import WIDTH_MIN
+
     is_terminal_there = is_terminal(sys.stdout)
     return Screen(max(_columns(is_terminal_there), WIDTH_MIN), _color_system(is_terminal_there))
 
@@ -47,7 +50,7 @@ def _columns(is_terminal_there: bool) -> int:  # noqa: FBT001  private
     return int(columns) or WIDTH_WITHOUT_TERMINAL if is_number else WIDTH_WITHOUT_TERMINAL
 
 
-def _color_system(is_terminal_there: bool) -> ColorSystem | None:  # noqa: FBT001  private
+def _color_system(is_terminal_there: bool) -> "ColorSystem | None":  # noqa: FBT001  private
     is_dumb = os.environ.get("TERM", "") in ("", "dumb")
     if os.environ.get("NO_COLOR"):
         return None

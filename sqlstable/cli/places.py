@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from sqlstable.cli.failures import UsageError
 from sqlstable.errors import ImageError
-from sqlstable.memory.stable import StableMemory
 
 if TYPE_CHECKING:
     from sqlstable.memory.folderlock import FolderLock
+    from sqlstable.memory.stable import StableMemory
 
 _SQLITE_MAGIC: Final = b"SQLite format 3\0"
 _IMAGE_MAGICS: Final = (b"MGR\x01", _SQLITE_MAGIC)
@@ -131,7 +131,7 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _locked_old(image: Path, target: Path, *, force: bool) -> StableMemory | None:
+def _locked_old(image: Path, target: Path, *, force: bool) -> "StableMemory | None":
     """Return the image to be replaced, locked and recovered; None where there is none."""
     if not os.path.lexists(image):
         if os.path.lexists(_log_of(target)):
@@ -147,6 +147,8 @@ def _locked_old(image: Path, target: Path, *, force: bool) -> StableMemory | Non
             f"{image} exists and is not an image of stable memory, so it is not replaced; choose "
             "another file"
         )
+    from sqlstable.memory.stable import StableMemory
+
     old = StableMemory.open(image, limits=None, is_created=False)
     assert old.image_file is not None
     if old.image_file.is_read_only:
@@ -155,7 +157,7 @@ def _locked_old(image: Path, target: Path, *, force: bool) -> StableMemory | Non
     return old
 
 
-def _let_go(old: StableMemory) -> None:
+def _let_go(old: "StableMemory") -> None:
     # Where it has been replaced, its file has no name any more, and that is what it complains of.
     with suppress(ImageError):
         old.close()
@@ -206,7 +208,7 @@ def _folder_beside(path: Path, target: Path) -> Iterator[Path]:
 
 def _locked_folder(parent: Path) -> "tuple[TemporaryDirectory[str], FolderLock]":
     # Not everything that looks for a place needs POSIX's locks.
-    from sqlstable.memory.folderlock import FolderLock  # noqa: PLC0415
+    from sqlstable.memory.folderlock import FolderLock
 
     for _ in range(_TRIES):
         folder = TemporaryDirectory(prefix=_PREFIX, suffix=_SUFFIX, dir=parent)
@@ -222,7 +224,7 @@ def _locked_folder(parent: Path) -> "tuple[TemporaryDirectory[str], FolderLock]"
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove the folders of processes that were killed; those of others are locked."""
-    from sqlstable.memory.folderlock import FolderLock  # noqa: PLC0415
+    from sqlstable.memory.folderlock import FolderLock
 
     for folder in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError), closing(FolderLock(folder)) as lock:
@@ -232,6 +234,6 @@ def _remove_abandoned(parent: Path) -> None:
 
 def _log_of(target: Path) -> Path:
     # Image files need POSIX's locks; other commands do not.
-    from sqlstable.memory.imagefile import LOG_SUFFIX  # noqa: PLC0415
+    from sqlstable.memory.imagefile import LOG_SUFFIX
 
     return target.with_name(target.name + LOG_SUFFIX)

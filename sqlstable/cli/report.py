@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sqlstable.analysis.compare import Comparison, compare
 from sqlstable.cli.failures import UsageError
 from sqlstable.cli.options import (
     Format,
@@ -21,14 +20,10 @@ from sqlstable.cli.options import (
 from sqlstable.cli.output import screen, write, write_data
 from sqlstable.cli.places import check_regular
 from sqlstable.errors import TraceError
-from sqlstable.report.accesses import render_accesses_csv
-from sqlstable.report.comparison import render_comparison
-from sqlstable.report.document import render_comparison_json, render_json
-from sqlstable.report.sheet import render_comparison_csv, render_csv
-from sqlstable.report.table import checked_by, render_table
-from sqlstable.report.text import clean
-from sqlstable.report.view import Look
-from sqlstable.trace.file import Trace, open_trace
+
+if TYPE_CHECKING:
+    from sqlstable.report.view import Look
+    from sqlstable.trace.reader import Trace
 
 
 class Export(StrEnum):
@@ -54,6 +49,9 @@ def report_trace(
     all_settings: SettingsOption = False,
 ) -> None:
     """Show a trace file: what was touched, and whose it was."""
+    from sqlstable.report.view import Look
+    from sqlstable.trace.reader import open_trace
+
     look = Look(plan=plan, settings=all_settings)
     check_plan(by, look)
     if other is not None and export is not None:
@@ -67,15 +65,14 @@ def report_trace(
     with open_trace(trace) as first, _found_sound(trace):
         if other is not None:
             with open_trace(other) as second, _found_sound(other):
-                comparison = compare(first, second)
-                _write_comparison(comparison, (trace, other), output_format, look)
+                _write_comparison((first, second), (trace, other), output_format, look)
         elif export is not None:
-            write_data(render_accesses_csv(first))
+            _write_accesses(first)
         else:
             write_report(first, output_format, by, look)
 
 
-def check_plan(view: View, look: Look) -> None:
+def check_plan(view: View, look: "Look") -> None:
     """Refuse plans where no row is executed by one.
 
     Raises:
@@ -85,8 +82,10 @@ def check_plan(view: View, look: Look) -> None:
         raise UsageError(f"--plan goes with statements and shapes, not --by {view}; leave one out")
 
 
-def write_report(trace: Trace, output_format: Format, view: View, look: Look) -> None:
+def write_report(trace: "Trace", output_format: Format, view: View, look: "Look") -> None:
     """Write a trace on stdout."""
+    from sqlstable.report.table import checked_by, render_table
+
     by = checked_by(view.value)
     match output_format:
         case Format.TABLE:
@@ -101,14 +100,31 @@ def write_report(trace: Trace, output_format: Format, view: View, look: Look) ->
             )
             write(text)
         case Format.JSON:
+            from sqlstable.report.document import render_json
+
             write_data([render_json(trace)])
         case Format.CSV:
+            from sqlstable.report.sheet import render_csv
+
             write_data([render_csv(trace, by=by)])
 
 
+def _write_accesses(trace: "Trace") -> None:
+    from sqlstable.report.accesses import render_accesses_csv
+
+    write_data(render_accesses_csv(trace))
+
+
 def _write_comparison(
-    comparison: Comparison, paths: tuple[Path, Path], output_format: Format, look: Look
+    traces: "tuple[Trace, Trace]", paths: tuple[Path, Path], output_format: Format, look: "Look"
 ) -> None:
+    from sqlstable.analysis.compare import compare
+    from sqlstable.report.comparison import render_comparison
+    from sqlstable.report.document import render_comparison_json
+    from sqlstable.report.sheet import render_comparison_csv
+    from sqlstable.report.text import clean
+
+    comparison = compare(*traces)
     match output_format:
         case Format.TABLE:
             target = screen()

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sqlstable.database.vfs import sqlite_version
+from sqlstable.database.library import sqlite_version
 
 
 def print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback

@@ -285,11 +285,6 @@ class StableVFS(apsw.VFS):
             store.rebind()
 
 
-def sqlite_version() -> str:
-    """Return the version of the SQLite that runs everything here."""
-    return apsw.sqlite_lib_version()
-
-
 def vfs_of(connection: apsw.Connection) -> StableVFS:
     """Return the VFS that a connection's main database is opened through.
 

@@ -18,10 +18,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sqlstable.ic.dated_value import DatedValue, Limit
-from sqlstable.ic.units import GIB, MIB, OS_PAGE_BYTES, TIB, WASM_PAGE_BYTES
-
-NO_LIMIT: Final = (1 << 64) - 1
-"""Stands for "no limit yet": more OS pages than a 64-bit address reaches."""
+from sqlstable.ic.units import GIB, MIB, NO_LIMIT, OS_PAGE_BYTES, TIB, WASM_PAGE_BYTES
 
 _K: Final = 1_000
 _M: Final = 1_000_000

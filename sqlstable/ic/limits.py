@@ -14,8 +14,8 @@ from typing import Final
 
 from sqlstable.errors import SettingsError
 from sqlstable.ic.dated_value import DatedValue, Limit, calendar_day
-from sqlstable.ic.limit_tables import LIMITS, NO_LIMIT
-from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.limit_tables import LIMITS
+from sqlstable.ic.units import NO_LIMIT, WASM_PAGE_BYTES
 
 __all__ = [
     "EARLIEST_LIMITS_DATE",

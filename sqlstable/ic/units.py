@@ -62,3 +62,7 @@ def wasm_pages_needed(size_bytes: int) -> int:
         (0, 1, 1)
     """
     return -(-size_bytes // WASM_PAGE_BYTES)
+
+
+NO_LIMIT: Final = (1 << 64) - 1
+"""Stands for "no limit yet": more OS pages than a 64-bit address reaches."""

@@ -39,10 +39,10 @@ from sqlstable.memory.backing import Bytes
 from sqlstable.memory.commitlog import (
     CHECKSUM_BYTES,
     UNKNOWN_BOOT,
-    Durability,
     LogHeader,
     Record,
 )
+from sqlstable.memory.durability import Durability
 from sqlstable.memory.fingerprint import ZERO_CRC, os_page_crcs, sector_crcs, take_fingerprint
 from sqlstable.memory.osfile import File
 

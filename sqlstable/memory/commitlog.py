@@ -53,25 +53,22 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
 from sqlstable.memory.backing import Bytes
+from sqlstable.memory.durability import DURABILITIES, Durability
 from sqlstable.memory.fingerprint import OS_PAGE_SECTORS, os_page_crcs
 from sqlstable.memory.osfile import File, Run
-
-Durability = Literal["process", "power"]
 
 LOG_MAGIC: Final = b"SQSTLOG\n"
 RECORD_MAGIC: Final = b"SQSTREC\n"
 SEAL_MAGIC: Final = b"SQSTSEAL"
 LOSS_MAGIC: Final = b"SQSTLOSS"
 LOG_FORMAT_VERSION: Final = 2
-
-DURABILITIES: Final[tuple[Durability, ...]] = ("process", "power")
 
 RECORDS_OFFSET: Final = OS_PAGE_BYTES
 """Byte of the log at which the first record begins."""

@@ -33,14 +33,13 @@ from sqlstable.errors import ImageError, SettingsError, Trap
 from sqlstable.ic.units import MIB, WASM_PAGE_BYTES
 from sqlstable.memory.belonging import find_misfit, may_lack_sectors, pending_records
 from sqlstable.memory.commitlog import (
-    DURABILITIES,
     UNKNOWN_BOOT,
-    Durability,
     LogHeader,
     Record,
     read_header,
     read_records,
 )
+from sqlstable.memory.durability import DURABILITIES, Durability
 from sqlstable.memory.durable import (
     Change,
     CommitPipeline,

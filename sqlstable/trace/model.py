@@ -12,12 +12,13 @@ Invariants, each kept by a test:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from sqlstable.trace.markup import html_table
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 PHASES: Final = ("prepare", "run", "commit")
 """The phases of a statement, in order."""
@@ -49,13 +50,13 @@ class Accesses:
     All arrays have one length, the number of accesses.
     """
 
-    kind: npt.NDArray[np.int8]
+    kind: "npt.NDArray[np.int8]"
     "0 read, 1 write, 2 size, 3 grow."
-    address: npt.NDArray[np.int64]
+    address: "npt.NDArray[np.int64]"
     "First byte in stable memory; for size and grow, 0."
-    length: npt.NDArray[np.int64]
+    length: "npt.NDArray[np.int64]"
     "Bytes moved; for size 0; for grow, Wasm pages asked for."
-    offset: npt.NDArray[np.int64]
+    offset: "npt.NDArray[np.int64]"
     "First byte in the database file, or -1 where the access lies outside of it."
 
     def __len__(self) -> int:
@@ -81,6 +82,8 @@ class FewAccesses:
 
     def __iter__(self) -> Iterator[Accesses]:
         """Yield all of them at once, if there are any."""
+        import numpy as np  # noqa: PLC0415  numbers need no arrays
+
         if self.rows:
             kind, *others = (
                 np.array(column, dtype=np.int64) for column in zip(*self.rows, strict=True)

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from sqlstable.errors import TraceError
-from sqlstable.ic.limits import NO_LIMIT
-from sqlstable.trace.blocks import EMPTY_BLOCK, decode_accesses
-from sqlstable.trace.data_frame import statement_frame
+from sqlstable.ic.units import NO_LIMIT
 from sqlstable.trace.markup import html_table
 from sqlstable.trace.model import (
     INSTRUCTION_PHASES,
@@ -229,6 +227,8 @@ class Trace:
                 "to_pandas needs pandas, which is not installed; pip install pandas"
             ) from error
         with reading(self._name):
+            from sqlstable.trace.data_frame import statement_frame  # noqa: PLC0415  numbers need no arrays
+
             return statement_frame(pandas, self._snapshot)
 
     def close(self) -> None:
@@ -242,6 +242,8 @@ class Trace:
             return self._shared.connection.execute(sql, parameters).fetchall()
 
     def _decoded(self, block: bytes | None, place: str) -> Accesses:
+        from sqlstable.trace.blocks import EMPTY_BLOCK, decode_accesses  # noqa: PLC0415  numbers need no arrays
+
         try:
             with reading(self._name):
                 return decode_accesses(EMPTY_BLOCK if block is None else block)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from sqlstable.errors import TraceError
-from sqlstable.ic.limits import NO_LIMIT
+from sqlstable.ic.units import NO_LIMIT
 from sqlstable.trace.blocks import EMPTY_BLOCK, encode_accesses
 from sqlstable.trace.model import (
     INSTRUCTION_PHASES,

@@ -1,0 +1,86 @@
+"""What is imported for what: help, version and reports start without what they do not need."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sqlstable
+from sqlstable.cli import COMMANDS, SUMMARIES, app
+from tests.test_cli import ENVIRONMENT, call, folder  # noqa: F401  a fixture
+
+HEAVY = {"numpy", "rich.console", "sqlglot", "pandas", "wasmtime", "pydantic"}
+MACHINE = {f"sqlstable.{room}" for room in ("canister", "engine", "workload")}
+
+LIST_MODULES = """\
+import sys
+sys.argv = ["sqlstable", *{arguments}]
+from sqlstable.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+finally:
+    print(*sorted(sys.modules), file=sys.stderr)
+"""
+
+
+def modules_of(code):
+    """The modules that are there when a program has ended."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT
+    )
+    return set(done.stderr.split())
+
+
+def test_the_package_alone_imports_nothing():
+    found = modules_of("import sqlstable, sys; print(*sys.modules, file=sys.stderr)")
+    assert {name for name in found if name.startswith("sqlstable")} == {"sqlstable"}
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_need_no_command(option):
+    found = modules_of(LIST_MODULES.format(arguments=[option]))
+    assert not found & {*HEAVY, *MACHINE, "sqlite3", "sqlstable.report.table"}
+    assert not {f"sqlstable.cli.{place.partition('.')[0]}" for place in COMMANDS.values()} & found
+    assert ("apsw" in found) == (option == "--version")
+
+
+@pytest.mark.parametrize(
+    ("options", "has_arrays"),
+    [
+        ((), False),
+        (("--by", "shape"), False),
+        (("--by", "owner"), False),
+        (("--format", "csv"), False),
+        # Who had grown what, and what lay around statements, is worked out from the accesses.
+        (("--by", "message"), True),
+        (("--format", "json"), True),
+    ],
+)
+def test_a_report_needs_no_engine_and_arrays_for_accesses_only(folder, options, has_arrays):  # noqa: F811
+    assert call("run", "shop.sql", "--trace", "a.trace").exit_code == 0
+    arguments = ["report", str(Path("a.trace").absolute()), *options]
+    found = modules_of(LIST_MODULES.format(arguments=arguments))
+    assert not found & (HEAVY - {"rich.console", "pydantic", "numpy"})
+    assert not found & {*MACHINE, "apsw", "sqlstable.memory.stable"}
+    assert ("numpy" in found) == has_arrays
+
+
+def test_a_name_that_is_asked_for_is_there_and_no_other():
+    assert set(sqlstable.__all__) <= set(dir(sqlstable))
+    for name in sqlstable.__all__:
+        assert getattr(sqlstable, name) is not None
+    with pytest.raises(AttributeError, match="module 'sqlstable' has no attribute 'Cannister'"):
+        sqlstable.Cannister  # noqa: B018  looked up only
+
+
+def test_help_lists_each_command_with_the_first_line_of_its_own_help():
+    listed = " ".join(call("--help").stdout.split())
+    assert set(SUMMARIES) == set(COMMANDS)
+    for name, summary in SUMMARIES.items():
+        assert f"{name} {summary}" in listed
+        own = " ".join(call(name, "--help").stdout.split())
+        assert summary in own
+    assert app.info.name == "sqlstable"

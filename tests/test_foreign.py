@@ -625,7 +625,7 @@ KILLED = """
 import os, signal, sys
 import sqlstable.cli as cli
 from sqlstable.database import foreign, transfer
-def end(*_):
+def end(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(eval(sys.argv[1]), sys.argv[2], end)
 del sys.argv[1:3]

@@ -178,9 +178,13 @@ def _write(file: OsFile, file_map: FileMap, piece: bytes, offset: int) -> None:
 
 
 def _pieces(store: DatabaseStore) -> Iterator[bytes]:
-    size_bytes = store.size_bytes
+    """Yield the committed bytes of a database, a piece at a time."""
+    assert store.memory.kind is None
+    size_bytes, memory = store.size_bytes, store.memory
+    image_file = memory.image_file
+    read = memory.peek if image_file is None else image_file.read
     for start in range(0, size_bytes, PIECE_BYTES):
         length = min(PIECE_BYTES, size_bytes - start)
         pieces = store.placement.map.pieces(start, length)
-        data = b"".join(store.memory.peek(address, count) for address, count in pieces)
+        data = b"".join(read(address, count) for address, count in pieces)
         yield data if start else stand_alone(data, size_bytes)

@@ -200,6 +200,17 @@ class ImageFile:
             if self._log is not None:
                 self._log.close()
 
+    def read(self, address: int, length: int) -> bytes:
+        """Return committed bytes, not through the map, which would keep in memory what it shows.
+
+        Raises:
+            OSError: They cannot be read, or are not there any more.
+        """
+        data = self._view.read(address, length)
+        if len(data) < length:
+            raise OSError(errno.EIO, f"{self.name} ends at byte {address + len(data)} now")
+        return data
+
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield what may be other than zero, each piece with its address and at most 1 MiB."""
         for start, stop in self._view.extents():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from sqlstable.database.library import sqlite_version
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.native import NativeEngine
+from sqlstable.engine.native import Heap, NativeEngine
 from sqlstable.engine.protocol import CacheState, Engine
 from sqlstable.engine.wasm.module.builds import BUILDS
 from sqlstable.errors import SettingsError
@@ -141,6 +141,7 @@ class NativeHost:
         self.recorder = Recorder(log, depth=depth)
         self.vfs: StableVFS | None = None
         self.engine: NativeEngine | None = None
+        self._left = Heap()
 
     def open_vfs(self, settings: Settings) -> None:
         """Open the layout; a new memory manager is written into an empty memory."""
@@ -158,14 +159,19 @@ class NativeHost:
         """Open the connection of the updates."""
         assert self.vfs is not None
         engine = NativeEngine(self.vfs, settings, self.recorder.attach, is_foreign=is_foreign)
-        self.engine = engine
         for setup in setups:
             engine.on_connect(setup)
-        engine.open()
+        try:
+            engine.open()
+        except BaseException:
+            engine.close()
+            raise
+        self.engine = engine
 
     def close_heap(self) -> None:
         """Close all connections."""
         if self.engine is not None:
+            self._left = self.engine.heap
             self.engine.close()
             self.engine = None
         if self.vfs is not None:
@@ -173,13 +179,16 @@ class NativeHost:
             self.vfs = None
 
     def revive(self, start: Callable[[], None]) -> None:
-        """Start a new heap for the one that is gone, unlimited; nothing of it is kept."""
+        """Start a new heap for the one that is gone, unlimited; nothing of the start is kept."""
+        left = self._left
         self.memory.begin("query")
         self.memory.bytemap.begin(None, "query")
         try:
             start()
         finally:
             self.memory.rollback()
+        assert self.engine is not None
+        self.engine.resume(left)
 
     def adopt(self, vfs: StableVFS) -> None:
         """Log by this page size from now on."""

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Final
 
+import apsw
+
 from sqlstable.errors import SettingsError
 from sqlstable.ic.units import KIB, WASM_PAGE_BYTES
 
@@ -213,3 +215,17 @@ def _check_journal(values: dict[str, object]) -> None:
             "journal in the heap, or layout managed"
         )
         raise SettingsError(msg)
+
+
+def refuse_wal(pragma: apsw.VFSFcntlPragma) -> None:
+    """Refuse to switch to a write-ahead log, in SQLite's own way.
+
+    Raises:
+        apsw.SQLError: The PRAGMA would.
+    """
+    # Under an exclusive lock SQLite would write the mode into the database. It takes "w" for
+    # "wal", too.
+    value = (pragma.value or "").lower()
+    if pragma.name.lower() == "journal_mode" and value and "wal".startswith(value):
+        pragma.result = NO_WAL
+        raise apsw.SQLError(NO_WAL)

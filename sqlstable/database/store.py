@@ -14,7 +14,7 @@
 """
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -37,7 +37,7 @@ from sqlstable.database.hotpath import Read, Write
 from sqlstable.database.implicit import Interceptor, Messages
 from sqlstable.database.locks import NONE, RESERVED, LockTable
 from sqlstable.database.placement import Placement
-from sqlstable.database.settings import NO_WAL, SQLITE_PAGE_BYTES_MIN
+from sqlstable.database.settings import SQLITE_PAGE_BYTES_MIN, refuse_wal
 from sqlstable.database.stablefile import StableFile, grow
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.memory.accesslog import AccessLog
@@ -496,6 +496,8 @@ class DatabaseFile:
         self.schema = _TRUSTED
         self.is_dead = False
         "Whether the message has trapped."
+        self.on_pragma: Callable[[apsw.VFSFcntlPragma], bool] | None = None
+        "Is told of each PRAGMA of this database before SQLite obeys, and may refuse or answer it."
 
     def look_only(self) -> None:
         """Read unrecorded and refuse to write, until `bind`."""
@@ -570,7 +572,10 @@ class DatabaseFile:
             if not self.is_dead:
                 store.leave_wal()
         elif op == _PRAGMA:
-            _refuse_wal(apsw.VFSFcntlPragma(pointer))
+            pragma = apsw.VFSFcntlPragma(pointer)
+            refuse_wal(pragma)
+            if self.on_pragma is not None:
+                return self.on_pragma(pragma)
         elif op == _OVERWRITE:
             store.is_page_size_stale = True
         elif op == _CONNECTION:
@@ -673,15 +678,6 @@ def _intercept(file: DatabaseFile, interceptor: Interceptor) -> None:
         write(data, offset)
 
     file.xRead, file.xWrite = xRead, xWrite
-
-
-def _refuse_wal(pragma: apsw.VFSFcntlPragma) -> None:
-    # Under an exclusive lock SQLite would write the mode into the database. It takes "w" for
-    # "wal", too.
-    value = (pragma.value or "").lower()
-    if pragma.name.lower() == "journal_mode" and value and "wal".startswith(value):
-        pragma.result = NO_WAL
-        raise apsw.SQLError(pragma.result)
 
 
 def _ignore_write(data: Bytes, offset: int) -> None:

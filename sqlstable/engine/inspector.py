@@ -11,16 +11,10 @@ from typing import Any, Final
 
 import apsw
 
-from sqlstable.database.vfs import StableVFS
+from sqlstable.database.vfs import OBSERVER_NAME, StableVFS
+from sqlstable.engine.pragmas import READING_PRAGMAS
 from sqlstable.engine.protocol import Params
-
-_READING_PRAGMAS: Final = frozenset(
-    (
-        *("foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo"),
-        *("integrity_check", "quick_check", "table_info", "table_list", "table_xinfo"),
-    )
-)
-"""Their argument says what to look at, never what to set."""
+from sqlstable.engine.state import NOTHING_SET, give_databases
 
 _READING_PRAGMAS_WITHOUT_ARGUMENT: Final = frozenset(
     (
@@ -66,6 +60,8 @@ class Inspector:
         self._setups = setups
         self._is_foreign = is_foreign
         self._connection: apsw.Connection | None = None
+        self.state = NOTHING_SET
+        "What the workload has set; `close` makes the next question heed a change."
 
     def is_readonly(self, sql: str, params: Params = None) -> bool:
         """Return whether a statement can run now, and only reads.
@@ -92,6 +88,9 @@ class Inspector:
             # Without it, what needs it is taken for an update, which is always right.
             with suppress(apsw.Error):
                 setup(connection)
+        if self.state.has_names:
+            with suppress(apsw.Error):
+                give_databases(connection, self.state, folder=f"{OBSERVER_NAME}/")
         connection.authorizer = _authorize
         return connection
 
@@ -143,6 +142,6 @@ def _authorize(
     if operation != apsw.SQLITE_PRAGMA:
         return apsw.SQLITE_OK
     name = (first or "").lower()
-    if name in _READING_PRAGMAS or (second is None and name in _READING_PRAGMAS_WITHOUT_ARGUMENT):
+    if name in READING_PRAGMAS or (second is None and name in _READING_PRAGMAS_WITHOUT_ARGUMENT):
         return apsw.SQLITE_OK
     return apsw.SQLITE_DENY

@@ -16,33 +16,56 @@ filled by a query disturbs nobody, as on the Internet Computer.
   connection is closed when the message ends.
 """
 
-import random
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, Literal, Protocol
 
 import apsw
 
 from sqlstable.database.settings import Settings
 from sqlstable.database.store import DatabaseFile
 from sqlstable.database.vfs import StableVFS
+from sqlstable.engine.functions import (
+    NOTHING_COUNTED,
+    CounterFunctions,
+    Counters,
+    UtcFunctions,
+    is_process_in_utc,
+    register_random,
+)
 from sqlstable.engine.inspector import Inspector, prepare
+from sqlstable.engine.pragmas import READING_PRAGMAS, ProcessSettings, refuse_process_wide
 from sqlstable.engine.protocol import CacheState, Cursor, Params, Rows
+from sqlstable.engine.state import (
+    NOTHING_SET,
+    PENDING_SETTINGS,
+    ConnectionState,
+    connect_virtual_tables,
+    defer_foreign_keys,
+    give_state,
+    is_temp_open,
+    take_state,
+    without_authorizer,
+)
 from sqlstable.errors import ImageError, SqlError
-from sqlstable.ic.units import MIB
 
 Setup = Callable[[apsw.Connection], None]
 
+Effect = Literal["nothing", "rows", "schema", "connection"]
+"""What a message may change: rows, TEMP ones as well; what tables there are; whatever else belongs
+to the connection. Each means all before it, too."""
+
 _SQL_SHOWN_CHARACTERS: Final = 200
-
-_RANDOM_PIECE_BYTES: Final = 64 * MIB
-"""Python draws up to 256 MiB at once; pieces of whole 32-bit words are the same numbers."""
-
-_LEADING_INTEGER: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,30})")
 
 
 class Runner(Protocol):
     """Executes statements on one connection, recorded or not."""
+
+    keeper: Any
+    "Keeps the counts of changes over what the runner does by itself: a `CounterFunctions`."
 
     @property
     def execute(self) -> Callable[[str, Params], Rows]:
@@ -63,8 +86,8 @@ class Runner(Protocol):
         ...
 
     @property
-    def was_plain(self) -> bool:
-        """Whether all statements of this message so far left the connection as it was."""
+    def effect(self) -> Effect:
+        """What this message may have changed so far."""
         ...
 
     def skip_unrecorded(self) -> None:
@@ -77,20 +100,41 @@ class Runner(Protocol):
 
 
 class Link:
-    """One connection with its runner and its file."""
+    """One connection with its runner and its file, and what it was told besides SQL."""
 
-    __slots__ = ("connection", "file", "runner")
+    __slots__ = (
+        *("connection", "counters", "file", "has_virtual_tables", "is_in_utc", "pending"),
+        *("runner", "was_set"),
+    )
 
     def __init__(self, connection: apsw.Connection, runner: Runner, file: DatabaseFile) -> None:
         """Join them."""
         self.connection = connection
         self.runner = runner
         self.file = file
+        self.counters = runner.keeper = CounterFunctions(connection)
+        self.pending: dict[str, str] = {}
+        "What those settings are that SQLite keeps to itself; see `PENDING_SETTINGS`."
+        self.was_set = False
+        "Whether a PRAGMA has set anything since this was last asked."
+        self.has_virtual_tables = False
+        "Whether there are any; they keep more than the schema in the connection."
+        self.is_in_utc = False
+        "Whether its date functions know no other zone, whatever that of the process."
 
     def close(self) -> None:
         """Close the connection, whatever it was doing."""
+        self.file.on_pragma = None
         self.runner.close()
         self.connection.close(force=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """What committed messages have left in the connection, besides its caches."""
+
+    state: ConnectionState = NOTHING_SET
+    counters: Counters = NOTHING_COUNTED
 
 
 class NativeEngine:
@@ -124,10 +168,25 @@ class NativeEngine:
         self._active: Link | None = None
         self._cache: CacheState = "warm"
         self._is_query = False
+        self._heap = Heap()
+        self._owed: Effect = "nothing"
+        "What an open SQL transaction may have changed, to be looked at when it has ended."
         vfs.is_probe_free = True
+        self._process = ProcessSettings.read()
+        self._utc = UtcFunctions(vfs.name)
         self._inspector = Inspector(vfs, self._setups, is_foreign=is_foreign)
 
     # -- the life of the heap -------------------------------------------------------------------
+
+    @property
+    def heap(self) -> "Heap":
+        """What committed messages have left in the connection, for an engine that goes on."""
+        return self._heap
+
+    def resume(self, heap: "Heap") -> None:
+        """Go on with what another engine's messages have left, from the next message on."""
+        self.discard_heap()
+        self._keep(heap)
 
     def on_connect(self, setup: Setup) -> None:
         """Run ``setup`` on every connection, those that are open and those to come."""
@@ -137,11 +196,14 @@ class NativeEngine:
                 with self._vfs.store.unrecorded(link.file):
                     setup(link.connection)
         self._setups.append(setup)
+        if self._update is not None:
+            self._take(self._update, "connection")
         self._inspector.close()
 
     def open(self) -> None:
         """Open the update connection, recorded."""
         self.discard_heap()
+        self._keep(Heap())
         self._update = self._connect(exclusive=True)
 
     def begin(self, kind: str, cache: CacheState) -> bool:
@@ -159,38 +221,53 @@ class NativeEngine:
             return cache == "fresh"
         if self._update is None:
             self._update = self._reopen(exclusive=True)
-        self._active = self._update
+        self._activate(self._update)
         return False
 
     def enter(self) -> None:
         """Open the database inside the message."""
         self._close_query()
-        self._query = self._active = self._connect(exclusive=False)
+        self._query = self._connect(exclusive=False)
+        self._activate(self._query)
 
     def end(self, *, discarded: bool) -> None:
-        """Close what does not fit the memory any more."""
+        """Keep what an update left in the connection, and undo what a query did."""
         link = self._active
         assert link is not None
         self._active = None
-        plain = link.runner.was_plain
+        effect = link.runner.effect
+        counters = link.counters.read()
+        if link.was_set or self._heap.state.is_deferring:
+            effect = "connection"
+        elif effect == "nothing" and self._cache != "fresh":
+            effect = self._hidden_effect(link, counters)
+        if effect == "connection":
+            self._process.put_back()
         if link is self._query:
-            if discarded or not plain or self._cache == "fresh":
+            if discarded or effect != "nothing" or self._cache == "fresh":
                 self._close_query()
-        elif self._is_query and (discarded or not plain):
-            self._close_update()
-        elif not plain:
-            self._query_is_stale = True
+        elif self._is_query:
+            if discarded:
+                # Its page cache holds what is gone.
+                self._close_update()
+            elif effect != "nothing":
+                self._undo(link, effect)
+        elif effect != "nothing" or self._owed != "nothing":
+            self._end_update(link, effect, counters)
 
     def discard_heap(self) -> None:
-        """Close both connections."""
+        """Close all connections on the database."""
         self._active = None
+        self._owed = "nothing"
+        self._process.put_back()
         self._inspector.close()
         self._close_update()
         self._close_query()
 
     def close(self) -> None:
-        """Close both connections."""
+        """Close all connections."""
         self.discard_heap()
+        self._utc.close()
 
     # -- statements -----------------------------------------------------------------------------
 
@@ -263,18 +340,123 @@ class NativeEngine:
             prepared = prepare(link.connection, sql, params)
         return () if prepared is None else prepared.columns
 
-    # -- inside ---------------------------------------------------------------------------------
+    # -- inside: what belongs to the connection -------------------------------------------------
+
+    def _end_update(self, link: Link, effect: Effect, counters: Counters) -> None:
+        """Take what the message left in the connection, for queries and for after a trap."""
+        self._query_is_stale = True
+        heap = self._heap
+        if counters != heap.counters:
+            self._heap = heap = replace(heap, counters=counters)
+        if self._owed != "nothing":
+            effect = self._owed
+        if effect == "rows" and not heap.state.has_content:
+            return
+        if not link.connection.get_autocommit():
+            # What it changed in TEMP may yet be rolled back, as what it changed in main.
+            self._owed = "connection"
+            return
+        self._owed = "nothing"
+        self._take(link, effect)
+
+    def _hidden_effect(self, link: Link, counters: Counters) -> Effect:
+        """Say what a message has changed that seems to have read only."""
+        if is_temp_open(link.connection) != (self._heap.state.temp is not None):
+            # Asking for what is in TEMP makes it.
+            return "schema"
+        # A function of the user's may have executed SQL.
+        return "nothing" if counters == self._heap.counters else "rows"
+
+    def _take(self, link: Link, effect: Effect) -> None:
+        with self._vfs.store.unrecorded(link.file):
+            state = take_state(
+                link.connection,
+                self._heap.state,
+                pending=link.pending,
+                has_settings=effect == "connection",
+            )
+        self._forget(link)
+        if effect != "rows" or state != self._heap.state:
+            self._keep(Heap(state, self._heap.counters), has_new_names=effect != "rows")
+
+    def _keep(self, heap: "Heap", *, has_new_names: bool = True) -> None:
+        """Go by ``heap`` from now on."""
+        if has_new_names and (heap.state.has_names or self._heap.state.has_names):
+            self._inspector.close()
+            self._inspector.state = heap.state
+        self._heap = heap
+        self._close_query()
+
+    def _undo(self, link: Link, effect: Effect) -> None:
+        """Undo what a warm query left in the connection of the updates, and keep its page cache."""
+        state = self._heap.state
+        has_set = effect == "connection"
+        if not link.connection.get_autocommit() or (has_set and state.settings is None):
+            self._close_update()
+            return
+        if has_set or effect == "schema" or state.has_content:
+            self._give(link)
+        self._count_on(link)
+
+    def _give(self, link: Link, *, without: tuple[str, ...] = ()) -> None:
+        state = self._heap.state
+        with self._vfs.store.unrecorded(link.file), _opening():
+            give_state(link.connection, state, without=without, pending=link.pending)
+        link.pending = dict(state.pending)
+        self._forget(link)
+
+    def _count_on(self, link: Link) -> None:
+        with self._vfs.store.unrecorded(link.file):
+            link.counters.go_on(self._heap.counters)
+            defer_foreign_keys(link.connection, self._heap.state)
+        self._forget(link)
+
+    def _forget(self, link: Link) -> None:
+        """Forget what was just done on a connection unrecorded."""
+        link.runner.skip_unrecorded()
+        link.was_set = False
+
+    def _on_pragma(self, link: Link, pragma: apsw.VFSFcntlPragma, *, exclusive: bool) -> bool:
+        """Take note of what a PRAGMA sets; refuse and answer what is not the connection's."""
+        name = pragma.name.lower()
+        if pragma.value is None:
+            if name != "locking_mode" or exclusive:
+                return False
+            set_by_workload = {} if self._cache == "fresh" else self._heap.state.settings or {}
+            pragma.result = set_by_workload.get((None, name), self._settings.locking_mode)
+            return True
+        refuse_process_wide(pragma)
+        if name not in READING_PRAGMAS:
+            link.was_set = True
+            if name in PENDING_SETTINGS:
+                link.pending[name] = pragma.value
+        return False
+
+    # -- inside: connections --------------------------------------------------------------------
+
+    def _activate(self, link: Link) -> None:
+        if not link.is_in_utc and not is_process_in_utc():
+            self._utc.register(link.connection)
+            link.is_in_utc = True
+        self._active = link
 
     def _begin_cold(self) -> None:
+        link = self._query
+        if link is not None and self._query_is_stale:
+            if link.has_virtual_tables:
+                # What they keep in the connection goes by rules of their own.
+                self._close_query()
+            else:
+                # The updates' own heap knows the new schema; this one must learn it unseen.
+                self._read_schema(link)
+        self._query_is_stale = False
         if self._query is None:
             self._query = self._reopen(exclusive=False)
-        elif self._query_is_stale:
-            # The updates' own heap knows the new schema; this one must learn it unseen.
-            self._read_schema(self._query)
-        self._query_is_stale = False
-        for file in self._vfs.store.siblings(self._query.file):
+        link = self._query
+        link.counters.go_on(self._heap.counters)
+        for file in self._vfs.store.siblings(link.file):
             file.is_stale = True
-        self._active = self._query
+        self._activate(link)
 
     def _reopen(self, *, exclusive: bool) -> Link:
         """Open a connection that stands for a heap that was there already."""
@@ -282,10 +464,19 @@ class NativeEngine:
             self._play_back(name)
         self._vfs.is_unrecorded = True
         try:
-            link = self._connect(exclusive=exclusive)
+            link = self._connect(exclusive=exclusive, state=self._heap.state)
         finally:
             self._vfs.is_unrecorded = False
         self._read_schema(link)
+        if self._heap.state != NOTHING_SET:
+            self._give(link, without=() if exclusive else ("locking_mode",))
+        with self._vfs.store.unrecorded(link.file):
+            link.has_virtual_tables = connect_virtual_tables(link.connection)
+            with without_authorizer(link.connection):
+                link.counters.prime()
+        self._count_on(link)
+        for file in self._vfs.store.siblings(link.file):
+            file.is_stale = True
         return link
 
     def _play_back(self, name: str) -> None:
@@ -312,32 +503,38 @@ class NativeEngine:
 
     def _read_schema(self, link: Link) -> None:
         link.file.is_stale = True
-        with self._vfs.store.unrecorded(link.file):
+        with self._vfs.store.unrecorded(link.file), without_authorizer(link.connection):
             _look(link.connection, "SELECT 1 FROM sqlite_schema LIMIT 0")
         link.runner.skip_unrecorded()
         link.file.is_stale = True
 
-    def _connect(self, *, exclusive: bool) -> Link:
+    def _connect(self, *, exclusive: bool, state: ConnectionState = NOTHING_SET) -> Link:
         connection = apsw.Connection(self._vfs.main_name, vfs=self._vfs.name)
         file = self._vfs.store.files[-1]
         try:
-            self._set_up(connection, exclusive=exclusive)
-            return Link(connection, self._attach(connection), file)
+            self._set_up(connection, exclusive=exclusive, state=state)
+            link = Link(connection, self._attach(connection), file)
         except BaseException:
             connection.close(force=True)
             raise
+        file.on_pragma = partial(self._on_pragma, link, exclusive=exclusive)
+        return link
 
-    def _set_up(self, connection: apsw.Connection, *, exclusive: bool) -> None:
+    def _set_up(
+        self, connection: apsw.Connection, *, exclusive: bool, state: ConnectionState
+    ) -> None:
         settings = self._settings
-        _register_random(connection, settings.seed, lambda: self.message_number)
+        register_random(connection, settings.seed, lambda: self.message_number)
         if self.is_foreign:
             connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        # At once: changing it later can delete a journal, which may be another connection's.
+        set_mode = (state.settings or {}).get(("main", "journal_mode"))
         pragmas = (
             f"locking_mode = {'exclusive' if exclusive else 'normal'}",
             f"page_size = {self._vfs.store.page_size}",
             f"temp_store = {settings.temp_store}",
             f"synchronous = {settings.synchronous}",
-            f"journal_mode = {settings.journal_mode}",
+            f"journal_mode = {set_mode or settings.journal_mode}",
             f"cache_size = {settings.cache_size}",
             f"foreign_keys = {'on' if settings.foreign_keys else 'off'}",
         )
@@ -370,55 +567,16 @@ def is_complete(sql: str) -> bool:
     return apsw.complete(sql)
 
 
-def _register_random(
-    connection: apsw.Connection, seed: int, message_number: Callable[[], int]
-) -> None:
-    """Replace ``random()`` and ``randomblob()``: the same message draws the same numbers.
-
-    The generator starts anew in each message, so a message that traps uses nothing up.
-    """
-    generators: dict[int, random.Random] = {}
-
-    def generator() -> random.Random:
-        number = message_number()
-        if number not in generators:
-            generators.clear()
-            generators[number] = random.Random(f"{seed}:{number}")  # noqa: S311  no secret
-        return generators[number]
-
-    def sql_random(*_: object) -> int:
-        return generator().getrandbits(64) - (1 << 63)
-
-    def sql_randomblob(*lengths: Any) -> bytes:  # noqa: ANN401  SQL values
-        length = max(_as_int64(lengths[0]), 1)
-        if length > connection.limit(apsw.SQLITE_LIMIT_LENGTH):
-            # As SQLite's own function does, before memory is asked for.
-            msg = "string or blob too big"
-            raise apsw.TooBigError(msg)
-        pieces = range(0, length, _RANDOM_PIECE_BYTES)
-        draw = generator().randbytes
-        return b"".join(draw(min(_RANDOM_PIECE_BYTES, length - at)) for at in pieces)
-
-    # Innocuous, as SQLite's own are: schemas may use them in DEFAULT clauses and views.
-    flags = apsw.SQLITE_INNOCUOUS
-    connection.create_scalar_function("random", sql_random, 0, flags=flags)
-    connection.create_scalar_function("randomblob", sql_randomblob, 1, flags=flags)
-
-
-def _as_int64(value: object) -> int:
-    """Return what SQLite takes an SQL value for where it needs an integer."""
-    text = value.decode("latin-1") if isinstance(value, bytes) else value
-    if isinstance(text, str):
-        found = _LEADING_INTEGER.match(text)
-        text = int(found[1]) if found else 0
-    number = text if isinstance(text, int | float) else 0
-    return int(min(max(number, -(1 << 63)), (1 << 63) - 1))
-
-
 def _look(connection: apsw.Connection, sql: str) -> None:
     """Run SQL of our own, which only a damaged database refuses."""
-    try:
+    with _opening():
         connection.execute(sql).fetchall()
+
+
+@contextmanager
+def _opening() -> Iterator[None]:
+    try:
+        yield
     except apsw.Error as error:
         msg = f"the database in stable memory cannot be opened: {error}"
         raise ImageError(msg) from error

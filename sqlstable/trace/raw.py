@@ -8,7 +8,7 @@ from ``start`` to ``stop - 1``. Spans of all statements are disjoint; what no sp
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,22 @@ COMMIT: Final = 2
 
 Span = tuple[int, int, int]
 """First position, position behind the last, and phase: `PREPARE`, `RUN` or `COMMIT`."""
+
+Effect = Literal["nothing", "rows", "schema", "connection"]
+EFFECTS: Final[tuple[Effect, ...]] = ("nothing", "rows", "schema", "connection")
+"""What a statement or a message may change: rows of any database, TEMP ones as well; what tables
+there are; whatever else belongs to the connection. Each means all before it, too."""
+
+NOTHING, ROWS, SCHEMA, CONNECTION = range(len(EFFECTS))
+"""The same as numbers, because messages ask for the highest."""
+
+_EFFECTS: Final = {"read": NOTHING, "write": ROWS, "transaction": ROWS, "ddl": SCHEMA}
+
+_OBEYED_UNASKED: Final = re.compile(r"EXPLAIN\b.*\bPRAGMA\b", re.IGNORECASE | re.DOTALL)
+"""SQLite obeys most PRAGMAs as soon as it has read them, even where it is to explain them only."""
+
+_SETS_NOTHING: Final = re.compile(r"PRAGMA\b[^=(]*", re.IGNORECASE)
+"""It tells something, or does something to the database, such as ``optimize``."""
 
 _LEADING: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
 
@@ -103,12 +119,17 @@ class StatementText:
     is_readonly: bool
     plan: tuple[str, ...] = ()
     "Lines of EXPLAIN QUERY PLAN."
-    is_plain_read: bool = field(init=False)
-    "Whether the statement leaves its connection as it was."
+    effect: int = field(init=False)
+    "What the statement may change: `NOTHING`, `ROWS`, `SCHEMA` or `CONNECTION`."
 
     def __post_init__(self) -> None:
         """Judge once; the judgement is asked for after each message."""
-        object.__setattr__(self, "is_plain_read", self.is_readonly and self.kind == "read")
+        effect = _EFFECTS.get(self.kind, CONNECTION)
+        if effect == NOTHING and _OBEYED_UNASKED.match(self.sql):
+            effect = CONNECTION
+        elif effect == CONNECTION and _SETS_NOTHING.fullmatch(self.sql):
+            effect = SCHEMA
+        object.__setattr__(self, "effect", effect)
 
 
 class RawStatement(NamedTuple):

@@ -15,17 +15,21 @@ Nothing here runs per access, and attribution comes after the message.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import apsw
 
 from sqlstable.trace.raw import (
     COMMIT,
+    CONNECTION,
+    EFFECTS,
     NO_COUNTERS,
+    NOTHING,
     PREPARE,
     RUN,
     AccessSource,
     Counters,
+    Effect,
     OutsideSpan,
     QuickStatement,
     RawMessage,
@@ -50,6 +54,18 @@ TEXTS_MAX: Final = 10_000
 _PREPARE_ERROR: Final = "prepare error"
 
 
+class CountKeeper(Protocol):
+    """Keeps what ``changes()`` says over a question for a plan, which SQLite counts as a change."""
+
+    def hold(self) -> None:
+        """Keep what it says now."""
+        ...
+
+    def release(self) -> None:
+        """The statement whose plan was asked for is over."""
+        ...
+
+
 class Recorder:
     """Records what the connections of one canister do to its stable memory.
 
@@ -66,6 +82,8 @@ class Recorder:
         self.plans = plans
         self.statements: list[RawStatement | QuickStatement] = []
         self.outside_spans: list[OutsideSpan] = []
+        self.effect = NOTHING
+        "What may have been changed by what is not among the statements."
         self._runners: list[Runner] = []
 
     def attach(self, connection: apsw.Connection) -> "Runner":
@@ -87,6 +105,7 @@ class Recorder:
     def outside(self, name: str) -> Iterator[None]:
         """Bill the accesses of a block to nobody's statement, under ``name``."""
         start = self.log.position()
+        self.effect = CONNECTION
         try:
             yield
         finally:
@@ -104,6 +123,7 @@ class Recorder:
         self.statements.clear()
         outside = tuple(self.outside_spans)
         self.outside_spans.clear()
+        self.effect = NOTHING
         return RawMessage(self.log.take(), statements, outside)
 
 
@@ -115,6 +135,8 @@ class Runner:
     """
 
     execute: Callable[[str, Params], Rows]
+    keeper: CountKeeper | None = None
+    "Of the connection's counts, where its owner has one."
 
     def __init__(self, recorder: Recorder, connection: apsw.Connection) -> None:
         """Hook into the connection; its own hooks of other ids stay."""
@@ -148,14 +170,16 @@ class Runner:
     def skip_unrecorded(self) -> None:
         """Leave out of the counts what was just done on the connection unrecorded."""
         self.meter.read()
+        self.borders.clear()
 
     @property
-    def was_plain(self) -> bool:
-        """Whether all statements of this message so far left their connection as it was."""
-        for entry in self.recorder.statements:  # noqa: SIM110  half the time of all(...)
-            if not entry[0].is_plain_read:
-                return False
-        return True
+    def effect(self) -> Effect:
+        """What this message may have changed so far."""
+        effect = self.recorder.effect
+        for entry in self.recorder.statements:
+            if entry[0].effect > effect:  # noqa: PLR1730  a third of the time of max(...)
+                effect = entry[0].effect
+        return EFFECTS[effect]
 
     def close(self) -> None:
         """Take the hooks off, so that the connection can go."""
@@ -361,9 +385,12 @@ class _Watch:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         outer = self._outer
         self._runner.watch = outer
+        self._release()
         if outer is not None:
             outer.resume()
         if kind is not None:
+            # SQLite may have obeyed a PRAGMA before it came upon what it refuses.
+            self._recorder.effect = CONNECTION
             if self.texts:
                 self.finish(len(self._rows))
             else:
@@ -418,6 +445,7 @@ class _Watch:
         if not cleaned:
             return
         if self.texts:
+            self._release()
             self.finish(len(self._rows))
             self._rows_before = len(self._rows)
             self._start = position
@@ -431,22 +459,31 @@ class _Watch:
             self._bill_until(position)
             self._start = self._prepared = position
 
+    def _release(self) -> None:
+        if self._runner.keeper is not None:
+            self._runner.keeper.release()
+
     def _learn(
         self, cursor: apsw.Cursor, cleaned: str, sql: str, bindings: Params
     ) -> StatementText:
         is_readonly = cursor.is_readonly
+        kind = kind_of(cleaned, readonly=is_readonly)
         plan: tuple[str, ...] = ()
-        if self._recorder.plans and not cursor.is_explain:
+        # What has no plan is not asked for one: SQLite obeys PRAGMAs, and ends what is deferred.
+        has_plan = kind not in ("transaction", "pragma") and not cursor.is_explain
+        if self._recorder.plans and has_plan:
             key, plans = plan_key(sql), self._runner.plans
             known = None if key is None else plans.get(key)
             plan = self._plan(sql, bindings) if known is None else known
             if key is not None:
                 plans[key] = plan
-        return StatementText(cleaned, kind_of(cleaned, readonly=is_readonly), is_readonly, plan)
+        return StatementText(cleaned, kind, is_readonly, plan)
 
     def _plan(self, sql: str, bindings: Params) -> tuple[str, ...]:
         """Ask for the plan on the same connection: it reads no page, and sees the same schema."""
         self._meter.is_paused = True
+        if self._runner.keeper is not None:
+            self._runner.keeper.hold()
         try:
             # Without the statement cache, whose other entries would be pushed out.
             rows = self._connection.cursor().execute(

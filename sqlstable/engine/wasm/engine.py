@@ -55,7 +55,10 @@ from sqlstable.ic.units import WASM_PAGE_BYTES
 _SQL_SHOWN_CHARACTERS: Final = 200
 _UPDATE: Final = "canister_update execute"
 _QUERY: Final = "canister_query execute"
-_READ_SCHEMA: Final = encode_request("SELECT 1 FROM sqlite_schema LIMIT 0")
+_READ_SCHEMA: Final = encode_request("PRAGMA cache_size")
+"""Asks for what the schema is needed for, and is no statement that reads: one would end what
+``PRAGMA defer_foreign_keys`` has begun."""
+
 _EMPTY_CACHE: Final = encode_request("", cold=True)
 _PAGE_SIZE_OFFSET: Final = 16
 """Source: https://www.sqlite.org/fileformat2.html section 1.3."""

@@ -16,10 +16,12 @@ from sqlstable.trace.attribution import (
     accessed_sqlite_pages,
     attribute,
     dirty_sqlite_pages,
+    owner_uses,
 )
 from sqlstable.trace.blocks import decode_accesses, encode_accesses
 from sqlstable.trace.model import GROW, READ, SIZE, WRITE, Accesses, FewAccesses
 from sqlstable.trace.owners import Owner
+from sqlstable.trace.places import Places
 from sqlstable.trace.raw import (
     COMMIT,
     PREPARE,
@@ -132,19 +134,19 @@ def test_few_accesses_are_attributed_as_many_are(seed, owners):
         }
         assert dirty_sqlite_pages(raw, page_size) <= accessed_sqlite_pages(taken, page_size)
         facts = MessageFacts(4, "update", "committed", 65_536)
-        results.append(
-            attribute(
-                raw, facts, first_statement=9, page_size=page_size, owners=looked_up, files=files
-            )
-        )
+        uses = ()
+        if looked_up is not None:
+            dirty = dirty_sqlite_pages(raw, page_size)
+            uses = owner_uses(raw, Places(looked_up, files, dirty, page_size))
+        results.append(attribute(raw, facts, first_statement=9, owners=uses))
     many, few = results
     assert many.message == few.message
     assert many.statements == few.statements
     for name in ("accessed", "dirty"):
-        pages = getattr(many.footprint, name)
-        assert np.array_equal(pages, getattr(few.footprint, name))
-        assert pages.dtype == getattr(few.footprint, name).dtype
-    assert many.footprint.use == few.footprint.use == few.message.stable
+        pages = getattr(many.footprint(), name)
+        assert np.array_equal(pages, getattr(few.footprint(), name))
+        assert pages.dtype == getattr(few.footprint(), name).dtype
+    assert many.footprint().use == few.footprint().use == few.message.stable
     for index, source in many.statement_accesses.items():
         assert encode_accesses(source()) == encode_accesses(few.statement_accesses[index]())
     for one, other in zip(many.outside_accesses, few.outside_accesses, strict=True):

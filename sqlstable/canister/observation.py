@@ -1,6 +1,9 @@
 """Watching one canister: recorder, owners, and the trace that is written as messages end."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from sqlstable.analysis.growth import Growth
 from sqlstable.canister.areas import list_areas, list_files
@@ -14,11 +17,13 @@ from sqlstable.trace.attribution import (
     accessed_sqlite_pages,
     attribute,
     dirty_sqlite_pages,
+    owner_uses,
 )
 from sqlstable.trace.file import Trace, TraceWriter
 from sqlstable.trace.file_owners import FileOwners
-from sqlstable.trace.model import LimitUse, OwnerRuns, StableArea
+from sqlstable.trace.model import LimitUse, OwnerRuns, OwnerUse, StableArea
 from sqlstable.trace.owners import NO_CHANGES, Changes, OwnerMap, owner_runs
+from sqlstable.trace.places import Places
 from sqlstable.trace.raw import RawMessage
 
 
@@ -100,7 +105,7 @@ class Observation:
         if owners is None or reader is None or not owners.may_meet:
             return
         accessed = accessed_sqlite_pages(self.recorder.so_far(), reader.page_size)
-        unmet = [number for number in accessed if not owners.has_met(number)]
+        unmet = owners.unmet(accessed)
         if unmet:
             self._met = owners.meet(BeforeReader(reader), unmet)
 
@@ -155,8 +160,15 @@ class Observation:
         runs = self._update_owners(ended)
         if ended.outcome == "committed":
             self._update_files(ended)
-        attributed = ended.attribute(self._owner_map, self._files)
+        if self._owner_map is not None:
+            assert ended.raw is not None
+            if ended.dirty is None:
+                ended.dirty = dirty_sqlite_pages(ended.raw, ended.page_size)
+            places = Places(self._owner_map, self._files, ended.dirty, ended.page_size)
+            ended.owners = owner_uses(ended.raw, places)
+            ended.dirty = None
         if self.writer is not None:
+            attributed = ended.attribute()
             self.writer.write(
                 attributed.message,
                 attributed.statements,
@@ -217,7 +229,8 @@ class Observation:
             if ended.kind in ("install", "reinstall"):
                 changes = owners.refresh(reader)
             else:
-                changes = owners.update(reader, dirty_sqlite_pages(ended.raw, ended.page_size))
+                ended.dirty = dirty_sqlite_pages(ended.raw, ended.page_size)
+                changes = owners.update(reader, ended.dirty)
             found.append((ended.index, changes))
             if owners.generation != self._generation:
                 self._generation, self._known_since = owners.generation, ended.index
@@ -239,6 +252,7 @@ class EndedMessage:
     __slots__ = (
         "_attributed",
         "cache",
+        "dirty",
         "discarded_writes",
         "first_statement",
         "index",
@@ -247,6 +261,7 @@ class EndedMessage:
         "limits",
         "os_pages",
         "outcome",
+        "owners",
         "page_size",
         "raw",
         "trap",
@@ -275,13 +290,13 @@ class EndedMessage:
         self.os_pages = (len(bytemap.accessed), len(bytemap.dirty))
         self.wasm_pages = memory.wasm_pages
         self.raw: RawMessage | None = None
+        self.dirty: set[int] | None = None
+        self.owners: Sequence[tuple[OwnerUse, ...]] = ()
         self.index = self.first_statement = 0
         self.page_size = 0
         self._attributed: Attributed | None = None
 
-    def attribute(
-        self, owners: OwnerMap | None = None, files: FileOwners | None = None
-    ) -> Attributed:
+    def attribute(self) -> Attributed:
         """Return the message with its statements; the first time with their accesses."""
         if self._attributed is not None:
             return self._attributed
@@ -290,9 +305,7 @@ class EndedMessage:
             self.raw,
             self._facts(),
             first_statement=self.first_statement,
-            page_size=self.page_size,
-            owners=owners,
-            files=files,
+            owners=self.owners,
         )
         # Who asks again wants numbers; the accesses may be many, and go.
         self.raw = None
@@ -325,10 +338,14 @@ class EndedMessage:
         message, (accessed, dirty) = self.limits.of(self.kind), self.os_pages
         stable_bytes_max = self.limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
         return (
-            LimitUse("stable_os_pages_accessed", accessed, message.os_pages_accessed_max),
-            LimitUse("stable_os_pages_dirty", dirty, message.os_pages_dirty_max),
-            LimitUse("stable_memory_bytes", self.wasm_pages * WASM_PAGE_BYTES, stable_bytes_max),
+            _limit_use("stable_os_pages_accessed", accessed, message.os_pages_accessed_max),
+            _limit_use("stable_os_pages_dirty", dirty, message.os_pages_dirty_max),
+            _limit_use("stable_memory_bytes", self.wasm_pages * WASM_PAGE_BYTES, stable_bytes_max),
         )
+
+
+# Small messages use the same few numbers; finding the record is quicker than making it.
+_limit_use: Final = lru_cache(maxsize=1024)(LimitUse)
 
 
 class StoreReader:

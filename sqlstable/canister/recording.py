@@ -18,7 +18,9 @@ from sqlstable.trace.attribution import (
     Attributed,
     MessageFacts,
     attribute,
+    dirty_sqlite_pages,
     grown_wasm_pages,
+    owner_uses,
 )
 from sqlstable.trace.file import Trace, TraceWriter
 from sqlstable.trace.file_owners import FileOwners
@@ -34,6 +36,7 @@ from sqlstable.trace.model import (
     TraceSettings,
 )
 from sqlstable.trace.owners import OwnerMap, owner_runs
+from sqlstable.trace.places import Places
 from sqlstable.trace.raw import RawMessage
 
 if TYPE_CHECKING:
@@ -221,14 +224,9 @@ class _Watch:
             image_bytes=self._wasm_pages * WASM_PAGE_BYTES,
             cache="warm",
         )
-        return attribute(
-            raw,
-            facts,
-            first_statement=first_statement,
-            page_size=page_size,
-            owners=self._owners,
-            files=self._files,
-        )
+        places = Places(self._owners, self._files, dirty_sqlite_pages(raw, page_size), page_size)
+        owners = owner_uses(raw, places)
+        return attribute(raw, facts, first_statement=first_statement, owners=owners)
 
     def _refresh_files(self) -> None:
         if self._files is not None:

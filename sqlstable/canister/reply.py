@@ -29,7 +29,7 @@ class Reply:
     @property
     def footprint(self) -> Footprint:
         """What the message touched: ``.os_pages_accessed``, ``.accessed``, ``.dirty`` and more."""
-        return self._ended.attribute().footprint
+        return self._ended.attribute().footprint()
 
     @property
     def message(self) -> Message:

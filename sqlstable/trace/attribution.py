@@ -32,7 +32,7 @@ from sqlstable.trace.model import (
     StableUse,
     Statement,
 )
-from sqlstable.trace.places import FileLookup, OwnerLookup, Places
+from sqlstable.trace.places import Places
 from sqlstable.trace.raw import (
     RUN,
     OutsideSpan,
@@ -59,12 +59,12 @@ class Meter(Protocol):
         """Return the use of successive accesses that belong to no statement."""
         ...
 
-    def owners(self, spans: Sequence[Span]) -> tuple[OwnerUse, ...]:
-        """Return the owners of what was touched in spans; none where they are not known."""
+    def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
+        """Return the owners of what was touched in spans."""
         ...
 
-    def whole(self) -> tuple[Footprint, StableUse]:
-        """Return the footprint of all that was measured."""
+    def whole(self) -> tuple[Callable[[], Footprint], StableUse]:
+        """Return the footprint of all that was measured, to be made once it is asked for."""
         ...
 
     def accesses(self, spans: Sequence[Span]) -> Iterable[Accesses]:
@@ -72,7 +72,7 @@ class Meter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MessageFacts:
     """What is known of a message besides its accesses."""
 
@@ -96,7 +96,8 @@ class Attributed:
 
     message: Message
     statements: tuple[Statement, ...]
-    footprint: Footprint
+    footprint: Callable[[], Footprint]
+    "Made when it is asked for."
     statement_accesses: dict[int, Callable[[], Iterable[Accesses]]] = field(default_factory=dict)
     outside_accesses: tuple[Callable[[], Iterable[Accesses]], ...] = ()
 
@@ -106,9 +107,7 @@ def attribute(
     facts: MessageFacts,
     *,
     first_statement: int,
-    page_size: int,
-    owners: OwnerLookup | None = None,
-    files: FileLookup | None = None,
+    owners: Sequence[tuple[OwnerUse, ...]] = (),
 ) -> Attributed:
     """Attribute everything that was recorded during one message.
 
@@ -116,21 +115,16 @@ def attribute(
         raw: What the recorder handed over.
         facts: The rest of what is known of the message.
         first_statement: Index of the message's first statement in the whole trace.
-        page_size: Bytes of a SQLite page.
-        owners: Owners at the message's end; None leaves owners empty.
-        files: Owners of what lies outside of the main database file; None leaves them unknown.
+        owners: What `owner_uses` has found for each statement; nothing leaves owners empty.
 
     Returns:
         Records whose calls and bytes add up to what the memory saw.
     """
-    places = None
-    if owners is not None:
-        places = Places(owners, files, dirty_sqlite_pages(raw, page_size), page_size)
-    meter = _meter(raw, places)
+    meter = _meter(raw)
     items = [statement_of(entry) for entry in raw.statements]
     statements = [
-        _statement(index, facts.index, item, meter)
-        for index, item in enumerate(items, start=first_statement)
+        _statement(first_statement + at, facts.index, item, meter, owners[at] if owners else ())
+        for at, item in enumerate(items)
     ]
     outside = _outside(raw, items)
     outside_uses = tuple(
@@ -167,9 +161,19 @@ def attribute(
     )
 
 
-def _meter(raw: RawMessage, places: Places | None) -> Meter:
+def owner_uses(raw: RawMessage, places: Places) -> list[tuple[OwnerUse, ...]]:
+    """Return the owners of what each statement of a message touched.
+
+    Owners change with the next message, so that this is found before it; everything else that is
+    said of a message can wait.
+    """
+    meter = _meter(raw)
+    return [meter.owners(statement_of(entry).spans, places) for entry in raw.statements]
+
+
+def _meter(raw: RawMessage) -> Meter:
     few = raw.accesses.few()
-    return ManyMeter(raw.accesses, places) if few is None else FewMeter(few, places)
+    return ManyMeter(raw.accesses) if few is None else FewMeter(few)
 
 
 def _instruction_limit(
@@ -227,7 +231,9 @@ def _many_sqlite_pages(
     return set(np.unique(np.concatenate(parts)).tolist()) if parts else set()
 
 
-def _statement(index: int, message: int, item: RawStatement, meter: Meter) -> Statement:
+def _statement(
+    index: int, message: int, item: RawStatement, meter: Meter, owners: tuple[OwnerUse, ...]
+) -> Statement:
     whole, uses = meter.phases(item.spans)
     return Statement(
         index=index,
@@ -241,7 +247,7 @@ def _statement(index: int, message: int, item: RawStatement, meter: Meter) -> St
         stable=whole,
         phases=dict(zip(PHASES, uses, strict=True)),
         sqlite=SqliteCounters(item.hits, item.vm_steps, item.fullscan_steps, item.sorts),
-        owners=meter.owners(item.spans),
+        owners=owners,
         instructions=item.instructions,
         phase_instructions=item.phase_instructions,
         loops=item.loops,

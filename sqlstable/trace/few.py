@@ -4,7 +4,7 @@ Most messages make a handful of accesses, for which numpy takes many times as lo
 are those of `sqlstable.trace.many`, which the tests hold both to.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import add
 from typing import Final
@@ -92,10 +92,9 @@ class Tally:
 class FewMeter:
     """Measures parts of a message with few accesses; `sqlstable.trace.attribution.Meter`."""
 
-    def __init__(self, rows: Sequence[Access], places: Places | None) -> None:
-        """Take the accesses of a message, and whose stable memory is."""
+    def __init__(self, rows: Sequence[Access]) -> None:
+        """Take the accesses of a message."""
         self._rows = rows
-        self._places = places
         self._tallies: list[Tally] = []
 
     def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
@@ -124,11 +123,8 @@ class FewMeter:
         """Return the use of successive accesses that belong to no statement."""
         return self._measured(self._rows[start:stop])
 
-    def owners(self, spans: Sequence[Span]) -> tuple[OwnerUse, ...]:
+    def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
         """Return the owners of what was touched in spans."""
-        places = self._places
-        if places is None:
-            return ()
         accessed: set[int] = set()
         dirty: set[int] = set()
         for start, stop, _ in spans:
@@ -144,12 +140,12 @@ class FewMeter:
                         dirty.add(key)
         return sorted_uses(places, _counted(accessed), _counted(dirty))
 
-    def whole(self) -> tuple[Footprint, StableUse]:
-        """Return the footprint of all that was measured."""
+    def whole(self) -> tuple[Callable[[], Footprint], StableUse]:
+        """Return the footprint of all that was measured, to be made once it is asked for."""
         if not self._tallies:
-            return EMPTY, EMPTY_USE
+            return lambda: EMPTY, EMPTY_USE
         whole = united(self._tallies)
-        return whole.footprint(), whole.use
+        return whole.footprint, whole.use
 
     def accesses(self, spans: Sequence[Span]) -> FewAccesses:
         """Return the accesses of spans in order."""

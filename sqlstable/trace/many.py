@@ -1,6 +1,6 @@
 """Footprints and owners of messages with many accesses, with numpy, chunk by chunk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -20,10 +20,9 @@ _SPANS_READ_SINGLY: Final = 4
 class ManyMeter:
     """Measures parts of a message; `sqlstable.trace.attribution.Meter`."""
 
-    def __init__(self, taken: TakenAccesses, places: Places | None) -> None:
-        """Take the accesses of a message, and whose stable memory is."""
+    def __init__(self, taken: TakenAccesses) -> None:
+        """Take the accesses of a message."""
         self._taken = taken
-        self._places = places
         self._footprints: list[Footprint] = []
 
     def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
@@ -45,11 +44,8 @@ class ManyMeter:
         self._footprints.append(footprint)
         return footprint.use
 
-    def owners(self, spans: Sequence[Span]) -> tuple[OwnerUse, ...]:
+    def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
         """Return the owners of what was touched in spans."""
-        places = self._places
-        if places is None:
-            return ()
         accessed_keys, dirty_keys = [], []
         for chunk in self._chunks(spans):
             moved = np.where(chunk.kind <= WRITE, chunk.length, 0)
@@ -59,10 +55,10 @@ class ManyMeter:
             dirty_keys.append(np.unique(keys[chunk.kind[origin] == WRITE]))
         return sorted_uses(places, _counted(accessed_keys), _counted(dirty_keys))
 
-    def whole(self) -> tuple[Footprint, StableUse]:
+    def whole(self) -> tuple[Callable[[], Footprint], StableUse]:
         """Return the footprint of all that was measured."""
         footprint = unite(self._footprints)
-        return footprint, footprint.use
+        return lambda: footprint, footprint.use
 
     def accesses(self, spans: Sequence[Span]) -> Iterator[Accesses]:
         """Return the accesses of spans in order."""

@@ -71,17 +71,17 @@ def is_plain(state: OwnerState, source: GuardedReader, dirty: set[int]) -> bool:
     Raises:
         ImageError: The header is damaged.
     """
-    codes, parents, count = state.codes, state.parents, state.count
+    code_of, parent_of, count = state.codes.item, state.parents.item, state.count
     for number in dirty:
         if number == SCHEMA_ROOT:
             continue
         if number > count:
             return False
-        code = codes.item(number)
+        code = code_of(number)
         # Leaves of the schema name trees.
-        if code <= SCHEMA_TREE + OVERFLOW or roles_of(code) != LEAF:
+        if code <= SCHEMA_TREE + OVERFLOW or (code - FIRST_TREE) % len(TREE_ROLES) != LEAF:
             return False
-        if parents.item(number) in dirty:
+        if parent_of(number) in dirty:
             return False
     if SCHEMA_ROOT not in dirty:
         return True

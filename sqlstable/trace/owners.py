@@ -253,12 +253,15 @@ class OwnerMap:
         """
         return self.meet(reader, np.flatnonzero(self._state.unread).tolist())
 
-    def has_met(self, number: int) -> bool:
-        """Return whether `meet` would find nothing by this SQLite page."""
-        state = self._state
-        if not 1 <= number <= state.count:
-            return True
-        return not state.unread.item(number) and state.codes.item(number) != UNKNOWN
+    def unmet(self, accessed: Iterable[int]) -> list[int]:
+        """Return those of the SQLite pages by which `meet` could find something."""
+        count = self._state.count
+        is_unread, code_of = self._state.unread.item, self._state.codes.item
+        return [
+            number
+            for number in accessed
+            if number <= count and (is_unread(number) or code_of(number) == UNKNOWN)
+        ]
 
     def update(self, reader: DatabaseReader, dirty: Iterable[int]) -> Changes:
         """Carry the map past a message that has committed, and whose accesses were met.

@@ -119,6 +119,7 @@ class WasmEngine:
         self._key_number, self._random_key = -1, b""
         self._heap_cost_max = heap_cost_max(memory.machine.program.regime)
         self._map = RAW_MAP
+        self._map_start = RAW_MAP.start()
         self._map_wasm_pages = -1
 
     # -- the life of the heap -------------------------------------------------------------------
@@ -296,9 +297,11 @@ class WasmEngine:
     def page_size(self) -> int | None:
         """Return the page size that the database's header states now; None where there is none."""
         memory = self._memory
-        file_map = self._file_map()
-        place = file_map.start()
-        if place is None or memory.wasm_pages == 0:
+        if memory.wasm_pages == 0:
+            return None
+        self._file_map()
+        place = self._map_start
+        if place is None:
             return None
         stored = int.from_bytes(memory.peek(place + _PAGE_SIZE_OFFSET, 2), "big")
         return {0: None, 1: 65_536}.get(stored, stored)
@@ -441,6 +444,7 @@ class WasmEngine:
         if wasm_pages != self._map_wasm_pages:
             header = memory.peek(0, 8)
             self._map = managed_map(header, memory.peek(TABLE_OFFSET, allocated_buckets(header)))
+            self._map_start = self._map.start()
             self._map_wasm_pages = wasm_pages
         return self._map
 

@@ -7,6 +7,7 @@ import apsw
 import pytest
 
 from sqlstable import Canister, SqlError, Trap
+from sqlstable.engine.wasm import plans
 from sqlstable.engine.wasm.machine import Machine
 from sqlstable.engine.wasm.plans import Plans, plan_of
 
@@ -175,6 +176,26 @@ def test_what_a_message_hid_is_taken_back_with_it(canister, end):
     canister.upgrade()
     with pytest.raises(SqlError, match="no such table: kept"):
         canister.query("SELECT * FROM kept")
+
+
+def test_settings_are_kept_with_temporary_objects_and_drop_none_of_them(canister):
+    canister.update("PRAGMA temp_store = memory")
+    canister.update("PRAGMA automatic_index = OFF")
+    canister.update("CREATE TEMP TABLE t (b, a PRIMARY KEY)")
+    with suppress(Trap), canister.message() as message:
+        message.execute("DROP TABLE t")
+        message.trap()
+    assert last_plan(canister.query(LOOK))[0].startswith("SEARCH t USING INDEX")
+    assert "AUTOMATIC" not in "".join(
+        last_plan(canister.query("SELECT * FROM t JOIN u ON t.b = u.c"))
+    )
+
+
+def test_long_texts_are_not_all_kept(canister, monkeypatch):
+    monkeypatch.setattr(plans, "_KNOWN_CHARACTERS_MAX", 1000)
+    for number in range(10):
+        assert last_plan(canister.query(f"{LOOK} -- {number}" + "x" * 300)) == ("SCAN t",)
+        assert sum(map(len, canister.engine._plans._known)) <= 1000
 
 
 def test_a_fresh_query_sees_no_temporary_object(canister):

@@ -24,6 +24,8 @@ from sqlstable.engine.protocol import Params
 from sqlstable.errors import ImageError
 
 _KNOWN_MAX: Final = 10_000
+_KNOWN_CHARACTERS_MAX: Final = 10_000_000
+_COLUMNS_MAX: Final = 100
 _PRAGMAS_MAX: Final = 100
 
 _VM_STEPS_MAX: Final = 100_000
@@ -125,6 +127,7 @@ class Plans:
         self._is_wrong = False
         "Whether the copy is not what the canister has, until it can be made anew."
         self._known: dict[str, tuple[Plan, bool]] = {}
+        self._known_characters = 0
         self._columns: dict[str, tuple[str, ...]] = {}
         self._now = self._kept = _Heap()
         self._is_kept_autocommit = True
@@ -141,8 +144,10 @@ class Plans:
         """Ask for the plan of the first statement of a text, unless it is known."""
         if sql in self._known:
             return
-        if len(self._known) >= _KNOWN_MAX:
+        self._known_characters += len(sql)
+        if len(self._known) >= _KNOWN_MAX or self._known_characters > _KNOWN_CHARACTERS_MAX:
             self._known.clear()
+            self._known_characters = len(sql)
         copy = self._ready()
         plan = NO_PLAN if copy is None or self._is_wrong else plan_of(copy, sql, params)
         self._known[sql] = plan, _concerns(sql)
@@ -160,7 +165,7 @@ class Plans:
             prepared = None if copy is None else prepare(copy, sql, params)
             if prepared is None:
                 return None
-            if len(self._columns) >= _KNOWN_MAX:
+            if len(self._columns) >= _COLUMNS_MAX:
                 self._columns.clear()
             found = self._columns[sql] = prepared.columns
         return found
@@ -274,10 +279,9 @@ class Plans:
         copy.execute("PRAGMA page_size = 512").fetchall()
         copy.execute(f"PRAGMA foreign_keys = {int(self._foreign_keys)}").fetchall()
         schema, statistics = self._read()
-        # Temporary objects hide others, and come last.
-        for sql in ("BEGIN", *schema, *statistics, *self._now.temporary, "COMMIT"):
-            _try(copy, sql)
-        for sql in self._now.pragmas:
+        # Settings come first, as one of them drops temporary objects; these hide others.
+        made = ("BEGIN", *schema, *statistics, *self._now.temporary, "COMMIT")
+        for sql in (*self._now.pragmas, *made):
             _try(copy, sql)
         copy.set_progress_handler(lambda: True, _VM_STEPS_MAX)
         self._is_wrong = False
@@ -317,6 +321,7 @@ class Plans:
 
     def _forget(self) -> None:
         self._known.clear()
+        self._known_characters = 0
         self._columns.clear()
 
 

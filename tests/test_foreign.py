@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -158,6 +159,10 @@ def test_each_kind_of_database_is_copied_with_sqlite_pages_of_another_size(
 # -- databases that are more than one file --------------------------------------------------------
 
 
+def random_bytes(count):
+    return random.Random(count).randbytes(count)
+
+
 def left_behind(folder, *, suffixes, mode):
     """A database as a crash leaves it, with 'committed' in it and 'lost' on its way."""
     origin = folder / "live"
@@ -171,13 +176,17 @@ def left_behind(folder, *, suffixes, mode):
         writer.executemany("INSERT INTO t VALUES ('lost' || ?)", [("x" * 3000,)] * 90)
         writer.execute("UPDATE t SET x = x || 'lost'")
         for suffix in suffixes:
-            shutil.copyfile(origin / f"app.db{suffix}", target / f"app.db{suffix}")
+            if suffix.endswith("!"):
+                (target / f"app.db{suffix[:-1]}").write_bytes(random_bytes(32_768))
+            else:
+                shutil.copyfile(origin / f"app.db{suffix}", target / f"app.db{suffix}")
     return target / "app.db"
 
 
 CRASHED = {
     "a log": ("wal", ("", "-wal")),
     "a log and its index": ("wal", ("", "-wal", "-shm")),
+    "a log and an index of nobody": ("wal", ("", "-wal", "-shm!")),
     "a hot journal": ("delete", ("", "-journal")),
 }
 
@@ -201,6 +210,42 @@ def test_what_a_crash_left_beside_a_database_counts_and_stays(tmp_path, kind, pa
         canister.extract_database(tmp_path / "out.db")
     assert files_in(tmp_path / "crashed") == before
     assert (tmp_path / "out.db").read_bytes()[18:20] == b"\x01\x01"
+
+
+BESIDE = {
+    "a log of nobody": ("delete", "-wal", random_bytes),
+    "an empty log": ("delete", "-wal", lambda _: b""),
+    "a journal of nobody": ("delete", "-journal", random_bytes),
+    "a log of nobody in WAL mode": ("wal", "-wal", random_bytes),
+    "an empty log in WAL mode": ("wal", "-wal", lambda _: b""),
+    "an index alone": ("wal", "-shm", bytes),
+    "an index of nobody": ("wal", "-shm", random_bytes),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("page_size", [None, 512])
+def test_what_lies_beside_a_database_by_chance_counts_for_nothing_and_stays(
+    tmp_path, kind, page_size
+):
+    mode, suffix, content = BESIDE[kind]
+    path = tmp_path / "app.db"
+    make(path, before=f"PRAGMA journal_mode = {mode}")
+    Path(f"{path}{suffix}").write_bytes(content(32_768))
+    before = files_in(tmp_path)
+    with Canister() as canister:
+        canister.import_database(path, page_size=page_size)
+        assert canister.query("SELECT count(*) FROM account").rows == [(301,)]
+    assert files_in(tmp_path) == before
+
+
+def test_a_setup_may_leave_a_transaction_open(tmp_path):
+    make(tmp_path / "app.db")
+    with open_source(
+        tmp_path / "app.db",
+        SourceOptions(setups=[lambda connection: connection.execute("BEGIN")], page_size=512),
+    ) as source:
+        assert source.page_size == 512
 
 
 HOLDING = """
@@ -315,17 +360,24 @@ OPENINGS = {
     "imported by the command": lambda path: call("import", path, path.with_suffix(".stable")),
     "re-paginated": lambda path: Canister().import_database(path, page_size=512),
 }
+LIBRARIES = {
+    "apsw": lambda path: apsw.Connection(str(path)),
+    "sqlite3": lambda path: sqlite3.connect(path, isolation_level=None),
+}
 
 
 @pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+@pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("opening", OPENINGS)
-def test_looking_at_a_database_leaves_the_locks_that_this_process_has(tmp_path, opening, lock):
+def test_looking_at_a_database_leaves_the_locks_that_this_process_has(
+    tmp_path, opening, library, lock
+):
     path = tmp_path / "app.db"
     make(path)
-    with closing(apsw.Connection(str(path))) as mine:
+    with closing(LIBRARIES[library](path)) as mine:
         mine.execute(lock)
         assert written_elsewhere(path) == "locked"
-        expects = pytest.raises(ImageError, match="database is locked")
+        expects = pytest.raises(ImageError, match=r"app\.db cannot be read now: database is locked")
         is_refused = "EXCLUSIVE" in lock and "command" not in opening
         with expects if is_refused else nullcontext():
             OPENINGS[opening](path)
@@ -334,10 +386,11 @@ def test_looking_at_a_database_leaves_the_locks_that_this_process_has(tmp_path, 
         assert written_elsewhere(path) == "written"
 
 
-def test_looking_at_a_log_leaves_the_locks_of_the_process_that_writes_it(tmp_path):
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_looking_at_a_log_leaves_the_locks_of_the_process_that_writes_it(tmp_path, library):
     path = tmp_path / "app.db"
     make(path, before="PRAGMA journal_mode = wal")
-    with closing(apsw.Connection(str(path))) as mine:
+    with closing(LIBRARIES[library](path)) as mine:
         mine.execute("INSERT INTO account (owner) VALUES ('in the log')")
         with Canister() as canister:
             canister.import_database(path)
@@ -347,6 +400,22 @@ def test_looking_at_a_log_leaves_the_locks_of_the_process_that_writes_it(tmp_pat
         assert Path(f"{path}-wal").exists()
         mine.execute("INSERT INTO account (owner) VALUES ('in the log, too')")
     assert table_rows(path)[1][0][-1][1] == "in the log, too"
+
+
+def test_a_database_that_is_open_here_is_checked_and_needs_what_it_needs(needy):
+    path, said = needy
+    with closing(apsw.Connection(str(path))) as mine, Canister() as canister:
+        mine.execute("SELECT * FROM note")
+        (text,) = canister.import_database(path).notes
+        assert said in text
+        assert str(path) in text
+    path.write_bytes(path.read_bytes()[:5000])
+    with (
+        closing(apsw.Connection(str(path))),
+        Canister() as canister,
+        pytest.raises(ImageError, match=r"deck\.db is truncated"),
+    ):
+        canister.import_database(path)
 
 
 def test_no_descriptor_of_a_database_stays_open(tmp_path):

@@ -14,13 +14,8 @@ in WAL mode, without a log           in its place: the file is all there is
 
 A process gives up all its POSIX locks on a file when it closes any descriptor of it. SQLite knows
 that, and keeps its own descriptors of a file until nobody holds a lock on it; so the file is read
-through SQLite's own file object, and never by a descriptor of ours.
-
-**Limitations**
-
-* Another copy of SQLite in this process, such as the standard ``sqlite3``, is a stranger to ours:
-  the locks that it holds on the file go when ours closes it. SQLite calls for one copy in a
-  process (https://www.sqlite.org/howtocorrupt.html, section 2.2.1).
+through SQLite's own file object, never by a descriptor of ours, and by another process where this
+one has it open already: perhaps by another copy of SQLite, whose locks ours would not know.
 """
 
 import os
@@ -35,6 +30,7 @@ from typing import Final
 import apsw
 
 from sqlstable.database.checking import Findings, Setup, Tick, check, prepare
+from sqlstable.database.elsewhere import call_elsewhere, is_open_here
 from sqlstable.database.header import HEADER_BYTES, MAGIC, parse_header, stand_alone
 from sqlstable.database.settings import resolve_settings
 from sqlstable.errors import ImageError
@@ -67,6 +63,8 @@ class SourceOptions:
     "A folder for copies, where one is needed; None for the system's own."
     on_tick: Tick | None = None
     "Called while the check goes on."
+    is_checked: bool = True
+    "False for a copy that somebody else checks."
 
 
 class DatabaseSource:
@@ -148,10 +146,37 @@ def open_source(
             # database lies beside the file itself, not beside a link to it.
             path = Path(os.path.realpath(database))
         try:
+            if is_open_here(path):
+                target = _folder(stack, options) / "elsewhere"
+                call_elsewhere(_COPY, str(path), name, str(target))
+                path = target
             source = _Reading(path, name, options, stack).source()
         except (apsw.Error, OSError) as error:
             raise ImageError(_refusal(name, error)) from error
         yield source
+
+
+def copy_database(path: str, name: str, target: str) -> None:
+    """Copy a database, with what is committed beside it, into one file.
+
+    Args:
+        path: The database, without links.
+        name: What errors call it.
+        target: The copy, which is not there yet.
+
+    Raises:
+        ImageError: It is no database, or cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            source = _Reading(Path(path), name, SourceOptions(is_checked=False), stack).source()
+        except (apsw.Error, OSError) as error:
+            raise ImageError(_refusal(name, error)) from error
+        with Path(target).open("xb") as file:
+            file.writelines(piece for _, piece in source.pieces())
+
+
+_COPY: Final = f"{__name__}:{copy_database.__name__}"
 
 
 class _Reading:
@@ -171,8 +196,7 @@ class _Reading:
             return self._source_in_wal_mode()
         inner = self._stack.enter_context(ExitStack())
         try:
-            connection = self._connect(self._path, inner)
-            connection.execute(f"BEGIN; {_LOOK}").fetchall()
+            connection = self._held(self._path, inner)
         except (apsw.CantOpenError, apsw.ReadOnlyError):
             # A hot journal must be rolled back first, and not in the original.
             inner.close()
@@ -180,17 +204,14 @@ class _Reading:
         return self._finished(self._path, connection)
 
     def _source_in_wal_mode(self) -> DatabaseSource:
-        if _beside(self._path, "-shm").exists():
+        log, index = _beside(self._path, "-wal"), _beside(self._path, "-shm")
+        if log.exists() and index.exists():
             # Without the parameter SQLite would write into the index of the log.
-            connection = self._connect(self._path, self._stack, "?readonly_shm=1")
-            connection.execute(f"BEGIN; {_LOOK}").fetchall()
-            return self._finished(None, connection)
-        log = _beside(self._path, "-wal")
-        if log.exists() and log.stat().st_size:
+            return self._finished(None, self._held(self._path, self._stack, "?readonly_shm=1"))
+        if _size(log):
             return self._source_of_copy()
         # SQLite would make a log and an index, if only to read.
-        connection = self._connect(self._path, self._stack, "?immutable=1")
-        return self._finished(self._path, connection)
+        return self._finished(self._path, self._held(self._path, self._stack, "?immutable=1"))
 
     def _source_of_copy(self) -> DatabaseSource:
         copy = _folder(self._stack, self._options) / "copy"
@@ -213,12 +234,14 @@ class _Reading:
     def _finished(self, path: Path | None, connection: apsw.Connection) -> DatabaseSource:
         """Check the database; its bytes are in ``path``, or those of one instant in none yet."""
         options = self._options
-        findings = check(
-            connection,
-            setups=options.setups,
-            is_thorough=options.is_thorough,
-            on_tick=options.on_tick,
-        )
+        findings = Findings((), ())
+        if options.is_checked:
+            findings = check(
+                connection,
+                setups=options.setups,
+                is_thorough=options.is_thorough,
+                on_tick=options.on_tick,
+            )
         if findings.damage:
             raise ImageError(f"{self._name} is damaged: {'; '.join(findings.damage)}")
         notes = [f"{self._name}: {gap}; {WAY_OUT}" for gap in findings.gaps]
@@ -282,6 +305,14 @@ class _Reading:
             copy.execute("PRAGMA journal_mode = delete").fetchall()
         return path
 
+    def _held(self, path: Path, stack: ExitStack, query: str = "") -> apsw.Connection:
+        """Return a connection that sees the database as it is now, to its end."""
+        connection = self._connect(path, stack, query)
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
+        connection.execute(_LOOK).fetchall()
+        return connection
+
     def _connect(
         self, path: Path, stack: ExitStack, query: str = "", *, flags: int = _READ_ONLY
     ) -> apsw.Connection:
@@ -294,7 +325,7 @@ class _Reading:
         return connection
 
     def _looks_like_wal(self) -> bool:
-        """Refuse what is no whole database; returns whether it is in WAL mode."""
+        """Refuse what is no whole database; returns whether a log may belong to it."""
         with ExitStack() as brief:
             file = _open_file(self._path, brief)
             first_bytes, size_bytes = file.xRead(HEADER_BYTES, 0), file.xFileSize()
@@ -317,7 +348,8 @@ class _Reading:
                 f"pages of {header.page_size} bytes, {header.size_bytes} in all, and the file has "
                 f"{size_bytes}"
             )
-        return header.is_wal
+        # Whatever the header says, SQLite heeds a log that is there.
+        return header.is_wal or _size(_beside(self._path, "-wal")) > 0
 
 
 # -- inside ---------------------------------------------------------------------------------------
@@ -358,6 +390,10 @@ def _copy(file: apsw.VFSFile, target: Path) -> None:
 def _state(path: Path) -> tuple[int, int, int, int]:
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _beside(path: Path, suffix: str) -> Path:

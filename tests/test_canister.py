@@ -961,7 +961,7 @@ def spoiled(offset, data, *, length=None):
 @pytest.mark.parametrize(
     ("image", "layout", "error", "text"),
     [
-        (spoiled(0, b"", length=100_000), "managed", ImageError, "1 Wasm pages; it is truncated"),
+        (spoiled(0, b"", length=100_000), "managed", ImageError, "1 Wasm page; it is truncated"),
         (spoiled(0, b"", length=65_536 * 5), "managed", MemoryManagerError, "image is truncated"),
         (spoiled(3, b"\x02"), "managed", MemoryManagerError, "layout version 2"),
         (spoiled(6, b"\x00\x00"), "managed", MemoryManagerError, "buckets have 0 Wasm pages"),

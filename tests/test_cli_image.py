@@ -466,7 +466,7 @@ BAD_IMAGES = {
     "sub": "sub is a folder",
     "pipe": "pipe is a pipe",
     "app.db": "app.db is a SQLite database, no image; sqlstable import app.db IMAGE makes one",
-    "cut.stable": "cut.stable is 130972 bytes long, 65436 more than 1 Wasm pages",
+    "cut.stable": "cut.stable is 130972 bytes long, 65436 more than 1 Wasm page of",
     "short.stable": "short.stable: ",
     "random.stable": "random.stable: ",
     "header.stable": "header.stable: ",

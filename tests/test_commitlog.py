@@ -478,7 +478,10 @@ def test_no_page_of_a_message_can_lie_where_a_record_may_begin():
 
 
 IMPOSSIBLE = {
-    "a run beyond the image": (((1, 1), False, {16: page("x")}), "changes OS page 16 of 1 Wasm p"),
+    "a run beyond the image": (
+        ((1, 1), False, {16: page("x")}),
+        "changes OS page 16 of 1 Wasm",
+    ),
     "a run beyond all files": (((1, 1), False, {1 << 52: page("x")}), "changes OS page 4503599627"),
     "a run beyond 64 bits": (((1, 1), False, {1 << 60: page("x")}), "changes OS page 11529215046"),
     "a size beyond all files": (((0, 1 << 48), False, {}), "states a size of 281474976710656 W"),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import struct
+import zlib
 from contextlib import closing, suppress
 from random import Random
 
@@ -11,6 +12,7 @@ import pytest
 from sqlstable import Canister, ImageError, MessageError, SettingsError, StableMemory, Trap
 from sqlstable.ic.units import GIB
 from sqlstable.memory import durable, imagefile
+from sqlstable.memory.commitlog import CHECKSUM_BYTES, Entry, LogHeader, record_parts
 from sqlstable.memory.imagefile import open_image
 from tests.images import (
     DURABILITIES,
@@ -343,6 +345,24 @@ def test_what_lies_at_the_name_of_the_log_is_a_file_or_refused(path):
     target.write_bytes(b"")
     log_of(path).symlink_to(target)
     assert "Too many levels of symbolic links" in refusal(path)
+
+
+@DURABILITIES
+@pytest.mark.parametrize("os_page", [300, 1 << 52, 1 << 60])
+def test_a_log_with_right_checksums_and_wrong_numbers_is_refused_and_nothing_written(
+    path, os_page, durability
+):
+    make(path)
+    header = LogHeader(durability, 1, b"i" * 16)
+    size = CHECKSUM_BYTES[durability]
+    crc = zlib.crc32(bytes(4096))
+    entry = Entry(1, 2, 2, 0, 0, ((os_page << 12, 4096),), bytes(size), (crc,))
+    parts = record_parts(zlib.crc32(header.log_id), entry, [bytes(4096)])
+    log_of(path).write_bytes(header.encode() + b"".join(parts))
+    for options in ({}, {"is_read_only": True}):
+        text = refusal(path, **options)
+        assert f"-log says what cannot be: record 1 changes OS page {os_page} of 2 Wasm p" in text
+        assert "Move it away to open the image as it is" in text
 
 
 def test_a_damaged_end_of_a_log_is_no_message(path):

@@ -27,6 +27,9 @@ WASM_PAGE_BYTES: Final = 65_536
 OS_PAGES_PER_WASM_PAGE: Final = WASM_PAGE_BYTES // OS_PAGE_BYTES
 assert OS_PAGES_PER_WASM_PAGE * OS_PAGE_BYTES == WASM_PAGE_BYTES
 
+NO_LIMIT: Final = (1 << 64) - 1
+"""Stands for "no limit yet": more OS pages than a 64-bit address reaches."""
+
 
 def os_pages_spanned(offset: int, length: int) -> range:
     """Return the indexes of the OS pages that ``[offset, offset + length)`` overlaps.
@@ -64,5 +67,11 @@ def wasm_pages_needed(size_bytes: int) -> int:
     return -(-size_bytes // WASM_PAGE_BYTES)
 
 
-NO_LIMIT: Final = (1 << 64) - 1
-"""Stands for "no limit yet": more OS pages than a 64-bit address reaches."""
+def amount(number: int, unit: str) -> str:
+    """Write a number with its unit, for errors.
+
+    Examples:
+        >>> amount(1, "Wasm page"), amount(0, "OS page"), amount(12_345, "OS page")
+        ('1 Wasm page', '0 OS pages', '12345 OS pages')
+    """
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

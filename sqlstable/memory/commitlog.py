@@ -49,7 +49,9 @@ up by one. Whether they may be applied to an image, and which, is decided in
 """
 
 import struct
+import sys
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -58,7 +60,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from sqlstable.errors import ImageError
-from sqlstable.ic.units import MIB, OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
+from sqlstable.ic.units import MIB, OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, amount
 from sqlstable.memory.backing import Bytes
 from sqlstable.memory.durability import DURABILITIES, Durability
 from sqlstable.memory.fingerprint import OS_PAGE_SECTORS, os_page_crcs
@@ -96,6 +98,7 @@ _OS_PAGES_MAX: Final = _WASM_PAGES_MAX * OS_PAGES_PER_WASM_PAGE
 assert _HEADER.size == 60
 assert (_RECORD_CRC_BYTE, _RECORD.size) == (88, RECORD_HEAD_BYTES)
 assert _WITNESS.size == 12
+assert array("I").itemsize == 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +214,23 @@ def record_parts(log_crc: int, entry: Entry, data: Sequence[Bytes]) -> list[Byte
         head += _RUN.pack(start >> 12, length >> 12)
     else:
         head += np.right_shift(np.array(entry.runs, dtype="<u8"), 12).tobytes()
-    head += struct.pack(f"<{len(entry.emptied)}Q", *entry.emptied)
+    if entry.emptied:
+        head += struct.pack(f"<{len(entry.emptied)}Q", *entry.emptied)
     head += entry.before
-    head += struct.pack(f"<{len(entry.after)}I", *entry.after)
+    head += packed_crcs(entry.after)
     for one in entry.witnesses:
         head += _WITNESS.pack(*one)
     crc = zlib.crc32(head, log_crc)
     head[_RECORD_CRC_BYTE : _RECORD_CRC_BYTE + 4] = crc.to_bytes(4, "little")
     return [head, *data]
+
+
+def packed_crcs(crcs: Sequence[int]) -> bytes:
+    """Return CRC-32s as records have them."""
+    packed = array("I", crcs)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
 
 
 def note_on(head: Bytes, magic: bytes) -> bytes:
@@ -396,9 +408,10 @@ def _find_impossible(entry: Entry, os_pages: int) -> str | None:
     # What follows is looked at in this order: sizes first, as all else is held against them.
     findings = {
         f"states a size of {max(before, after)} Wasm pages": max(before, after) > _WASM_PAGES_MAX,
-        f"shrinks the image from {before} to {after} Wasm pages": after < before
+        f"shrinks the image from {before} to {amount(after, 'Wasm page')}": after < before
         and not entry.is_wiped,
-        f"changes OS page {last} of {after} Wasm pages": last >= after * OS_PAGES_PER_WASM_PAGE,
+        f"changes OS page {last} of {amount(after, 'Wasm page')}": last
+        >= after * OS_PAGES_PER_WASM_PAGE,
         "has runs of OS pages that overlap": overlap,
         f"has {os_pages} OS pages, and {in_runs} in its runs": in_runs != os_pages,
         f"speaks of OS page {max(others, default=0)}": max(others, default=0) >= _OS_PAGES_MAX,

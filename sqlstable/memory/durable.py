@@ -52,7 +52,6 @@ killed before it could. If the power then went during recovery, the image would 
 message whose record is lost.
 """
 
-import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -73,6 +72,7 @@ from sqlstable.memory.commitlog import (
     Record,
     next_record_offset,
     note_on,
+    packed_crcs,
     record_parts,
 )
 from sqlstable.memory.fingerprint import (
@@ -185,11 +185,12 @@ class CommitPipeline:
         runs = os_page_runs(change.dirty)
         read = change.staging.read
         data = [read(start, length) for start, length in runs]
-        entry, fingerprint = self._describe(change, runs, data)
+        os_pages = sorted(change.dirty)
+        entry, fingerprint = self._describe(change, runs, os_pages, data)
         head, end_offset = self._write_ahead(entry, data)
         try:
             self._apply(change, runs, data)
-            self._note(entry, fingerprint)
+            self._note(entry, os_pages, fingerprint)
             self._finish(head, end_offset)
         except OSError as error:
             self.failure = (
@@ -221,14 +222,17 @@ class CommitPipeline:
     # -- before the commit point ----------------------------------------------------------------
 
     def _describe(
-        self, change: Change, runs: Sequence[Run], data: Sequence[Bytes]
+        self,
+        change: Change,
+        runs: Sequence[Run],
+        os_pages: Sequence[int],
+        data: Sequence[Bytes],
     ) -> tuple[Entry, Fingerprint]:
         """Say what the record of a message says, and what the image is told by after it."""
         try:
             fingerprint = self._fingerprint_now()
-            os_pages = _os_pages_of(runs)
             crcs = self._crcs_before(os_pages, change.wasm_pages_before)
-            emptied = self._emptied_by(change, os_pages, fingerprint)
+            emptied = self._emptied_by(os_pages, fingerprint) if change.is_wiped else {}
             before = self._checksums([*os_pages, *emptied], [*crcs, *emptied.values()])
         except OSError as error:
             msg = f"the image cannot be read: {reason(error)}"
@@ -274,12 +278,8 @@ class CommitPipeline:
             return ZERO_CRC
         return zlib.crc32(self._read(os_page * OS_PAGE_BYTES, OS_PAGE_BYTES))
 
-    def _emptied_by(
-        self, change: Change, os_pages: Sequence[int], fingerprint: Fingerprint
-    ) -> dict[int, int]:
+    def _emptied_by(self, os_pages: Sequence[int], fingerprint: Fingerprint) -> dict[int, int]:
         """Return the OS pages that a wipe leaves empty, and their CRC-32s before it."""
-        if not change.is_wiped:
-            return {}
         written = set(os_pages)
         return {
             os_page: int(crc)
@@ -291,12 +291,12 @@ class CommitPipeline:
     def _checksums(self, os_pages: Sequence[int], crcs: Sequence[int]) -> bytes:
         """Return the checksums that say how OS pages were before."""
         if not self._is_flushed:
-            return struct.pack(f"<{len(crcs)}I", *crcs)
-        image = self._image
+            return packed_crcs(crcs)
+        read = self._read
         return b"".join(
             _ZERO_SECTORS
             if crc == ZERO_CRC
-            else sector_crcs(image.read(os_page * OS_PAGE_BYTES, OS_PAGE_BYTES))
+            else sector_crcs(read(os_page * OS_PAGE_BYTES, OS_PAGE_BYTES))
             for os_page, crc in zip(os_pages, crcs, strict=True)
         )
 
@@ -383,12 +383,12 @@ class CommitPipeline:
         if after != before or change.is_wiped:
             self._on_resized(after * WASM_PAGE_BYTES)
 
-    def _note(self, entry: Entry, fingerprint: Fingerprint) -> None:
+    def _note(self, entry: Entry, os_pages: Sequence[int], fingerprint: Fingerprint) -> None:
         """Remember what the next record has to say of the image."""
         known = self._known_crcs
         if entry.is_wiped or len(known) > KNOWN_CRCS_MAX:
             known.clear()
-        known.update(zip(entry.os_pages(), entry.after, strict=True))
+        known.update(zip(os_pages, entry.after, strict=True))
         self._fingerprint = fingerprint
         self._last = entry
 
@@ -429,17 +429,6 @@ class CommitPipeline:
             self._log.flush()
         else:
             self._log.resize(self.log_bytes)
-
-
-def _os_pages_of(runs: Sequence[Run]) -> list[int]:
-    """Return the OS pages of runs, ascending."""
-    if len(runs) == 1 and runs[0][1] == OS_PAGE_BYTES:
-        return [runs[0][0] // OS_PAGE_BYTES]
-    return [
-        os_page
-        for start, length in runs
-        for os_page in range(start // OS_PAGE_BYTES, (start + length) // OS_PAGE_BYTES)
-    ]
 
 
 def os_page_runs(os_pages: Sequence[int]) -> list[Run]:

@@ -13,8 +13,9 @@ reason it covers a part of large images only: the OS pages below ``os_pages_cove
 `FILLED_OS_PAGES_MAX` that are not zero.
 """
 
+import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -40,6 +41,14 @@ ZERO_CRC: Final = zlib.crc32(bytes(OS_PAGE_BYTES))
 
 _PLACE: Final = 0x9E37_79B1
 """A prime with bits in no order, near 2^32 divided by the golden ratio."""
+
+_LOOPED_OS_PAGES: Final = 48
+"""Up to so many OS pages, a plain loop is quicker than numpy."""
+
+_SECTORS: Final = [
+    slice(start, start + SECTOR_BYTES) for start in range(0, OS_PAGE_BYTES, SECTOR_BYTES)
+]
+_SECTOR_CRCS: Final = struct.Struct(f"<{OS_PAGE_SECTORS}I")
 
 _MASK: Final = (1 << 64) - 1
 _PIECE_OS_PAGES: Final = MIB // OS_PAGE_BYTES
@@ -70,13 +79,19 @@ class Fingerprint(NamedTuple):
             after: Their CRC-32s from now on.
         """
         covered, value, filled = self
-        changes: Iterable[tuple[int, int, int]] = zip(os_pages, before, after, strict=True)
-        if covered != ALL_OS_PAGES:
-            changes = ((os_page, old, new) for os_page, old, new in changes if os_page < covered)
-        for os_page, old, new in changes:
-            value += (new - old) * (os_page * _PLACE | 1)
-            if old == ZERO_CRC:
-                filled += 1
+        if len(os_pages) > _LOOPED_OS_PAGES:
+            places = np.array(os_pages, dtype=np.uint64)
+            old_crcs, new_crcs = (np.array(crcs, dtype=np.uint64) for crcs in (before, after))
+            counts = places < covered
+            terms = (new_crcs - old_crcs) * (places * np.uint64(_PLACE) | np.uint64(1))
+            value += int(terms[counts].sum())
+            filled += int(np.count_nonzero(old_crcs[counts] == ZERO_CRC))
+            return Fingerprint(covered, value & _MASK, filled)
+        for os_page, old, new in zip(os_pages, before, after, strict=True):
+            if os_page < covered:
+                value += (new - old) * (os_page * _PLACE | 1)
+                if old == ZERO_CRC:
+                    filled += 1
         return Fingerprint(covered, value & _MASK, filled)
 
 
@@ -137,7 +152,5 @@ def os_page_crcs(parts: Sequence[Bytes]) -> list[int]:
 
 def sector_crcs(os_page: Bytes) -> bytes:
     """Return the CRC-32s of an OS page's sectors, one behind the other."""
-    view = memoryview(os_page)
-    borders = range(0, OS_PAGE_BYTES + 1, SECTOR_BYTES)
-    crcs = [zlib.crc32(view[start:stop]) for start, stop in pairwise(borders)]
-    return np.array(crcs, dtype="<u4").tobytes()
+    view, crc32 = memoryview(os_page), zlib.crc32
+    return _SECTOR_CRCS.pack(*[crc32(view[part]) for part in _SECTORS])

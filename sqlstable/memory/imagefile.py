@@ -30,7 +30,7 @@ from uuid import UUID
 from weakref import WeakSet, finalize
 
 from sqlstable.errors import ImageError, SettingsError, Trap
-from sqlstable.ic.units import MIB, WASM_PAGE_BYTES
+from sqlstable.ic.units import MIB, WASM_PAGE_BYTES, amount
 from sqlstable.memory.belonging import find_misfit, may_lack_sectors, pending_records
 from sqlstable.memory.commitlog import (
     UNKNOWN_BOOT,
@@ -489,8 +489,9 @@ def _check_length(view: File, name: str) -> None:
     wasm_pages, rest = divmod(view.size(), WASM_PAGE_BYTES)
     if rest:
         msg = (
-            f"{name} is {view.size()} bytes long, {rest} more than {wasm_pages} Wasm pages of "
-            f"{WASM_PAGE_BYTES}; it is truncated, or not an image of stable memory"
+            f"{name} is {view.size()} bytes long, {rest} more than "
+            f"{amount(wasm_pages, 'Wasm page')} of {WASM_PAGE_BYTES}; it is truncated, or not an "
+            "image of stable memory"
         )
         if view.read(0, 16) == _SQLITE_MAGIC:
             msg = f"{name} is a SQLite database, no image; sqlstable import {name} IMAGE makes one"
@@ -605,8 +606,8 @@ def read_boot_id() -> bytes:
 def _describe(name: str, records: Sequence[Record]) -> str:
     messages = "the last message" if len(records) == 1 else f"the last {len(records)} messages"
     os_pages = sum(len(record.entry.after) for record in records)
-    amount = "1 OS page" if os_pages == 1 else f"{os_pages} OS pages"
-    return f"{name} was not closed; {messages} ({amount}) recovered from its log"
+    changed = amount(os_pages, "OS page")
+    return f"{name} was not closed; {messages} ({changed}) recovered from its log"
 
 
 def _flush_folder(folder: Path) -> None:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, SettingsError, Trap
 from sqlstable.ic.limits import Limits, MessageKind, latest_limits, limits_at
-from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, amount, os_pages_spanned
 from sqlstable.memory import accesslog
 from sqlstable.memory.backing import Backing, Bytes, reserve_pair
 from sqlstable.memory.bytemap import DIRTY, Bytemap
@@ -254,8 +254,7 @@ class StableMemory:
     def check(self, kind: str) -> None:
         """Refuse what `begin` would refuse for the image file's sake, without beginning.
 
-        Whoever reads committed bytes before a message begins calls this first: reading a map of a
-        file that somebody has cut off kills the process.
+        For whoever reads committed bytes before: a map of a file that was cut off kills.
 
         Raises:
             ImageError: As for `begin`.
@@ -354,9 +353,10 @@ class StableMemory:
                 return memory
         wasm_pages, rest = divmod(len(image), WASM_PAGE_BYTES)
         if rest:
+            whole = amount(wasm_pages, "Wasm page")
             msg = (
-                f"the image is {len(image)} bytes long, {rest} more than {wasm_pages} Wasm pages; "
-                "it is truncated, or not an image of stable memory"
+                f"the image is {len(image)} bytes long, {rest} more than {whole}; it is truncated, "
+                "or not an image of stable memory"
             )
             raise ImageError(msg)
         memory = cls(limits=limits)
@@ -695,6 +695,6 @@ def _wasm_pages_max(limits: Limits | None) -> int:
 
 def _too_large(wasm_pages: int, limits: Limits | None) -> ImageError:
     return ImageError(
-        f"the image has {wasm_pages} Wasm pages, the limit is {_wasm_pages_max(limits)}; "
+        f"the image has {amount(wasm_pages, 'Wasm page')}, the limit is {_wasm_pages_max(limits)}; "
         "choose limits of a later date, or None"
     )

@@ -37,6 +37,8 @@ FEW_VALUES: Final = 64
 """Below this many values plain Python is faster than numpy, and most blocks have few."""
 
 _CONSTANT, _PLANES, _STEPS = range(3)
+_CONSTANT_HEAD: Final = bytes([_CONSTANT])
+_SHORT_VARINTS: Final = tuple(bytes([value]) for value in range(0x80))
 _WORD_BITS: Final = 64
 
 
@@ -80,7 +82,7 @@ def is_constant(values: Int64s) -> bool:
 def varint(value: int) -> bytes:
     """Return an integer, 0 or more, as LEB128."""
     if value < 0x80:
-        return bytes([value])
+        return _SHORT_VARINTS[value]
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -100,7 +102,7 @@ def encode_few(items: Sequence[int]) -> bytes:
         return b""
     base = min(items)
     if base == max(items):
-        return bytes([_CONSTANT]) + signed_varint(base)
+        return _CONSTANT_HEAD + signed_varint(base)
     above = [item - base for item in items]
     shift, width = _shift_and_width(reduce(or_, above))
     size = (width + 7) // 8

@@ -15,6 +15,7 @@ from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
 from sqlstable.trace.footprint import EMPTY, Footprint
 from sqlstable.trace.model import (
     GROW,
+    NO_USE,
     PHASES,
     READ,
     SIZE,
@@ -99,7 +100,7 @@ class FewMeter:
 
     def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
         """Return the use of all spans together, and of each phase."""
-        rows, uses = self._rows, [EMPTY_USE] * len(PHASES)
+        rows, uses = self._rows, [NO_USE] * len(PHASES)
         if len(spans) == 1:
             start, stop, phase = spans[0]
             uses[phase] = self._measured(rows[start:stop])
@@ -114,7 +115,7 @@ class FewMeter:
         for phase, tally in tallies.items():
             uses[phase] = tally.use
         if not tallies:
-            return EMPTY_USE, uses
+            return NO_USE, uses
         whole = united(tallies.values())
         self._tallies.append(whole)
         return whole.use, uses
@@ -143,7 +144,7 @@ class FewMeter:
     def whole(self) -> tuple[Callable[[], Footprint], StableUse]:
         """Return the footprint of all that was measured, to be made once it is asked for."""
         if not self._tallies:
-            return lambda: EMPTY, EMPTY_USE
+            return lambda: EMPTY, NO_USE
         whole = united(self._tallies)
         return whole.footprint, whole.use
 
@@ -156,7 +157,7 @@ class FewMeter:
 
     def _measured(self, rows: Sequence[Access]) -> StableUse:
         if not rows:
-            return EMPTY_USE
+            return NO_USE
         tally = Tally()
         tally.add(rows)
         self._tallies.append(tally)
@@ -181,9 +182,6 @@ def _wasm_pages(os_pages: set[int]) -> int:
     if len(os_pages) < 2:
         return len(os_pages)
     return len({os_page >> _WASM_PAGE_SHIFT for os_page in os_pages})
-
-
-EMPTY_USE: Final = StableUse()
 
 
 # Equal work has equal counts, and looking it up is quicker than making the records.

@@ -116,6 +116,10 @@ class StableUse:
     wasm_pages_dirty: int = 0
 
 
+NO_USE: Final = StableUse()
+"""What nothing has done."""
+
+
 @dataclass(frozen=True, slots=True)
 class SqliteCounters:
     """SQLite's own counters of one statement; None where they were not asked for."""

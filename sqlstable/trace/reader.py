@@ -14,6 +14,7 @@ from sqlstable.ic.units import NO_LIMIT
 from sqlstable.trace.markup import html_table
 from sqlstable.trace.model import (
     INSTRUCTION_PHASES,
+    NO_USE,
     PHASES,
     Accesses,
     Calls,
@@ -414,9 +415,9 @@ def _statements(snapshot: Snapshot) -> Iterator[Statement]:
         index, message, sql_index, plan_index, row_count, runs, *counts = row
         sql, shape, kind = sql_texts[sql_index]
         cost = costs.get(index)
-        uses = {phase: phases.get((index, phase), _NO_USE) for phase in PHASES}
+        uses = {phase: phases.get((index, phase), NO_USE) for phase in PHASES}
         stable = _stable_use(*counts[4:])
-        if stable != _NO_USE and all(use is _NO_USE for use in uses.values()):
+        if stable != NO_USE and all(use is NO_USE for use in uses.values()):
             raise LookupError(f"statement {index} has lost its phases")
         yield Statement(
             *(index, message, sql, shape, kind, row_count, runs),
@@ -429,6 +430,3 @@ def _statements(snapshot: Snapshot) -> Iterator[Statement]:
             _phase_instructions(cost),
             loops.get(index, ()),
         )
-
-
-_NO_USE: Final = StableUse()

@@ -14,13 +14,12 @@ from sqlstable.ic.units import NO_LIMIT
 from sqlstable.trace.blocks import EMPTY_BLOCK, encode_accesses
 from sqlstable.trace.model import (
     INSTRUCTION_PHASES,
-    PHASES,
+    NO_USE,
     Accesses,
     Message,
     NamedOwner,
     OwnerRuns,
     StableArea,
-    StableUse,
     Statement,
 )
 from sqlstable.trace.reader import Trace, open_trace
@@ -70,10 +69,8 @@ _cost_row: Final[_ToRow] = attrgetter(*COST_FIELDS)
 _heap_row: Final[_ToRow] = attrgetter(*HEAP_FIELDS)
 _loop_row: Final[_ToRow] = attrgetter(*LOOP_FIELDS)
 _NO_HEAP: Final = (None,) * len(HEAP_FIELDS)
-_NO_USE: Final = StableUse()
 _statement_row: Final[_ToRow] = attrgetter(
     *("row_count", "runs", *(f"sqlite.{name}" for name in COUNTER_NAMES)),
-    *(f"stable.{field}" for field in STABLE_FIELDS),
 )
 
 
@@ -316,12 +313,12 @@ class TraceWriter:
         sql_index = self._sql_texts.index(texts, [texts])
         plan_index = self._plans.index(plan, enumerate(plan)) if plan else None
         keys = (index, statement.message, sql_index, plan_index)
-        self._rows["statement"].append(keys + _statement_row(statement))
-        phases = statement.phases
+        whole = _stable_row(statement.stable)
+        self._rows["statement"].append(keys + _statement_row(statement) + whole)
         self._rows["statement_phase"] += [
-            (index, phase, *_stable_row(phases[phase]))
-            for phase in PHASES
-            if phases[phase] != _NO_USE
+            (index, phase, *(whole if use is statement.stable else _stable_row(use)))
+            for phase, use in statement.phases.items()
+            if not (use is NO_USE or use == NO_USE)
         ]
         if statement.instructions is not None:
             spent = statement.phase_instructions or {}

@@ -6,7 +6,9 @@ sizes, and an OS page that ten messages touched counts ten times in it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import add, attrgetter
+from typing import Final
 
 from sqlstable.analysis.growth import Growth, growth_at_end
 from sqlstable.analysis.source import TraceSource
@@ -18,6 +20,18 @@ from sqlstable.trace.model import (
     StableUse,
     Statement,
 )
+
+_CALLS: Final = ("read", "write", "size", "grow")
+_COUNTS: Final = (
+    *("bytes_read", "bytes_written", "os_pages_accessed", "os_pages_dirty"),
+    *("wasm_pages_accessed", "wasm_pages_dirty"),
+)
+_calls: Final = attrgetter(*_CALLS)
+_counts: Final = attrgetter(*_COUNTS)
+assert [it.name for it in fields(Calls)] == list(_CALLS)
+assert [it.name for it in fields(StableUse)] == ["calls", *_COUNTS]
+
+_NO_INSTRUCTIONS: Final = Instructions(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +69,12 @@ def totals(trace: TraceSource) -> Totals:
         TraceError: The areas of the trace contradict its messages.
     """
     messages = trace.messages
+    row_count, hits = _rows_and_hits(trace.statements)
     return Totals(
         message_count=len(messages),
         statement_count=len(trace.statements),
-        row_count=sum(statement.row_count for statement in trace.statements),
-        hits=sum_known(statement.sqlite.hits for statement in trace.statements),
+        row_count=row_count,
+        hits=hits,
         stable=sum_uses(message.stable for message in messages),
         image_bytes=messages[-1].image_bytes if messages else None,
         growth=growth_at_end(trace),
@@ -77,22 +92,12 @@ def sum_uses(uses: Iterable[StableUse]) -> StableUse:
         >>> sum_uses([use, use])  # doctest: +ELLIPSIS
         StableUse(calls=Calls(read=2, ...), bytes_read=20, ..., os_pages_accessed=2, ...)
     """
-    listed = list(uses)
-    calls = [use.calls for use in listed]
-    return StableUse(
-        calls=Calls(
-            read=sum(call.read for call in calls),
-            write=sum(call.write for call in calls),
-            size=sum(call.size for call in calls),
-            grow=sum(call.grow for call in calls),
-        ),
-        bytes_read=sum(use.bytes_read for use in listed),
-        bytes_written=sum(use.bytes_written for use in listed),
-        os_pages_accessed=sum(use.os_pages_accessed for use in listed),
-        os_pages_dirty=sum(use.os_pages_dirty for use in listed),
-        wasm_pages_accessed=sum(use.wasm_pages_accessed for use in listed),
-        wasm_pages_dirty=sum(use.wasm_pages_dirty for use in listed),
-    )
+    # One by one: a long trace is not held whole.
+    sums = [0] * (len(_CALLS) + len(_COUNTS))
+    for use in uses:
+        sums = list(map(add, sums, (*_calls(use.calls), *_counts(use))))
+    calls, counts = sums[: len(_CALLS)], sums[len(_CALLS) :]
+    return StableUse(Calls(*calls), *counts)
 
 
 def sum_instructions(uses: Iterable[Instructions | None]) -> Instructions | None:
@@ -103,17 +108,32 @@ def sum_instructions(uses: Iterable[Instructions | None]) -> Instructions | None
         Instructions(total=6, computation=3, stable=2, heap=1, measured=True, error_band=None)
         >>> sum_instructions([None])
     """
-    listed = list(uses)
-    known = [use for use in listed if use is not None]
-    if not known or len(known) < len(listed):
-        return None
+    total = None
+    for use in uses:
+        if use is None:
+            return None
+        total = _added(total or _NO_INSTRUCTIONS, use)
+    return total
+
+
+def _added(one: Instructions, other: Instructions) -> Instructions:
     return Instructions(
-        total=sum(use.total for use in known),
-        computation=sum(use.computation for use in known),
-        stable=sum(use.stable for use in known),
-        heap=sum(use.heap for use in known),
-        measured=all(use.measured for use in known),
+        one.total + other.total,
+        one.computation + other.computation,
+        one.stable + other.stable,
+        one.heap + other.heap,
+        measured=one.measured and other.measured,
     )
+
+
+def _rows_and_hits(statements: Iterable[Statement]) -> tuple[int, int | None]:
+    """Add up rows and hits in one look at the statements."""
+    rows, hits = 0, None
+    for statement in statements:
+        rows += statement.row_count
+        if statement.sqlite.hits is not None:
+            hits = (hits or 0) + statement.sqlite.hits
+    return rows, hits
 
 
 def statement_instructions(statements: Sequence[Statement]) -> Instructions | None:

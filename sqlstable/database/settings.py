@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Final
-
-import apsw
+from typing import TYPE_CHECKING, Final
 
 from sqlstable.errors import SettingsError
 from sqlstable.ic.units import KIB, WASM_PAGE_BYTES
+
+if TYPE_CHECKING:
+    import apsw
 
 SQLITE_PAGE_BYTES_MIN: Final = 512
 SQLITE_PAGE_BYTES_MAX: Final = 65_536
@@ -217,12 +218,14 @@ def _check_journal(values: dict[str, object]) -> None:
         raise SettingsError(msg)
 
 
-def refuse_wal(pragma: apsw.VFSFcntlPragma) -> None:
+def refuse_wal(pragma: "apsw.VFSFcntlPragma") -> None:
     """Refuse to switch to a write-ahead log, in SQLite's own way.
 
     Raises:
         apsw.SQLError: The PRAGMA would.
     """
+    import apsw  # noqa: PLC0415  settings alone need no SQLite
+
     # Under an exclusive lock SQLite would write the mode into the database. It takes "w" for
     # "wal", too.
     value = (pragma.value or "").lower()

@@ -66,8 +66,8 @@ VERDICT_WIDTH: Final = len("fits (OS pages,")
 def message_lines(trace: TraceSource, look: Look) -> list[Text]:
     """Lay out the table of all messages in order."""
     width = look.width
-    messages = list(trace.messages)
-    first, last = messages, list[Message]()
+    messages = trace.messages
+    first, last = messages, messages[:0]
     if len(messages) > ROWS_MAX:
         first, last = messages[:ROWS_FIRST], messages[-ROWS_LAST:]
     measures = shown_measures([*first, *last])

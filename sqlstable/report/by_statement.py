@@ -1,8 +1,10 @@
 """The view with one row for each statement, under the message to which it belongs."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import chain, islice
+from typing import Final, TypeAlias
 
 from rich.text import Text
 
@@ -88,6 +90,8 @@ class Omission:
 
 Part = Heading | Row | Omission
 
+_Place: TypeAlias = tuple[Message, int | None]
+
 
 def statement_lines(trace: TraceSource, look: Look) -> list[Text]:
     """Lay out the table of all statements, message by message."""
@@ -125,21 +129,30 @@ def _part_lines(part: Part, table: "_Table", look: Look) -> list[Text]:
 
 def _parts(trace: TraceSource) -> Iterator[Part]:
     """Yield headings and rows in order, an omission in place of too many of them."""
-    places = [
-        (message, index) for message in trace.messages for index in message.statements or (None,)
-    ]
-    if len(places) <= ROWS_MAX:
-        yield from _parts_at(trace, places)
+    places = _places(trace.messages)
+    first = list(islice(places, ROWS_MAX + 1))
+    if len(first) <= ROWS_MAX:
+        yield from _parts_at(trace, first)
         return
-    hidden = places[ROWS_FIRST:-ROWS_LAST]
-    yield from _parts_at(trace, places[:ROWS_FIRST])
-    yield Omission(_omission(hidden))
-    yield from _parts_at(trace, places[-ROWS_LAST:])
+    yield from _parts_at(trace, first[:ROWS_FIRST])
+    # A long trace is not held whole: what is left out is only counted.
+    last, hidden = deque[_Place](), _Hidden()
+    for place in chain(first[ROWS_FIRST:], places):
+        if len(last) == ROWS_LAST:
+            hidden.add(*last.popleft())
+        last.append(place)
+    yield Omission(hidden.text())
+    yield from _parts_at(trace, list(last))
 
 
-def _parts_at(
-    trace: TraceSource, places: Sequence[tuple[Message, int | None]]
-) -> Iterator[Heading | Row]:
+def _places(messages: Iterable[Message]) -> "Iterator[_Place]":
+    """Yield each statement with its message, and each message without one (None)."""
+    for message in messages:
+        for index in message.statements or (None,):
+            yield message, index
+
+
+def _parts_at(trace: TraceSource, places: "Sequence[_Place]") -> Iterator[Heading | Row]:
     """Yield the parts of some statements, and of messages without one (None)."""
     shown: Message | None = None
     for message, index in places:
@@ -229,16 +242,33 @@ def _total_row(total: Totals) -> Row:
     )
 
 
-def _omission(hidden: Sequence[tuple[Message, int | None]]) -> str:
-    statements = sum(index is not None for _, index in hidden)
-    bare = len(hidden) - statements
-    trapped = len({message.index for message, _ in hidden if message.outcome == "trapped"})
-    what = f"{count(statements)} more {'statement' if statements == 1 else 'statements'}"
-    if bare:
-        what += f", {counted(bare, 'message')} without any"
-    if trapped:
-        what += f" ({counted(trapped, 'trapped message')} among them)"
-    return f"… {what}: --by shape, or --format json for all"
+@dataclass(slots=True)
+class _Hidden:
+    """What a table leaves out."""
+
+    statements: int = 0
+    bare: int = 0
+    "Messages without a statement."
+    trapped: int = 0
+    "Messages that trapped."
+    last_trapped: int = -1
+
+    def add(self, message: Message, index: int | None) -> None:
+        """Leave out a statement, or a message without one."""
+        self.statements += index is not None
+        self.bare += index is None
+        if message.outcome == "trapped" and message.index != self.last_trapped:
+            self.trapped += 1
+            self.last_trapped = message.index
+
+    def text(self) -> str:
+        """Say what was left out, and where it is to be seen."""
+        what = f"{count(self.statements)} more statement{'s' * (self.statements != 1)}"
+        if self.bare:
+            what += f", {counted(self.bare, 'message')} without any"
+        if self.trapped:
+            what += f" ({counted(self.trapped, 'trapped message')} among them)"
+        return f"… {what}: --by shape, or --format json for all"
 
 
 # -- how it is laid out --------------------------------------------------------------------------

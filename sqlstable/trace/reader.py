@@ -4,10 +4,10 @@ import importlib
 import json
 import weakref
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import NO_LIMIT
@@ -33,6 +33,7 @@ from sqlstable.trace.model import (
     Statement,
     TraceSettings,
 )
+from sqlstable.trace.records import Records
 from sqlstable.trace.schema import (
     AREA_FIELDS,
     AREAS_SINCE_VERSION,
@@ -44,12 +45,28 @@ from sqlstable.trace.schema import (
     TRAP_LIMITS_SINCE_VERSION,
 )
 from sqlstable.trace.storage import (
+    OF_MESSAGES,
+    OF_STATEMENTS,
     Row,
     SharedConnection,
     Snapshot,
     application_and_version,
     connected,
     reading,
+)
+
+RECORDS_HELD_MAX: Final = 100_000
+"""Messages or statements that are read once and kept; more are read again for each look."""
+
+T = TypeVar("T")
+
+_SELECT_SQL_TEXTS: Final = (
+    "SELECT * FROM sql_text WHERE sql_index IN"  # noqa: S608  our own words
+    f" (SELECT sql_index FROM statement WHERE {OF_STATEMENTS})"
+)
+_SELECT_PLANS: Final = (
+    "SELECT * FROM plan WHERE plan_index IN"  # noqa: S608  our own words
+    f" (SELECT plan_index FROM statement WHERE {OF_STATEMENTS}) ORDER BY plan_index, line_index"
 )
 
 ROWS_SHOWN: Final = 20
@@ -82,7 +99,8 @@ _NO_PARAMETERS: Final[Mapping[str, object]] = {}
 class Trace:
     """A trace, read back; a context manager. ``open_trace`` and ``TraceWriter.trace`` make one.
 
-    Settings are read at once, everything else when it is first asked for. It shows the messages
+    Settings are read at once, everything else when it is first asked for; of a long trace it is
+    never all in memory. It shows the messages
     that were there when it was opened, even if the trace is still being written. Reading raises
     ``TraceError`` where the file is damaged or closed, or an index is unknown.
 
@@ -137,16 +155,32 @@ class Trace:
         return html_table(repr(self), _SHOWN, rows)
 
     @cached_property
-    def messages(self) -> tuple[Message, ...]:
-        """All messages in order."""
+    def messages(self) -> Sequence[Message]:
+        """All messages in order; those of a long trace are read again for each look."""
+        snapshot = self._snapshot
+
+        def read(first: int, last: int) -> tuple[Message, ...]:
+            with reading(self._name):
+                return _whole(tuple(_messages(snapshot.of_messages(first, last))), first, last)
+
+        if snapshot.last_message >= RECORDS_HELD_MAX:
+            return Records(snapshot.last_message + 1, read)
         with reading(self._name):
-            return tuple(_messages(self._snapshot))
+            return tuple(_messages(snapshot))
 
     @cached_property
-    def statements(self) -> tuple[Statement, ...]:
-        """All statements in order."""
+    def statements(self) -> Sequence[Statement]:
+        """All statements in order; those of a long trace likewise."""
+        snapshot = self._snapshot
+
+        def read(first: int, last: int) -> tuple[Statement, ...]:
+            with reading(self._name):
+                return _whole(tuple(_statements(snapshot.of_statements(first, last))), first, last)
+
+        if snapshot.last_statement >= RECORDS_HELD_MAX:
+            return Records(snapshot.last_statement + 1, read)
         with reading(self._name):
-            return tuple(_statements(self._snapshot))
+            return tuple(_statements(snapshot))
 
     @cached_property
     def owners(self) -> tuple[OwnerRun, ...]:
@@ -303,7 +337,7 @@ def _grouped(rows: Iterable[Row]) -> dict[int, list[Row]]:
 def _messages(snapshot: Snapshot) -> Iterator[Message]:
     select = snapshot.select_of_messages
     statements = _grouped(
-        select("SELECT message_index, statement_index FROM statement", "statement_index")
+        snapshot.select_of_statements("SELECT message_index, statement_index FROM statement")
     )
     outside = _grouped(select("SELECT * FROM outside", "message_index, outside_index"))
     limits = _grouped(select("SELECT * FROM message_limit", "message_index, limit_index"))
@@ -356,8 +390,8 @@ def _costs(snapshot: Snapshot, table: str, key: str) -> dict[int, Row]:
     """Return the rows of a table of costs by their index; a trace of version 1 has none."""
     if snapshot.version < COSTS_SINCE_VERSION:
         return {}
-    last = f":last_{key.removesuffix('_index')}"
-    rows = snapshot.select(f"SELECT * FROM {table} WHERE {key} <= {last}")  # noqa: S608  our own names
+    bounds = OF_MESSAGES if key == "message_index" else OF_STATEMENTS
+    rows = snapshot.select(f"SELECT * FROM {table} WHERE {bounds}")  # noqa: S608  our own names
     return {row[0]: row[1:] for row in rows}
 
 
@@ -400,8 +434,8 @@ def _owners(snapshot: Snapshot) -> dict[int, list[OwnerUse]]:
 
 
 def _statements(snapshot: Snapshot) -> Iterator[Statement]:
-    sql_texts = {index: texts for index, *texts in snapshot.select("SELECT * FROM sql_text")}
-    plan_rows = snapshot.select("SELECT * FROM plan ORDER BY plan_index, line_index")
+    sql_texts = {index: texts for index, *texts in snapshot.select(_SELECT_SQL_TEXTS)}
+    plan_rows = snapshot.select(_SELECT_PLANS)
     plans = {
         index: tuple(line for _, line in lines) for index, lines in _grouped(plan_rows).items()
     }
@@ -430,3 +464,9 @@ def _statements(snapshot: Snapshot) -> Iterator[Statement]:
             _phase_instructions(cost),
             loops.get(index, ()),
         )
+
+
+def _whole(records: tuple[T, ...], first: int, last: int) -> tuple[T, ...]:
+    if len(records) != last - first + 1:
+        raise LookupError(f"of the records {first} to {last} there are {len(records)}")
+    return records

@@ -3,10 +3,11 @@
 import errno
 import os
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from sqlstable.errors import TraceError
 
@@ -22,6 +23,11 @@ class Select(Protocol):
         ...
 
 
+OF_MESSAGES: Final = "message_index BETWEEN :first_message AND :last_message"
+OF_STATEMENTS: Final = "statement_index BETWEEN :first_statement AND :last_statement"
+"""Conditions by which a query bounds itself."""
+
+
 class Snapshot:
     """A trace as it was at one moment: later messages are not seen.
 
@@ -30,27 +36,68 @@ class Snapshot:
     """
 
     def __init__(
-        self, select: Select, *, version: int, last_message: int, last_statement: int
+        self,
+        select: Select,
+        *,
+        version: int,
+        last_message: int,
+        last_statement: int,
+        first_message: int = 0,
+        first_statement: int = 0,
     ) -> None:
-        """Bound what ``select`` returns; both indexes are -1 where there is none."""
+        """Bound what ``select`` returns; the last indexes are -1 where there is none."""
         self.version = version
         self.last_message = last_message
         self.last_statement = last_statement
+        self.first_message = first_message
+        self.first_statement = first_statement
         self._select = select
+
+    def of_statements(self, first: int, last: int) -> "Snapshot":
+        """Return the part with the statements from one index to another."""
+        return self._part(first_statement=first, last_statement=last)
+
+    def of_messages(self, first: int, last: int) -> "Snapshot":
+        """Return the part with the messages from one index to another, and their statements."""
+        return self._part(
+            first_message=first,
+            last_message=last,
+            first_statement=self._first_statement_from(first),
+            last_statement=self._first_statement_from(last + 1) - 1,
+        )
+
+    def _part(self, **bounds: int) -> "Snapshot":
+        return Snapshot(self._select, version=self.version, **{**self._bounds(), **bounds})
+
+    def _bounds(self) -> dict[str, int]:
+        return {
+            "first_message": self.first_message,
+            "last_message": self.last_message,
+            "first_statement": self.first_statement,
+            "last_statement": self.last_statement,
+        }
+
+    def _first_statement_from(self, message: int) -> int:
+        """Return the first statement of a message or a later one: they are in the same order."""
+        return bisect_left(range(self.last_statement + 1), message, key=self._message_of)
+
+    def _message_of(self, statement: int) -> int:
+        sql = "SELECT message_index FROM statement WHERE statement_index = :statement"
+        [(message,)] = self._select(sql, {"statement": statement})
+        return int(message)
 
     def select(self, sql: str, **parameters: object) -> list[Row]:
         """Run a query that bounds itself by ``:last_message`` or ``:last_statement``."""
-        bounds = {"last_message": self.last_message, "last_statement": self.last_statement}
-        return self._select(sql, {**bounds, **parameters})
+        return self._select(sql, {**self._bounds(), **parameters})
 
     def select_of_messages(self, sql: str, order: str) -> list[Row]:
         """Return rows that have a ``message_index``."""
-        return self.select(f"{sql} WHERE message_index <= :last_message ORDER BY {order}")
+        return self.select(f"{sql} WHERE {OF_MESSAGES} ORDER BY {order}")
 
     def select_of_statements(self, sql: str, order: str | None = None) -> list[Row]:
         """Return rows that have a ``statement_index``, in its order, then in another one."""
         keys = "statement_index" if order is None else f"statement_index, {order}"
-        return self.select(f"{sql} WHERE statement_index <= :last_statement ORDER BY {keys}")
+        return self.select(f"{sql} WHERE {OF_STATEMENTS} ORDER BY {keys}")
 
 
 class SharedConnection:

@@ -239,6 +239,19 @@ def test_what_lies_beside_a_database_by_chance_counts_for_nothing_and_stays(
     assert files_in(tmp_path) == before
 
 
+def test_a_setup_that_writes_leaves_no_trace_in_what_is_imported(tmp_path):
+    def setup(connection):
+        connection.execute("CREATE TABLE IF NOT EXISTS mine (x)")
+        connection.execute("INSERT INTO mine VALUES (1)")
+
+    make(tmp_path / "app.db", before="PRAGMA journal_mode = wal")
+    crashed = left_behind(tmp_path, suffixes=("", "-journal"), mode="delete")
+    for path in (tmp_path / "app.db", crashed):
+        with open_source(path, SourceOptions(setups=[setup])) as source:
+            data = b"".join(piece for _, piece in source.pieces())
+        assert b"mine" not in data
+
+
 def test_a_setup_may_leave_a_transaction_open(tmp_path):
     make(tmp_path / "app.db")
     with open_source(

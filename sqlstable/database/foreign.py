@@ -224,12 +224,8 @@ class _Reading:
             raise ImageError(f"{self._name} was changed while it was read; close it, and try again")
         with ExitStack() as brief:
             connection = self._connect(copy, brief, flags=apsw.SQLITE_OPEN_READWRITE)
-            connection.execute(
-                "PRAGMA journal_mode = delete; SELECT 1 FROM sqlite_schema"
-            ).fetchall()
-        connection = self._connect(copy, self._stack)
-        connection.execute("BEGIN")
-        return self._finished(copy, connection)
+            connection.execute(f"PRAGMA journal_mode = delete; {_LOOK}").fetchall()
+        return self._finished(copy, self._held(copy, self._stack))
 
     def _finished(self, path: Path | None, connection: apsw.Connection) -> DatabaseSource:
         """Check the database; its bytes are in ``path``, or those of one instant in none yet."""
@@ -321,7 +317,8 @@ class _Reading:
         else:
             connection = apsw.Connection(str(path), flags=flags)
         stack.callback(connection.close, force=True)
-        prepare(connection, self._options.setups)
+        # Where they could write, they have no business.
+        prepare(connection, self._options.setups if flags == _READ_ONLY else ())
         return connection
 
     def _looks_like_wal(self) -> bool:

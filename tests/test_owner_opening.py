@@ -173,6 +173,23 @@ def test_overflow_that_a_first_message_frees_belongs_to_its_table(engine, auto_v
     assert {owner.since_message for owner in met if owner.name == "t"} == {1}
 
 
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_an_image_that_only_takes_queries_has_owners(engine, tmp_path):
+    image = tmp_path / "app.stable"
+    with Canister(image, engine=engine) as canister:
+        canister.update("CREATE TABLE t (id INTEGER PRIMARY KEY, x)")
+        canister.update("INSERT INTO t VALUES (1, zeroblob(30000)), (2, 'a')")
+    with Canister(image, read_only=True, trace=":memory:", engine=engine) as canister:
+        for _ in range(2):
+            reply = canister.query("SELECT x FROM t WHERE id = 1", cache="fresh")
+            owners = {(owner.name, owner.role) for owner in reply.statements[0].owners}
+            assert ("t", "overflow") in owners
+            assert not any(name == "(unknown)" for name, _ in owners)
+        with canister.trace() as trace:
+            assert ("t", "leaf") in {(run.name, run.role) for run in trace.owners}
+            assert trace.owner_faults == ()
+
+
 def test_a_chain_met_without_its_node_is_found_nevertheless(large):
     image = large.read_bytes()
     expected = expected_in(image)

@@ -22,7 +22,7 @@ from sqlstable.trace.attribution import (
 from sqlstable.trace.file import Trace, TraceWriter
 from sqlstable.trace.file_owners import FileOwners
 from sqlstable.trace.model import LimitUse, OwnerRuns, OwnerUse, StableArea
-from sqlstable.trace.owners import NO_CHANGES, Changes, OwnerMap, owner_runs
+from sqlstable.trace.owners import NO_CHANGES, OwnerMap, owner_runs
 from sqlstable.trace.places import Places
 from sqlstable.trace.raw import RawMessage
 
@@ -54,7 +54,7 @@ class Observation:
         self._reader: StoreReader | None = None
         # Overflow that the message about to end has met, and since when it has been as it was: the
         # message whose end was looked at last, or that gave trees other names.
-        self._met: Changes = NO_CHANGES
+        self._opening = self._met = NO_CHANGES
         self._generation, self._known_since = -1, 0
         self._files: FileOwners | None = None
         # Size of stable memory in Wasm pages when a committed message last showed its files, and
@@ -102,7 +102,12 @@ class Observation:
         What it freed is gone when its accesses are attributed; a canister calls this.
         """
         owners, reader = self._owner_map, self._reader
-        if owners is None or reader is None or not owners.may_meet:
+        if owners is None or reader is None:
+            return
+        if owners.generation == 0:
+            # An image that only takes queries is opened by no message.
+            self._opening = owners.refresh(BeforeReader(reader))
+        if not owners.may_meet:
             return
         accessed = accessed_sqlite_pages(self.recorder.so_far(), reader.page_size)
         unmet = owners.unmet(accessed)
@@ -222,8 +227,8 @@ class Observation:
         if self._owner_map is None or self._reader is None:
             return []
         owners, reader = self._owner_map, self._reader
-        found = [(self._known_since, self._met)]
-        self._met = NO_CHANGES
+        found = [(ended.index, self._opening), (self._known_since, self._met)]
+        self._opening = self._met = NO_CHANGES
         if ended.outcome == "committed":
             assert ended.raw is not None
             if ended.kind in ("install", "reinstall"):

@@ -41,6 +41,7 @@ from sqlstable.memory.commitlog import (
     UNKNOWN_BOOT,
     LogHeader,
     Record,
+    packed_crcs,
 )
 from sqlstable.memory.durability import Durability
 from sqlstable.memory.fingerprint import ZERO_CRC, os_page_crcs, sector_crcs, take_fingerprint
@@ -98,9 +99,9 @@ def find_misfit(
     if size_bytes not in sizes:
         stated = " or ".join(f"{size}" for size in sorted(sizes))
         return f"the image has {size_bytes} bytes, where the log expects {stated}"
-    states = _States(header.durability)
+    states = _States(log, header.durability)
     for record in pending:
-        states.add(record, log)
+        states.add(record)
     return (
         _find_strange_page(image, states, last.os_pages_covered)
         or _find_stale_page(image, records[-1], states.final)
@@ -111,40 +112,51 @@ def find_misfit(
 class _States:
     """What OS pages may hold that pending messages change."""
 
-    def __init__(self, durability: Durability) -> None:
+    def __init__(self, log: File, durability: Durability) -> None:
         """Begin without any."""
+        self._log = log
         self._durability = durability
-        self.possible: dict[int, list[bytes]] = {}
-        "Checksums of each OS page, in the order of the states."
+        self._before: dict[int, list[bytes]] = {}
+        "Checksums of each OS page before, and of zeros after a wipe."
+        self._after: dict[int, list[tuple[int, int]]] = {}
+        "CRC-32s of what messages leave in each, and bytes of the log at which that is."
         self.final: dict[int, int] = {}
         "The CRC-32 of each, after the last message."
         self.is_wiped = False
 
-    def checksum(self, os_page: Bytes) -> bytes:
-        """Return the checksum of an OS page as records have it of those before."""
-        if self._durability == "process":
-            return os_page_crcs([os_page])[0].to_bytes(4, "little")
-        return sector_crcs(os_page)
-
-    def add(self, record: Record, log: File) -> None:
+    def add(self, record: Record) -> None:
         """Add what a message makes of what was there."""
         entry, size = record.entry, CHECKSUM_BYTES[self._durability]
         changed = [*entry.os_pages(), *entry.emptied]
         for index, os_page in enumerate(changed):
-            before = entry.before[index * size : (index + 1) * size]
-            self.possible.setdefault(os_page, [before])
+            if os_page not in self._before:
+                self._before[os_page] = [entry.before[index * size : (index + 1) * size]]
         if entry.is_wiped:
             self.is_wiped = True
-            zeros = self.checksum(_ZEROS)
-            for os_page, states in self.possible.items():
+            zeros = self._checksum(_ZEROS)
+            for os_page, states in self._before.items():
                 states.append(zeros)
                 self.final[os_page] = ZERO_CRC
-        for address, data in record.pieces(log):
-            for start in range(0, len(data), OS_PAGE_BYTES):
-                os_page = (address + start) // OS_PAGE_BYTES
-                after = self.checksum(data[start : start + OS_PAGE_BYTES])
-                self.possible[os_page].append(after)
-        self.final.update(zip(entry.os_pages(), entry.after, strict=True))
+        offset = record.data_offset
+        for os_page, crc in zip(entry.os_pages(), entry.after, strict=True):
+            self._after.setdefault(os_page, []).append((crc, offset))
+            self.final[os_page] = crc
+            offset += OS_PAGE_BYTES
+
+    def may_hold(self, os_page: int, data: bytes) -> bool:
+        """Return whether bytes may be there: as they were, as a message left them, or torn."""
+        after = self._after.get(os_page, ())
+        if os_page_crcs([data])[0] in {crc for crc, _ in after}:
+            return True
+        # Only what is torn needs the bytes of the log once more.
+        left = (self._checksum(self._log.read(offset, OS_PAGE_BYTES)) for _, offset in after)
+        return _is_mixture(self._checksum(data), [*self._before[os_page], *left])
+
+    def _checksum(self, os_page: Bytes) -> bytes:
+        """Return the checksum of an OS page as records have it of those before."""
+        if self._durability == "process":
+            return packed_crcs(os_page_crcs([os_page]))
+        return sector_crcs(os_page)
 
 
 def _os_page_of(image: File, os_page: int) -> bytes:
@@ -154,11 +166,11 @@ def _os_page_of(image: File, os_page: int) -> bytes:
 
 def _find_strange_page(image: File, states: _States, os_pages_covered: int) -> str | None:
     """Look at each OS page that is pending: is it as it was, or as a message left it?"""
-    for os_page, possible in sorted(states.possible.items()):
+    for os_page in sorted(states.final):
         if states.is_wiped and os_page >= os_pages_covered:
             # What a wipe has emptied there, nobody has written down.
             continue
-        if not _is_mixture(states.checksum(_os_page_of(image, os_page)), possible):
+        if not states.may_hold(os_page, _os_page_of(image, os_page)):
             return f"OS page {os_page} is neither as it was before nor as the log left it"
     return None
 

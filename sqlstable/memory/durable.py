@@ -173,7 +173,8 @@ class CommitPipeline:
         self._reserved: set[int] = set()
         self._fingerprint: Fingerprint | None = None
         self._known_crcs: dict[int, int] = {}
-        self._last: Entry | None = None
+        self._witnesses: tuple[tuple[int, int], ...] = ()
+        self._wasm_pages = 0
         self._last_head: Bytes = b""
 
     def commit(self, change: Change) -> None:
@@ -238,7 +239,6 @@ class CommitPipeline:
             msg = f"the image cannot be read: {reason(error)}"
             raise NotCommittedError(msg) from error
         after = os_page_crcs(data)
-        is_covered = fingerprint.os_pages_covered == ALL_OS_PAGES
         changed = fingerprint.changed(os_pages, crcs, after)
         if emptied:
             changed = changed.changed([*emptied], [*emptied.values()], [ZERO_CRC] * len(emptied))
@@ -253,14 +253,20 @@ class CommitPipeline:
             tuple(after),
             change.is_wiped,
             tuple(emptied),
-            () if is_covered or change.is_wiped else self._witnesses(),
+            () if change.is_wiped else self._witnesses,
         )
         return entry, changed
 
     def _fingerprint_now(self) -> Fingerprint:
         known = self._fingerprint
-        if known is None or known.os_pages_filled > 2 * FILLED_OS_PAGES_MAX:
+        if known is None:
             known = self._fingerprint = take_fingerprint(self._image)
+        elif known.os_pages_filled > 2 * FILLED_OS_PAGES_MAX:
+            taken = take_fingerprint(self._image)
+            # Never more than before: what a wipe emptied beyond, no record of this log has noted.
+            if taken.os_pages_covered > known.os_pages_covered:
+                taken = take_fingerprint(self._image, known.os_pages_covered)
+            known = self._fingerprint = taken
         return known
 
     def _crcs_before(self, os_pages: Sequence[int], wasm_pages: int) -> list[int]:
@@ -299,11 +305,6 @@ class CommitPipeline:
             else sector_crcs(read(os_page * OS_PAGE_BYTES, OS_PAGE_BYTES))
             for os_page, crc in zip(os_pages, crcs, strict=True)
         )
-
-    def _witnesses(self) -> tuple[tuple[int, int], ...]:
-        if self._last is None:
-            return ()
-        return tuple(islice(zip(self._last.os_pages(), self._last.after, strict=True), WITNESSES))
 
     def _write_ahead(self, entry: Entry, data: Sequence[Bytes]) -> tuple[Bytes, int]:
         """Reserve space and write the record; returns its head, and where it ends in the log."""
@@ -385,12 +386,15 @@ class CommitPipeline:
 
     def _note(self, entry: Entry, os_pages: Sequence[int], fingerprint: Fingerprint) -> None:
         """Remember what the next record has to say of the image."""
-        known = self._known_crcs
-        if entry.is_wiped or len(known) > KNOWN_CRCS_MAX:
+        known, count = self._known_crcs, len(os_pages)
+        if entry.is_wiped or len(known) + count > KNOWN_CRCS_MAX:
             known.clear()
-        known.update(zip(os_pages, entry.after, strict=True))
+        if count <= KNOWN_CRCS_MAX:
+            known.update(zip(os_pages, entry.after, strict=True))
+        if fingerprint.os_pages_covered != ALL_OS_PAGES:
+            self._witnesses = tuple(islice(zip(os_pages, entry.after, strict=True), WITNESSES))
         self._fingerprint = fingerprint
-        self._last = entry
+        self._wasm_pages = entry.wasm_pages_after
 
     def _finish(self, head: Bytes, end_offset: int) -> None:
         """Seal the record of a message that is in the image, and make room for the next."""
@@ -413,12 +417,11 @@ class CommitPipeline:
     def _restart_log(self) -> None:
         """Begin the log anew with a record that only states what the image is, whole as it is."""
         self.flush()
-        last, fingerprint = self._last, self._fingerprint
+        fingerprint = self._fingerprint
         self._log_offset = self.log_bytes = RECORDS_OFFSET
-        if last is not None and fingerprint is not None:
-            size = last.wasm_pages_after
-            value, covered = fingerprint.value, fingerprint.os_pages_covered
-            entry = Entry(self._sequence_number, size, size, covered, value)
+        if fingerprint is not None and self._last_head:
+            size, covered = self._wasm_pages, fingerprint.os_pages_covered
+            entry = Entry(self._sequence_number, size, size, covered, fingerprint.value)
             parts = record_parts(self._log_crc, entry, [])
             end_offset = RECORDS_OFFSET + sum(map(len, parts))
             self._log.write(RECORDS_OFFSET, parts)

@@ -326,6 +326,13 @@ def _owner_use(owner: tuple[str, str, str, str], accessed: int, dirty: int) -> O
     return OwnerUse(*owner, accessed, dirty)
 
 
+@lru_cache(maxsize=4096)
+def _limit_uses(*rows: Row) -> tuple[LimitUse, ...]:
+    return tuple(
+        LimitUse(name, used, NO_LIMIT if limit is None else limit) for _, name, used, limit in rows
+    )
+
+
 def _grouped(rows: Iterable[Row]) -> dict[int, list[Row]]:
     """Return the rows by their first column, without it."""
     groups: dict[int, list[Row]] = defaultdict(list)
@@ -352,10 +359,7 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
             tuple(statement for (statement,) in statements.get(index, ())),
             _stable_use(*stable),
             tuple(OutsideUse(name, _stable_use(*use)) for _, name, *use in outside.get(index, ())),
-            tuple(
-                LimitUse(name, used, NO_LIMIT if limit is None else limit)
-                for _, name, used, limit in limits.get(index, ())
-            ),
+            _limit_uses(*limits.get(index, ())),
             image_bytes,
             _instructions(costs.get(index)),
             _heap(costs.get(index)),

@@ -1232,7 +1232,7 @@ import os, signal, sys
 from sqlstable.trace.file import TraceWriter
 from sqlstable.trace.model import Message, StableUse
 writer = TraceWriter(sys.argv[1], {})
-for index in range(100):
+for index in range(1000):
     writer.write(Message(index, "update", None, "committed", None, False, "warm", (), StableUse(),
                          (), (), 0), [])
 os.kill(os.getpid(), signal.SIGKILL)
@@ -1244,7 +1244,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     )
     assert done.returncode == -signal.SIGKILL
     with open_trace(tmp_path / "a.trace") as trace:
-        assert len(trace.messages) == 96
+        assert len(trace.messages) == 1000 - 1000 % trace_file.FLUSH_MESSAGES
         assert trace.settings["closed"] is False
     with TraceWriter(tmp_path / "a.trace", {}, overwrite=True):
         pass

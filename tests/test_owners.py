@@ -26,7 +26,7 @@ from sqlstable.trace.btree import (
     parse_trunk,
     pointer_map_numbers,
 )
-from sqlstable.trace.owners import Changes, Owner, OwnerMap, OwnerSpan, owner_spans
+from sqlstable.trace.owners import Changes, Owner, OwnerMap, owner_runs
 
 ROLES = {"internal": "interior", "leaf": "leaf", "overflow": "overflow"}
 
@@ -338,6 +338,13 @@ def check(database, expected=None):
     assert state.schema_rows == new_state.schema_rows
 
 
+def spans(changes):
+    """Return first numbers, counts and owner indexes of successive SQLite pages with one owner."""
+    runs = owner_runs(range(1 << 20), 0, changes)
+    columns = (runs.first_sqlite_pages, runs.sqlite_page_counts, runs.owners)
+    return [*zip(*columns, strict=True)]
+
+
 def replay(history, changes):
     """Apply changes to a plain dictionary, as a trace file would."""
     for number, now, before in zip(
@@ -350,7 +357,7 @@ def replay(history, changes):
         history[number] = now
     assert (np.diff(changes.numbers) > 0).all()
     from_spans = [
-        (first + at, index) for first, count, index in owner_spans(changes) for at in range(count)
+        (first + at, index) for first, count, index in spans(changes) for at in range(count)
     ]
     pairs = zip(changes.numbers.tolist(), changes.owner_indexes.tolist(), strict=True)
     assert from_spans == list(pairs)
@@ -1063,6 +1070,6 @@ def test_trunks_that_reach_past_their_end_are_refused():
 def test_spans_join_neighbours_with_one_owner():
     now = np.array([5, 5, 5, 6, 6], dtype=np.int32)
     changes = Changes(np.array([3, 4, 6, 7, 8]), now, np.zeros_like(now))
-    assert owner_spans(changes) == [OwnerSpan(3, 2, 5), OwnerSpan(6, 1, 5), OwnerSpan(7, 2, 6)]
+    assert spans(changes) == [(3, 2, 5), (6, 1, 5), (7, 2, 6)]
     nothing = np.empty(0, dtype=np.int32)
-    assert owner_spans(Changes(nothing.astype(np.intp), nothing, nothing)) == []
+    assert spans(Changes(nothing.astype(np.intp), nothing, nothing)) == []

@@ -16,14 +16,14 @@ Together they reach what SQLite's own ``dbstat`` says, which the tests hold them
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlstable.errors import ImageError
 from sqlstable.trace.btree import NO_NUMBERS, Numbers
-from sqlstable.trace.model import OwnerRuns
+from sqlstable.trace.model import NamedOwner, OwnerRuns
 from sqlstable.trace.owner_chains import ChainFinder
 from sqlstable.trace.owner_listing import list_owners
 from sqlstable.trace.owner_source import DatabaseReader, GuardedReader
@@ -60,9 +60,7 @@ __all__ = [
     "Owner",
     "OwnerIndexes",
     "OwnerMap",
-    "OwnerSpan",
     "owner_runs",
-    "owner_spans",
 ]
 
 _REFRESH_SHARE: Final = 0.25
@@ -74,40 +72,7 @@ _REFRESH_DIRTY_MIN: Final = 16
 """Dirty SQLite pages that cost an update as much as beginning a refresh."""
 
 
-class OwnerSpan(NamedTuple):
-    """Successive SQLite pages with one owner."""
-
-    first_number: int
-    "Number of the first one, counted from 1."
-    sqlite_page_count: int
-    "1 or more."
-    owner_index: int
-
-
-def owner_spans(changes: Changes) -> list[OwnerSpan]:
-    """Return changes as runs of successive SQLite pages that have one owner now.
-
-    Examples:
-        >>> now = np.array([5, 5, 7, 7], dtype=np.int32)
-        >>> owner_spans(Changes(np.array([2, 3, 4, 9]), now, np.zeros_like(now)))[1:]
-        [OwnerSpan(first_number=4, sqlite_page_count=1, owner_index=7), \
-OwnerSpan(first_number=9, sqlite_page_count=1, owner_index=7)]
-    """
-    return [OwnerSpan(*span) for span in zip(*_span_columns(changes), strict=True)]
-
-
-def _span_columns(changes: Changes) -> tuple[list[int], list[int], list[int]]:
-    """Return first numbers, counts and owners of the same."""
-    numbers, owners = changes.numbers, changes.owner_indexes
-    if not len(numbers):
-        return [], [], []
-    breaks = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(owners) != 0)) + 1
-    starts = np.append(0, breaks)
-    counts = np.diff(np.append(starts, len(numbers)))
-    return numbers[starts].tolist(), counts.tolist(), owners[starts].tolist()
-
-
-def owner_runs(owners: Sequence[Owner], message: int, changes: Changes) -> OwnerRuns:
+def owner_runs(owners: Sequence[NamedOwner], message: int, changes: Changes) -> OwnerRuns:
     """Return changes of owners as runs that hold from the end of a message on.
 
     Args:
@@ -115,9 +80,14 @@ def owner_runs(owners: Sequence[Owner], message: int, changes: Changes) -> Owner
         message: Index of the message.
         changes: What has changed with it.
     """
-    firsts, counts, indexes = _span_columns(changes)
-    named = {index: owners[index] for index in set(indexes)}
-    return OwnerRuns(message, firsts, counts, [named[index] for index in indexes])
+    numbers, indexes = changes.numbers, changes.owner_indexes
+    if not len(numbers):
+        return OwnerRuns(message, (), (), ())
+    breaks = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(indexes) != 0)) + 1
+    starts = np.append(0, breaks)
+    counts = np.diff(np.append(starts, len(numbers)))
+    runs = [owners[index] for index in indexes[starts].tolist()]
+    return OwnerRuns(message, numbers[starts].tolist(), counts.tolist(), runs)
 
 
 class OwnerMap:

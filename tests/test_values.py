@@ -113,6 +113,13 @@ CONVERTED = [
     *((Path("a/b"), "a/b"), (PurePosixPath("/x"), "/x")),
 ]
 
+
+def released():
+    view = memoryview(b"x")
+    view.release()
+    return view
+
+
 REFUSED = [
     (2**63, "is 9223372036854775808; SQLite's integers have 64 bits, up to 9223372036854775807: b"),
     (-(2**63) - 1, "is -9223372036854775809; SQLite's integers have 64 bits"),
@@ -145,6 +152,8 @@ REFUSED = [
     (fractions.Fraction(1, 2), "is of type Fraction; SQLite takes None, int, float, str and bytes"),
     (UserString("x"), "is of type UserString; SQLite takes None, int, float, str and bytes"),
     (SimpleNamespace(), "is of type SimpleNamespace; SQLite takes None, int, float, str and byte"),
+    (released(), "is a memoryview that cannot be read: operation forbidden on released"),
+    (apsw.zeroblob(2**33), "is a blob of 8589934592 zeros; SQLite's longest has 1000000000 bytes"),
     (len, "is of type builtin_function_or_method; SQLite takes None"),
 ]
 

@@ -12,7 +12,8 @@ numpy's numbers, bools, texts, NaT               the plain value; NULL
 pandas' NA, NaT                                  NULL
 date, time, datetime (pandas' Timestamp too)     their ISO form, with a space in the middle
 numpy's datetime64                               likewise
-bytearray, memoryview, `apsw.zeroblob`           bytes
+bytearray, memoryview                            bytes
+`apsw.zeroblob`                                  a blob of zeros
 paths                                            their text
 ==============================================  ================================================
 
@@ -42,6 +43,9 @@ _SEQUENCES: Final = frozenset({tuple, list})
 
 _INT64_MIN: Final = -(1 << 63)
 _INT64_MAX: Final = (1 << 63) - 1
+
+_BLOB_BYTES_MAX: Final = 1_000_000_000
+"""Source: SQLite's default of ``SQLITE_MAX_LENGTH``, sqlite.org/limits.html."""
 
 _TAKEN: Final = "SQLite takes None, int, float, str and bytes"
 
@@ -219,6 +223,9 @@ def _checked(value: object) -> object:
             "str(value), or float(value)"
         )
         raise _RefusedError(msg)
+    if isinstance(plain, apsw.zeroblob) and plain.length() > _BLOB_BYTES_MAX:
+        msg = f"is a blob of {plain.length()} zeros; SQLite's longest has {_BLOB_BYTES_MAX} bytes"
+        raise _RefusedError(msg)
     if isinstance(plain, str):
         try:
             plain.encode()
@@ -269,10 +276,19 @@ def _plain(value: object) -> object:  # noqa: PLR0911  one case each
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, bytearray | memoryview):
-        return bytes(value)
+        return _plain_buffer(value)
     if isinstance(value, apsw.zeroblob):
-        return bytes(value.length())
+        # Both engines know it.
+        return value
     raise _refused(value)
+
+
+def _plain_buffer(value: bytearray | memoryview) -> bytes:
+    try:
+        return bytes(value)
+    except (ValueError, BufferError) as error:
+        msg = f"is a {type(value).__name__} that cannot be read: {error}"
+        raise _RefusedError(msg) from None
 
 
 def _plain_scalar(value: np.generic) -> object:

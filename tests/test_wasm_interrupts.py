@@ -22,11 +22,11 @@ def interrupt_when(machine):
     os.kill(os.getpid(), signal.SIGINT)
 
 send = WasmEngine._send
-def sending(engine, sql, request, **rest):
+def sending(engine, sql, *rest):
     if "RECURSIVE" in sql:
         machine = engine._memory.machine
         threading.Thread(target=interrupt_when, args=(machine,)).start()
-    return send(engine, sql, request, **rest)
+    return send(engine, sql, *rest)
 WasmEngine._send = sending
 """
 

@@ -87,7 +87,12 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
+SLOW = {f"{size} byte pages" for size in set(PAGE_SIZES) - {512, 4096, 65_536}}
+
+
+@pytest.fixture(
+    params=[pytest.param(it, marks=[pytest.mark.slow] if it in SLOW else []) for it in KINDS]
+)
 def database(request, tmp_path):
     folder = tmp_path / "origin"
     folder.mkdir()
@@ -381,7 +386,10 @@ LIBRARIES = {
 
 @pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("opening", OPENINGS)
+@pytest.mark.parametrize(
+    "opening",
+    [pytest.param(it, marks=[] if it == "imported" else [pytest.mark.slow]) for it in OPENINGS],
+)
 def test_looking_at_a_database_leaves_the_locks_that_this_process_has(
     tmp_path, opening, library, lock
 ):
@@ -415,6 +423,7 @@ def test_looking_at_a_log_leaves_the_locks_of_the_process_that_writes_it(tmp_pat
     assert table_rows(path)[1][0][-1][1] == "in the log, too"
 
 
+@pytest.mark.slow
 def test_a_database_that_is_open_here_is_checked_and_needs_what_it_needs(needy):
     path, said = needy
     with closing(apsw.Connection(str(path))) as mine, Canister() as canister:

@@ -893,7 +893,11 @@ def test_an_extract_never_overwrites_unless_asked(canister, tmp_path):
 
 @pytest.mark.parametrize(
     ("path", "reason"),
-    [("missing/out.db", "No such file or directory"), ("file/out.db", "Not a directory")],
+    [
+        ("missing/out.db", "No such file or directory"),
+        ("file/out.db", "Not a directory"),
+        ("x" * 300 + "out.db", "File name too long"),
+    ],
 )
 def test_an_extract_that_cannot_be_written_says_why(canister, tmp_path, path, reason):
     (tmp_path / "file").touch()

@@ -664,7 +664,7 @@ def test_a_file_is_a_file_whatever_it_is_called(tmp_path, name, mode, monkeypatc
     assert Path(f"{name} again").read_bytes() == Path(f"{name} out").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["", ":memory:", "file:app.db", "app.db\0"])
+@pytest.mark.parametrize("name", ["", ":memory:", "file:app.db", "app.db\0", "x" * 300])
 def test_a_name_that_is_no_file_is_refused(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Canister() as canister, pytest.raises(ImageError, match="is not a file"):

@@ -353,7 +353,7 @@ class _Reading:
 
 
 def _check_name(path: Path) -> None:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113  also for a name that is too long
         raise ImageError(f"{path} is not a file; give the path of a SQLite database")
     try:
         os.fsencode(os.path.realpath(path)).decode()

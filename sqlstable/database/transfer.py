@@ -109,7 +109,7 @@ def extract_database(
             no database.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise ImageError(f"{path} exists already; remove it, or ask to overwrite it")
     store = vfs.store if name is None else vfs.cabinet.database(name, is_created=True)
     if store.size_bytes == 0:

@@ -401,6 +401,30 @@ def test_a_warm_query_that_changes_nothing_stable_costs_the_next_update_nothing(
     assert set(counts) == {(0, 1)}
 
 
+@pytest.mark.parametrize("cache", ["fresh", "cold"])
+@pytest.mark.parametrize(
+    "sql", ["SELECT * FROM missing", "CREATE TABLE u (x); SELECT * FROM missing"]
+)
+def test_a_query_that_failed_costs_the_next_update_nothing(canister, cache, sql):
+    canister.update("CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+    canister.update("INSERT INTO t VALUES (2)")
+    with pytest.raises(SqlError, match="no such table: missing"):
+        canister.query(sql, cache=cache)
+    footprint = canister.update("INSERT INTO t VALUES (3)").footprint
+    assert (footprint.calls.read, footprint.os_pages_dirty) == (0, 1)
+
+
+def test_an_sql_transaction_outlives_a_query_that_failed():
+    with Canister() as canister:
+        canister.update("CREATE TABLE t (x)")
+        with canister.message(keep_open=True) as message:
+            message.execute("BEGIN; INSERT INTO t VALUES (1)")
+        with pytest.raises(SqlError, match="no such table: missing"):
+            canister.query("SELECT * FROM missing")
+        canister.update("COMMIT")
+        assert canister.query("SELECT x FROM t").rows == [(1,)]
+
+
 def test_a_read_only_image_answers_with_its_state(tmp_path):
     path = tmp_path / "image.stable"
     with Canister(path) as canister:

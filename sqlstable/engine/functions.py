@@ -75,6 +75,8 @@ class CounterFunctions:
         self._mark: tuple[int, int] | None = None
         self._offset = 0
         self._held: tuple[int, int] | None = None
+        self._seen = (0, 0)
+        "SQLite's own counts when they were last looked at."
 
         def changes(*_: object) -> int:
             count = connection.changes()
@@ -95,7 +97,15 @@ class CounterFunctions:
     def read(self) -> Counters:
         """Return what SQL would be told now."""
         connection = self._connection
-        return Counters(connection.last_insert_rowid(), self._changes(), self._total_changes())
+        count, total = self._seen = connection.changes(), connection.total_changes()
+        if self._mark is not None or self._held is not None:
+            count = self._changes()
+        return Counters(connection.last_insert_rowid(), count, total + self._offset)
+
+    def has_moved(self) -> bool:
+        """Whether a statement has changed rows since the counts were read, or told to go on."""
+        connection = self._connection
+        return (connection.changes(), connection.total_changes()) != self._seen
 
     def hold(self) -> None:
         """Keep what ``changes()`` says now, even if SQLite's own count becomes 0."""
@@ -120,7 +130,7 @@ class CounterFunctions:
 
         No SQL transaction may be open.
         """
-        if counters is self._told and self.read() == counters:
+        if counters is self._told and not self.has_moved():
             return
         connection = self._connection
         connection.set_last_insert_rowid(counters.last_insert_rowid)
@@ -130,7 +140,8 @@ class CounterFunctions:
                 self.prime()
                 connection.set_last_insert_rowid(counters.last_insert_rowid)
             self._mark = (connection.changes(), connection.total_changes())
-        self._offset = counters.total_changes - connection.total_changes()
+        self._seen = connection.changes(), connection.total_changes()
+        self._offset = counters.total_changes - self._seen[1]
 
 
 def register_random(

@@ -567,6 +567,12 @@ def test_a_failed_run_says_so_into_a_closed_pipe(folder, repeat):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("run", "--help")])
+def test_a_closed_pipe_is_no_error_for_what_comes_before_a_command(arguments):
+    assert run_into_closed_pipe(*arguments) == (0, b"")
+
+
 def run_into_closed_pipe(*arguments):
     with subprocess.Popen(
         [sys.executable, "-m", "sqlstable", *arguments],
@@ -609,7 +615,10 @@ def test_a_full_disk_is_an_error(folder):
             check=False,
             env=ENVIRONMENT,
         )
-    assert (result.returncode, result.stderr) == (1, b"Error: No space left on device\n")
+    assert (result.returncode, result.stderr) == (
+        1,
+        b"Error: the output cannot be written: No space left on device\n",
+    )
 
 
 @pytest.mark.slow

@@ -65,6 +65,14 @@ class InterruptedRunError(RunError):
 class SafeGroup(TyperGroup):
     """Commands whose errors are turned into messages."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  as `invoke`
+        """Read the command line, which is where help and version are written."""
+        try:
+            return super().make_context(*args, **options)
+        except BrokenPipeError:
+            _finish_output()
+            raise typer.Exit(0) from None
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  typer's own types moved between releases
         """Run a command; what it raises on purpose ends the program with a status."""
         try:

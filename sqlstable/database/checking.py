@@ -11,6 +11,8 @@ from typing import Final
 
 import apsw
 
+from sqlstable.database.library import quoted
+
 Tick = Callable[[], None]
 """Is called every few milliseconds of a long check; may raise, which ends it."""
 
@@ -168,7 +170,7 @@ def _quick(connection: apsw.Connection) -> Findings:
 
 
 def _run(connection: apsw.Connection, pragma: str, table: str = "") -> tuple[str, ...]:
-    argument = _quoted(table) if table else str(_FINDINGS_MAX)
+    argument = quoted(table) if table else str(_FINDINGS_MAX)
     rows = connection.execute(f"PRAGMA main.{pragma}({argument})").fetchall()
     return () if rows == [("ok",)] else tuple(str(row[0]) for row in rows[:_FINDINGS_MAX])
 
@@ -189,16 +191,16 @@ def _unusable(connection: apsw.Connection, aside: apsw.Connection) -> Iterator[s
 def _missing(
     connection: apsw.Connection, aside: apsw.Connection, name: str, kind: str
 ) -> str | None:
-    quoted = _quoted(name)
+    table = quoted(name)
     try:
-        _compile(connection, f"SELECT * FROM main.{quoted}")  # noqa: S608  never run
+        _compile(connection, f"SELECT * FROM main.{table}")  # noqa: S608  never run
         if kind == "virtual":
             # FTS5 looks for its tokenizer when it is used.
             connection.execute(
-                f"SELECT 1 FROM main.{quoted} WHERE {quoted} MATCH 'a' LIMIT 1"  # noqa: S608
+                f"SELECT 1 FROM main.{table} WHERE {table} MATCH 'a' LIMIT 1"  # noqa: S608
             ).fetchall()
         else:
-            _compile(connection, f"INSERT INTO main.{quoted} DEFAULT VALUES")
+            _compile(connection, f"INSERT INTO main.{table} DEFAULT VALUES")
             # On a connection that only reads, SQLite passes over CHECK.
             sql = (
                 "SELECT CAST(sql AS BLOB) FROM main.sqlite_schema WHERE type = 'table' AND name = ?"
@@ -240,10 +242,6 @@ def _tables(connection: apsw.Connection) -> list[tuple[str, str]]:
 
 def _is_schema(name: str) -> bool:
     return name in ("sqlite_schema", "sqlite_master")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _by_code_point(first: str, second: str) -> int:

@@ -90,7 +90,7 @@ class CounterFunctions:
         def total_changes(*_: object) -> int:
             return connection.total_changes() + self._offset
 
-        self._changes, self._total_changes = changes, total_changes
+        self._changes = changes
         connection.create_scalar_function("changes", changes, 0, flags=_INNOCUOUS)
         connection.create_scalar_function("total_changes", total_changes, 0, flags=_INNOCUOUS)
 

@@ -501,7 +501,7 @@ class NativeEngine:
                 memory.bytemap.begin(None, "update")
                 connection = vfs.connect(name)
                 try:
-                    _look(connection, "SELECT 1 FROM sqlite_schema LIMIT 0")
+                    _look(connection, _READ_SCHEMA)
                 finally:
                     connection.close(force=True)
         finally:
@@ -511,12 +511,8 @@ class NativeEngine:
     def _read_schema(self, link: Link) -> None:
         link.file.is_stale = True
         connection = link.connection
-        if connection.authorizer is None:
-            with self._vfs.store.unrecorded(link.file):
-                _look(connection, _READ_SCHEMA)
-        else:
-            with self._vfs.store.unrecorded(link.file), without_authorizer(connection):
-                _look(connection, _READ_SCHEMA)
+        with self._vfs.store.unrecorded(link.file), without_authorizer(connection):
+            _look(connection, _READ_SCHEMA)
         link.runner.skip_unrecorded()
         link.file.is_stale = True
 

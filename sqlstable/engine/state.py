@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import apsw
 
+from sqlstable.database.library import quoted
+
 OWN_SETTINGS: Final = (
     *("encoding", "temp_store", "locking_mode", "analysis_limit", "automatic_index"),
     *("busy_timeout", "cell_size_check", "checkpoint_fullfsync", "count_changes"),
@@ -178,9 +180,9 @@ def give_databases(
     found = attached_databases(connection)
     if found != wanted:
         for name, _ in found:
-            _look(connection, f"DETACH {_quoted(name)}")
+            _look(connection, f"DETACH {quoted(name)}")
         for name, filename in wanted:
-            _look(connection, f"ATTACH ? AS {_quoted(name)}", (filename or ":memory:",))
+            _look(connection, f"ATTACH ? AS {quoted(name)}", (filename or ":memory:",))
     for one in state.attached:
         if one.content is None or _content(connection, one.name) == one.content:
             continue
@@ -198,13 +200,13 @@ def connect_virtual_tables(connection: apsw.Connection) -> bool:
     with without_authorizer(connection):
         names = [name for name, _ in attached_databases(connection)]
         schemas = ["main", *([TEMP] if is_temp_open(connection) else []), *names]
-        for schema in map(_quoted, schemas):
+        for schema in map(quoted, schemas):
             for (name,) in _look(connection, _VIRTUAL_TABLES.format(schema)):
                 has_any = True
                 for touch in _TOUCHES:
                     # Without its module, damaged, or of another kind: whoever asks is told.
                     with suppress(Exception):
-                        _look(connection, touch.format(schema, _quoted(name)))
+                        _look(connection, touch.format(schema, quoted(name)))
     return has_any
 
 
@@ -230,7 +232,7 @@ def _settings(connection: apsw.Connection) -> dict[_Key, Any]:
     names = [name for name, _ in attached_databases(connection)]
     for schema in ("main", *([TEMP] if is_temp_open(connection) else []), *names):
         for name in SCHEMA_SETTINGS:
-            values[schema, name] = _ask(connection, f"PRAGMA {_quoted(schema)}.{name}")
+            values[schema, name] = _ask(connection, f"PRAGMA {quoted(schema)}.{name}")
     return values
 
 
@@ -241,7 +243,7 @@ def _set(connection: apsw.Connection, settings: Mapping[_Key, Any]) -> None:
             if value is not None and _ask_like(connection) != value:
                 _look(connection, f"PRAGMA {LIKE} = {0 if value else 1}")
             continue
-        prefix = "" if schema is None else f"{_quoted(schema)}."
+        prefix = "" if schema is None else f"{quoted(schema)}."
         if value is None or _ask(connection, f"PRAGMA {prefix}{name}") == value:
             continue
         if (schema, name, value) == (TEMP, "cache_size", 0):
@@ -249,7 +251,7 @@ def _set(connection: apsw.Connection, settings: Mapping[_Key, Any]) -> None:
             continue
         if name == "secure_delete" and value not in (0, 1):
             value = "fast"  # noqa: PLW2901  the word for what is told as 2
-        text = value if isinstance(value, int) else _quoted(str(value))
+        text = value if isinstance(value, int) else quoted(str(value))
         _look(connection, f"PRAGMA {prefix}{name} = {text}")
 
 
@@ -263,7 +265,7 @@ def _set_pending(
         if name == "auto_vacuum" and now:
             # There it is no setting any more, but a write to the database's header.
             continue
-        _look(connection, f"PRAGMA {name} = {_quoted(str(wanted.get(name) or now))}")
+        _look(connection, f"PRAGMA {name} = {quoted(str(wanted.get(name) or now))}")
 
 
 def _ask_like(connection: apsw.Connection) -> int | None:
@@ -346,7 +348,3 @@ def _look(connection: apsw.Connection, sql: str, params: tuple[Any, ...] = ()) -
 def _ask(connection: apsw.Connection, sql: str) -> Any:  # noqa: ANN401  an SQL value
     rows = _look(connection, sql)
     return rows[0][0] if rows else None
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -93,7 +93,7 @@ def owner_runs(owners: Sequence[NamedOwner], message: int, changes: Changes) -> 
 class OwnerMap:
     """The owner of every SQLite page of one database.
 
-    Memory: 8 bytes for each SQLite page, and 8 for each free one.
+    Memory: 9 bytes for each SQLite page, and 8 for each free one.
     """
 
     owners: list[Owner]

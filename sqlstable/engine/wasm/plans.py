@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 from sqlstable.engine.inspector import prepare
+from sqlstable.engine.pragmas import PROCESS_WIDE
 from sqlstable.engine.protocol import Params
 from sqlstable.errors import ImageError
 
@@ -52,10 +53,8 @@ _PLANNING_PRAGMA: Final = re.compile(
     re.IGNORECASE,
 )
 
-_PROCESS_PRAGMAS: Final = frozenset(
-    ("soft_heap_limit", "hard_heap_limit", "temp_store_directory", "data_store_directory")
-)
-"""They would change this process and not the copy."""
+_PROCESS_PRAGMAS: Final = PROCESS_WIDE.keys() - {"threads"}
+"""They would change this process and not the copy; threads belong to a connection."""
 
 _TABLE_OF_QUERY: Final = re.compile(
     r"""(\s*create\s+(?:temp\s+|temporary\s+)?table\s+(?:if\s+not\s+exists\s+)?
@@ -358,6 +357,7 @@ def plan_lines(rows: Iterable[Sequence[Any]]) -> tuple[str, ...]:
         >>> plan_lines([(3, 0, 0, "SCAN a"), (7, 3, 0, "SEARCH b")])
         ('SCAN a', '  SEARCH b')
     """
+    # As the recorder of the other half does: no room that both may import is about SQL.
     depths = {0: -1}
     lines = []
     for number, parent, _, detail in rows:

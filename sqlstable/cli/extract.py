@@ -11,7 +11,7 @@ from sqlstable.cli.failures import RunError, UsageError, note
 from sqlstable.cli.on_connect import load_setups
 from sqlstable.cli.options import IntegrityCheckOption, OnConnectOption
 from sqlstable.cli.output import write
-from sqlstable.cli.places import check_regular, new_database
+from sqlstable.cli.places import check_regular, new_database, note_recovery
 from sqlstable.cli.progress import LoadProgress
 from sqlstable.database.checking import find_damage
 from sqlstable.database.files import StableFileInfo
@@ -67,7 +67,7 @@ def extract_to_file(
         StableMemory.open(image, limits=None, is_read_only=True, is_created=False) as memory,
         _opened(memory, image, layout) as vfs,
     ):
-        _note_recovery(memory)
+        note_recovery(memory)
         others = _other_names(vfs, image, name)
         with new_database(database, force=force, image=image) as partial:
             size_bytes = _extract(vfs, name, partial, progress, image=image, database=database)
@@ -97,12 +97,6 @@ def _opened(memory: StableMemory, image: Path, layout: str | None) -> Iterator[S
         yield vfs
     finally:
         vfs.unregister()
-
-
-def _note_recovery(memory: StableMemory) -> None:
-    assert memory.image_file is not None
-    if memory.image_file.recovery is not None:
-        note(memory.image_file.recovery)
 
 
 def _layout_of(memory: StableMemory) -> str:

@@ -24,7 +24,7 @@ from sqlstable.cli.options import (
     chosen_limits,
 )
 from sqlstable.cli.output import write
-from sqlstable.cli.places import flush_folder, new_image
+from sqlstable.cli.places import new_image
 from sqlstable.cli.progress import LoadProgress
 from sqlstable.database.foreign import SourceOptions, open_source
 from sqlstable.database.settings import resolve_settings
@@ -32,6 +32,7 @@ from sqlstable.database.transfer import make_image
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.durability import DURABILITIES
+from sqlstable.memory.osfile import flush_folder
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import size
 from sqlstable.report.text import clean

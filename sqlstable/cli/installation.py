@@ -9,7 +9,7 @@ from typing import Protocol
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.hosts import Place
 from sqlstable.cli.failures import UsageError, note
-from sqlstable.cli.places import check_regular
+from sqlstable.cli.places import check_regular, note_recovery
 from sqlstable.database.checking import Setup
 from sqlstable.database.foreign import DatabaseSource
 from sqlstable.database.vfs import StableVFS
@@ -70,7 +70,7 @@ def install(  # noqa: PLR0913  each is a part of what the command line asks for
     memory = open_memory(Place(image, limits, durability))
     was_empty = memory.wasm_pages == 0
     try:
-        _note_recovery(memory)
+        note_recovery(memory)
         if database is not None:
             _check_has_no_database(memory, image, layout)
         _check_page_size(memory, image, layout, page_size)
@@ -163,9 +163,3 @@ def _filled(
         canister.close()
         raise
     return canister
-
-
-def _note_recovery(memory: StableMemory) -> None:
-    assert memory.image_file is not None
-    if memory.image_file.recovery is not None:
-        note(memory.image_file.recovery)

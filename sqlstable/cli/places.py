@@ -1,4 +1,4 @@
-"""Places for new files: refused when they are not free, and filled whole or not at all."""
+"""Places of files: refused where they are not free, and new ones filled whole or not at all."""
 
 import errno
 import os
@@ -10,15 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from sqlstable.cli.failures import UsageError
+from sqlstable.cli.failures import UsageError, note
+from sqlstable.database.header import MAGIC as SQLITE_MAGIC
 from sqlstable.errors import ImageError
 
 if TYPE_CHECKING:
     from sqlstable.memory.folderlock import FolderLock
     from sqlstable.memory.stable import StableMemory
 
-_SQLITE_MAGIC: Final = b"SQLite format 3\0"
-_IMAGE_MAGICS: Final = (b"MGR\x01", _SQLITE_MAGIC)
+_IMAGE_MAGICS: Final = (b"MGR\x01", SQLITE_MAGIC)
 _FIRST_BYTES: Final = 16
 
 _PREFIX: Final = "sqlstable-"
@@ -107,7 +107,7 @@ def new_database(database: Path, *, force: bool, image: Path) -> Iterator[Path]:
         if image.exists() and target.samefile(image):
             raise UsageError(f"{database} is the image itself; choose another file")
         first_bytes = _first_bytes(database)
-        if first_bytes and first_bytes != _SQLITE_MAGIC:
+        if first_bytes and first_bytes != SQLITE_MAGIC:
             raise UsageError(
                 f"{database} exists and is not a SQLite database, so it is not replaced; choose "
                 "another file"
@@ -122,13 +122,11 @@ def new_database(database: Path, *, force: bool, image: Path) -> Iterator[Path]:
         partial.replace(target)
 
 
-def flush_folder(folder: Path) -> None:
-    """Make a new name in a folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def note_recovery(memory: "StableMemory") -> None:
+    """Say what was recovered from the log of an image, if there was one."""
+    assert memory.image_file is not None
+    if memory.image_file.recovery is not None:
+        note(memory.image_file.recovery)
 
 
 def _locked_old(image: Path, target: Path, *, force: bool) -> "StableMemory | None":

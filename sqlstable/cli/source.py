@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sqlstable.database.header import MAGIC as SQLITE_MAGIC
 from sqlstable.engine.native import is_complete
 from sqlstable.errors import ScriptError
 from sqlstable.ic.units import MIB
@@ -17,8 +18,6 @@ SCRIPT_BYTES_MAX: Final = 256 * MIB
 """What a script may have: rows beyond belong into a database, or a CSV file for ``--@ params``."""
 
 _PIECE_BYTES: Final = MIB
-
-_SQLITE_MAGIC: Final = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def _read(name: str, file: BinaryIO) -> bytes:
     data = bytearray()
     while piece := file.read(_PIECE_BYTES):
         data += piece
-        if data.startswith(_SQLITE_MAGIC):
+        if data.startswith(SQLITE_MAGIC):
             raise ScriptError(
                 f"{name} is a SQLite file, not a script; a database goes to --database, "
                 "a trace to sqlstable report"

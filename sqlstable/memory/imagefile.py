@@ -49,7 +49,7 @@ from sqlstable.memory.durable import (
     reason,
 )
 from sqlstable.memory.filebacking import FileBacking, open_backing
-from sqlstable.memory.osfile import File, OsFile
+from sqlstable.memory.osfile import File, OsFile, flush_folder
 
 LOG_SUFFIX: Final = "-log"
 
@@ -228,7 +228,7 @@ class ImageFile:
         self._log_path.unlink(missing_ok=True)
         if pipeline.durability == "power":
             # Else the log could be back after a loss of power, beside whatever is here then.
-            _flush_folder(self._log_path.parent)
+            flush_folder(self._log_path.parent)
 
     def _mend_log(self) -> str | None:
         """Write a log anew that somebody has cut off; says why it could not be."""
@@ -399,7 +399,7 @@ def _open_for_writing(
     if durability == "power":
         image.flush()
         log.flush()
-        _flush_folder(log_path.parent)
+        flush_folder(log_path.parent)
     backing = open_backing(image, capacity_bytes, use_map=use_map)
     pipeline = CommitPipeline(
         image,
@@ -588,7 +588,7 @@ def _recover(name: str, image: OsFile, log_path: Path, *, is_flushed: bool) -> s
     log_path.unlink()
     if is_flushed:
         # Else it could be back after a loss of power, beside an image that has gone on.
-        _flush_folder(log_path.parent)
+        flush_folder(log_path.parent)
     if not pending:
         return f"{name} was not closed; nothing was left to recover"
     return _describe(name, pending)
@@ -608,15 +608,6 @@ def _describe(name: str, records: Sequence[Record]) -> str:
     os_pages = sum(len(record.entry.after) for record in records)
     changed = amount(os_pages, "OS page")
     return f"{name} was not closed; {messages} ({changed}) recovered from its log"
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make new names in a folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _close_all(image: OsFile, log: OsFile | None) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from sqlstable.ic.units import KIB
@@ -185,3 +186,12 @@ def _find_fallocate() -> Callable[[int, int, int, int], int] | None:
 
 
 _fallocate: Final = _find_fallocate()
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

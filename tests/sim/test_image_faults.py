@@ -89,7 +89,7 @@ class Journal:
                 self.note("flush")
                 super().flush()
 
-        real_open, real_unlink, real_folder = os.open, os.unlink, imagefile._flush_folder
+        real_open, real_unlink, real_folder = os.open, os.unlink, imagefile.flush_folder
 
         def opened(path, flags, *rest, **options):
             if flags & os.O_CREAT:
@@ -105,7 +105,7 @@ class Journal:
             real_folder(folder)
 
         monkeypatch.setattr(imagefile, "OsFile", Traced)
-        monkeypatch.setattr(imagefile, "_flush_folder", flush_folder)
+        monkeypatch.setattr(imagefile, "flush_folder", flush_folder)
         monkeypatch.setattr(os, "open", opened)
         monkeypatch.setattr(os, "unlink", unlink)
 

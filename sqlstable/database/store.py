@@ -415,9 +415,11 @@ class DatabaseStore:
             try:
                 return file.xRead(amount, offset)
             finally:
-                # On opening the header is read without a lock, and so with no unlock to come.
-                if not self.locks.is_held_by(file):
-                    messages.end()
+                # On opening the header is read without a lock, and so with no unlock to come. But
+                # the last unlock of another thread may have come, and a message of its own.
+                with messages.turn:
+                    if not self.locks.is_held_by(file) and not messages.is_others():
+                        messages.end()
 
         def xWrite(data: Bytes, offset: int) -> None:
             messages.begin()

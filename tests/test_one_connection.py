@@ -499,7 +499,17 @@ IN_UTC = [
 ]
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kathmandu", "Europe/London"])
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "UTC",
+        "Asia/Kathmandu",
+        *(
+            pytest.param(zone, marks=pytest.mark.slow)
+            for zone in ("America/New_York", "Europe/London")
+        ),
+    ],
+)
 def test_local_time_is_utc_whatever_the_zone_of_the_process(zone):
     program = (
         "import sqlstable\n"

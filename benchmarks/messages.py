@@ -152,6 +152,7 @@ def measure_scripts(folder: Path, *, quick: bool, gib: float) -> list[Outcome]:
     run_seconds, _ = command("run", str(script), "--trace", str(trace))
     with open_trace(trace) as opened:
         frame_seconds = processor_seconds(opened.to_pandas)
+    report_seconds, report_mib = command("report", str(trace))
     trace_mib = trace.stat().st_size / MIB
     script.write_text(
         "".join(f"CREATE TABLE t{index} (a, b, c);\n" for index in range(tables)), encoding="utf-8"
@@ -160,6 +161,8 @@ def measure_scripts(folder: Path, *, quick: bool, gib: float) -> list[Outcome]:
     print(f"The trace of {inserts} INSERTs has {trace_mib:.1f} MiB.\n")
     return [
         Outcome(f"script of {inserts} INSERTs, trace and report, s", 20, run_seconds),
+        Outcome("report of that trace, s", 2.5, report_seconds),
+        Outcome("report of that trace, peak MiB", 150, report_mib),
         Outcome("that trace into pandas, s", 2, frame_seconds),
         Outcome(f"script of {tables} CREATE TABLE, s", 6, ddl_seconds),
     ]

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from hypothesis import strategies as st
 
+from sqlstable.analysis.totals import (
+    statement_instructions,
+    sum_instructions,
+    sum_known,
+    sum_uses,
+)
+from sqlstable.analysis.verdict import applies, share, verdict
 from sqlstable.trace.model import (
+    INSTRUCTION_PHASES,
     PHASES,
     Accesses,
     Calls,
@@ -21,6 +29,7 @@ from sqlstable.trace.model import (
     Statement,
     TraceSettings,
 )
+from sqlstable.trace.summary import Summary
 
 SETTINGS = TraceSettings(
     {
@@ -65,6 +74,10 @@ class HandBuiltTrace:
     areas: Sequence[StableArea] = ()
     owner_faults: Sequence[OwnerFault] = ()
 
+    @property
+    def summary(self):
+        return summarized(self.messages, self.statements)
+
     def accesses(self, statement):
         if statement.index < len(self.accesses_by_statement):
             return self.accesses_by_statement[statement.index]
@@ -74,6 +87,38 @@ class HandBuiltTrace:
         if message.index < len(self.outside_by_message):
             return self.outside_by_message[message.index]
         return tuple((entry.name, NO_ACCESSES) for entry in message.outside)
+
+
+def summarized(messages, statements):
+    """Return what records come to, one by one: the witness of what SQLite adds up."""
+    judged = [it for it in messages if verdict(it) is not None]
+    applying = [(share(use), it.index) for it in messages for use in it.limits if applies(use)]
+    sets = {}
+    for it in messages:
+        names = tuple(use.name for use in it.limits if applies(use))
+        if names:
+            sets.setdefault(names, it.index)
+    phases = [it.phase_instructions for it in statements]
+    return Summary(
+        message_count=len(messages),
+        bare_count=sum(not it.statements for it in messages),
+        trapped_count=sum(it.outcome == "trapped" for it in messages),
+        statement_count=len(statements),
+        row_count=sum(it.row_count for it in statements),
+        hits=sum_known(it.sqlite.hits for it in statements),
+        stable=sum_uses(it.stable for it in messages),
+        instructions=sum_instructions(it.instructions for it in messages),
+        statement_instructions=statement_instructions(statements),
+        phase_instructions=(
+            {phase: sum(spent[phase] for spent in phases) for phase in INSTRUCTION_PHASES}
+            if phases and None not in phases
+            else None
+        ),
+        states=frozenset((it.kind, it.cache, it.instructions is not None) for it in messages),
+        exceeding=tuple(it.index for it in judged if verdict(it) == "exceeds"),
+        nearest=min(applying, key=lambda it: (-it[0], it[1]))[1] if applying else None,
+        limited=tuple(sets.values()),
+    )
 
 
 def accesses(*rows):

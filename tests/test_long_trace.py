@@ -40,7 +40,11 @@ def test_a_long_trace_is_read_in_stretches_and_says_the_same(tmp_path, monkeypat
 
 def rendered(trace):
     tables = [render_table(trace, by=by) for by in ("statement", "shape", "owner", "message")]
-    return [*tables, render_json(trace), *(render_csv(trace, by=by) for by in ("message", "shape"))]
+    return [
+        *tables,
+        "".join(render_json(trace)),
+        *(render_csv(trace, by=by) for by in ("message", "shape")),
+    ]
 
 
 def test_a_long_trace_that_lacks_a_message_is_damaged(tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ def test_sums_agree_among_views_formats_and_the_file(trace):
     ):
         assert tuple(data["totals"][name][part] for part in INSTRUCTION_PARTS) == parts(spent)
     assert sum(it["instructions"]["total"] for it in data["statements"]) == whole[0]
-    Draft202012Validator(report_schema()).validate(json.loads(render_json(trace)))
+    Draft202012Validator(report_schema()).validate(json.loads("".join(render_json(trace))))
 
 
 def test_parts_add_up_and_none_is_negative(trace):

@@ -11,6 +11,7 @@ from sqlstable.trace.model import (
     Statement,
     TraceSettings,
 )
+from sqlstable.trace.summary import Summary
 
 
 class TraceSource(Protocol):
@@ -32,6 +33,11 @@ class TraceSource(Protocol):
     @property
     def statements(self) -> Sequence[Statement]:
         """All statements, ascending by index."""
+        ...
+
+    @property
+    def summary(self) -> Summary:
+        """All messages together."""
         ...
 
     @property

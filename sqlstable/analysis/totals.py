@@ -13,7 +13,6 @@ from typing import Final
 from sqlstable.analysis.growth import Growth, growth_at_end
 from sqlstable.analysis.source import TraceSource
 from sqlstable.trace.model import (
-    INSTRUCTION_PHASES,
     Calls,
     Instructions,
     Message,
@@ -68,19 +67,18 @@ def totals(trace: TraceSource) -> Totals:
     Raises:
         TraceError: The areas of the trace contradict its messages.
     """
-    messages = trace.messages
-    row_count, hits = _rows_and_hits(trace.statements)
+    found = trace.summary
     return Totals(
-        message_count=len(messages),
-        statement_count=len(trace.statements),
-        row_count=row_count,
-        hits=hits,
-        stable=sum_uses(message.stable for message in messages),
-        image_bytes=messages[-1].image_bytes if messages else None,
+        message_count=found.message_count,
+        statement_count=found.statement_count,
+        row_count=found.row_count,
+        hits=found.hits,
+        stable=found.stable,
+        image_bytes=trace.messages[-1].image_bytes if found.message_count else None,
         growth=growth_at_end(trace),
-        instructions=sum_instructions(message.instructions for message in messages),
-        statement_instructions=statement_instructions(trace.statements),
-        phase_instructions=_sum_phases(trace.statements),
+        instructions=found.instructions,
+        statement_instructions=found.statement_instructions,
+        phase_instructions=found.phase_instructions,
     )
 
 
@@ -126,16 +124,6 @@ def _added(one: Instructions, other: Instructions) -> Instructions:
     )
 
 
-def _rows_and_hits(statements: Iterable[Statement]) -> tuple[int, int | None]:
-    """Add up rows and hits in one look at the statements."""
-    rows, hits = 0, None
-    for statement in statements:
-        rows += statement.row_count
-        if statement.sqlite.hits is not None:
-            hits = (hits or 0) + statement.sqlite.hits
-    return rows, hits
-
-
 def statement_instructions(statements: Sequence[Statement]) -> Instructions | None:
     """Add up what statements cost; no statement costs nothing."""
     if not statements:
@@ -167,16 +155,6 @@ def difference(whole: Instructions | None, part: Instructions | None) -> Instruc
         heap=whole.heap - part.heap,
         measured=whole.measured and part.measured,
     )
-
-
-def _sum_phases(statements: Sequence[Statement]) -> Mapping[str, int] | None:
-    sums = dict.fromkeys(INSTRUCTION_PHASES, 0)
-    for statement in statements:
-        if statement.phase_instructions is None:
-            return None
-        for phase, number in statement.phase_instructions.items():
-            sums[phase] += number
-    return sums if statements else None
 
 
 def sum_known(counts: Iterable[int | None]) -> int | None:

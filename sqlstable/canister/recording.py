@@ -38,6 +38,7 @@ from sqlstable.trace.model import (
 from sqlstable.trace.owners import OwnerMap, owner_runs
 from sqlstable.trace.places import Places
 from sqlstable.trace.raw import RawMessage
+from sqlstable.trace.summary import Summary
 
 if TYPE_CHECKING:
     import apsw
@@ -91,6 +92,11 @@ class Recording:
     def statements(self) -> Sequence[Statement]:
         """All statements."""
         return self.trace.statements
+
+    @property
+    def summary(self) -> Summary:
+        """All messages together."""
+        return self.trace.summary
 
     @property
     def owners(self) -> Sequence[OwnerRun]:

@@ -85,13 +85,15 @@ def check_plan(view: View, look: "Look") -> None:
 def write_report(trace: "Trace", output_format: Format, view: View, look: "Look") -> None:
     """Write a trace on stdout."""
     from sqlstable.report.table import checked_by, render_table
+    from sqlstable.trace.stream import StreamedTrace
 
     by = checked_by(view.value)
     match output_format:
         case Format.TABLE:
             target = screen()
             text = render_table(
-                trace,
+                # What goes through all statements more than once is quicker with all in memory.
+                StreamedTrace(trace) if by == "statement" else trace,
                 by=by,
                 width=target.width,
                 color_system=target.color_system,
@@ -102,7 +104,7 @@ def write_report(trace: "Trace", output_format: Format, view: View, look: "Look"
         case Format.JSON:
             from sqlstable.report.document import render_json
 
-            write_data([render_json(trace)])
+            write_data(render_json(StreamedTrace(trace)))
         case Format.CSV:
             from sqlstable.report.sheet import render_csv
 

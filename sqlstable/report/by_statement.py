@@ -1,10 +1,10 @@
 """The view with one row for each statement, under the message to which it belongs."""
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
-from typing import Final, TypeAlias
+from itertools import islice
+from typing import Final
 
 from rich.text import Text
 
@@ -44,6 +44,7 @@ from sqlstable.report.view import (
 )
 from sqlstable.report.view import Row as CsvRow
 from sqlstable.trace.model import Instructions, Message, OutsideUse, StableUse, Statement
+from sqlstable.trace.summary import Summary
 
 NUMBER_HEADING: Final = "  #"
 """Wide enough to set the statements off from the lines that open their messages."""
@@ -90,7 +91,8 @@ class Omission:
 
 Part = Heading | Row | Omission
 
-_Place: TypeAlias = tuple[Message, int | None]
+Place = tuple[Message, int | None]
+"""A statement by its index, in its message; None for a message without one."""
 
 
 def statement_lines(trace: TraceSource, look: Look) -> list[Text]:
@@ -129,30 +131,30 @@ def _part_lines(part: Part, table: "_Table", look: Look) -> list[Text]:
 
 def _parts(trace: TraceSource) -> Iterator[Part]:
     """Yield headings and rows in order, an omission in place of too many of them."""
-    places = _places(trace.messages)
-    first = list(islice(places, ROWS_MAX + 1))
-    if len(first) <= ROWS_MAX:
-        yield from _parts_at(trace, first)
+    found = trace.summary
+    if found.statement_count + found.bare_count <= ROWS_MAX:
+        yield from _parts_at(trace, list(_places(trace.messages)))
         return
-    yield from _parts_at(trace, first[:ROWS_FIRST])
-    # A long trace is not held whole: what is left out is only counted.
-    last, hidden = deque[_Place](), _Hidden()
-    for place in chain(first[ROWS_FIRST:], places):
-        if len(last) == ROWS_LAST:
-            hidden.add(*last.popleft())
-        last.append(place)
-    yield Omission(hidden.text())
-    yield from _parts_at(trace, list(last))
+    first = list(islice(_places(trace.messages), ROWS_FIRST))
+    last = list(islice(_places_backwards(trace.messages), ROWS_LAST))[::-1]
+    yield from _parts_at(trace, first)
+    yield Omission(_omission(found, [*first, *last]))
+    yield from _parts_at(trace, last)
 
 
-def _places(messages: Iterable[Message]) -> "Iterator[_Place]":
-    """Yield each statement with its message, and each message without one (None)."""
+def _places(messages: Iterable[Message]) -> Iterator[Place]:
     for message in messages:
         for index in message.statements or (None,):
             yield message, index
 
 
-def _parts_at(trace: TraceSource, places: "Sequence[_Place]") -> Iterator[Heading | Row]:
+def _places_backwards(messages: Sequence[Message]) -> Iterator[Place]:
+    for message in reversed(messages):
+        for index in reversed(message.statements or (None,)):
+            yield message, index
+
+
+def _parts_at(trace: TraceSource, places: Sequence[Place]) -> Iterator[Heading | Row]:
     """Yield the parts of some statements, and of messages without one (None)."""
     shown: Message | None = None
     for message, index in places:
@@ -242,33 +244,23 @@ def _total_row(total: Totals) -> Row:
     )
 
 
-@dataclass(slots=True)
-class _Hidden:
-    """What a table leaves out."""
-
-    statements: int = 0
-    bare: int = 0
-    "Messages without a statement."
-    trapped: int = 0
-    "Messages that trapped."
-    last_trapped: int = -1
-
-    def add(self, message: Message, index: int | None) -> None:
-        """Leave out a statement, or a message without one."""
-        self.statements += index is not None
-        self.bare += index is None
-        if message.outcome == "trapped" and message.index != self.last_trapped:
-            self.trapped += 1
-            self.last_trapped = message.index
-
-    def text(self) -> str:
-        """Say what was left out, and where it is to be seen."""
-        what = f"{count(self.statements)} more statement{'s' * (self.statements != 1)}"
-        if self.bare:
-            what += f", {counted(self.bare, 'message')} without any"
-        if self.trapped:
-            what += f" ({counted(self.trapped, 'trapped message')} among them)"
-        return f"… {what}: --by shape, or --format json for all"
+def _omission(found: Summary, shown: Sequence[Place]) -> str:
+    statements = found.statement_count - sum(index is not None for _, index in shown)
+    bare = found.bare_count - sum(index is None for _, index in shown)
+    rows_shown = Counter(message.index for message, _ in shown)
+    whole = {
+        message.index
+        for message, _ in shown
+        if message.outcome == "trapped"
+        and rows_shown[message.index] == max(len(message.statements), 1)
+    }
+    trapped = found.trapped_count - len(whole)
+    what = f"{count(statements)} more {'statement' if statements == 1 else 'statements'}"
+    if bare:
+        what += f", {counted(bare, 'message')} without any"
+    if trapped:
+        what += f" ({counted(trapped, 'trapped message')} among them)"
+    return f"… {what}: --by shape, or --format json for all"
 
 
 # -- how it is laid out --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ ignore fields it does not know. What does not apply, or is not computed yet, is 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
@@ -41,18 +41,22 @@ class _Record(Protocol):
 
 def document(trace: TraceSource) -> dict[str, Json]:
     """Return a trace as plain data, in the form that ``schema.json`` describes."""
-    steps = growth_steps(trace)
     return {
-        "format": FORMAT,
-        "version": VERSION,
-        "settings": _settings(trace.settings),
-        "messages": [
-            _message(trace, message, steps.get(message.index)) for message in trace.messages
-        ],
-        "statements": [_statement(statement) for statement in trace.statements],
-        "totals": _totals(totals(trace)),
-        "owner_faults": [_fields(fault) for fault in trace.owner_faults],
+        name: list(value) if isinstance(value, Iterator) else value
+        for name, value in _sections(trace)
     }
+
+
+def _sections(trace: TraceSource) -> Iterator[tuple[str, "Json | Iterator[Json]"]]:
+    """Yield the fields of a report in order; what can be long, piece by piece."""
+    yield "format", FORMAT
+    yield "version", VERSION
+    yield "settings", _settings(trace.settings)
+    steps = growth_steps(trace)
+    yield "messages", (_message(trace, it, steps.get(it.index)) for it in trace.messages)
+    yield "statements", map(_statement, trace.statements)
+    yield "totals", _totals(totals(trace))
+    yield "owner_faults", [_fields(fault) for fault in trace.owner_faults]
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Json]:
@@ -78,19 +82,41 @@ def comparison_document(comparison: Comparison) -> dict[str, Json]:
     }
 
 
-def render_json(trace: TraceSource) -> str:
-    """Return a trace as JSON text: the same text for the same trace, in ASCII."""
-    return _text(document(trace))
+def render_json(trace: TraceSource) -> Iterator[str]:
+    """Yield pieces of a trace as JSON text: the same text for the same trace, in ASCII."""
+    opening = "{\n"
+    for name, value in _sections(trace):
+        yield f"{opening}  {_dumped(name)}: "
+        if isinstance(value, Iterator):
+            yield from _dumped_items(value)
+        else:
+            yield _indented(_dumped(value), 2)
+        opening = ",\n"
+    yield "\n}\n"
 
 
 def render_comparison_json(comparison: Comparison) -> str:
     """Return a comparison as JSON text: the same text for the same traces, in ASCII."""
-    return _text(comparison_document(comparison))
+    return _dumped(comparison_document(comparison)) + "\n"
 
 
-def _text(data: Mapping[str, Json]) -> str:
+def _dumped_items(items: Iterator[Json]) -> Iterator[str]:
+    """Yield a list as `_dumped` spells it, item by item."""
+    opening = "["
+    for item in items:
+        yield f"{opening}\n    {_indented(_dumped(item), 4)}"
+        opening = ","
+    yield "[]" if opening == "[" else "\n  ]"
+
+
+def _dumped(data: Json) -> str:
     # ASCII, because a terminal or pipe may not take anything else; JSON readers see no difference.
-    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+    return json.dumps(data, indent=2, allow_nan=False)
+
+
+def _indented(text: str, columns: int) -> str:
+    """Move all lines but the first; no line break of JSON in ASCII lies within a string."""
+    return text.replace("\n", "\n" + " " * columns)
 
 
 def _settings(settings: TraceSettings) -> dict[str, Json]:

@@ -1,6 +1,6 @@
 """What stands above and below every table: the settings, how to read it, what is real."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
@@ -12,7 +12,8 @@ from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.report import numbers
 from sqlstable.report.grid import paragraph
 from sqlstable.report.text import clean
-from sqlstable.trace.model import Message, TraceSettings
+from sqlstable.trace.model import TraceSettings
+from sqlstable.trace.summary import MessageState
 
 SETTINGS: Final = (
     "engine",
@@ -185,7 +186,7 @@ def glossary_lines(
 
 def instruction_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
     """Say what instructions are, where some were counted."""
-    if any(message.instructions is not None for message in trace.messages):
+    if any(is_counted for _, _, is_counted in trace.summary.states):
         yield (
             "instruc.",
             "computation, stable memory, and the heap: each Wasm page that a message touches first",
@@ -194,8 +195,7 @@ def instruction_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
 
 def cache_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
     """Say why the states of the heap cost what they cost, where both can be seen."""
-    states = {it.cache for it in trace.messages if it.kind == "query" and it.instructions}
-    if states:
+    if any(kind == "query" and is_counted for kind, _, is_counted in trace.summary.states):
         text = (
             "fresh: opening has paid for the heap before the statement begins; warm: the statement "
             "pays for each Wasm page of it; cold: as warm, and reads its SQLite pages anew"
@@ -204,12 +204,12 @@ def cache_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
 
 
 def provenance_lines(
-    settings: Sequence[TraceSettings], messages: Iterable[Message], width: int
+    settings: Sequence[TraceSettings], states: Collection[MessageState], width: int
 ) -> list[Text]:
     """Say what of a report on one or two traces is real, what is modelled, what it leaves out."""
     real = chain.from_iterable(_real(it.values) for it in settings)
     modelled = chain(
-        *(_modelled(it.values) for it in settings), _modelled_messages(settings[-1], messages)
+        *(_modelled(it.values) for it in settings), _modelled_messages(settings[-1], states)
     )
     beware = chain.from_iterable(_beware(it.values) for it in settings)
     rows = (
@@ -258,9 +258,9 @@ def _beware(settings: Mapping[str, object]) -> Iterator[str]:
         )
 
 
-def _modelled_messages(settings: TraceSettings, messages: Iterable[Message]) -> Iterator[str]:
+def _modelled_messages(settings: TraceSettings, states: Collection[MessageState]) -> Iterator[str]:
     native = settings.values.get("engine") == "native"
-    if native and any(message.kind == "query" and message.cache == "warm" for message in messages):
+    if native and any((kind, cache) == ("query", "warm") for kind, cache, _ in states):
         yield "warm queries keep what they cached, which a canister would forget"
 
 

@@ -70,31 +70,19 @@ def limit_style(message: Message) -> str:
     return "yellow" if tightest is not None and share(tightest) >= NEAR else "dim"
 
 
-_EXCEEDING_SHOWN: Final = 3
-
-
 def fit_lines(trace: TraceSource, width: int) -> list[Text]:
     """Say whether all messages fit, and which one came nearest to a limit."""
-    nearest = least = None
-    exceeding, exceeding_count = [], 0
-    for message in trace.messages:
-        found = verdict(message)
-        if found == "exceeds":
-            exceeding_count += 1
-            exceeding += [message] * (exceeding_count <= _EXCEEDING_SHOWN)
-        if found is not None:
-            nearest = message if nearest is None or _share(message) > _share(nearest) else nearest
-            # Of several messages the one that was held against least speaks for all.
-            is_least = least is None or len(not_counted(message)) > len(not_counted(least))
-            least = message if is_least else least
-    if nearest is None or least is None:
-        text = "no limits: nothing says whether this fits" if trace.messages else ""
-        return paragraph(text, width, style="bold") if text else []
-    if exceeding:
-        shown = ", ".join(f"message {it.index} ({tightest_words(it)})" for it in exceeding)
-        more = ", …" * (exceeding_count > len(exceeding))
-        text = f"{counted(exceeding_count, 'message')} over a limit: {shown}{more}"
+    found = trace.summary
+    if found.exceeding:
+        text = f"{counted(len(found.exceeding), 'message')} over a limit: {_numbers(trace)}"
         return paragraph(text, width, style="bold red")
+    if found.nearest is None:
+        text = "no limits: nothing says whether this fits" if found.message_count else ""
+        return paragraph(text, width, style="bold") if text else []
+    nearest = trace.messages[found.nearest]
+    # Of several messages the one that was held against least speaks for all.
+    limited = (trace.messages[index] for index in found.limited)
+    least = max(limited, key=lambda it: len(not_counted(it)))
     missing = not_counted(least)
     text = (
         f"every message fits ({coverage_words(least)})"
@@ -104,6 +92,8 @@ def fit_lines(trace: TraceSource, width: int) -> list[Text]:
     return paragraph(text, width, style="bold")
 
 
-def _share(message: Message) -> float:
-    tightest = tightest_limit(message)
-    return 0.0 if tightest is None else share(tightest)
+def _numbers(trace: TraceSource) -> str:
+    exceeding = trace.summary.exceeding
+    messages = [trace.messages[index] for index in exceeding[:3]]
+    shown = ", ".join(f"message {it.index} ({tightest_words(it)})" for it in messages)
+    return shown if len(exceeding) <= 3 else f"{shown}, …"

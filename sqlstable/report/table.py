@@ -61,14 +61,14 @@ def render_table(
         *fault_lines(trace, look.width),
         Text(),
     ]
-    if trace.messages:
+    if trace.summary.message_count:
         words = [*view.glossary, *instruction_words(trace), *cache_words(trace)]
         lines += [*view.lines(trace, look), Text()]
         lines += [*glossary_lines(words, trace.settings, look.width), Text()]
     else:
         lines += [*paragraph(EMPTY, look.width), Text()]
     lines += growth_lines(trace, look.width)
-    lines += provenance_lines([trace.settings], trace.messages, look.width)
+    lines += provenance_lines([trace.settings], trace.summary.states, look.width)
     return render(lines, width=look.width, color_system=color_system)
 
 

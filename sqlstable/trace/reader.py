@@ -54,6 +54,8 @@ from sqlstable.trace.storage import (
     connected,
     reading,
 )
+from sqlstable.trace.summary import Summary, summary
+from sqlstable.trace.trap_words import limit_named_by
 
 RECORDS_HELD_MAX: Final = 100_000
 """Messages or statements that are read once and kept; more are read again for each look."""
@@ -154,33 +156,49 @@ class Trace:
             rows = self._snapshot.select(_SELECT_SHOWN, shown=ROWS_SHOWN)
         return html_table(repr(self), _SHOWN, rows)
 
+    @property
+    def message_count(self) -> int:
+        """How many messages it has."""
+        return self._snapshot.last_message + 1
+
+    @property
+    def statement_count(self) -> int:
+        """How many statements it has."""
+        return self._snapshot.last_statement + 1
+
     @cached_property
     def messages(self) -> Sequence[Message]:
         """All messages in order; those of a long trace are read again for each look."""
-        snapshot = self._snapshot
-
-        def read(first: int, last: int) -> tuple[Message, ...]:
-            with reading(self._name):
-                return _whole(tuple(_messages(snapshot.of_messages(first, last))), first, last)
-
-        if snapshot.last_message >= RECORDS_HELD_MAX:
-            return Records(snapshot.last_message + 1, read)
+        if self.message_count > RECORDS_HELD_MAX:
+            return Records(self.message_count, self.messages_at)
         with reading(self._name):
-            return tuple(_messages(snapshot))
+            return tuple(_messages(self._snapshot))
 
     @cached_property
     def statements(self) -> Sequence[Statement]:
         """All statements in order; those of a long trace likewise."""
-        snapshot = self._snapshot
-
-        def read(first: int, last: int) -> tuple[Statement, ...]:
-            with reading(self._name):
-                return _whole(tuple(_statements(snapshot.of_statements(first, last))), first, last)
-
-        if snapshot.last_statement >= RECORDS_HELD_MAX:
-            return Records(snapshot.last_statement + 1, read)
+        if self.statement_count > RECORDS_HELD_MAX:
+            return Records(self.statement_count, self.statements_at)
         with reading(self._name):
-            return tuple(_statements(snapshot))
+            return tuple(_statements(self._snapshot))
+
+    def messages_at(self, first: int, last: int) -> tuple[Message, ...]:
+        """Read the messages from one index to another, both included, and keep none."""
+        with reading(self._name):
+            found = _messages(self._snapshot.of_messages(first, last))
+            return _whole(tuple(found), first, last)
+
+    def statements_at(self, first: int, last: int) -> tuple[Statement, ...]:
+        """Read the statements from one index to another likewise."""
+        with reading(self._name):
+            found = _statements(self._snapshot.of_statements(first, last))
+            return _whole(tuple(found), first, last)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """All messages together."""
+        with reading(self._name):
+            return summary(self._snapshot)
 
     @cached_property
     def owners(self) -> tuple[OwnerRun, ...]:
@@ -352,7 +370,7 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
     for row in select("SELECT * FROM message", "message_index"):
         index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *rest = row
         if snapshot.version < TRAP_LIMITS_SINCE_VERSION:
-            rest.append(_limit_named_by(outcome, trap))
+            rest.append(limit_named_by(outcome, trap))
         *stable, trap_limit = rest
         yield Message(
             *(index, kind, label, outcome, trap, bool(discarded_writes), cache),
@@ -365,29 +383,6 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
             _heap(costs.get(index)),
             trap_limit,
         )
-
-
-_WORDS_OF_LIMITS: Final = (
-    ("number of accessed pages", "stable_os_pages_accessed"),
-    ("number of modified pages", "stable_os_pages_dirty"),
-    ("instructions", "instructions"),
-    ("exceeded the slice limit", "instructions"),
-    ("grow failed", "stable_memory_bytes"),
-)
-"""Words in the text of a trap, and the limit that they speak of.
-
-Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31; the last one is
-that of ic-stable-structures.
-"""
-
-
-def _limit_named_by(outcome: str, trap: str | None) -> str | None:
-    """Return the limit that trapped a message, of which an old trace has the text alone."""
-    if outcome != "trapped" or trap is None:
-        return None
-    if "xceeded the" not in trap and "grow failed" not in trap:
-        return None
-    return next((limit for words, limit in _WORDS_OF_LIMITS if words in trap), None)
 
 
 def _costs(snapshot: Snapshot, table: str, key: str) -> dict[int, Row]:

@@ -6,7 +6,7 @@ from typing import Final, TypeVar, overload
 
 T = TypeVar("T")
 
-STRETCH: Final = 10_000
+STRETCH: Final = 1_000
 """Records that are read together."""
 
 _STRETCHES_KEPT: Final = 2

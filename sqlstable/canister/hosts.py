@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
+from sqlstable.database.checking import Setup
 from sqlstable.database.library import sqlite_version
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
@@ -27,14 +28,9 @@ from sqlstable.trace import model
 from sqlstable.trace.raw import RawMessage, TakenAccesses
 from sqlstable.trace.recorder import Depth, Recorder
 
-if TYPE_CHECKING:
-    import apsw
-
 EngineName = Literal["native", "wasm"]
 ENGINES: Final[tuple[EngineName, ...]] = ("native", "wasm")
 """Names of the engines."""
-
-Setup = Callable[["apsw.Connection"], None]
 
 # Machine and observation know nothing of each other, and number the kinds of access alike.
 assert (accesslog.READ, accesslog.WRITE) == (model.READ, model.WRITE)

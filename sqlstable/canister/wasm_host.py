@@ -8,7 +8,8 @@ from typing import Final, overload
 import numpy as np
 import numpy.typing as npt
 
-from sqlstable.canister.hosts import Flavour, Place, Setup
+from sqlstable.canister.hosts import Flavour, Place
+from sqlstable.database.checking import Setup
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.protocol import CacheState

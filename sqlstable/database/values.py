@@ -37,6 +37,7 @@ import numpy as np
 from sqlstable.errors import SqlError
 
 Params = Sequence[Any] | dict[str, Any] | None
+"""Values bound to a statement: a sequence, or a dictionary for named parameters."""
 
 _PLAIN: Final = frozenset({type(None), int, float, str, bytes})
 _SEQUENCES: Final = frozenset({tuple, list})

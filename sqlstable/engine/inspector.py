@@ -4,13 +4,14 @@ The questions go to a connection of their own, which nothing records: it reads t
 is, marks no OS page, and takes no lock. What a statement would change there stays there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import apsw
 
+from sqlstable.database.checking import Setup
 from sqlstable.database.vfs import OBSERVER_NAME, StableVFS
 from sqlstable.engine.pragmas import READING_PRAGMAS
 from sqlstable.engine.protocol import Params
@@ -51,7 +52,7 @@ class Inspector:
     def __init__(
         self,
         vfs: StableVFS,
-        setups: Sequence[Callable[[apsw.Connection], None]],
+        setups: Sequence[Setup],
         *,
         is_foreign: bool,
     ) -> None:

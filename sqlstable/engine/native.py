@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import apsw
 
+from sqlstable.database.checking import Setup
 from sqlstable.database.settings import Settings
 from sqlstable.database.store import DatabaseFile
 from sqlstable.database.vfs import StableVFS
@@ -50,8 +51,6 @@ from sqlstable.engine.state import (
     without_authorizer,
 )
 from sqlstable.errors import ImageError, SqlError
-
-Setup = Callable[[apsw.Connection], None]
 
 Effect = Literal["nothing", "rows", "schema", "connection"]
 """What a message may change: rows, TEMP ones as well; what tables there are; whatever else belongs

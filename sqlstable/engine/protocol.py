@@ -1,13 +1,14 @@
 """The seam between a canister and what executes its SQL."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from sqlstable.database.values import Params
 
 if TYPE_CHECKING:
     import apsw
 
-Params = Sequence[Any] | dict[str, Any] | None
-"""Values bound to a statement: a sequence, or a dictionary for named parameters."""
+__all__ = ["CacheState", "Cursor", "Engine", "Params", "Rows"]
 
 Rows = list[tuple[Any, ...]]
 

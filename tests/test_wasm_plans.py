@@ -191,6 +191,18 @@ def test_settings_are_kept_with_temporary_objects_and_drop_none_of_them(canister
     )
 
 
+def test_a_setting_is_kept_however_often_others_are_set(canister):
+    canister.update("CREATE TABLE names (x TEXT); CREATE INDEX names_x ON names (x)")
+    canister.update("PRAGMA case_sensitive_like = on")
+    for number in range(120):
+        canister.update(f"PRAGMA foreign_keys = {number % 2}")
+    with suppress(Trap), canister.message() as message:
+        message.execute("CREATE TABLE gone (x)")
+        message.trap("and the copy is made anew")
+    (statement,) = canister.query("SELECT x FROM names WHERE x LIKE 'a%'").statements
+    assert statement.plan == ("SEARCH names USING COVERING INDEX names_x (x>? AND x<?)",)
+
+
 def test_long_texts_are_not_all_kept(canister, monkeypatch):
     monkeypatch.setattr(plans, "_KNOWN_CHARACTERS_MAX", 1000)
     for number in range(10):

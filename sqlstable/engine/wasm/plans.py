@@ -27,7 +27,6 @@ from sqlstable.errors import ImageError
 _KNOWN_MAX: Final = 10_000
 _KNOWN_CHARACTERS_MAX: Final = 10_000_000
 _COLUMNS_MAX: Final = 100
-_PRAGMAS_MAX: Final = 100
 
 _VM_STEPS_MAX: Final = 100_000
 """No statement runs longer on the copy; one that makes a table from a query could."""
@@ -47,7 +46,7 @@ _STATISTICS: Final = re.compile(
 """What changes statistics, or the schema by hand, if it is not only read."""
 
 _PLANNING_PRAGMA: Final = re.compile(
-    r"\s*pragma\s+(?:\w+\s*\.\s*)?(?:automatic_index|case_sensitive_like|foreign_keys"
+    r"\s*pragma\s+(?:\w+\s*\.\s*)?(automatic_index|case_sensitive_like|foreign_keys"
     r"|full_column_names|short_column_names|legacy_alter_table|reverse_unordered_selects"
     r"|temp_store|trusted_schema)\s*[=(]",
     re.IGNORECASE,
@@ -96,7 +95,8 @@ class Piece(NamedTuple):
 class _Heap(NamedTuple):
     """What is not in stable memory."""
 
-    pragmas: tuple[str, ...] = ()
+    pragmas: tuple[tuple[str, str], ...] = ()
+    "Of each that planning heeds its name and the statement that set it last, in that order."
     temporary: tuple[str, ...] = ()
     "What makes the temporary tables, views, indexes and triggers."
     is_hidden: bool = False
@@ -235,9 +235,10 @@ class Plans:
             self._now = self._now._replace(is_hidden=True)
             self._run(_without_rows(sql), params)
             self._forget()
-        elif word == "pragma" and _PLANNING_PRAGMA.match(sql):
-            pragmas = (*self._now.pragmas, sql)[-_PRAGMAS_MAX:]
-            self._now = self._now._replace(pragmas=pragmas)
+        elif word == "pragma" and (found := _PLANNING_PRAGMA.match(sql)):
+            name = found[1].lower()
+            others = [pragma for pragma in self._now.pragmas if pragma[0] != name]
+            self._now = self._now._replace(pragmas=(*others, (name, sql)))
             self._run(sql, None)
             self._forget()
         elif word == "attach" or (_STATISTICS.search(sql) and not _only_reads(piece, word)):
@@ -280,7 +281,7 @@ class Plans:
         schema, statistics = self._read()
         # Settings come first, as one of them drops temporary objects; these hide others.
         made = ("BEGIN", *schema, *statistics, *self._now.temporary, "COMMIT")
-        for sql in (*self._now.pragmas, *made):
+        for sql in (*(sql for _, sql in self._now.pragmas), *made):
             _try(copy, sql)
         copy.set_progress_handler(lambda: True, _VM_STEPS_MAX)
         self._is_wrong = False

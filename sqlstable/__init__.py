@@ -13,10 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from sqlstable.canister.canister import Canister, Status
+    from sqlstable.canister.canister import Canister
     from sqlstable.canister.message import Message
     from sqlstable.canister.recording import Recording, record
     from sqlstable.canister.reply import Reply
+    from sqlstable.canister.status import Status
     from sqlstable.database.vfs import StableVFS
     from sqlstable.errors import (
         ImageError,
@@ -74,10 +75,11 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "sqlstable.canister.canister": ("Canister", "Status"),
+    "sqlstable.canister.canister": ("Canister",),
     "sqlstable.canister.message": ("Message",),
     "sqlstable.canister.recording": ("Recording", "record"),
     "sqlstable.canister.reply": ("Reply",),
+    "sqlstable.canister.status": ("Status",),
     "sqlstable.database.vfs": ("StableVFS",),
     "sqlstable.errors": (
         "ImageError",

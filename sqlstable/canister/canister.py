@@ -6,33 +6,34 @@ and keeps stable memory.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from threading import RLock
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
+from weakref import ref
 
-from sqlstable.analysis.growth import Growth
 from sqlstable.canister.hosts import (
     ENGINES,
     EngineName,
     Flavour,
     Place,
+    check_image_arguments,
     chosen_cache_size,
     make_host,
 )
 from sqlstable.canister.message import Message, MessageKind, check_choice
 from sqlstable.canister.observation import EndedMessage, Observation, open_writer
 from sqlstable.canister.reply import Reply
+from sqlstable.canister.status import Status, described
+from sqlstable.canister.turns import Turn, Turns
 from sqlstable.database.extent import state_size
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.transfer import extract_database, import_database
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.protocol import CacheState, Engine, Params
-from sqlstable.errors import LimitTrap, MessageError, SettingsError, Trap
+from sqlstable.errors import LimitTrap, MessageError, Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.durability import Durability
@@ -42,22 +43,6 @@ from sqlstable.trace.recorder import Depth
 
 if TYPE_CHECKING:
     import apsw
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How large a canister is, and what it has done."""
-
-    stable_size_bytes: int
-    "Grown bytes of stable memory; the Internet Computer charges storage for them."
-    database_size_bytes: int
-    "Bytes of the database file."
-    messages: int
-    "Messages that have ended, life-cycle steps included."
-    settings: dict[str, object]
-    "All settings, as reports state them."
-    growth: Growth
-    "What stable memory consists of: data, free SQLite pages, bucket rounding, other files."
 
 
 class Canister:
@@ -151,7 +136,7 @@ class Canister:
         """Install the canister."""
         check_choice("engine", engine, ENGINES)
         check_choice("depth", depth, ("counters", "pages"))
-        _check_image_arguments(path, memory, durability, read_only=read_only)
+        check_image_arguments(path, memory, durability, read_only=read_only)
         self.settings = resolve_settings(
             preset=preset,
             layout=layout,
@@ -169,10 +154,14 @@ class Canister:
         self._host = make_host(engine, flavour, self.settings, memory or place, depth=depth)
         self._memory = self._host.memory
         self._memory.bytemap.is_enforced = enforce
-        self._lock = RLock()
+        self.turns = Turns()
         self._setups: list[Callable[[apsw.Connection], None]] = []
-        self._message: Message | None = None
-        self._is_closed = False
+        self._message: ref[Message] | None = None
+        # Not while a message runs, and not after one that was cut off from outside.
+        self._is_whole = True
+        # What a step of the life cycle has changed, which is undone with it.
+        self._before: tuple[Settings, bool] | None = None
+        self._is_closed = self._is_let_go = self._is_given_back = False
         self._is_foreign = self._memory.wasm_pages > 0
         with ExitStack() as undo:
             if self._memory is not memory:
@@ -289,26 +278,30 @@ class Canister:
         Raises:
             ImageError: The image file could not be left whole; it keeps its log.
         """
-        with self._lock:
-            if self._is_closed:
+        if not self.turns.is_mine():
+            with Turn(self.turns, "close", self._close):
                 return
-            if self._message is not None:
-                self._message.abandon()
-            try:
-                self._let_go()
-            finally:
-                self._memory.close()
+        message = None if self._message is None else self._message()
+        if message is not None:
+            message.abandon()
+        self._close()
+
+    def _close(self) -> None:
+        if self._is_given_back:
+            return
+        try:
+            self._let_go()
+        finally:
+            # Closing it twice does no harm: the first time may have been cut off.
+            self._is_let_go = True
+            self._memory.close()
+        self._is_given_back = True
 
     def __enter__(self) -> Self:
         """Use the canister in a ``with`` block."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the canister."""
         self.close()
 
@@ -339,7 +332,7 @@ class Canister:
             ImageError: The file is missing, not a database, truncated or damaged.
             MessageError: The canister has a database already.
         """
-        with self._lock, ExitStack() as stack:
+        with self._turn("import"), ExitStack() as stack:
             vfs = self._check_empty()
             if not isinstance(path, DatabaseSource):
                 options = SourceOptions(
@@ -349,7 +342,6 @@ class Canister:
             return self._import(vfs, path)
 
     def _check_empty(self) -> StableVFS:
-        self._check_idle()
         self._memory.check("install")
         vfs = self._open_vfs()
         if vfs.store.size_bytes:
@@ -366,7 +358,7 @@ class Canister:
             self._is_foreign = True
             self._restart_heap()
 
-        reply = self._life_cycle_step("install", step, limited=False)
+        reply = self._run_step("install", step, label=None, limited=False)
         reply.notes = source.notes
         self._state_settings()
         return reply
@@ -377,8 +369,7 @@ class Canister:
         Raises:
             ImageError: The file exists already, or cannot be written.
         """
-        with self._lock:
-            self._check_idle()
+        with self._turn("extract"):
             self._memory.check("query")
             return extract_database(self._open_vfs(), path, overwrite=overwrite)
 
@@ -400,7 +391,9 @@ class Canister:
         Raises:
             MessageError: The canister is closed.
         """
-        return self._open_vfs()
+        vfs = self._open_vfs()
+        self._memory.check("query")
+        return vfs
 
     @property
     def recovery(self) -> str | None:
@@ -417,12 +410,11 @@ class Canister:
         """Return sizes and settings."""
         vfs = self._open_vfs()
         self._memory.check("query")
-        recorder = self._observation.recorder
         return Status(
             stable_size_bytes=self._memory.wasm_pages * WASM_PAGE_BYTES,
             database_size_bytes=vfs.store.size_bytes,
             messages=self._observation.message_count,
-            settings=self._described(recorder.depth, owners=self._observation.has_owners),
+            settings=described(self._host, self.settings, owners=self._observation.has_owners),
             growth=self._observation.growth(vfs),
         )
 
@@ -433,6 +425,8 @@ class Canister:
             MessageError: The canister was made without a trace.
             TraceError: The trace cannot be written or read.
         """
+        if not self._is_closed:
+            self._memory.check("query")
         trace = self._observation.trace()
         if trace is None:
             msg = 'the canister keeps no trace; make it with trace=":memory:", or with a path'
@@ -444,27 +438,23 @@ class Canister:
 
         For functions, collations and authorizers: they live in the heap, and go with it.
         """
-        self._check_idle()
-        self.engine.on_connect(setup)
-        self._setups.append(setup)
+        with self._turn("on_connect"):
+            self.engine.on_connect(setup)
+            self._setups.append(setup)
 
     # -- inside: messages -----------------------------------------------------------------------
 
     def begin_message(self, message: "Message") -> None:
-        """Begin a message; `Message` calls this."""
-        self._lock.acquire()
-        try:
-            self._check_idle()
-            # Before anybody looks into the image: reading a map beyond its file kills the process.
-            self._memory.check(message.kind)
-            engine = self._host.engine
-            assert engine is not None
-            must_enter = engine.begin(message.kind, message.cache)
-            self._memory.begin(message.kind)
-            self._message = message
-        except BaseException:
-            self._lock.release()
-            raise
+        """Begin a message whose turn it is; `Message` calls this."""
+        # Before anybody looks into the image: reading a map beyond its file kills the process.
+        self._memory.check(message.kind)
+        self.settle()
+        engine = self._host.engine
+        assert engine is not None
+        self._is_whole = False
+        self._message = ref(message)
+        must_enter = engine.begin(message.kind, message.cache)
+        self._memory.begin(message.kind)
         if must_enter:
             try:
                 with self._observation.recorder.outside("open"):
@@ -475,19 +465,12 @@ class Canister:
 
     def end_message(self, message: "Message", error: BaseException | None) -> Trap | None:
         """End a message; returns the trap, if there was one. `Message` calls this."""
-        try:
-            return self._end_message(message, error)
-        finally:
-            self._lock.release()
-
-    def _end_message(self, message: "Message", error: BaseException | None) -> Trap | None:
         memory, engine, vfs = self._memory, self._host.engine, self._host.vfs
         assert engine is not None
         assert vfs is not None
-        self._message = None
         trap = memory.trap
         if trap is None and error is not None:
-            trap = memory.poison(error if isinstance(error, Trap) else Trap(str(error)))
+            trap = memory.poison(_trap_of(error))
         ended = EndedMessage(memory, message.kind, label=message.label, cache=message.cache)
         self._host.capture()
         self._observation.before_end()
@@ -522,6 +505,8 @@ class Canister:
         else:
             self._observation.end_message(ended)
         message.ended = ended
+        self._message = None
+        self._is_whole = True
         return trap
 
     def outside(self, name: str) -> AbstractContextManager[None]:
@@ -554,37 +539,82 @@ class Canister:
         step: Callable[[], None],
         *,
         label: str | None = None,
-        limited: bool = True,
     ) -> Reply:
-        with self._lock:
-            return self._run_life_cycle_step(kind, step, label=label, limited=limited)
+        with self._turn(kind):
+            return self._run_step(kind, step, label=label)
 
-    def _run_life_cycle_step(
-        self, kind: str, step: Callable[[], None], *, label: str | None, limited: bool
+    def _run_step(
+        self, kind: str, step: Callable[[], None], *, label: str | None, limited: bool = True
     ) -> Reply:
-        self._check_idle()
         memory = self._memory
-        before = (self._host.engine is not None, self.settings, self._is_foreign)
-        memory.begin(kind)
-        if not limited:
-            memory.bytemap.begin(None, kind)
+        memory.check(kind)
+        had_heap = self._host.engine is not None
+        self._is_whole = False
+        self._before = (self.settings, self._is_foreign)
         try:
+            memory.begin(kind)
+            if not limited:
+                memory.bytemap.begin(None, kind)
             with self._observation.recorder.outside("open"):
                 step()
             ended = EndedMessage(memory, kind, label=label)
             self._host.capture()
             memory.commit()
-        except BaseException as error:
-            memory.poison(Trap(str(error)))
-            self._stop_heap()
-            memory.rollback()
-            had_heap, self.settings, self._is_foreign = before
+            self._before = None
+            self._observation.end_message(ended)
+            self._is_whole = True
+        except BaseException:
+            # Without a heap before, it is the installation that fails, and the canister goes.
             if had_heap:
-                self._revive_heap()
-            self._observation.recorder.take()
+                # Where it cannot now, as in the middle of a commit to an image, the next use of
+                # the canister tries again, and says why.
+                with suppress(Exception):
+                    self._recover()
             raise
-        self._observation.end_message(ended)
         return Reply([], ended)
+
+    # -- inside: whole again --------------------------------------------------------------------
+
+    def _turn(self, kind: str) -> Turn:
+        return Turn(self.turns, kind, self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self.settle()
+        self._memory.check("query")
+
+    def settle(self) -> None:
+        """Begin a turn: a canister that is closed has none, and one that was cut off recovers.
+
+        Raises:
+            MessageError: The canister is closed.
+        """
+        if self._is_closed:
+            raise MessageError(_CLOSED)
+        if not self._is_whole:
+            self._recover()
+
+    def _recover(self) -> None:
+        """Start over from what is committed, wherever a message or step was cut off.
+
+        What is derived from it is made anew. That may be cut off as well, and be done again.
+        """
+        message = None if self._message is None else self._message()
+        if message is not None:
+            message.cut_off()
+        self._drop_heap()
+        is_committed = self._memory.recover()
+        if self._before is not None and not is_committed:
+            self.settings, self._is_foreign = self._before
+        self._revive_heap()
+        self._observation.recorder.take()
+        self._message = self._before = None
+        self._is_whole = True
+
+    def _drop_heap(self) -> None:
+        """Let the heap go, in whatever state it is; what it still writes changes nothing."""
+        self._memory.seal()
+        self._observation.drop_vfs()
+        self._host.drop_heap()
 
     def _start_heap(self) -> None:
         host = self._host
@@ -627,26 +657,26 @@ class Canister:
     def _let_go(self) -> None:
         """Finish the trace and leave the memory alone."""
         self._is_closed = True
-        self._stop_heap()
+        was_whole, self._is_whole = self._is_whole, False
+        if self._is_let_go:
+            self._observation.drop_vfs()
+        elif was_whole:
+            self._stop_heap()
+        else:
+            self._drop_heap()
+            self._memory.recover()
         self._observation.close()
         self._host.let_go()
 
     def _open_vfs(self) -> StableVFS:
+        if not self._is_whole and not self.turns.is_mine():
+            with self._turn("look"):
+                pass
         vfs = self._host.vfs
         if vfs is None:
             raise MessageError(_CLOSED)
         self._host.settle(is_watched=True)
         return vfs
-
-    def _check_idle(self) -> None:
-        if self._is_closed:
-            raise MessageError(_CLOSED)
-        if self._message is not None:
-            msg = (
-                f"a message ({self._message.kind}) is open; a canister runs one message at a "
-                "time: end it first"
-            )
-            raise MessageError(msg)
 
     def _state_settings(self) -> None:
         """Write the settings into the trace: those of an imported database are its own."""
@@ -659,41 +689,9 @@ class Canister:
         image_file = self._memory.image_file
         return image_file is not None and image_file.is_read_only
 
-    def _described(self, depth: Depth, *, owners: bool) -> dict[str, object]:
-        limits, image_file = self._memory.limits, self._memory.image_file
-        return {
-            **self._host.described(),
-            **_described_settings(self.settings),
-            "limits": None if limits is None else limits.date.isoformat(),
-            **({} if self._memory.bytemap.is_enforced else {"enforced": False}),
-            "prices": None,
-            "durability": None if image_file is None else image_file.durability,
-            "depth": depth,
-            "owners": owners,
-        }
 
-
-def _check_image_arguments(
-    path: Path | str | None,
-    memory: StableMemory | None,
-    durability: str | None,
-    *,
-    read_only: bool,
-) -> None:
-    if path is not None and memory is not None:
-        msg = f"the canister is given both {path} and a memory; leave one of the two out"
-        raise SettingsError(msg)
-    if path is None and (durability is not None or read_only):
-        name = "read_only" if read_only else "durability"
-        msg = f"{name} concerns an image file, and none is given; name one, as in Canister(path)"
-        raise SettingsError(msg)
+def _trap_of(error: BaseException) -> Trap:
+    return error if isinstance(error, Trap) else Trap(str(error) or type(error).__name__)
 
 
 _CLOSED: Final = "the canister is closed; make a new one"
-
-
-def _described_settings(settings: Settings) -> dict[str, object]:
-    values: dict[str, object] = asdict(settings)
-    if settings.layout != "managed":
-        values["bucket_pages"] = values["growth"] = None
-    return values

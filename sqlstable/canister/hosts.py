@@ -5,7 +5,7 @@ the wasm engine in `sqlstable.canister.wasm_host`, because wasmtime is slow to i
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -98,6 +98,10 @@ class Host(Protocol):
         """Let engine and VFS go."""
         ...
 
+    def drop_heap(self) -> None:
+        """Let engine and VFS go in whatever state they are, and what was recorded."""
+        ...
+
     def revive(self, start: Callable[[], None]) -> None:
         """Have a heap again after a step that failed; ``start`` starts a new one."""
         ...
@@ -174,6 +178,14 @@ class NativeHost:
             self.vfs.unregister()
             self.vfs = None
 
+    def drop_heap(self) -> None:
+        """Close what can be closed; the rest goes with its last reference."""
+        with suppress(Exception):
+            self.close_heap()
+        self.engine = self.vfs = None
+        self._log = self.memory.log = AccessLog(self._log.sqlite_page_bytes)
+        self.recorder.start_over(self._log)
+
     def revive(self, start: Callable[[], None]) -> None:
         """Start a new heap for the one that is gone, unlimited; nothing of the start is kept."""
         left = self._left
@@ -236,6 +248,27 @@ def chosen_cache_size(cache_size: int | None, preset: str | None, build: str | N
     if cache_size is not None or preset is not None or found is None:
         return cache_size
     return found.cache_size
+
+
+def check_image_arguments(
+    path: Path | str | None,
+    memory: StableMemory | None,
+    durability: str | None,
+    *,
+    read_only: bool,
+) -> None:
+    """Refuse arguments on where stable memory is that do not go together.
+
+    Raises:
+        SettingsError: Two places are named, or what concerns files without one.
+    """
+    if path is not None and memory is not None:
+        msg = f"the canister is given both {path} and a memory; leave one of the two out"
+        raise SettingsError(msg)
+    if path is None and (durability is not None or read_only):
+        name = "read_only" if read_only else "durability"
+        msg = f"{name} concerns an image file, and none is given; name one, as in Canister(path)"
+        raise SettingsError(msg)
 
 
 def make_host(

@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Protocol, Self
+from typing import Any, Final, Literal, NoReturn, Protocol, Self, TypeVar
 
 from sqlstable.canister.observation import EndedMessage
 from sqlstable.canister.reply import Reply
+from sqlstable.canister.turns import Leaving, Ticket, Turns
 from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
 from sqlstable.engine.protocol import CacheState, Cursor, Engine, Params, Rows
 from sqlstable.errors import MessageError, SettingsError, Trap
 from sqlstable.memory.stable import StableMemory
+
+T = TypeVar("T")
 
 MessageKind = Literal["update", "query"]
 
@@ -29,6 +32,11 @@ class MessageHost(Protocol):
     @property
     def memory(self) -> StableMemory:
         """The stable memory."""
+        ...
+
+    @property
+    def turns(self) -> Turns:
+        """Whose turn it is."""
         ...
 
     def begin_message(self, message: "Message") -> None:
@@ -70,10 +78,11 @@ class Message:
             check_choice("kind", kind, ("update", "query"))
         if cache not in CACHE_STATES:
             check_choice("cache", cache, CACHE_STATES)
-        self.kind = kind
+        self.kind: MessageKind = kind
         self.cache: CacheState = "warm" if kind == "update" else cache
         self.label = label
         self.ended: EndedMessage | None = None
+        self.ticket: Ticket | None = None
         self._canister = canister
         self._memory = canister.memory
         self._run: Callable[[str, Params], Rows] = _not_open
@@ -88,14 +97,15 @@ class Message:
             SqlError: SQLite refused a statement; the message may go on.
             Trap: The message trapped; it cannot go on.
         """
-        if not self._is_open or self._memory.trap is not None:
+        memory = self._memory
+        if not self._is_open or memory.trap is not None or memory.thread != get_ident():
             self._check_open()
         if params is not None:
             params = bindable(params)
         try:
             rows = self._run(sql, params)
-        except Exception as error:
-            explained = _explained(self._canister.engine, error, sql, params)
+        except BaseException as error:
+            explained = self._explained(error, sql, params)
             if explained is error:
                 raise
             raise explained from error
@@ -116,9 +126,8 @@ class Message:
         bound = bindable_rows(rows)
         try:
             result = self._canister.engine.executemany(sql, bound)
-        except Exception as error:
-            engine = self._canister.engine
-            explained = _explained(engine, error, sql, bound.last, place=bound.place)
+        except BaseException as error:
+            explained = self._explained(error, sql, bound.last, place=bound.place)
             if explained is error:
                 raise
             raise explained from error
@@ -128,16 +137,10 @@ class Message:
     def cursor(self, sql: str, params: Params = None) -> Cursor:
         """Begin a statement and return its rows one by one; close it before the message ends."""
         self._check_open()
-        engine = self._canister.engine
         params = bindable(params)
-        try:
-            cursor = engine.open_cursor(sql, params)
-        except Exception as error:
-            explained = _explained(engine, error, sql, params)
-            if explained is error:
-                raise
-            raise explained from error
-        return MessageCursor(engine, cursor, sql)
+        with self._explaining(sql, params):
+            cursor = self._canister.engine.open_cursor(sql, params)
+        return MessageCursor(self, cursor, sql)
 
     def window(self, name: str) -> AbstractContextManager[None]:
         """Bill the accesses of a ``with`` block to nobody's statement, under ``name``.
@@ -190,22 +193,45 @@ class Message:
             raise MessageError(msg)
         return Reply(self._rows if self.ended.trap is None else [], self.ended)
 
+    def step(self, run: Callable[[], T], sql: str) -> T:
+        """Let a cursor of the message do something; `MessageCursor` calls this.
+
+        Raises:
+            SqlError: SQLite refused.
+            Trap: The message trapped.
+            MessageError: It is another thread's.
+        """
+        if self._memory.thread not in (None, get_ident()):
+            self._check_open()
+        with self._explaining(sql, None):
+            return run()
+
     def abandon(self) -> None:
         """Roll the message back without raising; for a canister that is closed in between."""
         self._is_open = False
         self._canister.end_message(self, Trap("the canister was closed"))
+
+    def cut_off(self) -> None:
+        """Take note that the canister has rolled the message back, whose block is over."""
+        self._is_open = False
 
     def __enter__(self) -> Self:
         """Begin the message."""
         if self.ended is not None or self._is_open:
             msg = "a message runs once; ask the canister for another one"
             raise MessageError(msg)
-        self._canister.begin_message(self)
+        turns = self._canister.turns
+        turns.take(self)
+        try:
+            self._canister.begin_message(self)
+        except BaseException:
+            turns.give(self)
+            raise
         self._run = self._canister.engine.execute
         self._is_open = True
         return self
 
-    def __exit__(
+    def _leave(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
@@ -225,6 +251,14 @@ class Message:
             raise MessageError(msg)
         self._is_open = False
         self._run = _not_open
+        try:
+            self._end(error)
+        finally:
+            self._canister.turns.give(self)
+
+    __exit__ = Leaving(_leave)
+
+    def _end(self, error: BaseException | None) -> None:
         canister = self._canister
         left = None
         if error is None and canister.memory.trap is None:
@@ -242,17 +276,41 @@ class Message:
         if not self._is_open:
             msg = "the message is not open; use it inside its with block"
             raise MessageError(msg)
+        if self._memory.thread != get_ident():
+            msg = "a message is used by the thread that began it; use one for each thread"
+            raise MessageError(msg)
         trap = self._canister.memory.trap
         if trap is not None:
             raise trap
+
+    @contextmanager
+    def _explaining(self, sql: str, params: Params) -> Iterator[None]:
+        """Let errors of a block be ours."""
+        try:
+            yield
+        except BaseException as error:
+            explained = self._explained(error, sql, params)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def _explained(
+        self, error: BaseException, sql: str, params: Params, *, place: str = ""
+    ) -> BaseException:
+        """Return what is to be raised; the message cannot go on after an exception from outside."""
+        if isinstance(error, Exception):
+            return _explained(self._canister.engine, error, sql, params, place=place)
+        if self._is_open:
+            self._memory.poison(Trap(f"the message was cut off by {type(error).__name__}"))
+        return error
 
 
 class MessageCursor:
     """A statement of a message that is stepped row by row."""
 
-    def __init__(self, engine: Engine, cursor: Cursor, sql: str) -> None:
+    def __init__(self, message: Message, cursor: Cursor, sql: str) -> None:
         """Take a statement that has begun."""
-        self._engine = engine
+        self._message = message
         self._cursor = cursor
         self._sql = sql
 
@@ -266,9 +324,9 @@ class MessageCursor:
         Raises:
             SqlError: SQLite refused.
             Trap: The message trapped.
+            MessageError: It is another thread's.
         """
-        with self._explaining():
-            return next(self._cursor)
+        return self._message.step(lambda: next(self._cursor), self._sql)
 
     def close(self) -> None:
         """End the statement, finished or not.
@@ -276,18 +334,7 @@ class MessageCursor:
         Raises:
             SqlError: SQLite refused, as it may when a statement that writes ends.
         """
-        with self._explaining():
-            self._cursor.close()
-
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            explained = _explained(self._engine, error, self._sql, None)
-            if explained is error:
-                raise
-            raise explained from error
+        self._message.step(self._cursor.close, self._sql)
 
 
 def _explained(

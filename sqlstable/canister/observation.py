@@ -55,6 +55,8 @@ class Observation:
         # Overflow that the message about to end has met, and since when it has been as it was: the
         # message whose end was looked at last, or that gave trees other names.
         self._opening = self._met = NO_CHANGES
+        self._is_behind = False
+        "Whether a message was cut off, of which nobody knows what it has changed."
         self._generation, self._known_since = -1, 0
         self._files: FileOwners | None = None
         # Size of stable memory in Wasm pages when a committed message last showed its files, and
@@ -95,6 +97,17 @@ class Observation:
             # Without a message open this may be the end, and nobody can look any more.
             self._last_areas = self._unsaid_areas()
             self._reader = self._files = None
+
+    def drop_vfs(self) -> None:
+        """Forget all that was known of a database whose last message was cut off somewhere."""
+        self._reader = self._files = None
+        self._last_areas = ()
+        self._opening = self._met = NO_CHANGES
+        self._is_behind = True
+        if self._owner_map is not None:
+            self._owner_map = OwnerMap()
+            # The new one counts its generations from the beginning.
+            self._generation = -1
 
     def before_end(self) -> None:
         """Look at what a message has accessed while the database can be seen as it was before.
@@ -229,10 +242,11 @@ class Observation:
         owners, reader = self._owner_map, self._reader
         found = [(ended.index, self._opening), (self._known_since, self._met)]
         self._opening = self._met = NO_CHANGES
-        if ended.outcome == "committed":
+        if ended.outcome == "committed" or self._is_behind:
             assert ended.raw is not None
-            if ended.kind in ("install", "reinstall"):
+            if ended.kind in ("install", "reinstall") or self._is_behind:
                 changes = owners.refresh(reader)
+                self._is_behind = False
             else:
                 ended.dirty = dirty_sqlite_pages(ended.raw, ended.page_size)
                 changes = owners.update(reader, ended.dirty)

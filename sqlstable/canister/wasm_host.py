@@ -1,7 +1,7 @@
 """The wasm engine as a canister's host: memory, engine, and its notes as a trace has them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Final, overload
 
@@ -27,9 +27,9 @@ from sqlstable.engine.wasm.notes import (
 )
 from sqlstable.engine.wasm.program import Program, charges_heap, load_program, regime_of
 from sqlstable.errors import ImageError, SettingsError
-from sqlstable.ic.limits import Limits
+from sqlstable.ic.limits import Limits, resolve_limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.memory.stable import StableMemory, resolve_limits
+from sqlstable.memory.stable import StableMemory
 from sqlstable.trace import raw
 from sqlstable.trace.model import INSTRUCTION_PHASES, HeapUse, Instructions, LoopUse
 from sqlstable.trace.raw import (
@@ -105,6 +105,17 @@ class WasmHost:
         if self.vfs is not None:
             self.vfs.unregister()
             self.vfs = None
+
+    def drop_heap(self) -> None:
+        """Close what can be closed; the memory still has the heap."""
+        with suppress(Exception):
+            self.close_heap()
+        if self.engine is not None and self._settings is not None:
+            self._old = (self.engine, self._settings)
+        self.engine = self.vfs = None
+        if self._old is not None:
+            self._old[0].discard_heap()
+        self.recorder.start_over()
 
     def revive(self, start: Callable[[], None]) -> None:
         """Go on with the heap that the memory's rollback has brought back."""
@@ -298,6 +309,11 @@ class WasmRecorder:
         statements = NotedStatements(notes)
         extra = tuple(statements.failed_spans()) if notes.has_failure else ()
         return RawMessage(notes.log, statements, (*outside, *extra), lambda: _costs(notes))
+
+    def start_over(self) -> None:
+        """Forget what was noted."""
+        self._outside.clear()
+        self._notes = None
 
     def _position(self) -> int:
         return self._memory.machine.number(_LOG_COUNT)

@@ -317,8 +317,7 @@ def chosen_limits(text: str) -> "Limits | None":
         SettingsError: It is no date, or one before the first limits.
     """
     # Memories and the history of limits are not what a report needs.
-    from sqlstable.ic.limits import LATEST_LIMITS_DATE
-    from sqlstable.memory.stable import resolve_limits
+    from sqlstable.ic.limits import LATEST_LIMITS_DATE, resolve_limits
 
     limits = None if text.lower() == NO_LIMITS else resolve_limits(text)
     if limits is not None and limits.date > LATEST_LIMITS_DATE:

@@ -20,7 +20,8 @@ such a message goes on until the next commit.
 * A message belongs to the thread that began it. It begins with the first lock at the latest, so
   whoever holds a lock has the message; another thread's lock is refused, and SQLite waits for it.
 * Locks are looked at and changed, messages begin and end, and files are opened and closed in one
-  thread at a time: each in its *turn*.
+  thread at a time: each in its *turn*. Where the owner begins the messages it has its own
+  order of threads, and there is no lock that an exception from outside could leave taken.
 """
 
 from collections.abc import Callable, Iterator
@@ -123,8 +124,10 @@ class Messages:
         self._is_open = False
         self._is_ours = False
         "Whether the memory's message is implicit: from before it begins until it has ended."
-        self.turn = Condition(RLock())
-        "Held by who looks at locks and message, or changes one of them; told of each end."
+        lock = RLock()
+        self.turn: RLock | _Unshared = lock if implicit else _Unshared()
+        "Held by who looks at locks and message, or changes one of them."
+        self._ended = Condition(lock)
         self._committing: set[Handle] = set()
 
     def disband(self) -> None:
@@ -225,7 +228,7 @@ class Messages:
         """
         with self.turn:
             if self.is_others() and self._is_ours:
-                self.turn.wait_for(lambda: not self.is_others(), _WAITED_S)
+                self._ended.wait_for(lambda: not self.is_others(), _WAITED_S)
             if self.is_others():
                 self._refuse_others()
 
@@ -273,7 +276,7 @@ class Messages:
                 self._end()
             finally:
                 self._is_ours = False
-                self.turn.notify_all()
+                self._ended.notify_all()
 
     def on_sync(self, handle: Handle) -> None:
         """Note that a database is about to commit."""
@@ -369,7 +372,8 @@ class Messages:
             self.reload()
             for store in self.stores:
                 store.on_rollback()
-            self.turn.notify_all()
+            if self.implicit:
+                self._ended.notify_all()
 
     def on_end(self) -> None:
         """Wait for the next message, where messages are implicit."""
@@ -379,7 +383,24 @@ class Messages:
                 self._is_open = self._is_ours = False
                 for store in self.stores:
                     store.on_end()
-            self.turn.notify_all()
+                self._ended.notify_all()
+
+
+class _Unshared:
+    """The turn of those who have their own order of threads."""
+
+    def acquire(self, *, timeout: float) -> bool:
+        """It is free."""
+        return timeout >= 0
+
+    def release(self) -> None:
+        """It stays free."""
+
+    def __enter__(self) -> None:
+        """It is free."""
+
+    def __exit__(self, *_: object) -> None:
+        """It stays free."""
 
 
 def _nothing() -> None:

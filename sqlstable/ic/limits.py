@@ -29,6 +29,7 @@ __all__ = [
     "MessageLimits",
     "latest_limits",
     "limits_at",
+    "resolve_limits",
 ]
 
 EARLIEST_LIMITS_DATE: Final = date(2021, 5, 10)
@@ -188,6 +189,17 @@ def latest_limits() -> Limits:
         True
     """
     return limits_at(LATEST_LIMITS_DATE)
+
+
+def resolve_limits(limits: Limits | date | str | None) -> Limits | None:
+    """Return the limits that ``limits`` names.
+
+    Raises:
+        SettingsError: The date is not one, or lies before the first known limits.
+    """
+    if limits is None or isinstance(limits, Limits):
+        return limits
+    return latest_limits() if limits == "latest" else limits_at(limits)
 
 
 def _day(when: date | str) -> date:

@@ -16,7 +16,8 @@ import sys
 from contextlib import suppress
 from typing import Final, Protocol
 
-from sqlstable.ic.units import GIB, KIB, OS_PAGE_BYTES
+from sqlstable.errors import ImageError
+from sqlstable.ic.units import GIB, KIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, amount
 
 Bytes = bytes | bytearray | memoryview
 
@@ -253,6 +254,36 @@ def reserve_pair(capacity_bytes: int) -> tuple[Backing, Backing]:
         # There were addresses left for one map, but not for two.
         backing.close()
         return ChunkBacking(), ChunkBacking()
+
+
+def whole_wasm_pages(size_bytes: int) -> int:
+    """Return of how many Wasm pages an image consists.
+
+    Raises:
+        ImageError: The last one is not whole.
+    """
+    wasm_pages, rest = divmod(size_bytes, WASM_PAGE_BYTES)
+    if rest:
+        whole = amount(wasm_pages, "Wasm page")
+        msg = (
+            f"the image is {size_bytes} bytes long, {rest} more than {whole}; it is truncated, "
+            "or not an image of stable memory"
+        )
+        raise ImageError(msg)
+    return wasm_pages
+
+
+def check_size(wasm_pages: int, wasm_pages_max: int) -> None:
+    """Check that an image is not too large.
+
+    Raises:
+        ImageError: It is.
+    """
+    if wasm_pages > wasm_pages_max:
+        raise ImageError(
+            f"the image has {amount(wasm_pages, 'Wasm page')}, the limit is {wasm_pages_max}; "
+            "choose limits of a later date, or None"
+        )
 
 
 def _pieces(address: int, length: int) -> list[tuple[int, int, int, int]]:

@@ -112,10 +112,11 @@ _LOOPED_OS_PAGES: Final = 256
 """Up to so many OS pages, a plain loop joins them quicker than numpy does."""
 
 
-_CUT_OFF: Final = (
+CUT_OFF: Final = (
     "the last message was cut off while it was being committed; close the image and open it "
     "again: its log says whether the message is there, and finishes it"
 )
+"""Why nothing goes on after an exception from outside in the middle of a commit."""
 
 
 class NotCommittedError(Exception):
@@ -316,7 +317,7 @@ class CommitPipeline:
             raise NotCommittedError(msg) from error
         parts = record_parts(self._log_crc, entry, data)
         # From here to the end nothing else may begin, whatever exception comes in between.
-        self.failure = _CUT_OFF
+        self.failure = CUT_OFF
         end_offset = self._log_offset + sum(map(len, parts))
         try:
             self._log.write(self._log_offset, parts)

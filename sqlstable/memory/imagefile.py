@@ -41,6 +41,7 @@ from sqlstable.memory.commitlog import (
 )
 from sqlstable.memory.durability import DURABILITIES, Durability
 from sqlstable.memory.durable import (
+    CUT_OFF,
     Change,
     CommitPipeline,
     NotCommittedError,
@@ -150,18 +151,19 @@ class ImageFile:
         assert pipeline is not None
         if self._refusal is not None:
             raise NotCommittedError(self._refusal)
+        # An exception from outside may come anywhere; then the log decides what was committed.
+        self._refusal = CUT_OFF
         try:
             pipeline.commit(change)
-        except BaseException:
-            # Also one from outside, such as Ctrl-C: then the log decides what was committed.
-            self._refusal = pipeline.failure
+        except NotCommittedError:
             # Space may have been reserved, which has changed the file's time.
             self._written_ns = time_ns()
+            self._refusal = pipeline.failure
             raise
         self.wasm_pages = change.wasm_pages_after
-        self._refusal = pipeline.failure
         self._size_bytes = change.wasm_pages_after * WASM_PAGE_BYTES
         self._written_ns = time_ns()
+        self._refusal = pipeline.failure
 
     def close(self) -> None:
         """Leave the image whole and alone, if it is; closing twice does no harm.
@@ -170,6 +172,9 @@ class ImageFile:
             ImageError: The image could not be flushed; its log is kept.
         """
         if self._is_closed:
+            # The first time may have been cut off anywhere by an exception from outside.
+            self._closer()
+            _close_all(self._image, self._log)
             return
         self._is_closed = True
         self.backing.close()
@@ -611,9 +616,10 @@ def _describe(name: str, records: Sequence[Record]) -> str:
 
 
 def _close_all(image: OsFile, log: OsFile | None) -> None:
-    with suppress(OSError):
-        # A view of the map that somebody still has would keep the file open, and locked.
-        fcntl.flock(image.descriptor, fcntl.LOCK_UN)
+    if image.descriptor >= 0:
+        with suppress(OSError):
+            # A view of the map that somebody still has would keep the file open, and locked.
+            fcntl.flock(image.descriptor, fcntl.LOCK_UN)
     image.close()
     if log is not None:
         log.close()

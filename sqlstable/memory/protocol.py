@@ -1,4 +1,4 @@
-"""The seam that every memory shares: four calls on bytes that grow by whole Wasm pages."""
+"""The seams of memories: four calls on bytes that grow by whole Wasm pages, and who is told."""
 
 from typing import Protocol
 
@@ -24,4 +24,27 @@ class Memory(Protocol):
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write ``data`` from byte ``offset`` on; traps out of bounds, never grows."""
+        ...
+
+
+class Watcher(Protocol):
+    """Somebody who derives state from the bytes, and must know when they change underneath.
+
+    Of one message a watcher is told in this order: that it has trapped, that it is over, that the
+    bytes went back.
+    """
+
+    def on_trap(self) -> None:
+        """The message has trapped: accesses from now on do not count and must not fail again."""
+        ...
+
+    def on_rollback(self) -> None:
+        """The bytes are those before the message again, the size included; or none, after a reset.
+
+        Not told where the message neither changed anything nor trapped.
+        """
+        ...
+
+    def on_end(self) -> None:
+        """The message is over."""
         ...

@@ -26,16 +26,16 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from threading import get_ident
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, SettingsError, Trap
-from sqlstable.ic.limits import Limits, MessageKind, latest_limits, limits_at
-from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, amount, os_pages_spanned
-from sqlstable.memory import accesslog
-from sqlstable.memory.backing import Backing, Bytes, reserve_pair
+from sqlstable.errors import MessageError, OutOfBoundsTrap, SettingsError, Trap
+from sqlstable.ic.limits import Limits, MessageKind, resolve_limits
+from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.memory import accesslog, forks
+from sqlstable.memory.backing import Backing, Bytes, check_size, reserve_pair, whole_wasm_pages
 from sqlstable.memory.bytemap import DIRTY, Bytemap
 from sqlstable.memory.durable import Change, NotCommittedError, os_page_runs
+from sqlstable.memory.protocol import Watcher
 
 if TYPE_CHECKING:
     from sqlstable.memory.imagefile import ImageFile
@@ -64,29 +64,6 @@ OUT_OF_BOUNDS: Final = "stable memory out of bounds"
 """Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31."""
 
 _KINDS: Final = frozenset(MessageKind)
-
-
-class Watcher(Protocol):
-    """Somebody who derives state from the bytes, and must know when they change underneath.
-
-    Of one message a watcher is told in this order: that it has trapped, that it is over, that the
-    bytes went back.
-    """
-
-    def on_trap(self) -> None:
-        """The message has trapped: accesses from now on do not count and must not fail again."""
-        ...
-
-    def on_rollback(self) -> None:
-        """The bytes are those before the message again, the size included; or none, after a reset.
-
-        Not told where the message neither changed anything nor trapped.
-        """
-        ...
-
-    def on_end(self) -> None:
-        """The message is over."""
-        ...
 
 
 class StableMemory:
@@ -140,8 +117,13 @@ class StableMemory:
         self.watchers: list[Watcher] = []
         self._wasm_pages = self._committed_wasm_pages = 0 if image is None else image.wasm_pages
         self._wiped_backing: Backing | None = None
+        self._is_committed = False
+        "Whether the open message has passed its commit point."
         self._staged_bytes = 0
         self._staged_reach_bytes = 0
+        self._left_behind: Trap | None = None
+        "What each call raises in a child process, whose memory this is not."
+        forks.watch(self)
 
     # -- the four calls -------------------------------------------------------------------------
 
@@ -238,7 +220,8 @@ class StableMemory:
             SettingsError: There is no such kind.
             ImageError: The image file takes no message any more: it was changed by somebody else,
                 or belongs to a parent process.
-            Trap: The image file is read-only, and the message is no query.
+            Trap: The image file is read-only, and the message is no query; or the memory is a
+                parent process's.
         """
         if self.kind is not None:
             msg = f"a message ({self.kind}) is open already; end it before beginning another"
@@ -262,6 +245,8 @@ class StableMemory:
         """
         if self.image_file is not None:
             self.image_file.check(kind)
+        elif self._left_behind is not None:
+            raise self._left_behind
 
     def commit(self) -> None:
         """Make the message's writes and growth permanent.
@@ -279,13 +264,8 @@ class StableMemory:
             raise MessageError("what a query does is never kept; roll it back, or begin an update")
         if self.image_file is not None:
             self._commit_to(self.image_file)
-        elif self.bytemap.dirty:
-            self._apply()
-        if self._wiped_backing is not None:
-            self._wiped_backing.close()
-            self._wiped_backing = None
-        self._committed_wasm_pages = self._wasm_pages
-        self._end()
+        self._is_committed = True
+        self._finish_commit()
 
     def rollback(self) -> None:
         """Forget the message's writes and growth; harmless where nothing was written.
@@ -296,11 +276,7 @@ class StableMemory:
         if self.kind is None:
             raise MessageError("no message is open; there is nothing to roll back")
         changed = self.bytemap.dirty or self._wasm_pages != self._committed_wasm_pages
-        if self._wiped_backing is not None:
-            kept = self._wiped_backing if self.image_file is None else self.image_file.backing
-            (self.backing if self.backing is not kept else self._wiped_backing).close()
-            self.backing, self._wiped_backing = kept, None
-            changed = True
+        changed = self._unwipe() or changed
         if not changed and self.trap is None:
             self._end()
             return
@@ -309,10 +285,41 @@ class StableMemory:
             # Behind the commit, an exception from outside may have cut the message's end off.
             self._committed_wasm_pages = self.image_file.wasm_pages
         self._wasm_pages = self._committed_wasm_pages
-        self.trap = None
+        self.trap = self._left_behind
         self._end()
         for watcher in self.watchers:
             watcher.on_rollback()
+
+    def leave_behind(self) -> None:
+        """Refuse everything from now on: this is a child process; an image says so by itself."""
+        if self.image_file is None:
+            self.trap = self._left_behind = Trap(forks.LEFT_BEHIND)
+
+    def seal(self) -> None:
+        """Let nobody change anything any more, in a message or in none."""
+        self.trap = Trap("the message was cut off")
+        for watcher in self.watchers:
+            watcher.on_trap()
+
+    def recover(self) -> bool:
+        """Finish a message that was cut off behind its commit point, or forget one before it.
+
+        Nobody watches the memory any more.
+
+        Returns:
+            Whether there was something to finish.
+        """
+        self.watchers.clear()
+        self.trap = self._left_behind
+        if self._is_committed:
+            self._finish_commit()
+            return True
+        self._unwipe()
+        if self.image_file is not None:
+            self._committed_wasm_pages = self.image_file.wasm_pages
+        self._wasm_pages = self._committed_wasm_pages
+        self._end()
+        return False
 
     def poison(self, trap: Trap) -> Trap:
         """Mark the open message as trapped, and return the trap to be raised.
@@ -351,18 +358,11 @@ class StableMemory:
                 for address, data in opened.image_file.pieces():
                     memory.backing.write(address, data)
                 return memory
-        wasm_pages, rest = divmod(len(image), WASM_PAGE_BYTES)
-        if rest:
-            whole = amount(wasm_pages, "Wasm page")
-            msg = (
-                f"the image is {len(image)} bytes long, {rest} more than {whole}; it is truncated, "
-                "or not an image of stable memory"
-            )
-            raise ImageError(msg)
+        wasm_pages = whole_wasm_pages(len(image))
         memory = cls(limits=limits)
         if memory.grow(wasm_pages) < 0:
             memory.close()
-            raise _too_large(wasm_pages, memory.limits)
+            check_size(wasm_pages, _wasm_pages_max(memory.limits))
         view = memoryview(image)
         for start in range(0, len(image), _IMAGE_PIECE_BYTES):
             piece = view[start : start + _IMAGE_PIECE_BYTES]
@@ -414,7 +414,7 @@ class StableMemory:
         )
         if image.wasm_pages > wasm_pages_max:
             image.close()
-            raise _too_large(image.wasm_pages, resolved)
+        check_size(image.wasm_pages, wasm_pages_max)
         return cls(limits=resolved, image=image)
 
     def image(self) -> bytes:
@@ -467,12 +467,7 @@ class StableMemory:
         """Use the memory in a ``with`` block."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the memory."""
         self.close()
 
@@ -587,9 +582,31 @@ class StableMemory:
             assert self._wiped_backing is not None
             self.backing, self._wiped_backing = self._wiped_backing, self.backing
 
+    def _finish_commit(self) -> None:
+        """Do what is left behind the commit point; doing it again does no harm."""
+        if self.image_file is None and self.bytemap.dirty:
+            self._note_staged()
+            self._apply()
+        if self._wiped_backing is not None:
+            self._wiped_backing.close()
+            self._wiped_backing = None
+        self._committed_wasm_pages = self._wasm_pages
+        self._is_committed = False
+        self._end()
+
+    def _unwipe(self) -> bool:
+        """Have the bytes again that `wipe` has put aside; returns whether there were any."""
+        wiped = self._wiped_backing
+        if wiped is None:
+            return False
+        kept = wiped if self.image_file is None else self.image_file.backing
+        other = self.backing if self.backing is not kept else wiped
+        self.backing, self._wiped_backing = kept, None
+        other.close()
+        return True
+
     def _apply(self) -> None:
         """Copy the dirty OS pages over."""
-        self._note_staged()
         dirty = self.bytemap.dirty
         write, read = self.backing.write, self.staging.read
         if len(dirty) <= _LOOPED_OS_PAGES:
@@ -678,23 +695,5 @@ class StableMemory:
             watcher.on_end()
 
 
-def resolve_limits(limits: Limits | date | str | None) -> Limits | None:
-    """Return the limits that ``limits`` names.
-
-    Raises:
-        SettingsError: The date is not one, or lies before the first known limits.
-    """
-    if limits is None or isinstance(limits, Limits):
-        return limits
-    return latest_limits() if limits == "latest" else limits_at(limits)
-
-
 def _wasm_pages_max(limits: Limits | None) -> int:
     return WASM_PAGES_MAX if limits is None else limits.stable_memory_wasm_pages_max
-
-
-def _too_large(wasm_pages: int, limits: Limits | None) -> ImageError:
-    return ImageError(
-        f"the image has {amount(wasm_pages, 'Wasm page')}, the limit is {_wasm_pages_max(limits)}; "
-        "choose limits of a later date, or None"
-    )

@@ -94,7 +94,15 @@ class Recorder:
 
     def detach(self, runner: "Runner") -> None:
         """Forget a connection that is closed."""
-        self._runners.remove(runner)
+        if runner in self._runners:
+            self._runners.remove(runner)
+
+    def start_over(self, log: AccessSource) -> None:
+        """Forget all connections, and what was recorded; ``log`` is written from now on."""
+        self.log = log
+        self._runners.clear()
+        self.statements.clear()
+        self.outside_spans.clear()
 
     def forget_texts(self) -> None:
         """Learn all statements anew: the schema has changed, and with it plans may have."""
@@ -187,7 +195,7 @@ class Runner:
         self.connection.set_progress_handler(None, id=self)
         self.meter.close()
         self.recorder.detach(self)
-        del self.execute
+        self.__dict__.pop("execute", None)
 
     def forget_texts(self) -> None:
         """Learn all statements anew."""
@@ -292,7 +300,8 @@ class _Meter:
         """Take the hook off."""
         if self.counting:
             self._connection.trace_v2(0, None, id=self)
-        del self.read, self.skip_hits
+        for name in ("read", "skip_hits"):
+            self.__dict__.pop(name, None)
 
     def _open(self) -> None:
         if not self.counting:

@@ -74,6 +74,10 @@ _statement_row: Final[_ToRow] = attrgetter(
 )
 
 
+_TEXTS: Final = ("sql_text", "owner", "plan")
+"""Tables of numbered values, which messages refer to; one that nobody refers to does no harm."""
+
+
 class TraceWriter:
     """Writes a trace file message by message, or a trace in memory.
 
@@ -116,6 +120,10 @@ class TraceWriter:
             self._shared = SharedConnection(_created(self._path, overwrite=overwrite))
         self._inserts = _insert_statements(self._shared.connection)
         self._rows: dict[str, list[Row]] = {table: [] for table in self._inserts}
+        self._has_begun = False
+        "Whether waiting rows are being written, or are there and not forgotten yet."
+        self._whole: dict[str, int] | None = None
+        "How many rows of each table belong to whole messages, while one is being added."
         self._sql_texts = _Numbers(self._rows["sql_text"])
         self._owners = _Numbers(self._rows["owner"])
         self._plans = _Numbers(self._rows["plan"])
@@ -170,9 +178,11 @@ class TraceWriter:
         assert set(by_index) <= set(message.statements)
         assert all(area.message == message.index for area in areas)
         self._check_open()
-        # Blocks come first: an error in what yields the accesses leaves nothing half written.
+        # Blocks come first: an error in what yields the accesses leaves nothing half written. After
+        # an exception from outside, what is half written is taken back next time.
         blocks = [(index, encode_accesses(chunks)) for index, chunks in by_index.items()]
         outside_blocks = [encode_accesses(chunks) for chunks in outside_accesses]
+        self._whole = {table: len(rows) for table, rows in self._rows.items()}
         self._add_message(message)
         for statement in statements:
             self._add_statement(statement)
@@ -185,6 +195,7 @@ class TraceWriter:
         self._rows["outside_accesses"] += [
             (message.index, *row) for row in enumerate(outside_blocks) if row[1] != EMPTY_BLOCK
         ]
+        self._whole = None
         self._waiting_messages += 1
         self._waiting_block_bytes += sum(len(block) for _, block in blocks)
         self._waiting_block_bytes += sum(map(len, outside_blocks))
@@ -238,30 +249,49 @@ class TraceWriter:
         """
         if self._closed:
             return
-        self._closed = True
         try:
             if self._failure is None:
-                self._failure = f"{self._name} is closed"
                 self._rows["settings"] += _setting_rows({"closed": True})
                 self._flush()
+                self._failure = f"{self._name} is closed"
                 # Back to one file, which can be copied alone and read from anywhere. Where
                 # somebody is reading it right now it stays as it is, readable nevertheless.
                 with suppress(sqlite3.OperationalError):
                     self._shared.connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-        finally:
-            if self._path is not None:
-                self._release()
+        except Exception:
+            self._let_go()
+            raise
+        # Not after an exception from outside: then it can be closed again.
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._closed = True
+        self._failure = self._failure or f"{self._name} is closed"
+        if self._path is not None:
+            self._release()
 
     def _check_open(self) -> None:
         if self._failure is not None:
             raise TraceError(f"{self._failure}; nothing more can be added to it")
+        self._settle()
+
+    def _take_back(self) -> None:
+        """Forget the rows of a message that an exception from outside has cut off."""
+        if self._whole is None:
+            return
+        for table, count in self._whole.items():
+            if table not in _TEXTS:
+                del self._rows[table][count:]
+        self._whole = None
 
     def _flush(self) -> None:
         """Commit all waiting rows in one transaction."""
         connection = self._shared.connection
+        self._settle()
         try:
             with writing(self._name):
                 connection.execute("BEGIN")
+                self._has_begun = True
                 for table, rows in self._rows.items():
                     if table == "statement_accesses":
                         self._insert_blocks(rows)
@@ -272,12 +302,28 @@ class TraceWriter:
             # An interrupt leaves the rows waiting for next time; an error of SQLite is final.
             if isinstance(error, TraceError):
                 self._failure = str(error)
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            self._settle()
             raise
+        self._forget_waiting()
+
+    def _settle(self) -> None:
+        """Undo or finish what an exception from outside has cut off, wherever that was.
+
+        It may be cut off as well, and be done again.
+        """
+        if self._shared.connection.in_transaction:
+            self._has_begun = False
+            self._shared.connection.execute("ROLLBACK")
+        elif self._has_begun:
+            # The rows are committed.
+            self._forget_waiting()
+        self._take_back()
+
+    def _forget_waiting(self) -> None:
         for rows in self._rows.values():
             rows.clear()
         self._waiting_messages = self._waiting_block_bytes = 0
+        self._has_begun = False
 
     def _insert_blocks(self, rows: Sequence[Row]) -> None:
         """Insert access blocks, large ones piece by piece: SQLite would copy them twice."""
@@ -285,7 +331,8 @@ class TraceWriter:
         connection.executemany(insert, [row for row in rows if not _is_large(row)])
         for index, block in filter(_is_large, rows):
             connection.execute(
-                "INSERT INTO statement_accesses VALUES (?, zeroblob(?))", (index, len(block))
+                "INSERT INTO statement_accesses VALUES (?, zeroblob(?))",
+                (index, len(block)),
             )
             with connection.blobopen("statement_accesses", "block", index) as blob:
                 view = memoryview(block)
@@ -370,9 +417,11 @@ class _Numbers:
         if index is None:
             if len(self._known) == _KNOWN_MAX:
                 self._known.clear()
-            index = self._known[value] = self._next
+            index = self._next
             self._next += 1
             self._rows += [(index, *row) for row in rows]
+            # Last: a number that is known has its rows, whatever exception comes from outside.
+            self._known[value] = index
         return index
 
 

@@ -386,6 +386,15 @@ class Machine:
         except self._trap_type as trap:
             raise self._explained(trap) from None
 
+    def recover(self) -> None:
+        """Take nothing for granted, after an exception from outside that may have come anywhere.
+
+        What follows is a commit or a rollback of the open message, of the whole heap.
+        """
+        self._stop_running()
+        self._is_heap_touched = True
+        self._is_told = False
+
     def _stop_running(self) -> None:
         """Make the shim's calls come to their end again."""
         self._trampoline.set_deadline(NEVER)

@@ -25,10 +25,10 @@ from sqlstable.engine.wasm import stable
 from sqlstable.engine.wasm.machine import Machine
 from sqlstable.engine.wasm.overlay import Overlay
 from sqlstable.engine.wasm.program import FAR_BYTES, NEAR_BYTES, Program
-from sqlstable.errors import ImageError, MessageError, OutOfBoundsTrap, Trap
+from sqlstable.errors import MessageError, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
-from sqlstable.memory.backing import Bytes
+from sqlstable.memory.backing import Bytes, check_size
 from sqlstable.memory.bytemap import Bytemap
 from sqlstable.memory.durable import Change, NotCommittedError
 from sqlstable.memory.imagefile import ImageFile, open_image
@@ -143,8 +143,7 @@ class WasmMemory(StableMemory):
             self._tell_watchers()
             return
         if self._wiped is not None:
-            self.machine.close()
-            self.machine, self._wiped = self._wiped, None
+            self._unwipe_machine()
             is_changed = True
         else:
             try:
@@ -159,10 +158,30 @@ class WasmMemory(StableMemory):
                 is_changed = True
         is_changed = is_changed or self.trap is not None
         self._wasm_pages = self._committed_wasm_pages
-        self.trap = None
+        self.trap = self._left_behind
         self._end()
         if is_changed:
             self._tell_watchers()
+
+    def recover(self) -> bool:
+        """Finish the message that was cut off, or forget it; see `StableMemory.recover`."""
+        self.watchers.clear()
+        self.trap = self._left_behind
+        self._is_looking = False
+        self._is_new_heap = True
+        committed = self._committed
+        self.machine.recover()
+        if committed is not None:
+            self._finish(committed)
+            return True
+        if self._wiped is not None:
+            self._unwipe_machine()
+        else:
+            self.machine.rollback(is_new_heap=True)
+        self._wasm_pages = self._committed_wasm_pages
+        self._end()
+        self._is_behind = False
+        return False
 
     def wipe(self) -> None:
         """Become empty inside the open message, with a new heap; a rollback brings all back.
@@ -333,8 +352,15 @@ class WasmMemory(StableMemory):
                 is_wiped=committed.is_wiped,
             )
         self._is_behind = self._is_behind or committed.is_changed
-        self.trap = None
+        self.trap = self._left_behind
         self._end()
+
+    def _unwipe_machine(self) -> None:
+        """Have the machine again that `wipe` has put aside."""
+        assert self._wiped is not None
+        other = self.machine
+        self.machine, self._wiped = self._wiped, None
+        other.close()
 
     def _commit_image(self, image_file: ImageFile, after: int, *, is_wiped: bool) -> None:
         before = self._committed_wasm_pages
@@ -428,20 +454,11 @@ def open_image_memory(
         is_read_only=is_read_only,
     )
     try:
-        _check_size(image_file, wasm_pages_max)
+        check_size(image_file.wasm_pages, wasm_pages_max)
         return WasmMemory(make_program, limits=limits, image_file=image_file)
     except BaseException:
         image_file.close()
         raise
-
-
-def _check_size(image_file: ImageFile, wasm_pages_max: int) -> None:
-    if image_file.wasm_pages > wasm_pages_max:
-        msg = (
-            f"the image has {image_file.wasm_pages} Wasm pages, the limit is {wasm_pages_max}; "
-            "choose limits of a later date, or None"
-        )
-        raise ImageError(msg)
 
 
 class WasmBacking:

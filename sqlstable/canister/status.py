@@ -1,0 +1,42 @@
+"""What a canister says of itself: how large it is, what it has done, and under which settings."""
+
+from dataclasses import asdict, dataclass
+
+from sqlstable.analysis.growth import Growth
+from sqlstable.canister.hosts import Host
+from sqlstable.database.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How large a canister is, and what it has done."""
+
+    stable_size_bytes: int
+    "Grown bytes of stable memory; the Internet Computer charges storage for them."
+    database_size_bytes: int
+    "Bytes of the database file."
+    messages: int
+    "Messages that have ended, life-cycle steps included."
+    settings: dict[str, object]
+    "All settings, as reports state them."
+    growth: Growth
+    "What stable memory consists of: data, free SQLite pages, bucket rounding, other files."
+
+
+def described(host: Host, settings: Settings, *, owners: bool) -> dict[str, object]:
+    """Return all settings, as reports state them."""
+    memory = host.memory
+    limits, image_file = memory.limits, memory.image_file
+    values: dict[str, object] = asdict(settings)
+    if settings.layout != "managed":
+        values["bucket_pages"] = values["growth"] = None
+    return {
+        **host.described(),
+        **values,
+        "limits": None if limits is None else limits.date.isoformat(),
+        **({} if memory.bytemap.is_enforced else {"enforced": False}),
+        "prices": None,
+        "durability": None if image_file is None else image_file.durability,
+        "depth": host.recorder.depth,
+        "owners": owners,
+    }

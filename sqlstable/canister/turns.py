@@ -1,0 +1,192 @@
+"""Whose turn it is: one block at a time has a canister, and a block that is over has it no more.
+
+A lock that is taken and given back can stay taken for ever where an exception from outside, such as
+Ctrl-C, comes between two lines. Here a block has a *ticket*, and has its turn while the ticket is
+the first that is alive. A ticket lives as long as the method that ends its block: Python takes
+``__exit__`` before the block begins, keeps it on the stack of the frame, and drops it when the
+block is left, however that happens and wherever a traceback may be kept.
+
+Tickets queue in the order in which they came. A thread has one turn at a time.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from os import getpid
+from queue import Empty, SimpleQueue
+from threading import get_ident
+from types import MethodType, TracebackType
+from typing import Any, Final, Protocol, overload
+from weakref import ref
+
+from sqlstable.errors import MessageError
+from sqlstable.memory.forks import LEFT_BEHIND
+
+LOOK_AGAIN_S: Final = 0.1
+"""A ticket tells that it is over; who waits looks by itself as well, in case that was cut off."""
+
+Leave = Callable[
+    [Any, type[BaseException] | None, BaseException | None, TracebackType | None], None
+]
+Left = Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], None]
+
+
+class Ticket(ref[Any]):
+    """A place in the queue, which lives as long as what it was made for."""
+
+    __slots__ = ("is_over", "over", "thread")
+
+    is_over: bool
+    "Whether its block has ended by itself."
+    over: "SimpleQueue[object]"
+    "Has something in it once the ticket is not alive any more."
+    thread: int
+
+    @classmethod
+    def of(cls, holder: object) -> "Ticket":
+        """Make a ticket of this thread that lives as long as ``holder``."""
+        over: SimpleQueue[object] = SimpleQueue()
+        # The queue is told in C, where no exception from outside comes between.
+        ticket = cls(holder, over.put)
+        ticket.is_over = False
+        ticket.over = over
+        ticket.thread = get_ident()
+        return ticket
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its block runs, or is about to."""
+        return not self.is_over and self() is not None
+
+
+class Ticketed(Protocol):
+    """Who has blocks."""
+
+    ticket: Ticket | None
+
+    @property
+    def kind(self) -> str:
+        """What a block does."""
+        ...
+
+
+class Leaving:
+    """The ``__exit__`` of a class, which gives each block of it a ticket of its own."""
+
+    def __init__(self, leave: Leave) -> None:
+        """End blocks by ``leave``."""
+        self._leave = leave
+
+    @overload
+    def __get__(self, block: None, kind: type) -> Leave: ...
+
+    @overload
+    def __get__(self, block: Ticketed, kind: type | None = None) -> Left: ...
+
+    def __get__(self, block: Ticketed | None, kind: type | None = None) -> Leave | Left:
+        """Return the method that ends one block; Python asks before the block begins."""
+        if block is None:
+            return self._leave
+        method = MethodType(self._leave, block)
+        block.ticket = Ticket.of(method)
+        return method
+
+
+class Turns:
+    """The queue of one canister."""
+
+    def __init__(self) -> None:
+        """Start with nobody in it."""
+        self._tickets: dict[int, Ticket] = {}
+        self._process = getpid()
+
+    def take(self, block: Ticketed) -> None:
+        """Wait until it is a block's turn.
+
+        Raises:
+            MessageError: This thread has one already; or this is a child process, and the thread
+                that is waited for its parent's.
+        """
+        mine = self._mine()
+        if mine is not None:
+            msg = (
+                f"a message ({mine.kind}) is open; a canister runs one message at a time: end it "
+                "first"
+            )
+            raise MessageError(msg)
+        ticket = block.ticket
+        if ticket is None or not ticket.is_alive:
+            # Entered by hand or by an ExitStack, which both keep the block itself.
+            ticket = block.ticket = Ticket.of(block)
+        self._tickets[id(ticket)] = ticket
+        while (ahead := self._ahead_of(ticket)) is not None:
+            if getpid() != self._process:
+                raise MessageError(LEFT_BEHIND)
+            with suppress(Empty):
+                ahead.over.get(timeout=LOOK_AGAIN_S)
+                # Others may wait for the same.
+                ahead.over.put(None)
+
+    def give(self, block: Ticketed) -> None:
+        """End the turn of a block."""
+        ticket = block.ticket
+        assert ticket is not None
+        ticket.is_over = True
+        ticket.over.put(None)
+        self._tickets.pop(id(ticket), None)
+
+    def is_mine(self) -> bool:
+        """Whether a block of this thread has its turn."""
+        return bool(self._tickets) and self._mine() is not None
+
+    def _mine(self) -> Ticketed | None:
+        thread = get_ident()
+        for ticket in tuple(self._tickets.values()):
+            holder = ticket() if ticket.thread == thread and not ticket.is_over else None
+            if holder is not None:
+                block: Ticketed = getattr(holder, "__self__", holder)
+                return block
+        return None
+
+    def _ahead_of(self, ticket: Ticket) -> Ticket | None:
+        for other in tuple(self._tickets.values()):
+            if other is ticket:
+                break
+            if other.is_alive:
+                return other
+            self._tickets.pop(id(other), None)
+        return None
+
+
+class Turn:
+    """A block that has a canister for something else than a message.
+
+    Args:
+        turns: The queue.
+        kind: What errors call the block.
+        begin: Is called when it is the block's turn.
+    """
+
+    def __init__(self, turns: Turns, kind: str, begin: Callable[[], None]) -> None:
+        """Prepare; the block takes its turn."""
+        self.kind = kind
+        self.ticket: Ticket | None = None
+        self._turns = turns
+        self._begin = begin
+
+    def __enter__(self) -> None:
+        """Wait for the turn.
+
+        Raises:
+            MessageError: This thread has one already.
+        """
+        self._turns.take(self)
+        try:
+            self._begin()
+        except BaseException:
+            self._turns.give(self)
+            raise
+
+    def _leave(self, *_: object) -> None:
+        self._turns.give(self)
+
+    __exit__ = Leaving(_leave)

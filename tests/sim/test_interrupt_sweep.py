@@ -1,0 +1,35 @@
+"""An exception from outside at every n-th place of all that a canister does."""
+
+import sys
+from collections import Counter
+from itertools import product
+
+import pytest
+
+from tests.sim.cutting import SCENARIOS
+from tests.test_interrupts import sweep
+
+pytestmark = pytest.mark.slow
+
+STEPS = {"native": 29, "wasm": 31}
+"""Each n-th place; other numbers take other places, and 1 takes all."""
+
+PLACES_MIN = 5000
+
+counts = Counter()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    ("engine", "place", "trace"),
+    list(product(("native", "wasm"), ("memory", "image"), ("plain", "trace"))),
+)
+def test_a_cut_at_any_place_leaves_a_canister_that_works(scenario, engine, place, trace, tmp_path):
+    folder = "memory" if place == "memory" else tmp_path
+    counts.update(sweep(scenario, engine, folder, trace, STEPS[engine]))
+
+
+def test_enough_places_were_cut():
+    """Runs behind the others; alone it has nothing to count."""
+    sys.stdout.write(f"{dict(counts)}\n")
+    assert not counts or counts["places"] >= PLACES_MIN

@@ -102,7 +102,7 @@ def summarized(messages, statements):
     return Summary(
         message_count=len(messages),
         bare_count=sum(not it.statements for it in messages),
-        trapped_count=sum(it.outcome == "trapped" for it in messages),
+        trapped=tuple(it.index for it in messages if it.outcome == "trapped"),
         statement_count=len(statements),
         row_count=sum(it.row_count for it in statements),
         hits=sum_known(it.sqlite.hits for it in statements),
@@ -118,6 +118,7 @@ def summarized(messages, statements):
         exceeding=tuple(it.index for it in judged if verdict(it) == "exceeds"),
         nearest=min(applying, key=lambda it: (-it[0], it[1]))[1] if applying else None,
         limited=tuple(sets.values()),
+        unlimited_count=sum(not any(map(applies, it.limits)) for it in messages),
     )
 
 

@@ -150,7 +150,9 @@ def test_a_trap_that_a_limit_made_exceeds_whatever_was_used(limits, trap, trap_l
         *(0, "query", (), use(1)),
         outcome="trapped", trap=trap, limits=limits, trap_limit=trap_limit,
     )  # fmt: skip
-    assert verdict(one) == ("exceeds" if trap_limit else "fits" if limits else None)
+    assert verdict(one) == (
+        "exceeds" if trap_limit else "fits as far as it ran" if limits else None
+    )
 
 
 def test_the_tightest_limit_is_the_one_that_trapped():
@@ -163,9 +165,12 @@ def test_the_tightest_limit_is_the_one_that_trapped():
 
 def test_a_verdict_names_what_it_covers():
     one = message(0, "query", (), use(9))
-    assert (covered(one), not_counted(one)) == (("OS pages", "size"), ("instructions",))
+    assert (covered(one), not_counted(one)) == (("OS pages", "stable memory"), ("instructions",))
     counted = replace(one, limits=(*one.limits, LimitUse("instructions", 5, 100)))
-    assert (covered(counted), not_counted(counted)) == (("OS pages", "size", "instructions"), ())
+    assert (covered(counted), not_counted(counted)) == (
+        ("OS pages", "stable memory", "instructions"),
+        (),
+    )
     early = replace(one, limits=(LimitUse("stable_os_pages_accessed", 9, NO_LIMIT),))
     assert covered(early) == ()
     assert not_counted(replace(one, limits=())) == ()

@@ -379,7 +379,7 @@ def test_messages_show_shares_of_their_limits():
     text = render_table(music_trace(), by="message")
     assert re.search(
         r"query · cold cache · discarded +1,412 +0 +1,412 of 262,144 +fits \(OS pages,\n"
-        r".* OS pages accessed, 0.53% +size\)", text
+        r".* OS pages accessed, 0.53% +stable memory\)", text
     )  # fmt: skip
     assert re.search(r"cold cache · trapped, .*262,144 +0 +262,144 of 262,144 +exceeds", text)
     assert "1 message over a limit: message 6 (262,144 of 262,144 OS pages accessed" in text
@@ -396,13 +396,47 @@ def test_the_default_table_says_of_each_message_how_near_to_a_limit_it_was():
     fitting = replace(fitting, messages=fitting.messages[:6], areas=())
     words = " ".join(render_table(fitting).split())
     assert (
-        "every message fits (OS pages, size); instructions not counted; nearest to a limit: "
-        "message 3, 1,412 of 262,144 OS pages accessed, 0.53%" in words
+        "every message fits (OS pages, stable memory); instructions not counted; nearest to a "
+        "limit: message 3, 1,412 of 262,144 OS pages accessed, 0.53%" in words
     )
     unlimited = [replace(it, limits=()) for it in fitting.messages]
     assert "no limits: nothing says whether this fits" in render_table(
         replace(fitting, messages=unlimited)
     )
+
+
+def test_a_message_that_trapped_fits_as_far_as_it_ran():
+    """What it would have come to is not known: neither its row nor the footer says that it fits."""
+    fitting = music_trace().messages[:6]
+    failed = [
+        replace(it, outcome="trapped", trap="no such table: t") if it.index in (2, 5) else it
+        for it in fitting
+    ]
+    trace = replace(music_trace(), messages=failed, areas=())
+    for by in ("message", "statement"):
+        text = " ".join(render_table(trace, by=by).split())
+        assert "every message fits as far as it ran (OS pages, stable memory); " in text
+        assert "2 messages trapped: 2, 5" in text
+    rows = csv.DictReader(io.StringIO(render_csv(trace, by="message")))
+    assert [row["verdict"] for row in rows] == [
+        *("fits", "fits", "fits as far as it ran", "fits", "fits", "fits as far as it ran")
+    ]  # fmt: skip
+
+
+def test_loading_a_database_is_held_against_no_limit_and_the_report_says_so():
+    loading = message(1, "install", (), use(11, 3), limits=())
+    trace = HandBuiltTrace(messages=(message(0, "install", (), use(9, 9)), loading))
+    by_message, by_statement = (render_table(trace, by=by) for by in ("message", "statement"))
+    assert re.search(r"install · .* loading a database: +-\n.* no limit applies\n", by_message)
+    assert "message 1 · install · warm cache · committed · loading a database: no limit" in (
+        by_statement
+    )
+    assert "every message with a limit fits (OS pages, stable memory)" in by_statement
+
+
+def test_a_report_says_that_sizes_of_arguments_and_replies_are_not_checked():
+    text = " ".join(render_table(music_trace(), by="message").split())
+    assert "the limits on sizes of arguments and replies (2 MiB, and 3 MiB for a query's" in text
 
 
 def test_a_message_without_limits_has_no_verdict():

@@ -6,12 +6,12 @@ from typing import Final, Literal
 from sqlstable.ic.units import NO_LIMIT
 from sqlstable.trace.model import LimitUse, Message
 
-Verdict = Literal["fits", "exceeds"]
+Verdict = Literal["fits", "fits as far as it ran", "exceeds"]
 
 COVERED: Final[Mapping[str, str]] = {
     "stable_os_pages_accessed": "OS pages",
     "stable_os_pages_dirty": "OS pages",
-    "stable_memory_bytes": "size",
+    "stable_memory_bytes": "stable memory",
     "instructions": "instructions",
 }
 """The limits of a message by their names, and in how many words a verdict names them."""
@@ -23,8 +23,9 @@ def verdict(message: Message) -> Verdict | None:
     A verdict is worth what it covers: see `covered` and `not_counted`.
 
     Returns:
-        "exceeds" when a use is above its limit or a limit trapped the message, "fits" when every
-        use is within its limit, None where no limit applies.
+        "exceeds" when a use is above its limit or a limit trapped the message; where every use is
+        within its limit "fits", or "fits as far as it ran" when something else trapped the
+        message; None where no limit applies.
 
     Examples:
         >>> from sqlstable.trace.model import StableUse
@@ -40,7 +41,9 @@ def verdict(message: Message) -> Verdict | None:
     applying = [use for use in message.limits if applies(use)]
     if trapped_by_limit(message) or any(use.used > use.limit for use in applying):
         return "exceeds"
-    return "fits" if applying else None
+    if not applying:
+        return None
+    return "fits as far as it ran" if message.outcome == "trapped" else "fits"
 
 
 def applies(use: LimitUse) -> bool:
@@ -58,6 +61,14 @@ def covered(message: Message) -> tuple[str, ...]:
 def not_counted(message: Message) -> tuple[str, ...]:
     """Return what has a limit that the message was not held against, as nobody counted it."""
     return tuple(_not_counted(message)) if message.limits else ()
+
+
+def is_import(message: Message) -> bool:
+    """Tell whether a message loaded a database, which no limit applies to.
+
+    A canister is installed by its first message; what installs later brings a database.
+    """
+    return message.kind == "install" and message.index > 0 and not message.limits
 
 
 def trapped_by_limit(message: Message) -> bool:

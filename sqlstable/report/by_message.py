@@ -24,8 +24,8 @@ from sqlstable.report.growth import step_lines
 from sqlstable.report.limits import (
     coverage_words,
     fit_lines,
-    limit_parts,
     limit_style,
+    tightest_parts,
     tightest_words,
 )
 from sqlstable.report.measures import (
@@ -152,10 +152,7 @@ def _limit_lines(message: Message, width: int) -> list[Text]:
 
 def _limit_texts(message: Message) -> Sequence[str]:
     """Return the same in two lines, for a column of its own."""
-    tightest = tightest_limit(message)
-    if tightest is None:
-        return [UNKNOWN]
-    return limit_parts(tightest)
+    return tightest_parts(message) or [UNKNOWN]
 
 
 def _verdict_texts(message: Message) -> Sequence[str]:
@@ -163,8 +160,8 @@ def _verdict_texts(message: Message) -> Sequence[str]:
     found = verdict(message)
     if found is None:
         return [UNKNOWN]
-    if found == "exceeds" or not not_counted(message):
-        return [found]
+    if found != "fits" or not not_counted(message):
+        return wrap(found, VERDICT_WIDTH)
     return wrap(f"{found} ({coverage_words(message)})", VERDICT_WIDTH)
 
 
@@ -238,7 +235,13 @@ VIEW: Final = View(
         (ACCESSED[0], ACCESSED[1] + ONCE),
         DIRTY,
         ("tightest", "the limit of which the message used the largest share, or that trapped it"),
-        ("verdict", "fits: within all limits, or those named only; exceeds: above one, or trapped"),
+        (
+            "verdict",
+            (
+                "fits: within all limits, or those named only; as far as it ran: trapped, but not "
+                "by one; exceeds: above one, or trapped by it"
+            ),
+        ),
     ),
     lines=message_lines,
     header=(

@@ -254,7 +254,7 @@ def _omission(found: Summary, shown: Sequence[Place]) -> str:
         if message.outcome == "trapped"
         and rows_shown[message.index] == max(len(message.statements), 1)
     }
-    trapped = found.trapped_count - len(whole)
+    trapped = len(found.trapped) - len(whole)
     what = f"{count(statements)} more {'statement' if statements == 1 else 'statements'}"
     if bare:
         what += f", {counted(bare, 'message')} without any"

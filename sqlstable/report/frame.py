@@ -74,7 +74,11 @@ _UNITS: Final = {
 ARROW: Final = " → "
 """Stands between a value before and the same value after."""
 
-NOT_HERE: Final = "cycles, prices; consensus, networking, certified responses, other canisters"
+NOT_HERE: Final = (
+    "cycles, prices; consensus, networking, certified responses, other canisters; the limits on "
+    "sizes of arguments and replies (2 MiB, and 3 MiB for a query's reply)"
+)
+"""Sizes: dfinity/ic rs/limits/src/lib.rs, ``MAX_NON_REPLICATED_QUERY_REPLY_SIZE`` and others."""
 
 
 def title(text: str, width: int) -> list[Text]:

@@ -1,11 +1,19 @@
 """How tables speak of limits: how much a message used of the tightest, and whether that fits."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
 
 from sqlstable.analysis.source import TraceSource
-from sqlstable.analysis.verdict import covered, not_counted, share, tightest_limit, verdict
+from sqlstable.analysis.verdict import (
+    covered,
+    is_import,
+    not_counted,
+    share,
+    tightest_limit,
+    verdict,
+)
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import count, counted, percent, size
 from sqlstable.report.text import clean
@@ -16,6 +24,8 @@ _OF_WHAT: Final = {
     "stable_os_pages_dirty": "OS pages dirty",
     "instructions": "instructions",
 }
+
+_TRAPPED_SHOWN_MAX: Final = 8
 
 NEAR: Final = 0.5
 """Share of a limit from which on it is shown as near."""
@@ -44,9 +54,16 @@ def limit_parts(use: LimitUse) -> tuple[str, str]:
 
 
 def tightest_words(message: Message) -> str:
-    """Say how much of its tightest limit a message used; empty where no limit applies."""
+    """Say how much of its tightest limit a message used; empty where nothing is known of any."""
+    return " ".join(tightest_parts(message))
+
+
+def tightest_parts(message: Message) -> Sequence[str]:
+    """Say the same in two parts, or in none."""
+    if is_import(message):
+        return ("loading a database:", "no limit applies")
     tightest = tightest_limit(message)
-    return "" if tightest is None else limit_words(tightest)
+    return () if tightest is None else limit_parts(tightest)
 
 
 def instruction_words(message: Message) -> str:
@@ -71,7 +88,22 @@ def limit_style(message: Message) -> str:
 
 
 def fit_lines(trace: TraceSource, width: int) -> list[Text]:
-    """Say whether all messages fit, and which one came nearest to a limit."""
+    """Say whether all messages fit and which one came nearest to a limit, and which trapped."""
+    return [*_fit_lines(trace, width), *_trapped_lines(trace, width)]
+
+
+def _trapped_lines(trace: TraceSource, width: int) -> list[Text]:
+    over = frozenset(trace.summary.exceeding)
+    trapped = [index for index in trace.summary.trapped if index not in over]
+    if not trapped:
+        return []
+    shown = ", ".join(map(str, trapped[:_TRAPPED_SHOWN_MAX]))
+    more = ", …" * (len(trapped) > _TRAPPED_SHOWN_MAX)
+    text = f"{counted(len(trapped), 'message')} trapped: {shown}{more}"
+    return paragraph(text, width, style="bold red")
+
+
+def _fit_lines(trace: TraceSource, width: int) -> list[Text]:
     found = trace.summary
     if found.exceeding:
         text = f"{counted(len(found.exceeding), 'message')} over a limit: {_numbers(trace)}"
@@ -85,7 +117,8 @@ def fit_lines(trace: TraceSource, width: int) -> list[Text]:
     least = max(limited, key=lambda it: len(not_counted(it)))
     missing = not_counted(least)
     text = (
-        f"every message fits ({coverage_words(least)})"
+        f"every message{' with a limit' * bool(found.unlimited_count)} fits"
+        f"{' as far as it ran' * bool(found.trapped)} ({coverage_words(least)})"
         f"{'; ' * bool(missing)}{', '.join(missing)}{' not counted' * bool(missing)}; nearest to a "
         f"limit: message {nearest.index}, {tightest_words(nearest)}"
     )

@@ -28,7 +28,8 @@ class Summary:
     message_count: int
     bare_count: int
     "Messages without a statement."
-    trapped_count: int
+    trapped: tuple[int, ...]
+    "Indexes of the messages that trapped, ascending."
     statement_count: int
     row_count: int
     hits: int | None
@@ -49,12 +50,14 @@ class Summary:
     "Index of the message that used the largest share of a limit, the first of them."
     limited: tuple[int, ...]
     "For each combination of limits that messages have, the first with it, ascending."
+    unlimited_count: int
+    "Messages that no limit applies to."
 
 
 def summary(snapshot: Snapshot) -> Summary:
     """Add up what is in a trace."""
-    [(messages, trapped, *halves)] = snapshot.select(
-        f"SELECT count(*), ifnull(sum(outcome = 'trapped'), 0), {_sums(*STABLE_COLUMNS)}"  # noqa: S608  our own names
+    [(messages, *halves)] = snapshot.select(
+        f"SELECT count(*), {_sums(*STABLE_COLUMNS)}"  # noqa: S608  our own names
         f" FROM message WHERE {_BOUND['message']}"
     )
     calls_and_pages = _joined(halves)
@@ -66,7 +69,7 @@ def summary(snapshot: Snapshot) -> Summary:
     return Summary(
         message_count=messages,
         bare_count=messages - with_statements,
-        trapped_count=trapped,
+        trapped=_trapped(snapshot),
         statement_count=statements,
         row_count=rows,
         hits=hits if with_hits else None,
@@ -78,6 +81,7 @@ def summary(snapshot: Snapshot) -> Summary:
         exceeding=_exceeding(snapshot),
         nearest=_nearest(snapshot),
         limited=_limited(snapshot),
+        unlimited_count=messages - _limited_count(snapshot),
     )
 
 
@@ -154,6 +158,22 @@ def _exceeding(snapshot: Snapshot) -> tuple[int, ...]:
         elif named is not None:
             found.add(index)
     return tuple(sorted(found))
+
+
+def _trapped(snapshot: Snapshot) -> tuple[int, ...]:
+    rows = snapshot.select(
+        "SELECT message_index FROM message"  # noqa: S608  our own names
+        f" WHERE outcome = 'trapped' AND {_BOUND['message']} ORDER BY 1"
+    )
+    return tuple(index for (index,) in rows)
+
+
+def _limited_count(snapshot: Snapshot) -> int:
+    [(count,)] = snapshot.select(
+        "SELECT count(DISTINCT message_index) FROM message_limit"  # noqa: S608  our own names
+        f" WHERE limit_value IS NOT NULL AND {_BOUND['message']}"
+    )
+    return int(count)
 
 
 def _nearest(snapshot: Snapshot) -> int | None:

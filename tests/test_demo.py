@@ -57,6 +57,16 @@ def test_the_output_fits_100_columns_and_has_no_colour(shown):
     assert "\x1b" not in shown
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_terminal_gets_every_word(shown, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    narrow = show().stdout
+    assert max(map(len, narrow.splitlines())) <= width
+    words = re.compile(r"[\w?(),.;'\"=-]*\w[\w?(),.;'\"=-]*")
+    assert set(words.findall(shown)) <= set(words.findall(narrow))
+
+
 def test_no_page_is_called_just_that(shown):
     assert not re.findall(r"(?<!OS )(?<!SQLite )(?<!Wasm )\bpages?\b", shown)
 

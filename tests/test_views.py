@@ -22,7 +22,7 @@ from sqlstable.trace.file import open_trace
 
 pytestmark = pytest.mark.slow
 
-COLUMN = "instruc-"
+COLUMN = " instr."
 PAIRS = [f"{name}_{side}" for name in INSTRUCTIONS for side in ("before", "after")]
 
 

@@ -16,7 +16,7 @@ from sqlstable.cli.progress import engine_notes
 from sqlstable.cli.scene import scene_lines
 from sqlstable.cli.story import GLOSSARY, INTRODUCTION, Story
 from sqlstable.report.frame import glossary_lines, provenance_lines, settings_lines
-from sqlstable.report.grid import paragraph, render, rule
+from sqlstable.report.grid import fold, paragraph, render, rule
 from sqlstable.trace.model import TraceSettings
 
 WIDTH_MAX: Final = 100
@@ -83,7 +83,8 @@ def _closing_lines(settings: TraceSettings, width: int) -> list[Text]:
 
 
 def _show(lines: list[Text], target: Screen) -> None:
-    write(render(lines, width=target.width, color_system=target.color_system))
+    folded = [part for line in lines for part in fold(line, target.width)]
+    write(render(folded, width=target.width, color_system=target.color_system))
     sys.stdout.flush()
 
 

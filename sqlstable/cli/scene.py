@@ -15,7 +15,7 @@ from sqlstable.report.numbers import bar, count
 from sqlstable.trace.model import OwnerUse
 
 BAR_CELLS: Final = 44
-"""Length of the bar that stands for the whole database."""
+"""Length of the bar that stands for the whole database, where there is room."""
 
 OWNERS_MAX: Final = 6
 """Up to so many owners are all shown."""
@@ -81,7 +81,7 @@ def scene_lines(scene: Scene, number: int, width: int) -> list[Text]:
         [_headline(scene.headline, number, width)],
         [Text(line, style=_SQL_STYLE) for line in scene.sql.splitlines()],
         [] if scene.rows is None else row_lines(scene.columns, scene.rows, width - _MARGIN),
-        [] if scene.meter is None else list(_meter_lines(scene.meter)),
+        [] if scene.meter is None else list(_meter_lines(scene.meter, width - _MARGIN)),
         list(_change_lines(scene.changes)),
         list(_plan_lines(scene.plan_changes)),
         list(map(_check_line, scene.checks)),
@@ -115,7 +115,7 @@ def _headline(text: str, number: int, width: int) -> Text:
     return line.append("─" * (width - line.cell_len))
 
 
-def _meter_lines(meter: Meter) -> Iterator[Text]:
+def _meter_lines(meter: Meter, room: int) -> Iterator[Text]:
     kept = len(meter.owners) if len(meter.owners) <= OWNERS_MAX else OWNERS_MAX - 1
     shown, rest = list(meter.owners[:kept]), meter.owners[kept:]
     if rest:
@@ -124,19 +124,20 @@ def _meter_lines(meter: Meter) -> Iterator[Text]:
     width = max(map(cell_len, [title, *(f"  {name}" for name, _ in shown)]))
     total = f"{count(meter.os_pages)} of {count(meter.database_os_pages)}"
     digits = len(count(meter.os_pages))
-    yield _bar_line(title, total, meter.os_pages, meter, (width, len(total)), _NUMBER_STYLE)
+    widths = width, len(total), max(min(BAR_CELLS, room - width - len(total) - 4), 1)
+    yield _bar_line(title, total, meter.os_pages, meter, widths, _NUMBER_STYLE)
     for name, number in shown:
         text = f"{count(number):>{digits}}"
-        yield _bar_line(f"  {name}", text, number, meter, (width, len(total)), "")
+        yield _bar_line(f"  {name}", text, number, meter, widths, "")
     if meter.footnote:
         yield Text(meter.footnote, style=_QUIET)
 
 
 def _bar_line(
-    name: str, number: str, part: int, meter: Meter, widths: tuple[int, int], style: str
+    name: str, number: str, part: int, meter: Meter, widths: tuple[int, int, int], style: str
 ) -> Text:
     line = Text(f"{name:<{widths[0]}}  {number:<{widths[1]}}  ", style=style)
-    line.append(bar(part, meter.database_os_pages, BAR_CELLS), style="not bold cyan")
+    line.append(bar(part, meter.database_os_pages, widths[2]), style="not bold cyan")
     return line
 
 
@@ -144,11 +145,9 @@ def _change_lines(changes: Sequence[Change]) -> Iterator[Text]:
     if not changes:
         return
     width = max(cell_len(change.name) for change in changes)
-    yield Text(f"{'OS pages accessed':<{width}}  {'before':>6}    {'after':>5}", style="bold")
+    yield Text(f"{'OS pages accessed':<{width}}  {'before':>6}   {'after':>5}", style="bold")
     for change in changes:
-        line = Text(
-            f"{change.name:<{width}}  {count(change.before):>6} →  {count(change.after):>5}"
-        )
+        line = Text(f"{change.name:<{width}}  {count(change.before):>6} → {count(change.after):>5}")
         if 0 < change.after < change.before:
             line.append(f"   ▼ {change.before / change.after:.1f} times fewer", style="green")
         yield line

@@ -16,6 +16,7 @@ from sqlstable.analysis.compare import (
 )
 from sqlstable.report.frame import (
     ARROW,
+    INSTRUCTIONS,
     glossary_lines,
     provenance_lines,
     setting_changes,
@@ -108,7 +109,9 @@ def render_comparison(
         Text(),
     ]
     if comparison.pairs:
-        words = _GLOSSARY if comparison.is_like_with_like else _PLAIN_GLOSSARY
+        words = [*(_GLOSSARY if comparison.is_like_with_like else _PLAIN_GLOSSARY)]
+        if comparison.before.instructions or comparison.after.instructions:
+            words.append(INSTRUCTIONS)
         lines += [*_table_lines(comparison, Look(width, plan=plan)), Text()]
         lines += [*glossary_lines(words, after, width), Text()]
     else:

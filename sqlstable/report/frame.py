@@ -71,6 +71,12 @@ _UNITS: Final = {
     "cache_size": "SQLite pages",
 }
 
+INSTRUCTIONS: Final = (
+    "instr.",
+    "instructions: computation, stable memory, and the heap's Wasm pages when first touched",
+)
+"""What that column counts, for the words below a table."""
+
 ARROW: Final = " → "
 """Stands between a value before and the same value after."""
 
@@ -191,10 +197,7 @@ def glossary_lines(
 def instruction_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
     """Say what instructions are, where some were counted."""
     if any(is_counted for _, _, is_counted in trace.summary.states):
-        yield (
-            "instruc.",
-            "computation, stable memory, and the heap: each Wasm page that a message touches first",
-        )
+        yield INSTRUCTIONS
 
 
 def cache_words(trace: TraceSource) -> Iterator[tuple[str, str]]:

@@ -128,6 +128,40 @@ def paragraph(text: str, width: int, *, style: str = "", indent: int = 0) -> lis
     return [Text(" " * indent + line, style=style) for line in wrap(text, width - indent)]
 
 
+def fold(line: Text, width: int) -> list[Text]:
+    """Return a line as lines that fit, the later ones indented deeper than it is.
+
+    It breaks before a comment of SQL, else where columns part, else between words.
+
+    Examples:
+        >>> [it.plain for it in fold(Text("   SELECT name FROM shop"), 20)]
+        ['   SELECT name FROM', '     shop']
+    """
+    lines, hang = [], ""
+    while len(hang) + line.cell_len > width:
+        place = _break(line.plain, width - len(hang))
+        first, line = line.divide([place])
+        first.rstrip()
+        lines.append(Text(hang).append_text(first))
+        if not hang:
+            indent = len(first.plain) - len(first.plain.lstrip())
+            hang = " " * (min(indent, width // 4) + 2)
+        line = line[len(line.plain) - len(line.plain.lstrip()) :]
+    return [*lines, Text(hang).append_text(line)]
+
+
+def _break(text: str, width: int) -> int:
+    indent = len(text) - len(text.lstrip())
+    for place in (
+        text.find(" -- ", indent, width + 4),
+        text.rfind("   ", indent, width + 3),
+        text.rfind(" ", indent, width + 1),
+    ):
+        if place > indent:
+            return place
+    return width
+
+
 def render(lines: Iterable[Text], *, width: int, color_system: ColorSystem | None) -> str:
     """Turn lines into one string; no line is wider than ``width``.
 

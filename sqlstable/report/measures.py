@@ -92,7 +92,7 @@ TABLE_MEASURES: Final = (
     TableMeasure("OS pages\naccessed", lambda it: it.stable.os_pages_accessed, 0, is_main=True),
     TableMeasure("dirty", lambda it: it.stable.os_pages_dirty, 8),
     TableMeasure(
-        "instruc-\ntions",
+        "instr.",
         lambda it: None if it.instructions is None else it.instructions.total,
         9,
     ),

@@ -185,7 +185,7 @@ def test_ctrl_c_after_a_failure_that_was_passed_over_names_both(folder, monkeypa
     assert "; before that: stdin, line 4: UNIQUE constraint failed" in result.stderr
 
 
-@pytest.mark.parametrize("engine", ["native", "wasm"])
+@pytest.mark.parametrize("engine", ["native", pytest.param("wasm", marks=pytest.mark.slow)])
 def test_sigint_ends_a_run_with_its_report(folder, engine):  # noqa: F811
     Path("long.sql").write_text("SELECT 'begun';\n--@ repeat 1000000000\nSELECT 2;\n")
     command = [sys.executable, "-m", "sqlstable", "run", "long.sql", "--rows", "--engine", engine]
@@ -222,15 +222,17 @@ def test_a_script_beyond_its_bound_is_refused_and_one_within_is_read(folder, mon
     [
         ("yes SELECT | {run} -", "stdin has more than 256 MiB"),
         ("{run} /dev/zero", "/dev/zero, line 1: there is a NUL character"),
-        pytest.param(
-            *("mkfifo pipe; yes SELECT > pipe & {run} pipe", "pipe has more than 256 MiB"),
-            marks=pytest.mark.slow,
-        ),
         ("{run} one.sql --database /dev/zero", "/dev/zero is not a file"),
-        ("{run} one.sql --trace /dev/zero --force", "/dev/zero is a device"),
-        ("{run} params.sql", "--@ params /dev/zero: cannot be read: it is no regular file"),
-        ("mkfifo pipe; {report} pipe", "pipe is a pipe"),
-        ("{report} /dev/zero", "/dev/zero is a device"),
+        *(
+            pytest.param(*row, marks=pytest.mark.slow)
+            for row in (
+                ("mkfifo pipe; yes SELECT > pipe & {run} pipe", "pipe has more than 256 MiB"),
+                ("{run} one.sql --trace /dev/zero --force", "/dev/zero is a device"),
+                ("{run} params.sql", "--@ params /dev/zero: cannot be read: it is no regular file"),
+                ("mkfifo pipe; {report} pipe", "pipe is a pipe"),
+                ("{report} /dev/zero", "/dev/zero is a device"),
+            )
+        ),
     ],
 )
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
@@ -355,7 +357,14 @@ def test_only_the_first_use_of_a_build_compiles(monkeypatch, tmp_path, caplog):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("run", "shop.sql"), ("run", "-h"), ("--help",), ("--version",), ("demo",), ("report", "t")],
+    [
+        ("run", "shop.sql"),
+        ("--help",),
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (("run", "-h"), ("--version",), ("demo",), ("report", "t"))
+        ),
+    ],
 )
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_output_that_cannot_be_written_is_named(folder, arguments):  # noqa: F811

@@ -51,11 +51,11 @@ def test_help_and_version_need_no_command(option):
     ("options", "has_arrays"),
     [
         ((), False),
-        (("--by", "shape"), False),
-        (("--by", "owner"), False),
-        (("--format", "csv"), False),
+        pytest.param(("--by", "shape"), False, marks=pytest.mark.slow),
+        pytest.param(("--by", "owner"), False, marks=pytest.mark.slow),
+        pytest.param(("--format", "csv"), False, marks=pytest.mark.slow),
         # Who had grown what, and what lay around statements, is worked out from the accesses.
-        (("--by", "message"), True),
+        pytest.param(("--by", "message"), True, marks=pytest.mark.slow),
         (("--format", "json"), True),
     ],
 )

@@ -7,12 +7,16 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Thread
+from time import sleep
 
 import pytest
 
 from sqlstable import Canister, MessageError, SqlError, Trap
+from sqlstable.canister.turns import Turn, Turns
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,6 +98,50 @@ def test_a_cut_leaves_a_canister_that_works(scenario, engine, trace, step, where
 
 def test_a_cut_inside_a_message_leaves_the_canister_and_no_lock():
     sweep("update", "native", "memory", "plain", 197)
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_a_message_that_nobody_ends_is_rolled_back_once_it_is_dropped(engine):
+    with Canister(engine=engine) as canister:
+        canister.update("CREATE TABLE t (x)")
+        message = canister.message()
+        message.__enter__()
+        message.execute("INSERT INTO t VALUES (1)")
+        with pytest.raises(MessageError, match="one message at a time"):
+            canister.query("SELECT 1")
+        del message
+        assert canister.query("SELECT count(*) FROM t").rows == [(0,)]
+
+
+def test_a_message_that_is_begun_and_ended_by_hand_is_over():
+    with Canister() as canister:
+        message = canister.message()
+        message.__enter__()
+        message.execute("CREATE TABLE t (x)")
+        message.__exit__(None, None, None)
+        with ExitStack() as stack:
+            stack.enter_context(canister.message()).execute("INSERT INTO t VALUES (1)")
+        assert in_thread(lambda: canister.update("INSERT INTO t VALUES (1)")) is None
+        assert canister.query("SELECT count(*) FROM t").rows == [(2,)]
+        assert message.reply.statements
+
+
+def test_threads_have_their_turns_in_order():
+    turns, order = Turns(), []
+    waiting = []
+    with Turn(turns, "first", lambda: None):
+        for number in range(6):
+            turn = Turn(turns, str(number), partial(order.append, number))
+            thread = Thread(target=lambda turn=turn: turn.__enter__() or turn.__exit__())
+            thread.start()
+            waiting.append(thread)
+            while len(turns._tickets) < 2 + number:
+                sleep(0)
+        assert order == []
+    for thread in waiting:
+        thread.join(20)
+    assert order == list(range(6))
+    assert not turns._tickets
 
 
 class Outside(KeyboardInterrupt):

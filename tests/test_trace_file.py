@@ -1,6 +1,7 @@
 """The trace file: everything comes back, any SQLite tool opens it, every refusal has a reason."""
 
 import gc
+import itertools
 import os
 import re
 import shutil
@@ -57,6 +58,7 @@ from sqlstable.trace.model import (
     StableUse,
     Statement,
 )
+from tests.sim.cutting import Cut, Places
 
 GOLDEN = Path(__file__).parent / "golden"
 BUCKET_BYTES = 8 * 1024 * 1024
@@ -979,6 +981,21 @@ def test_messages_out_of_order_are_refused(tmp_path):
     with pytest.raises(TraceError, match="cannot be written: UNIQUE constraint failed"):
         writer.update_settings({})
     writer.close()
+
+
+def test_a_flush_that_is_cut_off_anywhere_writes_each_message_once():
+    for at in itertools.count(1, 3):
+        with TraceWriter(None, {}) as writer:
+            write_by_hand(writer, 1)
+            places = Places(at)
+            with suppress(Cut), places:
+                writer.update_settings({"depth": "counters"})
+            writer.write(MESSAGES[2], [])
+            with writer.trace() as trace:
+                assert trace.messages == (MESSAGES[0], MESSAGES[2]), places.where
+        if places.where is None:
+            break
+    assert at > 20
 
 
 def test_a_full_disk_keeps_what_was_committed(tmp_path):

@@ -22,7 +22,7 @@ from sqlstable.errors import MessageError
 from sqlstable.memory.forks import LEFT_BEHIND
 
 LOOK_AGAIN_S: Final = 0.1
-"""A ticket tells that it is over; who waits looks by itself as well, in case that was cut off."""
+"""A block tells that it is over; who waits looks by itself as well, in case that was cut off."""
 
 Leave = Callable[
     [Any, type[BaseException] | None, BaseException | None, TracebackType | None], None
@@ -37,18 +37,16 @@ class Ticket(ref[Any]):
 
     is_over: bool
     "Whether its block has ended by itself."
-    over: "SimpleQueue[object]"
-    "Has something in it once the ticket is not alive any more."
+    over: "SimpleQueue[None] | None"
+    "What the next in the queue waits at, once there is one."
     thread: int
 
     @classmethod
     def of(cls, holder: object) -> "Ticket":
         """Make a ticket of this thread that lives as long as ``holder``."""
-        over: SimpleQueue[object] = SimpleQueue()
-        # The queue is told in C, where no exception from outside comes between.
-        ticket = cls(holder, over.put)
+        ticket = cls(holder)
         ticket.is_over = False
-        ticket.over = over
+        ticket.over = None
         ticket.thread = get_ident()
         return ticket
 
@@ -87,7 +85,9 @@ class Leaving:
         if block is None:
             return self._leave
         method = MethodType(self._leave, block)
-        block.ticket = Ticket.of(method)
+        if block.ticket is None:
+            # Else the block has begun by hand, and whoever asks now ends it.
+            block.ticket = Ticket.of(method)
         return method
 
 
@@ -106,7 +106,8 @@ class Turns:
             MessageError: This thread has one already; or this is a child process, and the thread
                 that is waited for its parent's.
         """
-        mine = self._mine()
+        tickets = self._tickets
+        mine = self._mine() if tickets else None
         if mine is not None:
             msg = (
                 f"a message ({mine.kind}) is open; a canister runs one message at a time: end it "
@@ -117,21 +118,23 @@ class Turns:
         if ticket is None or not ticket.is_alive:
             # Entered by hand or by an ExitStack, which both keep the block itself.
             ticket = block.ticket = Ticket.of(block)
-        self._tickets[id(ticket)] = ticket
-        while (ahead := self._ahead_of(ticket)) is not None:
+        tickets[id(ticket)] = ticket
+        while len(tickets) > 1 and (ahead := self._ahead_of(ticket)) is not None:
             if getpid() != self._process:
                 raise MessageError(LEFT_BEHIND)
-            with suppress(Empty):
-                ahead.over.get(timeout=LOOK_AGAIN_S)
-                # Others may wait for the same.
-                ahead.over.put(None)
+            over = ahead.over = SimpleQueue()
+            if ahead.is_alive:
+                # One that was cut off tells nobody.
+                with suppress(Empty):
+                    over.get(timeout=LOOK_AGAIN_S)
 
     def give(self, block: Ticketed) -> None:
         """End the turn of a block."""
         ticket = block.ticket
         assert ticket is not None
         ticket.is_over = True
-        ticket.over.put(None)
+        if ticket.over is not None:
+            ticket.over.put(None)
         self._tickets.pop(id(ticket), None)
 
     def is_mine(self) -> bool:
@@ -148,13 +151,16 @@ class Turns:
         return None
 
     def _ahead_of(self, ticket: Ticket) -> Ticket | None:
+        """Return the last one before it, which nobody else waits for."""
+        last = None
         for other in tuple(self._tickets.values()):
             if other is ticket:
                 break
             if other.is_alive:
-                return other
-            self._tickets.pop(id(other), None)
-        return None
+                last = other
+            else:
+                self._tickets.pop(id(other), None)
+        return last
 
 
 class Turn:

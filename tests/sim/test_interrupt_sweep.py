@@ -11,7 +11,7 @@ from tests.test_interrupts import sweep
 
 pytestmark = pytest.mark.slow
 
-STEPS = {"native": 29, "wasm": 31}
+STEPS = {"native": 43, "wasm": 47}
 """Each n-th place; other numbers take other places, and 1 takes all."""
 
 PLACES_MIN = 5000

@@ -155,7 +155,7 @@ def test_an_opening_that_was_killed_before_its_first_message_leaves_nothing_to_d
         log_of(left).write_bytes(log_of(left).read_bytes()[:4096])
         with StableMemory.open(left) as memory:
             assert memory.image_file.recovery == (
-                f"{left} was not closed; nothing was left to recover"
+                f"{left} was not closed; all that was answered is there"
             )
 
 
@@ -371,7 +371,7 @@ def test_a_damaged_end_of_a_log_is_no_message(path):
     before = path.read_bytes()
     log_of(path).write_bytes(log[:8000])
     with StableMemory.open(path) as memory:
-        assert "nothing was left to recover" in memory.image_file.recovery
+        assert "all that was answered is there" in memory.image_file.recovery
     assert path.read_bytes() == before
 
 

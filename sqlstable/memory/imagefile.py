@@ -595,7 +595,7 @@ def _recover(name: str, image: OsFile, log_path: Path, *, is_flushed: bool) -> s
         # Else it could be back after a loss of power, beside an image that has gone on.
         flush_folder(log_path.parent)
     if not pending:
-        return f"{name} was not closed; nothing was left to recover"
+        return f"{name} was not closed; all that was answered is there"
     return _describe(name, pending)
 
 

@@ -36,8 +36,9 @@ Invariants:
 
 * A message is in the file whole or not at all.
 * A run that is killed leaves a readable trace: it lacks at most the last ``FLUSH_MESSAGES``
-  messages, fewer where these made many accesses, and its setting ``closed`` is false.
-* Equal runs give equal bytes: no clock, no random names, nothing that depends on speed.
+  messages, fewer where these made many accesses or took a second, and its setting ``closed`` is
+  false.
+* Equal runs give equal rows: no clock, no random names, nothing that depends on speed.
 * What a reader gives back equals what was written, integers from -2**63 to 2**63 - 1. One value
   of the model is larger: ``NO_LIMIT``, 2**64 - 1, which is kept as NULL.
 

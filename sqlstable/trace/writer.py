@@ -1,12 +1,14 @@
 """Writing a trace file: records of `sqlstable.trace.model` become rows and blocks."""
 
 import json
+import os
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
+from time import monotonic
 from typing import Final, Self
 
 from sqlstable.errors import TraceError
@@ -49,6 +51,9 @@ One transaction for each message would take most of the time of short ones, and 
 for few rows a third of it."""
 _FLUSH_BLOCK_BYTES: Final = 256 * 1024
 """Bytes of blocks that wait at most, likewise."""
+
+FLUSH_S: Final = 1.0
+"""After so long the next message is committed at once: slow runs are the ones people watch."""
 
 _BOUND_BLOCK_BYTES_MAX: Final = 1 << 20
 """Bytes of a block that are given to SQLite at once."""
@@ -98,6 +103,7 @@ class TraceWriter:
         settings: Mapping[str, object],
         *,
         overwrite: bool = False,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """Begin a trace.
 
@@ -106,6 +112,7 @@ class TraceWriter:
             settings: The circumstances of the run, as values that JSON knows; tuples come back
                 as lists. ``closed`` is set by the writer.
             overwrite: Replace an existing trace. A file that is no trace is never replaced.
+            clock: Tells seconds. It decides when rows are committed, and is in none of them.
 
         Raises:
             TraceError: The file exists, or cannot be created, or a setting is not JSON.
@@ -113,9 +120,11 @@ class TraceWriter:
         rows = _setting_rows({**settings, "closed": False})
         self._path = None if path is None else Path(path)
         self._name = "the trace in memory" if path is None else str(path)
+        self._process = os.getpid()
         self._closed = False
         self._failure: str | None = None
         self._waiting_messages = self._waiting_block_bytes = 0
+        self._clock, self._flushed_s = clock, clock()
         with writing(self._name):
             self._shared = SharedConnection(_created(self._path, overwrite=overwrite))
         self._inserts = _insert_statements(self._shared.connection)
@@ -199,8 +208,11 @@ class TraceWriter:
         self._waiting_messages += 1
         self._waiting_block_bytes += sum(len(block) for _, block in blocks)
         self._waiting_block_bytes += sum(map(len, outside_blocks))
-        is_much = self._waiting_block_bytes >= _FLUSH_BLOCK_BYTES
-        if is_much or self._waiting_messages >= FLUSH_MESSAGES:
+        if (
+            self._waiting_messages >= FLUSH_MESSAGES
+            or self._waiting_block_bytes >= _FLUSH_BLOCK_BYTES
+            or self._clock() - self._flushed_s >= FLUSH_S
+        ):
             self._flush()
 
     def write_areas(self, areas: Sequence[StableArea]) -> None:
@@ -234,6 +246,7 @@ class TraceWriter:
         Raises:
             TraceError: The trace cannot be written or read.
         """
+        self._check_process()
         if self._release.alive:
             if self._failure is None:
                 self._flush()
@@ -248,6 +261,11 @@ class TraceWriter:
             TraceError: The trace cannot be written.
         """
         if self._closed:
+            return
+        if self._is_forked:
+            # What waits is the parent's to write, and SQLite's connection the parent's to close.
+            self._closed = True
+            self._release.detach()
             return
         try:
             if self._failure is None:
@@ -270,7 +288,20 @@ class TraceWriter:
         if self._path is not None:
             self._release()
 
+    @property
+    def _is_forked(self) -> bool:
+        """Whether this is a child's copy: the file, and what waits, are its parent's."""
+        return os.getpid() != self._process
+
+    def _check_process(self) -> None:
+        if self._is_forked:
+            raise TraceError(
+                f"{self._name} is written by process {self._process}, of which this one is a fork; "
+                "begin a trace of its own here"
+            )
+
     def _check_open(self) -> None:
+        self._check_process()
         if self._failure is not None:
             raise TraceError(f"{self._failure}; nothing more can be added to it")
         self._settle()
@@ -324,6 +355,7 @@ class TraceWriter:
             rows.clear()
         self._waiting_messages = self._waiting_block_bytes = 0
         self._has_begun = False
+        self._flushed_s = self._clock()
 
     def _insert_blocks(self, rows: Sequence[Row]) -> None:
         """Insert access blocks, large ones piece by piece: SQLite would copy them twice."""

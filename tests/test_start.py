@@ -84,3 +84,34 @@ def test_help_lists_each_command_with_the_first_line_of_its_own_help():
         own = " ".join(call(name, "--help").stdout.split())
         assert summary in own
     assert app.info.name == "sqlstable"
+
+
+CUT_OFF = """\
+import sys
+from sqlstable.__main__ import main
+
+class Finder:
+    left = {after}
+
+    def find_spec(self, *_):
+        Finder.left -= 1
+        if Finder.left == 0:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["sqlstable", "--help"]
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 2, 3, 5, 10, 30, 100])
+def test_ctrl_c_while_the_program_is_imported_ends_it_with_130(after):
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_OFF.format(after=after)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert (done.returncode, done.stderr) == (130, "Error: interrupted\n")

@@ -72,6 +72,9 @@ class SafeGroup(TyperGroup):
         except BrokenPipeError:
             _finish_output()
             raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            complain("interrupted")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  typer's own types moved between releases
         """Run a command; what it raises on purpose ends the program with a status."""

@@ -407,6 +407,7 @@ with sqlstable.Canister(engine="wasm") as canister:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_count_the_same():
     told = [
         subprocess.run(
@@ -659,6 +660,7 @@ def run_command(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_scripts_on_the_wasm_engine(tmp_path):
     script = tmp_path / "script.sql"
     script.write_text(

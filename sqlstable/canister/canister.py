@@ -598,6 +598,8 @@ class Canister:
 
         What is derived from it is made anew. That may be cut off as well, and be done again.
         """
+        # A commit to an image that was cut off may have left its file shorter than a map of it.
+        self._memory.check("query")
         message = None if self._message is None else self._message()
         if message is not None:
             message.cut_off()

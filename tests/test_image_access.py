@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -359,10 +360,32 @@ def look_again(memory):
     memory.image_file._looked_ns = 0
 
 
+def rename_a_copy_into_its_place(path):
+    """What is open lives on under another name."""
+    path.rename(path.with_name("moved"))
+    shutil.copy2(path.with_name("moved"), path)
+
+
+def set_time_back(path):
+    """To a time before everything, which a copy with kept times may have."""
+    os.utime(path, ns=(10**18, 10**18))
+
+
+def set_time_back_a_little(path):
+    """To a time before the last message, but not by whole seconds."""
+    time_ns = path.stat().st_mtime_ns - 123_456_789
+    os.utime(path, ns=(time_ns, time_ns))
+
+
+TIMES = (rewrite, set_time_back, set_time_back_a_little)
+
 CHANGES = {
     truncate: "it had 131072 bytes and has 65536",
     grow: "it had 131072 bytes and has 589824",
     rewrite: "it was written to",
+    set_time_back: "it was written to",
+    set_time_back_a_little: "it was written to",
+    rename_a_copy_into_its_place: "it was moved, or its log deleted",
     delete: "it was deleted",
     replace: "it was deleted",
     move: "it was moved, or its log deleted",
@@ -374,7 +397,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_an_image_that_was_changed_underneath_takes_no_more_messages(path, change, durability):
     memory = StableMemory.open(path, durability=durability)
-    if change is rewrite and not memory.image_file._has_times:
+    if change in TIMES and not memory.image_file._has_times:
         memory.close()
         pytest.skip("times are not looked at where a file is read by pread")
     for message in TWO:
@@ -474,3 +497,94 @@ def test_a_change_that_is_first_seen_at_the_close_keeps_the_log(path):
             memory.close()
         assert log_of(path).exists()
         memory.close()
+
+
+@DURABILITIES
+def test_a_copy_with_kept_times_put_back_is_noticed_whatever_its_time(path, durability):
+    """Also where its time is the very one that was seen before the last message."""
+    memory = StableMemory.open(path, durability=durability)
+    if not memory.image_file._has_times:
+        memory.close()
+        pytest.skip("times are not looked at where a file is read by pread")
+    send(memory, TWO[0])
+    backup = path.with_name("backup")
+    shutil.copy2(path, backup)
+    look_again(memory)
+    memory.begin("query")
+    memory.rollback()
+    wait_for_a_tick()
+    send(memory, TWO[1])
+    shutil.copy2(backup, path)
+    look_again(memory)
+    text = "somebody else has changed the image while it was open: it was written to"
+    with unchanged(path.parent):
+        with pytest.raises(ImageError, match=text):
+            memory.begin("update")
+        memory.close()
+        assert log_of(path).exists()
+
+
+def wait_for_a_tick():
+    """Until the clock that files are stamped by has gone on."""
+    before = imagefile._stamp_ns()
+    while imagefile._stamp_ns() == before:
+        time.sleep(0.001)
+
+
+@DURABILITIES
+@pytest.mark.parametrize("grain_ns", [1, 100, 1000, 10**7, 10**9, 2 * 10**9])
+def test_times_that_a_file_system_cuts_down_are_our_own(path, durability, grain_ns, monkeypatch):
+    real_fstat = os.fstat
+
+    class Coarse:
+        def __init__(self, found):
+            self.found = found
+            self.st_mtime_ns = found.st_mtime_ns // grain_ns * grain_ns
+
+        def __getattr__(self, name):
+            return getattr(self.found, name)
+
+    monkeypatch.setattr(imagefile.os, "fstat", lambda descriptor: Coarse(real_fstat(descriptor)))
+    with StableMemory.open(path, durability=durability) as memory:
+        for number in range(30):
+            send(memory, Message(2, page("more", number)))
+            look_again(memory)
+            if number % 3 == 0:
+                memory.begin("query")
+                memory.rollback()
+
+
+@DURABILITIES
+@pytest.mark.parametrize("is_used_again", [False, True])
+def test_two_owners_after_a_rename_leave_each_other_alone(path, durability, is_used_again):
+    """The second opens a copy under the first one's name, and has a log of its own there."""
+    moved = path.with_name("moved")
+    first = StableMemory.open(path, durability=durability)
+    send(first, TWO[0])
+    rename_a_copy_into_its_place(path)
+    with StableMemory.open(path, durability=durability) as second:
+        with unchanged(path.parent):
+            if is_used_again:
+                look_again(first)
+                with pytest.raises(ImageError, match="it was moved, or its log deleted"):
+                    first.begin("update")
+                first.close()
+            else:
+                with pytest.raises(ImageError, match="it was moved, or its log deleted"):
+                    first.close()
+        send(second, TWO[1])
+        assert log_of(path).exists()
+    assert path.read_bytes() == models(TWO)[-1]
+    assert moved.read_bytes() == models(TWO)[1]
+    assert not log_of(path).exists()
+
+
+@DURABILITIES
+def test_a_log_of_somebody_else_is_not_removed_by_a_close(path, durability):
+    memory = StableMemory.open(path, durability=durability)
+    send(memory, TWO[0])
+    log_of(path).unlink()
+    log_of(path).write_bytes(b"another")
+    with pytest.raises(ImageError, match="it was moved, or its log deleted"):
+        memory.close()
+    assert log_of(path).read_bytes() == b"another"

@@ -195,3 +195,32 @@ def test_the_command_line_refuses_a_backup_beside_the_log_of_a_killed_run(
         assert "app.stable-log away to open the image as it is" in text
     log_of(path).unlink()
     assert cents(path) == [1]
+
+
+@pytest.mark.slow
+@DURABILITIES
+@ENGINES
+@pytest.mark.parametrize("is_message_next", [False, True])
+def test_a_backup_with_kept_times_written_over_an_open_image_loses_nothing_in_silence(
+    path, durability, engine, is_message_next
+):
+    make(path)
+    backup = path.with_name("backup.stable")
+    shutil.copy2(path, backup)
+    canister = Canister(path, durability=durability, engine=engine)
+    if not canister.memory.image_file._has_times:
+        canister.close()
+        pytest.skip("times are not looked at where a file is read by pread")
+    canister.update("UPDATE account SET cents = 2")
+    shutil.copy2(backup, path)
+    canister.memory.image_file._looked_ns = 0
+    if is_message_next:
+        for send in (canister.update, canister.query):
+            with pytest.raises(ImageError, match="somebody else has changed the image while"):
+                send("SELECT cents FROM account")
+        canister.close()
+    else:
+        with pytest.raises(ImageError, match="somebody else has changed the image while"):
+            canister.close()
+    assert log_of(path).exists()
+    assert_refused(path)

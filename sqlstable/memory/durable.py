@@ -21,8 +21,10 @@ answered. With ``power`` the log is flushed before the commit point counts, and 
 * An exception comes from outside, such as Ctrl-C, at any line: as behind the commit point, and the
   log says at the next opening whether the message is there.
 * Never: bytes that change by themselves, flushes that lie, two writers. The lock of
-  `sqlstable.memory.imagefile` keeps other processes of ours out; a foreign writer is noticed by
-  the file's length and time, at the next message.
+  `sqlstable.memory.imagefile` keeps other processes of ours out. A foreign writer is noticed by
+  the file's length, at once, by its time, be it set back, and by its name that leads elsewhere, at
+  the next message that begins a millisecond after the last look; not by a time within a tick of
+  the clock from our own last write, nor by any on file systems whose files are not mapped.
 
 **Why one record is enough for** ``process``: when a record is written over the one before it,
 that one's message is in the image already. If the write is cut off, no record is whole, and the

@@ -21,10 +21,11 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from time import monotonic_ns, time_ns
+from time import clock_gettime_ns, monotonic_ns, time_ns
 from typing import Final
 from uuid import UUID
 from weakref import WeakSet, finalize
@@ -67,6 +68,12 @@ Not before each: Linux answers the question with a finer time stamp at the next 
 the inode for it, which makes the next flush half as slow again (measured, kernel 6.18, ext4).
 """
 
+_CLOCK_REALTIME_COARSE: Final = 5
+"""The clock that Linux stamps files by, a tick behind the exact one. Source: linux/time.h."""
+
+_GRAINS_NS: Final = (2 * 10**9, 10**9, 10**7, 1000, 100, 1)
+"""What file systems cut the times of files down to: FAT, old ext, exFAT, UDF, NTFS, and others."""
+
 
 class ImageFile:
     """An image file that is open, and locked until it is closed.
@@ -107,8 +114,9 @@ class ImageFile:
         self._is_closed = False
         self._has_times = backing.flat is not None
         self._size_bytes = image.size()
-        self._looked_ns = self._written_ns = 0
-        self._known = os.fstat(image.descriptor)
+        self._looked_ns = 0
+        # Between which times the file's own is, as long as nobody else writes.
+        self._earliest_ns = self._latest_ns = os.fstat(image.descriptor).st_mtime_ns
         self._closer = finalize(self, _close_all, image, log)
         _OPEN.add(self)
 
@@ -153,16 +161,17 @@ class ImageFile:
             raise NotCommittedError(self._refusal)
         # An exception from outside may come anywhere; then the log decides what was committed.
         self._refusal = CUT_OFF
+        began_ns = _stamp_ns()
         try:
             pipeline.commit(change)
         except NotCommittedError:
             # Space may have been reserved, which has changed the file's time.
-            self._written_ns = time_ns()
+            self._expect_times(began_ns, is_written=False)
             self._refusal = pipeline.failure
             raise
         self.wasm_pages = change.wasm_pages_after
         self._size_bytes = change.wasm_pages_after * WASM_PAGE_BYTES
-        self._written_ns = time_ns()
+        self._expect_times(began_ns, is_written=bool(change.dirty))
         self._refusal = pipeline.failure
 
     def close(self) -> None:
@@ -223,7 +232,7 @@ class ImageFile:
                 yield address, self._view.read(address, min(_PIECE_BYTES, stop - address))
 
     def _finish(self, pipeline: CommitPipeline) -> None:
-        change = self._find_change()
+        change = self._find_change(is_log_told_apart=True)
         if change is not None:
             msg = f"{self.name}: {change}"
             raise ImageError(msg)
@@ -250,39 +259,70 @@ class ImageFile:
                 f"somebody has cut off its log, which cannot be written anew: {reason(error)}. The "
                 "image is whole; close it, mend that, and open it again"
             )
-        self._written_ns = time_ns()
         return None
 
-    def _has_names(self) -> bool:
-        """Whether image and log have the names where the next opening looks for them."""
-        image_path = self._log_path.with_name(self._log_path.name.removesuffix(LOG_SUFFIX))
-        # To ask for the log's time would make its next flush slower, see `LOOK_AGAIN_NS`.
-        return os.access(image_path, os.F_OK) and os.access(self._log_path, os.F_OK)
+    def _expect_times(self, began_ns: int, *, is_written: bool) -> None:
+        """Note between which times a commit has stamped the file, if it has."""
+        ended_ns = time_ns()
+        # The clock may have been set back meanwhile.
+        low, high = (began_ns, ended_ns) if began_ns <= ended_ns else (ended_ns, began_ns)
+        if is_written:
+            self._earliest_ns, self._latest_ns = low, high
+        else:
+            self._earliest_ns = min(self._earliest_ns, low)
+            self._latest_ns = max(self._latest_ns, high)
 
-    def _find_change(self) -> str | None:
+    def _is_time_ours(self, time_ns: int) -> bool:
+        # An older time is as foreign as a newer one: who restores a copy may set it back.
+        grain = next(grain for grain in _GRAINS_NS if time_ns % grain == 0)
+        return self._earliest_ns // grain * grain <= time_ns <= self._latest_ns
+
+    def _has_names(self, found: os.stat_result, log: OsFile, *, is_log_told_apart: bool) -> bool:
+        """Whether the names where the next opening looks lead to this image and this log.
+
+        The log is told apart from another one before it is removed only: to ask for its time would
+        make its next flush slower, see `LOOK_AGAIN_NS`. Until then the image's lock is enough,
+        without which none of ours makes a log.
+        """
+        log_path = self._log_path
+        try:
+            there = os.lstat(log_path.with_name(log_path.name.removesuffix(LOG_SUFFIX)))
+            if not os.path.samestat(there, found):
+                return False
+            if is_log_told_apart:
+                return os.path.samestat(os.lstat(log_path), os.fstat(log.descriptor))
+        except OSError:
+            return False
+        return os.access(log_path, os.F_OK)
+
+    def _find_change(self, *, is_log_told_apart: bool = False) -> str | None:
         """Look at the file, and say what somebody else has done to it."""
         self._looked_ns = monotonic_ns()
-        known, found = self._known, os.fstat(self._image.descriptor)
+        log, found = self._log, os.fstat(self._image.descriptor)
         if found.st_nlink == 0:
             what = "it was deleted"
         elif found.st_size != self._size_bytes:
             what = f"it had {self._size_bytes} bytes and has {found.st_size}"
-        elif (
+        elif self._has_times and not self._is_time_ours(found.st_mtime_ns):
             # Network file systems change times by themselves, a while after the write.
-            self._has_times
-            and found.st_mtime_ns != known.st_mtime_ns
-            and found.st_mtime_ns > self._written_ns
-        ):
             what = "it was written to"
-        elif self._log is not None and not self._has_names():
+        elif log is not None and not self._has_names(
+            found, log, is_log_told_apart=is_log_told_apart
+        ):
             what = "it was moved, or its log deleted"
         else:
-            self._known = found
+            self._earliest_ns = self._latest_ns = found.st_mtime_ns
             return None
         return (
             f"somebody else has changed the image while it was open: {what}. No message begins "
             "any more; close it and restore it from a copy, its log is kept"
         )
+
+
+def _stamp_ns() -> int:
+    """Return a time that no file is stamped before which is written to now."""
+    # Elsewhere no file is mapped, and times are not looked at.
+    return clock_gettime_ns(_CLOCK_REALTIME_COARSE) if sys.platform == "linux" else time_ns()
 
 
 _OPEN: Final[WeakSet[ImageFile]] = WeakSet()

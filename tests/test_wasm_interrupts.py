@@ -57,7 +57,13 @@ with Canister(path or None, engine="wasm", limits=None, trace=":memory:") as can
     except Trap as trap:
         answers.append(str(trap))
     answers.append(canister.query("SELECT x FROM t").rows)
-    answers.append([message.outcome for message in canister.trace().messages])
+    trace = canister.trace()
+    answers.append([message.outcome for message in trace.messages])
+    answers.append([
+        (trace.statements[index].sql, trace.statements[index].instructions.total / cost.total)
+        for message in trace.messages if message.outcome == "trapped"
+        for index, cost in [(message.statements[0], message.instructions)]
+    ])
 print(json.dumps(answers))
 """
 
@@ -67,7 +73,7 @@ def test_ctrl_c_ends_a_wasm_call_and_the_canister_goes_on(place, tmp_path):
     path = tmp_path / "app.stable" if place == "image" else ""
     done = run_child("-c", SIGNAL + PYTHON, ENDLESS, path)
     assert done.returncode == 0, done.stderr
-    *interrupted, handled, trap, rows, outcomes = json.loads(done.stdout)
+    *interrupted, handled, trap, rows, outcomes, listed = json.loads(done.stdout)
     assert interrupted == ["interrupted"] * 3
     assert (handled, trap) == (
         "handled",
@@ -75,6 +81,11 @@ def test_ctrl_c_ends_a_wasm_call_and_the_canister_goes_on(place, tmp_path):
     )
     assert rows == [[1], [2], [2], [2]]
     assert outcomes.count("trapped") == 4
+    # What an interrupt cut off is listed with its cost, as what a limit cut off is.
+    assert [sql for sql, _ in listed] == [
+        *(ENDLESS, f"INSERT INTO t {ENDLESS}", f"INSERT INTO t VALUES (99); {ENDLESS}", ENDLESS)
+    ]  # fmt: skip
+    assert all(0.5 < share <= 1 for _, share in listed)
 
 
 COMMAND = """

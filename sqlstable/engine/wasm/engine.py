@@ -11,7 +11,7 @@ message: a trap brings the old one back warm, a query's is thrown away, an upgra
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn, Self
 
 import apsw
@@ -341,6 +341,12 @@ class WasmEngine:
         except Trap as trap:
             self._note(sql, (), border_start, is_trapped=True)
             raise memory.poison(trap) from None
+        except KeyboardInterrupt:
+            # The message is lost, and what it cost up to here is this statement's.
+            with suppress(Trap):
+                machine.tell()
+                self._note(sql, (), border_start, is_trapped=True)
+            raise
         machine.follow_stable()
         reply = decode_whole(data)
         assert reply.finish is not None

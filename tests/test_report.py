@@ -276,7 +276,7 @@ def test_heading_says_how_large_the_pages_are_and_states_all_settings_when_asked
     assert "OS pages of 4 KiB" in text
     for words in ("engine native", "sqlite 3.54.1", "layout managed", "page_size 4,096 B",
                   "cache_size 500 SQLite pages", "journal_mode memory", "limits 2026-08-18",
-                  "not set or not known: preset, growth, durability, prices"):  # fmt: skip
+                  "not set or not known: preset, growth, durability"):  # fmt: skip
         assert words in text
 
 
@@ -437,6 +437,35 @@ def test_loading_a_database_is_held_against_no_limit_and_the_report_says_so():
 def test_a_report_says_that_sizes_of_arguments_and_replies_are_not_checked():
     text = " ".join(render_table(music_trace(), by="message").split())
     assert "the limits on sizes of arguments and replies (2 MiB, and 3 MiB for a query's" in text
+
+
+def test_columns_that_there_is_no_room_for_are_named():
+    """A column that goes without a word looks like one that has nothing to say."""
+    words = " ".join(render_table(music_trace(), by="message", width=60).split())
+    assert "left out at this width: dirty, verdict; use a wider terminal, or --format csv" in words
+    for by in VIEWS:
+        assert "left out at this width: " in render_table(music_trace(), by=by, width=40)
+        assert "left out" not in render_table(music_trace(), by=by, width=160)
+    comparison = compare(music_trace(), music_trace_with_index())
+    assert "left out at this width: dirty" in render_comparison(comparison, width=40)
+    assert "left out" not in render_comparison(comparison, width=160)
+
+
+def test_what_only_one_of_two_engines_has_is_not_listed_as_unknown():
+    trace = music_trace()
+    only = {"build": "standard", "measured": True, "price_regime": "memory-tracker"}
+    wasm = TraceSettings({**trace.settings.values, "engine": "wasm", **only})
+    for all_settings in (False, True):
+        text = render_comparison(
+            compare(replace(trace, settings=wasm), trace), settings=all_settings
+        )
+        assert "\nengine wasm → native\n" in text
+        assert "unknown" not in text
+        assert not any(name in text for name in only)
+
+
+def test_a_text_is_not_shortened_inside_of_a_word():
+    assert shorten("outside of statements: open", 12, lines_max=2) == ["outside of …", "open"]
 
 
 def test_a_message_without_limits_has_no_verdict():
@@ -628,7 +657,7 @@ def test_runs_that_are_not_alike_are_called_so_above_the_table_and_not_worse(cha
     comparison = compare(music_trace(), change(music_trace_with_index()))
     text = render_comparison(comparison)
     words = " ".join(text.split())
-    assert f"not like with like: {cause} differ, so that more is not worse" in words
+    assert f"not like with like: {cause} differs, so that more is not worse" in words
     assert text.index("not like with like") < text.index("statement  ")
     assert not re.search(r"[▲▼] (worse|better)$", text, re.MULTILINE)
     assert re.search(r"1,412 → +131 .* ▼ less$", text, re.MULTILINE)

@@ -15,6 +15,7 @@ from sqlstable.report.grid import (
     Grid,
     cell,
     grid,
+    left_out_lines,
     number_column,
     paragraph,
     rule,
@@ -85,7 +86,8 @@ def message_lines(trace: TraceSource, look: Look) -> list[Text]:
         lines += _message_lines(trace, message, table, measures)
         lines += trap_lines(message, width)
         lines += step_lines(steps.get(message.index), width)
-    return [*lines, rule(width), *_note_lines(trace, width)]
+    left_out = left_out_lines(table, width, stacked=(LIMIT_HEADING,))
+    return [*lines, rule(width), *left_out, *_note_lines(trace, width)]
 
 
 def _grid(

@@ -14,6 +14,7 @@ from sqlstable.report.grid import (
     Grid,
     cell,
     grid,
+    left_out_lines,
     number_column,
     paragraph,
     rule,
@@ -67,7 +68,8 @@ def owner_lines(trace: TraceSource, look: Look) -> list[Text]:
     if len(groups) > GROUPS_MAX:
         more = counted(len(groups) - GROUPS_MAX, "more owner")
         lines += paragraph(f"… {more}: --format csv or json for all", width, style="italic")
-    return [*lines, rule(width), *_note_lines(trace, groups, width)]
+    left_out = left_out_lines(table, width)
+    return [*lines, rule(width), *left_out, *_note_lines(trace, groups, width)]
 
 
 def _grid(groups: Sequence[OwnerGroup], measures: Sequence[TableMeasure], width: int) -> Grid:

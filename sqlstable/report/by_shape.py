@@ -7,7 +7,17 @@ from rich.text import Text
 
 from sqlstable.analysis.groups import ShapeGroup, group_by_shape
 from sqlstable.analysis.source import TraceSource
-from sqlstable.report.grid import GAP, Column, Grid, cell, grid, number_column, paragraph, rule
+from sqlstable.report.grid import (
+    GAP,
+    Column,
+    Grid,
+    cell,
+    grid,
+    left_out_lines,
+    number_column,
+    paragraph,
+    rule,
+)
 from sqlstable.report.limits import fit_lines
 from sqlstable.report.measures import (
     INSTRUCTIONS,
@@ -60,6 +70,7 @@ def shape_lines(trace: TraceSource, look: Look) -> list[Text]:
     return [
         *lines,
         rule(width),
+        *left_out_lines(table, width),
         *_note_lines(groups, width),
         *outside_lines(trace, width),
         *instruction_lines(trace, width),

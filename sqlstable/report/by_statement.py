@@ -11,7 +11,17 @@ from rich.text import Text
 from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import Totals, around_statements, sum_known, totals
 from sqlstable.report.frame import listed
-from sqlstable.report.grid import Cell, Column, Grid, cell, grid, number_column, paragraph, rule
+from sqlstable.report.grid import (
+    Cell,
+    Column,
+    Grid,
+    cell,
+    grid,
+    left_out_lines,
+    number_column,
+    paragraph,
+    rule,
+)
 from sqlstable.report.limits import fit_lines, instruction_words, limit_style, tightest_words
 from sqlstable.report.measures import (
     ALWAYS,
@@ -109,6 +119,7 @@ def statement_lines(trace: TraceSource, look: Look) -> list[Text]:
         *lines,
         rule(width),
         *table.lines(total),
+        *left_out_lines(table.grid, width),
         *_byte_lines(all_messages, width),
         *sum_lines(all_messages, width),
         *fit_lines(trace, width),

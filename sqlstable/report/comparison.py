@@ -30,6 +30,7 @@ from sqlstable.report.grid import (
     Grid,
     cell,
     grid,
+    left_out_lines,
     number_column,
     paragraph,
     render,
@@ -67,7 +68,7 @@ _PLAIN_MARKS: Final[Mapping[Change, tuple[str, str]]] = {
 }
 """Where the runs differ in more than their statements, more is no judgement."""
 
-_FELL: Final = "OS pages, or instructions by more than 1 %, fell"
+_FELL: Final = "OS pages (by any number) or instructions (by more than 1 %) fell"
 assert INSTRUCTIONS_TOLERANCE == 0.01, "the text says how much"
 
 _GLOSSARY: Final = (
@@ -133,8 +134,9 @@ def _caution_lines(comparison: Comparison, width: int) -> list[Text]:
             if pair.other_cache
         )
         causes.append(f"the heap of {counted(others, 'statement')} ({clean(states)})")
+    differ = "differs" if len(causes) == 1 else "differ"
     text = (
-        f"not like with like: {', '.join(causes)} differ, so that more is not worse, nor less "
+        f"not like with like: {', '.join(causes)} {differ}, so that more is not worse, nor less "
         "better"
     )
     if "engine" in comparison.differing_settings and others:
@@ -176,6 +178,7 @@ def _table_lines(comparison: Comparison, look: Look) -> list[Text]:
     lines.append(rule(width))
     for row in sums:
         lines += table.lines(row)
+    lines += left_out_lines(table.grid, width, stacked=("change",))
     counts = _counts(comparison, marks)
     return [*lines, *paragraph(counts, width, style="bold"), *_instruction_lines(comparison, width)]
 

@@ -62,8 +62,11 @@ DEFAULTS: Final[Mapping[str, object]] = {
 STATED: Final = ("engine", "sqlite", "limits")
 """Settings that a report names whatever they are."""
 
-_NO_SETTINGS: Final = frozenset({"closed"})
-"""What a trace keeps beside its settings, but did not influence the run."""
+_NO_SETTINGS: Final = frozenset({"closed", "measured", "prices"})
+"""What a trace keeps beside its settings: it influenced nothing, or the engine says it."""
+
+_MEANINGS: Final = {"price_regime": "how memory is charged"}
+"""Settings whose names do not say what they are."""
 
 _UNITS: Final = {
     "bucket_pages": "Wasm pages",
@@ -110,6 +113,13 @@ def setting_changes(
         if name not in _NO_SETTINGS and before.values.get(name) != after.values.get(name)
     ]
     shared = {name: before.values.get(name) for name in names if name not in differing}
+    if "engine" in differing:
+        # What one engine alone has differs with the engine.
+        differing = [
+            name
+            for name in differing
+            if None not in (before.values.get(name), after.values.get(name))
+        ]
     if not differing:
         changes = ["both traces have the same settings"]
     else:
@@ -132,7 +142,8 @@ def setting(name: str, value: object) -> str:
         >>> setting("cache_size", 2000), setting("journal_mode", "memory")
         ('cache_size 2,000 SQLite pages', 'journal_mode memory')
     """
-    return f"{clean(name)} {setting_value(name, value)}"
+    meaning = f" ({_MEANINGS[name]})" if name in _MEANINGS else ""
+    return f"{clean(name)}{meaning} {setting_value(name, value)}"
 
 
 def setting_value(name: str, value: object) -> str:

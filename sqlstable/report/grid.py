@@ -4,7 +4,7 @@ The tables here need what a plain table does not give: lines that run over all c
 with a list of bars in each cell.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Final, Literal
@@ -116,6 +116,20 @@ def grid(columns: Sequence[Column], *, width: int, text: int, text_width_min: in
         for index, column in enumerate(columns)
     ]
     return Grid(tuple(fitted), text, frozenset(kept))
+
+
+def left_out_lines(table: Grid, width: int, *, stacked: Collection[str] = ()) -> list[Text]:
+    """Say which columns there was no room for, but for those that rows have elsewhere."""
+    headings = [
+        " ".join(column.heading.split())
+        for index, column in enumerate(table.columns)
+        if index not in table.kept
+    ]
+    left_out = [heading for heading in headings if heading and heading not in stacked]
+    if not left_out:
+        return []
+    text = f"left out at this width: {', '.join(left_out)}; use a wider terminal, or --format csv"
+    return paragraph(text, width, style="italic")
 
 
 def rule(width: int) -> Text:

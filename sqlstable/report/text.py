@@ -190,6 +190,6 @@ def _whole_words(head: str, text: str) -> str:
 
 
 def _whole_words_from(tail: str, text: str) -> str:
-    """Drop the word that was cut at the beginning of ``tail``, unless that drops most of it."""
+    """Drop the word that was cut at the beginning of ``tail``, if more is left than little."""
     border = 0 if text[: len(text) - len(tail)].endswith(" ") else tail.find(" ")
-    return tail[border:].lstrip() if 0 <= border < len(tail) // 2 else tail
+    return tail[border:].lstrip() if 0 <= border <= len(tail) * 3 // 4 else tail

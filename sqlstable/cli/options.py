@@ -136,7 +136,7 @@ PageSizeOption = Annotated[
         "--page-size",
         metavar="BYTES",
         help="Of a SQLite page, 512 to 65536; the copy of an imported database gets it, too. "
-        f"[default: {DEFAULTS.page_size}]",
+        f"[default: {DEFAULTS.page_size}; a database from elsewhere keeps its own]",
     ),
 ]
 OnConnectOption = Annotated[

@@ -121,6 +121,8 @@ class Recovery:
     "Of opening a canister, recovery included; one for each kill."
     recovered: str
     "What the last opening said."
+    log_bytes: int
+    "Bytes of the log that the last kill has left."
 
 
 def measure_recovery(
@@ -133,9 +135,10 @@ def measure_recovery(
     make_sparse_image(path, size_bytes)
     draw = random.Random(1)
     seconds = []
-    recovered = ""
+    recovered, log_bytes = "", 0
     for _ in range(kills):
         answered = _kill_victim(path, durability, row_count, draw)
+        log_bytes = path.with_name(f"{path.name}-log").stat().st_size
         start = time.perf_counter()
         canister = Canister(path, durability=durability)
         seconds.append(time.perf_counter() - start)
@@ -147,7 +150,10 @@ def measure_recovery(
     path.unlink()
     size = f"{size_bytes // GIB} GiB" if size_bytes >= GIB else f"{size_bytes // MIB} MiB"
     return Recovery(
-        f"{durability}, {size}, messages of {row_count} row(s)", tuple(seconds), recovered
+        f"{durability}, {size}, messages of {row_count} row(s)",
+        tuple(seconds),
+        recovered,
+        log_bytes,
     )
 
 

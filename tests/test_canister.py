@@ -1,7 +1,9 @@
 """The life of a canister: messages, heap states, set-ups, upgrades, import and extract."""
 
+import copy
 import gzip
 import os
+import pickle
 import random
 import shutil
 import sqlite3
@@ -1096,3 +1098,30 @@ def test_an_unknown_setting_of_the_canister_changes_no_memory_passed_in():
         with pytest.raises(SettingsError):
             Canister(memory=memory, **options)
     assert (memory.size(), memory.watchers, memory.log) == (0, [], None)
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_a_canister_shows_where_it_is_and_how_far_it_has_come(tmp_path, engine):
+    path = tmp_path / "ledger.stable"
+    canister = Canister(path, engine=engine)
+    assert repr(canister) == f"<Canister {path}: {engine} engine, open, 1 message>"
+    canister.update("CREATE TABLE t (x)")
+    assert repr(canister) == f"<Canister {path}: {engine} engine, open, 2 messages>"
+    canister.close()
+    assert repr(canister) == f"<Canister {path}: {engine} engine, closed, 2 messages>"
+    with Canister(engine=engine) as canister:
+        assert repr(canister) == f"<Canister in memory: {engine} engine, open, 1 message>"
+        with canister.message() as message:
+            message.execute("SELECT 1")
+            assert repr(canister) == f"<Canister in memory: {engine} engine, open, 1 message>"
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_canister_stays_in_its_process(engine, copied):
+    with Canister(engine=engine) as canister:
+        with pytest.raises(MessageError, match="stays in its process; open its image there, once"):
+            copied(canister)
+        assert canister.query("SELECT 1").rows == [(1,)]
+    with pytest.raises(MessageError, match="stays in its process"):
+        copied(canister)

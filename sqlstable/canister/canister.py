@@ -25,7 +25,7 @@ from sqlstable.canister.hosts import (
 from sqlstable.canister.message import Message, MessageKind, check_choice
 from sqlstable.canister.observation import EndedMessage, Observation, open_writer
 from sqlstable.canister.reply import Reply
-from sqlstable.canister.status import Status, described
+from sqlstable.canister.status import Presence, Status, described
 from sqlstable.canister.turns import Turn, Turns
 from sqlstable.database.extent import state_size
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import apsw
 
 
-class Canister:
+class Canister(Presence):
     """SQLite in simulated stable memory.
 
     Threads may share a canister: messages run one after the other, each whole in the thread that

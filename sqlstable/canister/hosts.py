@@ -59,11 +59,13 @@ class Host(Protocol):
     """Stable memory, engine and recorder of one canister.
 
     Attributes:
+        engine_name: Of the engine, whether there is a heap or not.
         cache: What a query finds in the heap unless it asks for something else.
         vfs: What the observer looks through; None while there is no heap.
         engine: None while there is no heap.
     """
 
+    engine_name: EngineName
     cache: CacheState
     vfs: StableVFS | None
 
@@ -130,6 +132,7 @@ class Host(Protocol):
 class NativeHost:
     """APSW on a `StableMemory`."""
 
+    engine_name: EngineName = "native"
     cache: CacheState = "cold"
 
     def __init__(self, memory: StableMemory, settings: Settings, *, depth: Depth) -> None:
@@ -210,7 +213,7 @@ class NativeHost:
 
     def described(self) -> dict[str, object]:
         """Return the settings that are the engine's own."""
-        return {"engine": "native", "sqlite": sqlite_version()}
+        return {"engine": self.engine_name, "sqlite": sqlite_version()}
 
     def let_go(self) -> None:
         """Record no more."""

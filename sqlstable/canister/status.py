@@ -1,10 +1,14 @@
 """What a canister says of itself: how large it is, what it has done, and under which settings."""
 
 from dataclasses import asdict, dataclass
+from typing import NoReturn
 
 from sqlstable.analysis.growth import Growth
 from sqlstable.canister.hosts import Host
+from sqlstable.canister.observation import Observation
 from sqlstable.database.settings import Settings
+from sqlstable.errors import MessageError
+from sqlstable.ic.units import amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +44,29 @@ def described(host: Host, settings: Settings, *, owners: bool) -> dict[str, obje
         "depth": host.recorder.depth,
         "owners": owners,
     }
+
+
+class Presence:
+    """How a canister shows itself to Python, and that it is nowhere but in its process."""
+
+    _host: Host
+    _observation: Observation
+    _is_closed: bool
+
+    def __repr__(self) -> str:
+        """Say where stable memory is, which engine runs, and how far it has come."""
+        image_file = self._host.memory.image_file
+        place = "in memory" if image_file is None else image_file.name
+        state = "closed" if self._is_closed else "open"
+        messages = amount(self._observation.message_count, "message")
+        engine = f"{self._host.engine_name} engine"
+        return f"<{type(self).__name__} {place}: {engine}, {state}, {messages}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Be copied and pickled by nobody.
+
+        Raises:
+            MessageError: Always.
+        """
+        msg = "a canister stays in its process; open its image there, once it is closed here"
+        raise MessageError(msg)

@@ -8,7 +8,7 @@ from typing import Final, overload
 import numpy as np
 import numpy.typing as npt
 
-from sqlstable.canister.hosts import Flavour, Place
+from sqlstable.canister.hosts import EngineName, Flavour, Place
 from sqlstable.database.checking import Setup
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
@@ -59,6 +59,7 @@ _LOG_COUNT: Final = stable.STATUS.index("log_count")
 class WasmHost:
     """SQLite in a Wasm module on a `WasmMemory`."""
 
+    engine_name: EngineName = "wasm"
     cache: CacheState = "warm"
 
     def __init__(self, memory: WasmMemory, *, depth: Depth) -> None:
@@ -158,7 +159,7 @@ class WasmHost:
         """Return the settings that are the engine's own."""
         program = self.memory.machine.program
         return {
-            "engine": "wasm",
+            "engine": self.engine_name,
             "sqlite": SQLITE_VERSION,
             "build": program.name,
             "measured": True,

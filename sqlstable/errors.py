@@ -65,7 +65,12 @@ class SqlError(SqlstableError):
     """SQLite refused a statement.
 
     The text is SQLite's, followed by the statement it belongs to.
+
+    Attributes:
+        row: Of many rows of parameters the one at which it was, counted from 1; else None.
     """
+
+    row: int | None = None
 
 
 class ScriptError(SqlstableError):

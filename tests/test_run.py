@@ -255,6 +255,18 @@ def test_params_of_a_statement_that_writes_are_one_statement_with_many_runs(tmp_
     assert ran.rows == [[(1,), (2,), (3,)], [("a",), (None,), ("c",)]]
 
 
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+@pytest.mark.parametrize("sql", ["INSERT INTO t VALUES (:a, json(:b))", "SELECT :a, json(:b)"])
+def test_a_row_that_is_refused_is_named_by_its_line_in_the_csv_file(engine, sql, tmp_path):
+    """Lines are those of an editor: there is a heading, and a field may have several."""
+    (tmp_path / "rows.csv").write_text('a,b\n1,"[1,\n2]"\n2,3\n4,{\n5,6\n')
+    canister = Canister(trace=":memory:", limits=None, engine=engine)
+    script = f"CREATE TABLE t (x, y);\n--@ params rows.csv\n{sql};\n"
+    ran = Ran(script, folder=tmp_path, canister=canister)
+    assert ran.outcome.failure == (f"work.sql, line 3: rows.csv, line 5: malformed JSON; in: {sql}")
+    assert len(ran.messages) == 3, "all rows are one message"
+
+
 def test_params_of_a_statement_that_reads_are_a_statement_each(tmp_path):
     (tmp_path / "rows.csv").write_text("1\n2\n9\n")
     ran = Ran(
@@ -272,7 +284,7 @@ def test_params_that_do_not_fit_fail_with_the_line_of_the_statement(tmp_path):
     ran = Ran(
         "CREATE TABLE t (x);\n--@ params rows.csv\nINSERT INTO t VALUES (?);", folder=tmp_path
     )
-    assert "work.sql, line 3: the statement has" in ran.outcome.failure
+    assert "work.sql, line 3: rows.csv, line 1: the statement has" in ran.outcome.failure
 
 
 def test_a_parameter_without_params_fails():

@@ -11,7 +11,7 @@ from sqlstable.canister.reply import Reply
 from sqlstable.canister.turns import Leaving, Ticket, Turns
 from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
 from sqlstable.engine.protocol import CacheState, Cursor, Engine, Params, Rows
-from sqlstable.errors import MessageError, SettingsError, Trap
+from sqlstable.errors import MessageError, SettingsError, SqlError, Trap
 from sqlstable.memory.stable import StableMemory
 
 T = TypeVar("T")
@@ -128,6 +128,9 @@ class Message:
             result = self._canister.engine.executemany(sql, bound)
         except BaseException as error:
             explained = self._explained(error, sql, bound.last, place=bound.place)
+            if isinstance(explained, SqlError):
+                known = error.row if isinstance(error, SqlError) else None
+                explained.row = bound.number if known is None else known
             if explained is error:
                 raise
             raise explained from error

@@ -13,6 +13,7 @@
 import csv
 import math
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,8 +45,10 @@ class RowsError(Exception):
     """A CSV file cannot be used; the text says why, without naming the file."""
 
 
-def read_rows(path: Path, sql: str) -> tuple[Row, ...]:
-    """Return the rows that a CSV file has for a statement, in the order of its parameters.
+def read_rows(path: Path, sql: str) -> tuple[tuple[Row, ...], Sequence[int]]:
+    """Return the rows that a CSV file has for a statement, and the lines in which they begin.
+
+    The values of a row are in the order of the statement's parameters.
 
     Raises:
         RowsError: The file cannot be read, or does not go with the statement.
@@ -67,8 +70,9 @@ def read_rows(path: Path, sql: str) -> tuple[Row, ...]:
         raise RowsError("is not UTF-8; convert it") from error
 
 
-def _rows(file: Iterable[str], names: Sequence[str]) -> tuple[Row, ...]:
-    lines = _equally_long(file)
+def _rows(file: Iterable[str], names: Sequence[str]) -> tuple[tuple[Row, ...], Sequence[int]]:
+    numbers = array("Q")
+    lines = _equally_long(file, numbers)
     heading = next(lines, None) if names else None
     if heading is None:
         rows = tuple(tuple(map(_value, fields)) for fields in lines)
@@ -77,15 +81,20 @@ def _rows(file: Iterable[str], names: Sequence[str]) -> tuple[Row, ...]:
         rows = tuple(tuple(_value(fields[place]) for place in places) for fields in lines)
     if not rows:
         raise RowsError("has no rows; write one line per run")
-    return rows
+    return rows, numbers[len(numbers) - len(rows) :]
 
 
-def _equally_long(file: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the lines of a CSV file, once each is known to be as long as the first."""
+def _equally_long(file: Iterable[str], numbers: "array[int]") -> Iterator[list[str]]:
+    """Yield the lines of a CSV file, once each is known to be as long as the first.
+
+    Where each begins is added to ``numbers``: a field may have several lines.
+    """
     reader = csv.reader(file, strict=True)
-    first = 0
+    first, next_line = 0, 1
     try:
         for fields in reader:
+            numbers.append(next_line)
+            next_line = reader.line_num + 1
             if not fields:
                 raise RowsError(f'line {reader.line_num} is blank; remove it, or write ""')
             first = first or len(fields)

@@ -20,7 +20,7 @@ from typing import Final, Literal, TypeAlias
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.message import Message
 from sqlstable.engine.protocol import CacheState, Rows
-from sqlstable.errors import ImageError, SqlstableError, TraceError, Trap
+from sqlstable.errors import ImageError, SqlError, SqlstableError, TraceError, Trap
 from sqlstable.workload.script import ScriptStatement, ScriptStep
 
 TRAP_TEXT: Final = "the script says --@ trap"
@@ -146,6 +146,8 @@ class _Run:
         self.failed_message: int | None = None
         self.failures = 0
         self.line = 0
+        self.row_place = ""
+        "Line of a CSV file whose row was refused last, where that is what failed."
         self.on_step: OnStep | None = None
         self.on_rows: OnRows | None = None
         self._canister = canister
@@ -159,7 +161,7 @@ class _Run:
         self.line = step.line
         kind = self._kind(step)
         for _ in range(step.repeat):
-            self.line = step.line
+            self.line, self.row_place = step.line, ""
             answers: list[tuple[ScriptStatement, StatementRows]] = []
             error = self._error_of(step, kind, answers)
             if error is not None:
@@ -209,7 +211,7 @@ class _Run:
         has_message = self._canister.message_count > index
         self.messages += has_message
         if self.failure is None:
-            self.failure = f"{self._name}, line {self.line}: {error}"
+            self.failure = f"{self._name}, line {self.line}: {self.row_place}{error}"
             self.failed_message = index if has_message else None
 
     def _send(
@@ -256,11 +258,20 @@ class _Run:
         self.line = statement.line
         if statement.params is None:
             return message.execute(statement.sql)
-        if not self._only_reads(statement):
-            return message.executemany(statement.sql, statement.params)
-        rows: Rows = []
-        for params in statement.params:
-            rows += message.execute(statement.sql, params)
+        number = 0
+        try:
+            if not self._only_reads(statement):
+                return message.executemany(statement.sql, statement.params)
+            rows: Rows = []
+            for params in statement.params:
+                number += 1
+                rows += message.execute(statement.sql, params)
+        except SqlError as error:
+            number = number or error.row or 0
+            if number and statement.params_lines:
+                line = statement.params_lines[number - 1]
+                self.row_place = f"{statement.params_file}, line {line}: "
+            raise
         return rows
 
     def _columns(self, statement: ScriptStatement) -> tuple[str, ...]:

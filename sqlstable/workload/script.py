@@ -47,7 +47,7 @@ as it comes: NUL characters and undecodable bytes are for the caller to refuse.
 
 import re
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
@@ -122,6 +122,10 @@ class ScriptStatement:
     """Line of the script where ``sql`` starts, counted from 1."""
     params: tuple[Row, ...] | None
     """One row of int, float, str or None per run, all equally long; None: run once, unbound."""
+    params_file: str | None = None
+    """Where the rows come from."""
+    params_lines: Sequence[int] = ()
+    """In which line of it each row begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,10 +513,10 @@ class _Collector:
                 "put it directly before the statement that does",
             )
         try:
-            rows = read_rows(self._base_folder / directive.argument, statement.sql)
+            rows, lines = read_rows(self._base_folder / directive.argument, statement.sql)
         except RowsError as error:
             self._fail(directive.line, f"--@ params {directive.argument}: {error}")
-        return replace(statement, params=rows)
+        return replace(statement, params=rows, params_file=directive.argument, params_lines=lines)
 
 
 # --- transactions --------------------------------------------------------------------------

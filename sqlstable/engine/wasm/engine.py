@@ -229,7 +229,12 @@ class WasmEngine:
         request = encode_many(sql, rows, counters=self._counters, key=self._key())
         if request is None:
             return []
-        return self._send(sql, request)
+        try:
+            return self._send(sql, request)
+        except SqlError as error:
+            # All rows went with the request; SQLite came so far.
+            error.row = self._last_results[-1].runs if self._last_results else 1
+            raise
 
     def open_cursor(self, sql: str, params: Params = None) -> "WasmCursor":
         """Run a statement to its end, and hand its rows out one by one.

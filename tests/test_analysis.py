@@ -174,6 +174,8 @@ def test_a_verdict_names_what_it_covers():
     early = replace(one, limits=(LimitUse("stable_os_pages_accessed", 9, NO_LIMIT),))
     assert covered(early) == ()
     assert not_counted(replace(one, limits=())) == ()
+    other = replace(one, limits=(LimitUse("instructions", 5, 100),))
+    assert not_counted(other) == ("OS pages", "stable memory")
 
 
 def test_tightest_limit_is_the_one_with_the_largest_share():

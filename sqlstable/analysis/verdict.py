@@ -60,7 +60,7 @@ def covered(message: Message) -> tuple[str, ...]:
 
 def not_counted(message: Message) -> tuple[str, ...]:
     """Return what has a limit that the message was not held against, as nobody counted it."""
-    return tuple(_not_counted(message)) if message.limits else ()
+    return tuple(dict.fromkeys(_not_counted(message))) if message.limits else ()
 
 
 def is_import(message: Message) -> bool:

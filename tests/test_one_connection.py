@@ -374,6 +374,60 @@ def test_an_authorizer_of_the_users_sees_nothing_but_the_workload():
         assert apsw.SQLITE_PRAGMA not in {action[0] for action in seen}
 
 
+IN_A_CHILD = """
+import sqlstable
+with sqlstable.Canister() as canister:
+    canister.update("CREATE TABLE t (x)")
+    ask = "PRAGMA temp.{name}"
+    for _ in range(3):
+        canister.query(ask, cache="warm")
+    canister.on_connect(lambda connection: connection.create_scalar_function(
+        "ask", lambda: connection.execute(ask).get))
+    for _ in range(3):
+        canister.query("SELECT ask()", cache="warm")
+    with canister.message() as message:
+        for _ in range(2):
+            for sql in (ask, "SELECT 1; " + ask, "PRAGMA temp_store = 1", "PRAGMA temp_store = 2"):
+                message.execute(sql)
+            message.executemany(ask + " -- ?1", [()] * 2)
+            list(message.cursor(ask))
+print("done")
+"""
+
+
+@pytest.mark.parametrize("name", ["user_version", "freelist_count", "application_id"])
+def test_a_pragma_prepared_before_temp_has_gone_does_not_end_the_process(name):
+    program = IN_A_CHILD.replace("{name}", name)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_temp_that_an_update_opened_stays_though_the_message_has_changed_rows():
+    sql = "SELECT name FROM pragma_database_list"
+    with Canister() as canister:
+        canister.update("CREATE TABLE p (id); INSERT INTO p VALUES (3)")
+        canister.update("DELETE FROM p; SELECT * FROM sqlite_temp_schema")
+        for cache in CACHES:
+            with pytest.raises(SqlError, match="no such table"):
+                canister.query("SELECT * FROM missing", cache=cache)
+            assert canister.query(sql, cache=cache).rows == [("main",), ("temp",)]
+
+
+@each_cache
+@pytest.mark.parametrize(
+    "opening", ["", "SELECT * FROM sqlite_temp_schema", "CREATE TEMP TABLE v (x)"]
+)
+def test_the_size_of_temps_cache_is_that_of_one_connection(canister, cache, opening):
+    canister.update("CREATE TABLE t (x)")
+    canister.update("PRAGMA foreign_keys = on")
+    canister.update(opening or "SELECT 1")
+    for _ in range(3):
+        trap(canister, "CREATE TEMP TABLE u (x)")
+        assert canister.query("PRAGMA temp.cache_size", cache=cache).rows == [(0,)]
+
+
 # -- page caches -----------------------------------------------------------------------------------
 
 

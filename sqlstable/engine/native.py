@@ -240,8 +240,8 @@ class NativeEngine:
         effect = link.runner.effect
         if link.was_set or self._heap.state.is_deferring:
             effect = "connection"
-        elif effect == "nothing" and self._cache != "fresh":
-            effect = self._hidden_effect(link)
+        elif effect in ("nothing", "rows") and self._cache != "fresh":
+            effect = self._hidden_effect(link, effect)
         if effect == "connection":
             self._process.put_back()
         if link is self._query:
@@ -365,13 +365,13 @@ class NativeEngine:
         self._owed = "nothing"
         self._take(link, effect)
 
-    def _hidden_effect(self, link: Link) -> Effect:
-        """Say what a message has changed that seems to have read only."""
+    def _hidden_effect(self, link: Link, effect: Effect) -> Effect:
+        """Say what a message has changed that seems to have read, or changed rows, only."""
         if is_temp_open(link.connection) != (self._heap.state.temp is not None):
             # Asking for what is in TEMP makes it.
             return "schema"
         # A function of the user's may have executed SQL.
-        return "rows" if link.counters.has_moved() else "nothing"
+        return "rows" if effect == "rows" or link.counters.has_moved() else "nothing"
 
     def _take(self, link: Link, effect: Effect) -> None:
         with self._vfs.store.unrecorded(link.file):

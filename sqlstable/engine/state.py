@@ -45,6 +45,7 @@ PENDING_SETTINGS: Final = ("auto_vacuum", "page_size")
 
 TEMP: Final = "temp"
 
+_TEMP_CACHE_SIZE: Final = f"PRAGMA {TEMP}.cache_size"
 _READ_ONCE_OF_SCHEMA: Final = "SELECT 1 FROM {}.sqlite_schema LIMIT 0"
 _TOUCHES: Final = (
     "SELECT 1 FROM {0}.{1} LIMIT 0",
@@ -79,6 +80,8 @@ class ConnectionState:
     "What `PENDING_SETTINGS` were set to."
     temp: bytes | None = None
     "The TEMP database; None where there is none yet."
+    temp_cache_size: int = 0
+    "Of TEMP; 0 until its schema is read again, which anything may bring about."
     attached: tuple[Attached, ...] = ()
 
     @property
@@ -118,7 +121,10 @@ def take_state(
     with without_authorizer(connection):
         # First, because other questions end it.
         deferred = _ask(connection, f"PRAGMA {DEFERRED}") if has_settings else 0
-        temp = _content(connection, TEMP) if is_temp_open(connection) else None
+        temp, temp_cache_size = None, 0
+        if is_temp_open(connection):
+            temp_cache_size = _ask(connection, _TEMP_CACHE_SIZE)
+            temp = _content(connection, TEMP)
         attached = tuple(
             Attached(name, filename, None if filename else _content(connection, name))
             for name, filename in attached_databases(connection)
@@ -127,7 +133,7 @@ def take_state(
         if has_settings:
             settings = _settings(connection)
             settings[None, DEFERRED] = deferred
-    state = ConnectionState(settings, dict(pending), temp, attached)
+    state = ConnectionState(settings, dict(pending), temp, temp_cache_size, attached)
     defer_foreign_keys(connection, state)
     return state
 
@@ -191,7 +197,7 @@ def give_databases(
             connection.deserialize(one.name, one.content)
         else:
             _fill(connection, one.name, one.content)
-    _give_temp(connection, state.temp)
+    _give_temp(connection, state.temp, state.temp_cache_size)
 
 
 def connect_virtual_tables(connection: apsw.Connection) -> bool:
@@ -233,6 +239,7 @@ def _settings(connection: apsw.Connection) -> dict[_Key, Any]:
     for schema in ("main", *([TEMP] if is_temp_open(connection) else []), *names):
         for name in SCHEMA_SETTINGS:
             values[schema, name] = _ask(connection, f"PRAGMA {quoted(schema)}.{name}")
+    values.pop((TEMP, "cache_size"), None)
     return values
 
 
@@ -245,9 +252,6 @@ def _set(connection: apsw.Connection, settings: Mapping[_Key, Any]) -> None:
             continue
         prefix = "" if schema is None else f"{quoted(schema)}."
         if value is None or _ask(connection, f"PRAGMA {prefix}{name}") == value:
-            continue
-        if (schema, name, value) == (TEMP, "cache_size", 0):
-            # What SQLite says of a TEMP database whose schema it has not looked at.
             continue
         if name == "secure_delete" and value not in (0, 1):
             value = "fast"  # noqa: PLW2901  the word for what is told as 2
@@ -308,19 +312,33 @@ def _copy(source: apsw.Connection, name: str, target: apsw.Connection, target_na
             backup.step()
 
 
-def _give_temp(connection: apsw.Connection, content: bytes | None) -> None:
+def _give_temp(connection: apsw.Connection, content: bytes | None, cache_size: int) -> None:
     is_open = is_temp_open(connection)
     if content is None:
         if is_open:
             # Another place for temporary things begins with an empty one.
+            # The size of its cache outlives it, and is 0 where there was none.
             place = _ask(connection, "PRAGMA temp_store")
+            _look(connection, f"{_TEMP_CACHE_SIZE} = 0")
             _look(connection, f"PRAGMA temp_store = {1 if place != 1 else 2}")
             _look(connection, f"PRAGMA temp_store = {place}")
+            _expire_statements(connection)
         return
     if not is_open:
         _look(connection, _READ_ONCE_OF_SCHEMA.format(TEMP))
     if _content(connection, TEMP) != content:
         _fill(connection, TEMP, content)
+    if _ask(connection, _TEMP_CACHE_SIZE) != cache_size:
+        _look(connection, f"{_TEMP_CACHE_SIZE} = {cache_size}")
+
+
+def _expire_statements(connection: apsw.Connection) -> None:
+    """Let all statements be prepared anew.
+
+    SQLite does so after its own settings, but not where TEMP has gone: a prepared PRAGMA that asks
+    for its header would then look at nothing, and end the process.
+    """
+    _look(connection, f"PRAGMA automatic_index = {_ask(connection, 'PRAGMA automatic_index')}")
 
 
 # -- asking -----------------------------------------------------------------------------------

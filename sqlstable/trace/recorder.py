@@ -218,7 +218,12 @@ class Runner:
         counted = _Counted(rows)
         self.borders.clear()
         with watch:
-            result = self.connection.executemany(sql, counted).fetchall()  # type: ignore[arg-type]  # any iterable does
+            cursor = self.connection.executemany(
+                sql,
+                counted,  # type: ignore[arg-type]  # any iterable does
+                can_cache=_can_cache(sql),
+            )
+            result = cursor.fetchall()
         watch.finish(len(result), runs=counted.count, sql=clean_sql(sql))
         return result
 
@@ -262,12 +267,13 @@ class Runner:
         self.borders.clear()
         watch = _Watch(self, rows=rows)
         with watch:
-            for row in self.connection.execute(sql, params):
+            for row in self.connection.execute(sql, params, can_cache=_can_cache(sql)):
                 rows.append(row)
         watch.finish(len(rows))
         if len(self._texts) >= TEXTS_MAX:
             self.forget_texts()
-        if len(watch.texts) == 1 and watch.texts[0].sql == clean_sql(sql):
+        is_one = len(watch.texts) == 1 and watch.texts[0].sql == clean_sql(sql)
+        if is_one and _can_cache(sql):
             self._texts[sql] = watch.texts[0]
         if any(_may_change_schema(text) for text in watch.texts):
             self.recorder.forget_texts()
@@ -520,7 +526,7 @@ class RecordedCursor:
         runner.borders.clear()
         self.is_finished = False
         with self._watch:
-            self._cursor = runner.connection.execute(sql, params)
+            self._cursor = runner.connection.execute(sql, params, can_cache=_can_cache(sql))
         self._spans.extend(self._watch.spans_until(self._log.position()))
 
     def __iter__(self) -> "RecordedCursor":
@@ -593,6 +599,15 @@ def plan_lines(rows: Iterable[Sequence[Any]]) -> tuple[str, ...]:
         depth = depths[number] = depths.get(parent, -1) + 1
         lines.append("  " * depth + detail)
     return tuple(lines)
+
+
+def _can_cache(sql: str) -> bool:
+    """Whether SQLite may run a prepared statement again.
+
+    Not a PRAGMA: one that was prepared before ``temp_store`` was set may look at a TEMP database
+    that has gone, and ends the process.
+    """
+    return "pragma" not in sql.lower()
 
 
 def _may_change_schema(text: StatementText) -> bool:

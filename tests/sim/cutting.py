@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 import apsw
 
+import sqlstable
 from sqlstable import Canister, ImageError, SqlError, Trap
 
-PACKAGE = str(Path(__file__).parents[2] / "sqlstable")
+PACKAGE = str(Path(sqlstable.__file__).parent)
 
 
 class Cut(KeyboardInterrupt):

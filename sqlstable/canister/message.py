@@ -101,7 +101,7 @@ class Message:
         if not self._is_open or memory.trap is not None or memory.thread != get_ident():
             self._check_open()
         if params is not None:
-            params = bindable(params)
+            params = bindable(params, sql)
         try:
             rows = self._run(sql, params)
         except BaseException as error:
@@ -123,7 +123,7 @@ class Message:
             Trap: The message trapped; it cannot go on.
         """
         self._check_open()
-        bound = bindable_rows(rows)
+        bound = bindable_rows(rows, sql)
         try:
             result = self._canister.engine.executemany(sql, bound)
         except BaseException as error:
@@ -140,10 +140,10 @@ class Message:
     def cursor(self, sql: str, params: Params = None) -> Cursor:
         """Begin a statement and return its rows one by one; close it before the message ends."""
         self._check_open()
-        params = bindable(params)
+        params = bindable(params, sql)
         with self._explaining(sql, params):
             cursor = self._canister.engine.open_cursor(sql, params)
-        return MessageCursor(self, cursor, sql)
+        return MessageCursor(self, cursor, sql, params)
 
     def window(self, name: str) -> AbstractContextManager[None]:
         """Bill the accesses of a ``with`` block to nobody's statement, under ``name``.
@@ -196,7 +196,7 @@ class Message:
             raise MessageError(msg)
         return Reply(self._rows if self.ended.trap is None else [], self.ended)
 
-    def step(self, run: Callable[[], T], sql: str) -> T:
+    def step(self, run: Callable[[], T], sql: str, params: Params) -> T:
         """Let a cursor of the message do something; `MessageCursor` calls this.
 
         Raises:
@@ -206,7 +206,7 @@ class Message:
         """
         if self._memory.thread not in (None, get_ident()):
             self._check_open()
-        with self._explaining(sql, None):
+        with self._explaining(sql, params):
             return run()
 
     def abandon(self) -> None:
@@ -311,11 +311,12 @@ class Message:
 class MessageCursor:
     """A statement of a message that is stepped row by row."""
 
-    def __init__(self, message: Message, cursor: Cursor, sql: str) -> None:
+    def __init__(self, message: Message, cursor: Cursor, sql: str, params: Params) -> None:
         """Take a statement that has begun."""
         self._message = message
         self._cursor = cursor
         self._sql = sql
+        self._params = params
 
     def __iter__(self) -> Self:
         """Iterate over the rows that are left."""
@@ -329,7 +330,7 @@ class MessageCursor:
             Trap: The message trapped.
             MessageError: It is another thread's.
         """
-        return self._message.step(lambda: next(self._cursor), self._sql)
+        return self._message.step(lambda: next(self._cursor), self._sql, self._params)
 
     def close(self) -> None:
         """End the statement, finished or not.
@@ -337,7 +338,7 @@ class MessageCursor:
         Raises:
             SqlError: SQLite refused, as it may when a statement that writes ends.
         """
-        self._message.step(self._cursor.close, self._sql)
+        self._message.step(self._cursor.close, self._sql, self._params)
 
 
 def _explained(

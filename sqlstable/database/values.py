@@ -8,7 +8,8 @@ it is the same for both engines, which see plain values only.
 given                                           bound
 ==============================================  ================================================
 bool; subclasses of int, float, str, bytes       the plain value, also of enums that are such
-numpy's numbers, bools, texts, NaT               the plain value; NULL
+numpy's numbers, bools, texts; NaT, masked       the plain value; NULL
+numpy's arrays without dimensions                their one value
 pandas' NA, NaT                                  NULL
 date, time, datetime (pandas' Timestamp too)     their ISO form, with a space in the middle
 numpy's datetime64                               likewise
@@ -19,6 +20,9 @@ paths                                            their text
 
 The quick way through costs a look at the types. Numbers that are too large and texts that are not
 Unicode are left to the engine, and `find_fault` finds them when it has complained.
+
+What engines would do differently is decided before one is asked: names are text, ``?`` and ``?1``
+take no value by name, and where there is no statement no value is given by position.
 """
 
 import re
@@ -35,6 +39,7 @@ import apsw
 import numpy as np
 
 from sqlstable.errors import SqlError
+from sqlstable.ic.units import amount
 
 Params = Sequence[Any] | dict[str, Any] | None
 """Values bound to a statement: a sequence, or a dictionary for named parameters."""
@@ -65,36 +70,83 @@ _WAYS_OUT: Final[tuple[tuple[type, str], ...]] = (
 )
 
 
+_BEGINS_EMPTY: Final = " \t\n\f\r;\ufeff-/"
+_EMPTY: Final = re.compile(
+    r"(?:[ \t\n\f\r;\ufeff]++|--[^\n]*+|/\*(?>.*?(?:\*/|\Z)))*+\Z", re.DOTALL
+)
+"""What SQLite finds no statement in."""
+
+_QUOTED: Final = re.compile(
+    r"""'[^']*+'|"[^"]*+"|`[^`]*+`|\[[^\]]*+\]|--[^\n]*+|/\*(?>.*?(?:\*/|\Z))""", re.DOTALL
+)
+_NUMBERED: Final = re.compile("[?][0-9]*")
+_NOT_GIVEN: Final = re.compile("no value is given for parameter '(.*?)'; in: ", re.DOTALL)
+"""How the wasm engine says it; the native one raises `KeyError`."""
+
+
 class _RefusedError(Exception):
     """A value that cannot be bound; the text has no position yet."""
 
 
-def bindable(params: Params, *, place: str = "") -> Params:
+def bindable(params: Params, sql: str = "SELECT", *, place: str = "") -> Params:
     """Return parameters whose values are of types that SQLite knows.
 
     Args:
         params: A sequence, or a mapping for named parameters; None for none.
+        sql: What they are for.
         place: Which parameters they are, for errors.
 
     Raises:
-        SqlError: They are none of these, or a value cannot be bound; the text has its position.
+        SqlError: They are none of these, do not go with the SQL, or a value cannot be bound; the
+            text has its position.
 
     Examples:
         >>> bindable((True, date(2024, 2, 29), bytearray(b"x")))
         (1, '2024-02-29', b'x')
     """
+    if params is None:
+        return None
     kind = type(params)
     if kind in _SEQUENCES:
-        if _PLAIN.issuperset(map(type, params)):  # type: ignore[arg-type]  # a sequence
-            return params
-    elif params is None or (
-        kind is dict and _PLAIN.issuperset(map(type, params.values()))  # type: ignore[union-attr]
+        if _PLAIN.issuperset(map(type, params)):
+            if type(sql) is str and sql[:1] not in _BEGINS_EMPTY:
+                return params
+        else:
+            params = _converted(params, place, convert=_plain)
+    elif not (
+        kind is dict
+        and _PLAIN.issuperset(map(type, params.values()))  # type: ignore[union-attr]
+        and _are_plain_names(params)
     ):
-        return params
-    return _converted(params, place, convert=_plain)
+        params = _converted(params, place, convert=_plain)
+    if isinstance(sql, str):
+        _check_fit(sql, params)
+    return params
 
 
-def bindable_rows(rows: Iterable[Params]) -> "BindableRows":
+def _are_plain_names(names: Iterable[object]) -> bool:
+    try:
+        return "".join(names).isascii()  # type: ignore[arg-type]  # the error says so
+    except TypeError:
+        return False
+
+
+def _check_fit(sql: str, params: Params) -> None:
+    """Refuse what one engine would take for something else than the other."""
+    if isinstance(params, dict):
+        numbered = _NUMBERED.search(_QUOTED.sub(" ", sql)) if "?" in sql else None
+        if numbered is not None:
+            msg = (
+                f"the statement has a parameter {numbered[0]}, and the values given have names "
+                "only; give a tuple, or call the parameter :name"
+            )
+            raise SqlError(msg)
+    elif params and _EMPTY.match(sql):
+        msg = f"there is no statement in the SQL, and {amount(len(params), 'value')} for it"
+        raise SqlError(msg)
+
+
+def bindable_rows(rows: Iterable[Params], sql: str = "SELECT") -> "BindableRows":
     """Return rows of parameters, each `bindable`, converted as they are asked for.
 
     Raises:
@@ -106,15 +158,16 @@ def bindable_rows(rows: Iterable[Params]) -> "BindableRows":
             "of dictionaries"
         )
         raise SqlError(msg)
-    return BindableRows(rows)
+    return BindableRows(rows, sql)
 
 
 class BindableRows:
     """Rows of parameters; remembers the one that was asked for last."""
 
-    def __init__(self, rows: Iterable[Params]) -> None:
+    def __init__(self, rows: Iterable[Params], sql: str) -> None:
         """Wrap rows; each is read once."""
         self._rows = iter(rows)
+        self._sql = sql
         self.number = 0
         self.last: Params = None
 
@@ -125,7 +178,7 @@ class BindableRows:
             if row is None:
                 msg = f"row {self.number} of the parameters is None; give a sequence or a mapping"
                 raise SqlError(msg)
-            self.last = bindable(row, place=self.place)
+            self.last = bindable(row, self._sql, place=self.place)
             yield self.last
 
     @property
@@ -152,15 +205,26 @@ def explain_foreign(error: Exception, sql: str, params: Params) -> SqlError | No
     """
     if isinstance(error, UnicodeDecodeError):
         return SqlError(f"a text in the result is not UTF-8: {error}; ask for CAST(… AS BLOB)")
-    if isinstance(error, KeyError) and isinstance(params, Mapping) and len(error.args) == 1:
-        name = str(error.args[0])
-        if name not in params and re.search(rf"[:@$?]{re.escape(name)}\b", sql):
-            given = ", ".join(map(str, params)) or "none"
-            return SqlError(
-                f"the statement has a parameter named {name}, and no value of that name is given; "
-                f"given: {given}"
-            )
+    name = _name_missing(error)
+    if (
+        name is not None
+        and isinstance(params, Mapping)
+        and name not in params
+        and re.search(rf"[:@$]{re.escape(name)}(?!\w)", sql)
+    ):
+        given = ", ".join(map(str, params)) or "none"
+        return SqlError(
+            f"the statement has a parameter named {name}, and no value of that name is given; "
+            f"given: {given}"
+        )
     return None
+
+
+def _name_missing(error: Exception) -> str | None:
+    if isinstance(error, KeyError) and len(error.args) == 1:
+        return str(error.args[0])
+    found = _NOT_GIVEN.match(str(error)) if isinstance(error, SqlError) else None
+    return None if found is None else found[1]
 
 
 def _check_sql(sql: object) -> None:
@@ -185,16 +249,27 @@ def _converted(params: object, place: str, *, convert: Callable[[Any], Any]) -> 
             name: _placed(value, f":{name.lstrip(':@$')}{place}", convert)
             for name, value in named.items()
         }
-    if isinstance(params, str | bytes | bytearray | memoryview | AbstractSet) or not isinstance(
-        params, Iterable
-    ):
+    values = _values_of(params)
+    if values is None:
         msg = (
             f"the parameters{place} are of type {type(params).__name__}; give a tuple, such as "
             "(value,), or a dictionary for named ones"
         )
         raise SqlError(msg)
-    values = (_placed(value, f"{number}{place}", convert) for number, value in enumerate(params, 1))
-    return tuple(values)
+    return tuple(
+        _placed(value, f"{number}{place}", convert) for number, value in enumerate(values, 1)
+    )
+
+
+def _values_of(params: object) -> Iterator[object] | None:
+    """Return what gives the values one by one; None of what is no sequence of them."""
+    if isinstance(params, str | bytes | bytearray | memoryview | AbstractSet):
+        return None
+    try:
+        return iter(params)  # type: ignore[call-overload,no-any-return]  # the error says so
+    except TypeError:
+        # Such as an array without dimensions, which says that it is iterable.
+        return None
 
 
 def _checked_name(name: object, place: str) -> str:
@@ -259,7 +334,7 @@ def _plain(value: object) -> object:  # noqa: PLR0911  one case each
         return value
     if _is_missing(value):
         return None
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic | np.ndarray):
         return _plain_scalar(value)
     # By the type's own method: a subclass may say something else of itself.
     if isinstance(value, int):
@@ -292,7 +367,12 @@ def _plain_buffer(value: bytearray | memoryview) -> bytes:
         raise _RefusedError(msg) from None
 
 
-def _plain_scalar(value: np.generic) -> object:
+def _plain_scalar(value: np.generic | np.ndarray[Any, Any]) -> object:
+    if isinstance(value, np.ndarray):
+        one: object = value[()] if value.ndim == 0 else value
+        if isinstance(one, np.ndarray) and not _is_missing(one):
+            raise _refused(value)
+        return _plain(one)
     if isinstance(value, np.datetime64):
         # Without trailing zeros of a second's parts, and a space for the T, as SQLite writes it.
         text = str(value).replace("T", " ")
@@ -313,7 +393,7 @@ def _is_missing(value: object) -> bool:
     """Whether it is one of the values that stand for none, without importing who made it."""
     if isinstance(value, np.datetime64 | np.timedelta64):
         return bool(np.isnat(value))
-    return type(value).__name__ in {"NAType", "NaTType"}
+    return type(value).__name__ in {"NAType", "NaTType", "MaskedConstant"}
 
 
 def _refused(value: object) -> _RefusedError:

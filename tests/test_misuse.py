@@ -194,7 +194,7 @@ SCRIPTS = r"""
 1 native SELECT 1 FROM missing; -> stdin, line 1: no such table: missing; in: SELECT 1 FROM
 1 native SELEC 1; -> stdin, line 1: near "SELEC": syntax error; in: SELEC 1
 1 native PRAGMA journal_mode = wal; -> stdin, line 1: journal_mode wal is not available: no
-1 native --@ params rows.csv\nSELECT ?; -> stdin, line 2: the statement has 1 parameters, and
+1 native --@ params rows.csv\nSELECT ?; -> stdin, line 2: rows.csv, line 1: the
 1 native --@ update\nBEGIN;\nSELECT 1; -> stdin, line 1: the update message ended with an open
 1 native SELECT ?, 1 WHERE -> stdin, line 1: incomplete input; in: SELECT ?, 1 WHERE
 1 native SELECT CAST(x'ff' AS TEXT); -> stdin, line 1: a text in the result is not UTF-8: 'utf-8'

@@ -37,12 +37,15 @@ _BATCH: Final = 600
 """Small messages that are measured at once."""
 
 _PEAK: Final = """
-import resource, runpy, sys
+import runpy, sys
 sys.argv = ["sqlstable", *sys.argv[1:]]
 try:
     runpy.run_module("sqlstable", run_name="__main__")
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    # Not getrusage, whose peak begins with what the parent had.
+    with open("/proc/self/status") as status:
+        peak = next(line for line in status if line.startswith("VmHWM"))
+    print(peak.split()[1], file=sys.stderr)
 """
 
 

@@ -428,6 +428,51 @@ def test_the_size_of_temps_cache_is_that_of_one_connection(canister, cache, open
         assert canister.query("PRAGMA temp.cache_size", cache=cache).rows == [(0,)]
 
 
+UPSERT = (
+    "CREATE TRIGGER g AFTER DELETE ON a BEGIN UPDATE b SET y = 0 WHERE x = -1; "
+    "INSERT INTO b VALUES (old.x, changes()); INSERT INTO b VALUES (0, changes()); END"
+)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "counts"),
+    [
+        (
+            "CREATE TRIGGER g AFTER DELETE ON a BEGIN INSERT INTO b VALUES (old.x, changes()); END",
+            [3, 3, 3],
+        ),
+        (UPSERT, [0, 1, 0, 1, 0, 1]),
+    ],
+)
+@pytest.mark.parametrize("depth", ["pages", "counters"])
+def test_a_trigger_counts_as_on_one_connection_when_its_statement_is_new(trigger, counts, depth):
+    with Canister(depth=depth) as canister:
+        canister.update("CREATE TABLE a (id INTEGER PRIMARY KEY, x); CREATE TABLE b (x, y)")
+        canister.update(trigger)
+        for last in (8, 9):
+            canister.update("DELETE FROM b; INSERT INTO a (x) VALUES (1), (2), (3)")
+            canister.update(f"DELETE FROM a WHERE id < {last}")
+            assert canister.query("SELECT y FROM b ORDER BY rowid").rows == [(n,) for n in counts]
+
+
+def test_runs_of_one_statement_count_by_themselves():
+    with Canister() as canister:
+        canister.update("CREATE TABLE t (x)")
+        for counting in ("changes()", "ask()"):
+            canister.on_connect(
+                lambda connection: connection.create_scalar_function(
+                    "ask", lambda: connection.execute("SELECT changes()").get
+                )
+            )
+            canister.update("DELETE FROM t")
+            canister.update("INSERT INTO t VALUES (1), (2), (3)")
+            with canister.message() as message:
+                message.executemany(
+                    f"INSERT INTO t SELECT {counting} FROM (SELECT 1) WHERE ?", [(0,), (1,), (1,)]
+                )
+            assert canister.query("SELECT x FROM t").rows[3:] == [(0,), (1,)]
+
+
 # -- page caches -----------------------------------------------------------------------------------
 
 

@@ -14,6 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
+from sqlstable.engine.inspector import prepare
+from sqlstable.engine.protocol import Params
+from sqlstable.engine.state import without_authorizer
 from sqlstable.ic.units import MIB
 
 # Innocuous, as SQLite's own are: schemas may use them in DEFAULT clauses and views.
@@ -65,7 +68,9 @@ class CounterFunctions:
     no statement has changed rows here since, and by then SQLite's own.
 
     Where a statement's plan is asked for, which makes SQLite's own count 0 before the statement
-    has begun, `hold` comes before and `release` when it is over.
+    has begun, `hold` comes before and `release` when it is over. A statement that may itself ask
+    for a count other than 0 is not to be asked for its plan: a trigger has a count of its own for
+    each row, and nobody tells when the one from before is back.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -107,9 +112,17 @@ class CounterFunctions:
         connection = self._connection
         return (connection.changes(), connection.total_changes()) != self._seen
 
-    def hold(self) -> None:
-        """Keep what ``changes()`` says now, even if SQLite's own count becomes 0."""
-        self._held = self._changes(), self._connection.total_changes()
+    def hold(self, sql: str, params: Params) -> bool:
+        """Keep what ``changes()`` says now, even if SQLite's own count becomes 0.
+
+        Returns:
+            Whether it can: a statement whose program asks for the count has to find SQLite's own.
+        """
+        count = self._changes()
+        if count and _asks_for_changes(self._connection, sql, params):
+            return False
+        self._held = count, self._connection.total_changes()
+        return True
 
     def release(self) -> None:
         """Go by SQLite's own count again."""
@@ -142,6 +155,27 @@ class CounterFunctions:
             self._mark = (connection.changes(), connection.total_changes())
         self._seen = connection.changes(), connection.total_changes()
         self._offset = counters.total_changes - self._seen[1]
+
+
+def _asks_for_changes(connection: apsw.Connection, sql: str, params: Params) -> bool:
+    """Whether a statement, or a trigger or view that it uses, calls ``changes()``.
+
+    It is prepared once more, and no step is made: that moves no count.
+    """
+    asked: list[bool] = []
+
+    def authorize(operation: int, _: object, name: str | None, *_where: object) -> int:
+        if operation == apsw.SQLITE_FUNCTION:
+            asked.append((name or "").lower() == "changes")
+        return apsw.SQLITE_OK
+
+    with without_authorizer(connection):
+        connection.authorizer = authorize
+        try:
+            prepare(connection, sql, params)
+        finally:
+            connection.authorizer = None
+    return any(asked)
 
 
 def register_random(

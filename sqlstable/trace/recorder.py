@@ -57,8 +57,8 @@ _PREPARE_ERROR: Final = "prepare error"
 class CountKeeper(Protocol):
     """Keeps what ``changes()`` says over a question for a plan, which SQLite counts as a change."""
 
-    def hold(self) -> None:
-        """Keep what it says now."""
+    def hold(self, sql: str, params: Params) -> bool:
+        """Keep what it says now; returns whether it can be kept for this statement."""
         ...
 
     def release(self) -> None:
@@ -273,7 +273,7 @@ class Runner:
         if len(self._texts) >= TEXTS_MAX:
             self.forget_texts()
         is_one = len(watch.texts) == 1 and watch.texts[0].sql == clean_sql(sql)
-        if is_one and _can_cache(sql):
+        if is_one and _can_cache(sql) and not watch.is_plan_owed:
             self._texts[sql] = watch.texts[0]
         if any(_may_change_schema(text) for text in watch.texts):
             self.recorder.forget_texts()
@@ -390,6 +390,8 @@ class _Watch:
         self._rows_before = 0
         self._spans: list[Span] = []
         self._outer: _Watch | None = None
+        self.is_plan_owed = False
+        "Whether a plan was not asked for, and may be the next time."
 
     def __enter__(self) -> None:
         self._outer = self._runner.watch
@@ -470,6 +472,7 @@ class _Watch:
 
     def _close_run(self, position: int) -> None:
         """Between two runs of ``executemany``: a commit ends where the next run begins."""
+        self._release()
         if self._borders:
             self._bill_until(position)
             self._start = self._prepared = position
@@ -489,16 +492,21 @@ class _Watch:
         if self._recorder.plans and has_plan:
             key, plans = plan_key(sql), self._runner.plans
             known = None if key is None else plans.get(key)
-            plan = self._plan(sql, bindings) if known is None else known
-            if key is not None:
-                plans[key] = plan
+            keeper = self._runner.keeper
+            # Where a statement only reads, SQLite counts no changes of it, nor of its plan.
+            if known is not None:
+                plan = known
+            elif keeper is None or is_readonly or keeper.hold(sql, bindings):
+                plan = self._plan(sql, bindings)
+                if key is not None:
+                    plans[key] = plan
+            else:
+                self.is_plan_owed = True
         return StatementText(cleaned, kind, is_readonly, plan)
 
     def _plan(self, sql: str, bindings: Params) -> tuple[str, ...]:
         """Ask for the plan on the same connection: it reads no page, and sees the same schema."""
         self._meter.is_paused = True
-        if self._runner.keeper is not None:
-            self._runner.keeper.hold()
         try:
             # Without the statement cache, whose other entries would be pushed out.
             rows = self._connection.cursor().execute(

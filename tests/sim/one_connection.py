@@ -104,6 +104,7 @@ WRITES = (
     "UPDATE a SET y = y + 1 WHERE id < {n}",
     "DELETE FROM a WHERE id = {n}",
     "DELETE FROM a WHERE id = -1",
+    "DELETE FROM a WHERE id < {n}",
     "INSERT INTO b VALUES ({n}, {n})",
     "INSERT INTO p VALUES ({n})",
     "INSERT INTO c (p) VALUES ({n})",

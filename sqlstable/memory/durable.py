@@ -23,8 +23,9 @@ answered. With ``power`` the log is flushed before the commit point counts, and 
 * Never: bytes that change by themselves, flushes that lie, two writers. The lock of
   `sqlstable.memory.imagefile` keeps other processes of ours out. A foreign writer is noticed by
   the file's length, at once, by its time, be it set back, and by its name that leads elsewhere, at
-  the next message that begins a millisecond after the last look; not by a time within a tick of
-  the clock from our own last write, nor by any on file systems whose files are not mapped.
+  the next message that begins a millisecond after the last look. Not by a time within a tick of
+  the clock from our own last write, or within two seconds where it is of whole seconds (some file
+  systems have no others), nor by any on file systems whose files are not mapped.
 
 **Why one record is enough for** ``process``: when a record is written over the one before it,
 that one's message is in the image already. If the write is cut off, no record is whole, and the

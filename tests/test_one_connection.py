@@ -455,6 +455,23 @@ def test_a_trigger_counts_as_on_one_connection_when_its_statement_is_new(trigger
             assert canister.query("SELECT y FROM b ORDER BY rowid").rows == [(n,) for n in counts]
 
 
+@each_cache
+def test_a_trigger_counts_as_on_one_connection_after_a_trap_and_a_query(canister, cache):
+    canister.update("CREATE TABLE a (id INTEGER PRIMARY KEY, x); CREATE TABLE b (x, y)")
+    canister.update("CREATE TABLE other (x)")
+    canister.update(
+        "CREATE TRIGGER g AFTER DELETE ON a BEGIN INSERT INTO b VALUES (old.x, changes()); END"
+    )
+    for undo in (
+        lambda: trap(canister, "DELETE FROM b"),
+        lambda: canister.query("INSERT INTO other VALUES (1)", cache=cache),
+    ):
+        canister.update("DELETE FROM b; INSERT INTO a (x) VALUES (1), (2), (3)")
+        undo()
+        canister.update("DELETE FROM a")
+        assert canister.query("SELECT y FROM b").rows == [(3,)] * 3
+
+
 def test_runs_of_one_statement_count_by_themselves():
     with Canister() as canister:
         canister.update("CREATE TABLE t (x)")

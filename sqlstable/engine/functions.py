@@ -39,9 +39,13 @@ _UTC: Final = ("UTC", "UTC")
 _PRIME: Final = (
     "PRAGMA query_only = off; "
     "ATTACH ':memory:' AS sqlstable_primer; CREATE TABLE sqlstable_primer.one (x); "
-    "INSERT INTO sqlstable_primer.one VALUES (1); DETACH sqlstable_primer"
+    "WITH r (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {}) "
+    "INSERT INTO sqlstable_primer.one SELECT i FROM r; DETACH sqlstable_primer"
 )
-"""Changes one row, and leaves nothing but a count."""
+"""Changes some rows, and leaves nothing but their count."""
+
+_PRIMED_ROWS_MAX: Final = 1000
+"""Up to which SQLite's own count is made what it is told to be; it takes below a millisecond."""
 
 
 _RANDOM_PIECE_BYTES: Final = 64 * MIB
@@ -128,24 +132,30 @@ class CounterFunctions:
         """Go by SQLite's own count again."""
         self._held = None
 
-    def prime(self) -> None:
-        """Make SQLite's own count 1: whatever changes rows next makes that, or the total, differ.
+    def prime(self, count: int = 1) -> None:
+        """Set SQLite's own count: whatever changes rows next makes that, or the total, differ.
 
         A statement that may, and finds no rows to change, leaves 0.
         """
         connection = self._connection
         is_query_only = connection.pragma("query_only")
-        connection.cursor().execute(_PRIME, can_cache=False).fetchall()
+        connection.cursor().execute(_PRIME.format(count), can_cache=False).fetchall()
         connection.pragma("query_only", is_query_only)
 
-    def go_on(self, counters: Counters) -> None:
+    def go_on(self, counters: Counters, *, is_exact: bool = False) -> None:
         """Answer from now on as if what ``counters`` tells had happened here.
 
         No SQL transaction may be open.
+
+        Args:
+            counters: What is told.
+            is_exact: Whether SQLite's own count is to be the same, for a trigger that asks for it.
         """
+        connection = self._connection
+        if is_exact and connection.changes() != counters.changes in range(1, _PRIMED_ROWS_MAX + 1):
+            self.prime(counters.changes)
         if counters is self._told and not self.has_moved():
             return
-        connection = self._connection
         connection.set_last_insert_rowid(counters.last_insert_rowid)
         self._told, self._mark = counters, None
         if connection.changes() != counters.changes:

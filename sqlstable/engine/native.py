@@ -413,7 +413,8 @@ class NativeEngine:
 
     def _count_on(self, link: Link) -> None:
         with self._vfs.store.unrecorded(link.file):
-            link.counters.go_on(self._heap.counters)
+            with without_authorizer(link.connection):
+                link.counters.go_on(self._heap.counters, is_exact=True)
             defer_foreign_keys(link.connection, self._heap.state)
         self._forget(link)
 

@@ -380,7 +380,7 @@ def test_growth_and_durability_are_stated_or_named_as_not_set():
     assert "growth bucket" in stated
     assert "durability process" in stated
     unset = " ".join(render_table(explained(), settings=True).split())
-    assert "not set or not known: preset, growth, durability, prices" in unset
+    assert "not set or not known: preset, growth, durability" in unset
 
 
 # -- files beside the database ---------------------------------------------------------------------

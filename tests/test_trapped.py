@@ -79,8 +79,11 @@ def test_instructions_are_among_the_limits_where_they_are_counted_and_only_there
         (use,) = (use for use in message.limits if use.name == "instructions")
         assert (use.used, use.limit) == (message.instructions.total, of_kind.instructions_max)
         assert (covered(message), not_counted(message)) == (
-            ("OS pages", "size", "instructions"),
+            ("OS pages", "stable memory", "instructions"),
             (),
         )
     for message in traced("native", "read", is_limited=False).messages:
-        assert (covered(message), not_counted(message)) == (("OS pages", "size"), ("instructions",))
+        assert (covered(message), not_counted(message)) == (
+            ("OS pages", "stable memory"),
+            ("instructions",),
+        )

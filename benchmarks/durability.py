@@ -56,7 +56,7 @@ from benchmarks.durable_sql import (
 )
 from benchmarks.goals import Outcome, goal_table
 from benchmarks.measure import MICROSECONDS, MILLISECONDS, circumstances, markdown
-from sqlstable.memory.durability import DURABILITIES
+from sqlstable.memory.image.durability import DURABILITIES
 
 MEGABYTE: Final = 10**6
 KILOBYTE: Final = 10**3

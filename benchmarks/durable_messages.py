@@ -28,8 +28,8 @@ from typing import Final, Protocol, TypeVar
 
 from sqlstable import StableMemory
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory.commitlog import RECORDS_OFFSET, next_record_offset
-from sqlstable.memory.durable import CHECKPOINT_BYTES
+from sqlstable.memory.image.commitlog import RECORDS_OFFSET, next_record_offset
+from sqlstable.memory.image.durable import CHECKPOINT_BYTES
 
 IMAGE_BYTES: Final = GIB
 DIRTY_COUNTS: Final = (1, 10, 100)

@@ -26,9 +26,9 @@ from benchmarks.extremes import run_child
 from benchmarks.measure import resident_bytes
 from sqlstable import Canister
 from sqlstable.ic.units import GIB, MIB, OS_PAGE_BYTES
-from sqlstable.memory.commitlog import RECORDS_OFFSET
-from sqlstable.memory.durability import Durability
-from sqlstable.memory.durable import CHECKPOINT_BYTES
+from sqlstable.memory.image.commitlog import RECORDS_OFFSET
+from sqlstable.memory.image.durability import Durability
+from sqlstable.memory.image.durable import CHECKPOINT_BYTES
 
 FAR_BYTES: Final = 500 * GIB
 FAR_BUCKET_PAGES: Final = 256

@@ -41,8 +41,8 @@ from benchmarks.durable_messages import (
 from benchmarks.subjects import set_pragmas
 from sqlstable import Canister, StableMemory, StableVFS
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.memory.durability import Durability
-from sqlstable.memory.durable import CHECKPOINT_BYTES
+from sqlstable.memory.image.durability import Durability
+from sqlstable.memory.image.durable import CHECKPOINT_BYTES
 
 VFS_PROCESS: Final = "VFS, process"
 CANISTER_PROCESS: Final = "canister, process"

@@ -40,10 +40,11 @@ STARTS: Final = """
 import time
 import sqlstable.canister.wasm_host
 begin = time.perf_counter()
-from sqlstable.engine.wasm.program import load_program, regime_of
-from sqlstable.engine.wasm.machine import Machine
+from sqlstable.engine.measured.module.builds import load_program
+from sqlstable.wasm.program import regime_of
+from sqlstable.wasm.instance import Instance
 program = load_program("standard", regime_of(None), watches_heap=True)
-Machine(program, stable_wasm_pages_max=8192000, limits=None)
+Instance(program, stable_wasm_pages_max=8192000, limits=None)
 print((time.perf_counter() - begin) * 1e3)
 """
 

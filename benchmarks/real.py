@@ -21,7 +21,7 @@ from benchmarks.flights import flights
 from benchmarks.measure import markdown
 from benchmarks.tpch import data_folder, tpch
 from sqlstable import Canister, Reply, Trace, open_trace
-from sqlstable.report.table import By, render_table
+from sqlstable.report.as_table import By, render_table
 
 CONSUMERS_SHOWN: Final = 5
 RELATIVE_TOLERANCE: Final = 1e-9

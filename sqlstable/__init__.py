@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlstable.memory.api import SystemApi
     from sqlstable.memory.manager import MemoryManager
     from sqlstable.memory.stable import StableMemory
-    from sqlstable.trace.file import Trace, open_trace
+    from sqlstable.trace.format.file import Trace, open_trace
 
 __version__ = "0.1.0"
 
@@ -99,7 +99,7 @@ _HOMES: Final = {
     "sqlstable.memory.api": ("SystemApi",),
     "sqlstable.memory.manager": ("MemoryManager",),
     "sqlstable.memory.stable": ("StableMemory",),
-    "sqlstable.trace.file": ("Trace", "open_trace"),
+    "sqlstable.trace.format.file": ("Trace", "open_trace"),
 }
 """Where each name lives. What nobody asks for is not imported: most starts need little of it."""
 

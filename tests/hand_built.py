@@ -13,6 +13,7 @@ from sqlstable.analysis.totals import (
     sum_uses,
 )
 from sqlstable.analysis.verdict import applies, share, verdict
+from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
     INSTRUCTION_PHASES,
     PHASES,
@@ -29,7 +30,6 @@ from sqlstable.trace.model import (
     Statement,
     TraceSettings,
 )
-from sqlstable.trace.summary import Summary
 
 SETTINGS = TraceSettings(
     {

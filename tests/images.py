@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sqlstable import ImageError, StableMemory
-from sqlstable.memory import imagefile
-from sqlstable.memory.commitlog import next_record_offset, read_header, read_records
-from sqlstable.memory.imagefile import LOG_SUFFIX
+from sqlstable.memory.image import imagefile
+from sqlstable.memory.image.commitlog import next_record_offset, read_header, read_records
+from sqlstable.memory.image.imagefile import LOG_SUFFIX
 from tests.sim.messages import Message, models, page
 from tests.sim.storage import Storage
 

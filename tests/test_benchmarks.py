@@ -29,7 +29,7 @@ from benchmarks.tpch import INDEXES as TPCH_INDEXES
 from benchmarks.tpch import QUERY_COUNT, data_folder, sqlite_form, tpch_queries
 from benchmarks.tpch import TABLES as TPCH_TABLES
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES
-from sqlstable.memory.durable import CHECKPOINT_BYTES
+from sqlstable.memory.image.durable import CHECKPOINT_BYTES
 
 ROOT = Path(__file__).parent.parent
 GOALS = (

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlstable.errors import TraceError
-from sqlstable.trace import blocks, columns
+from sqlstable.trace import blocks
+from sqlstable.trace.format import columns
 from sqlstable.trace.blocks import (
     EMPTY_BLOCK,
     SEGMENT_ACCESSES,

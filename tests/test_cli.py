@@ -19,7 +19,7 @@ from sqlstable.cli import app
 from sqlstable.cli.output import Screen
 from sqlstable.cli.rows import row_pieces, value_text
 from sqlstable.database.library import sqlite_version
-from sqlstable.report.schema import report_schema
+from sqlstable.report.json_schema import report_schema
 from tests.golden_files import check_golden
 
 SHOP = """\

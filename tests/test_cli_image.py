@@ -17,7 +17,7 @@ from sqlstable.cli import progress
 from sqlstable.cli import running as run_command
 from sqlstable.database import checking, foreign, transfer
 from sqlstable.errors import TraceError
-from sqlstable.memory import osfile
+from sqlstable.memory.image import osfile
 from tests.golden_files import check_golden
 from tests.images import unsealed
 from tests.test_cli import (
@@ -640,7 +640,7 @@ def test_a_write_protected_image_is_not_replaced(bad_folder, monkeypatch):
 
 def test_a_database_that_stable_memory_cannot_hold_is_refused(bad_folder, monkeypatch):
     before = contents(bad_folder)
-    monkeypatch.setattr("sqlstable.database.placement.ManagedPlacement.grow_to", lambda *_: False)
+    monkeypatch.setattr("sqlstable.layout.placement.ManagedPlacement.grow_to", lambda *_: False)
     for arguments in (("new.stable",), ("ledger.stable", "--force")):
         result = call("import", "app.db", *arguments)
         assert_line(result, bad_folder, before, "more than stable memory can hold")
@@ -884,7 +884,7 @@ def test_a_trace_that_breaks_off_leaves_the_image_whole(image, monkeypatch):
 
     def run_steps(canister, steps, **options):
         outcome = really_run(canister, steps, **options)
-        patch.setattr("sqlstable.trace.writer.TraceWriter._flush", fail)
+        patch.setattr("sqlstable.trace.format.writer.TraceWriter._flush", fail)
         return outcome
 
     with monkeypatch.context() as patch:

@@ -14,14 +14,14 @@ import pytest
 
 from sqlstable import Canister, StableMemory, latest_limits, open_trace
 from sqlstable.analysis.verdict import verdict
-from sqlstable.cli import running, source
+from sqlstable.cli import running, script_source
 from sqlstable.cli.progress import engine_notes
-from sqlstable.engine.wasm.program import make_program
-from sqlstable.engine.wasm.weights import PRICE_REGIMES
 from sqlstable.errors import LimitTrap, TraceError
 from sqlstable.ic.limits import LATEST_LIMITS_DATE, MessageLimits
-from sqlstable.trace.file import TraceWriter
-from sqlstable.workload.run import run_steps
+from sqlstable.trace.format.file import TraceWriter
+from sqlstable.wasm.program import make_program
+from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
+from sqlstable.workload.execution import run_steps
 from tests.hand_built import message as built_message
 from tests.hand_built import use
 from tests.test_cli import ENVIRONMENT, call, folder  # noqa: F401  a fixture
@@ -74,7 +74,7 @@ def test_keep_going_ends_where_nothing_can_be_recorded_any_more(folder, monkeypa
         raise TraceError("the trace is full")
 
     def run(canister, steps, **options):
-        monkeypatch.setattr("sqlstable.trace.writer.TraceWriter.write", write)
+        monkeypatch.setattr("sqlstable.trace.format.writer.TraceWriter.write", write)
         return run_steps(canister, steps, **options)
 
     monkeypatch.setattr(running, "run_steps", run)
@@ -206,14 +206,14 @@ def test_sigint_ends_a_run_with_its_report(folder, engine):  # noqa: F811
 
 
 def test_a_script_beyond_its_bound_is_refused_and_one_within_is_read(folder, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(source, "SCRIPT_BYTES_MAX", 3 * source.MIB)
-    Path("large.sql").write_text("-- " + "x" * (3 * source.MIB) + "\nSELECT 1;\n")
+    monkeypatch.setattr(script_source, "SCRIPT_BYTES_MAX", 3 * script_source.MIB)
+    Path("large.sql").write_text("-- " + "x" * (3 * script_source.MIB) + "\nSELECT 1;\n")
     result = call("run", "large.sql")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "large.sql has more than 3 MiB, which is the most that a script may have" in (
         result.stderr
     )
-    Path("large.sql").write_text("-- " + "x" * 2 * source.MIB + "\nSELECT 1;\n")
+    Path("large.sql").write_text("-- " + "x" * 2 * script_source.MIB + "\nSELECT 1;\n")
     assert call("run", "large.sql").exit_code == 0
 
 
@@ -329,7 +329,7 @@ def test_limits_beyond_the_newest_known_say_whose_they_are(folder):  # noqa: F81
 
 
 def test_a_first_compilation_is_announced_to_somebody_who_watches(monkeypatch, capsys):
-    logger = logging.getLogger("sqlstable.engine.wasm.program")
+    logger = logging.getLogger("sqlstable.wasm.program")
     for is_watched in (False, True):
         monkeypatch.setattr("sqlstable.cli.progress.is_terminal", lambda _, it=is_watched: it)
         with engine_notes():

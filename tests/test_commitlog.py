@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.memory import commitlog, durable
-from sqlstable.memory.belonging import find_misfit
-from sqlstable.memory.commitlog import (
+from sqlstable.memory.image import commitlog, durable
+from sqlstable.memory.image.belonging import find_misfit
+from sqlstable.memory.image.commitlog import (
     CHECKSUM_BYTES,
     RECORD_HEAD_BYTES,
     RECORDS_OFFSET,
@@ -31,8 +31,8 @@ from sqlstable.memory.commitlog import (
     read_records,
     record_parts,
 )
-from sqlstable.memory.durable import Change, CommitPipeline, apply_records, os_page_runs
-from sqlstable.memory.fingerprint import ALL_OS_PAGES, sector_crcs
+from sqlstable.memory.image.durable import Change, CommitPipeline, apply_records, os_page_runs
+from sqlstable.memory.image.fingerprint import ALL_OS_PAGES, sector_crcs
 from tests.sim.storage import Storage
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -13,9 +13,9 @@ from sqlstable.cli import app
 from sqlstable.cli import demo as command
 from sqlstable.cli.scene import Check, Meter, Scene, scene_lines
 from sqlstable.report.grid import render
-from sqlstable.workload import demo
+from sqlstable.workload import shop
 
-ALL_SQL = (demo.SCHEMA, *demo.QUESTIONS, demo.INDEXES, demo.NEW_PURCHASE, *demo.INSERTS.values())
+ALL_SQL = (shop.SCHEMA, *shop.QUESTIONS, shop.INDEXES, shop.NEW_PURCHASE, *shop.INSERTS.values())
 
 
 def show(*options, stdin=""):
@@ -32,11 +32,11 @@ def shown():
 
 def loaded_canister():
     canister = Canister(owners=True)
-    canister.update(demo.SCHEMA)
+    canister.update(shop.SCHEMA)
     with canister.message("update") as message:
         message.execute("BEGIN")
-        for table, rows in demo.shop_rows().items():
-            message.executemany(demo.INSERTS[table], rows)
+        for table, rows in shop.shop_rows().items():
+            message.executemany(shop.INSERTS[table], rows)
         message.execute("COMMIT")
     return canister
 
@@ -79,14 +79,14 @@ def test_its_numbers_are_those_of_the_same_workload_elsewhere(shown):
     with loaded_canister() as canister:
         size = canister.status().database_size_bytes // 4096
         before = {}
-        for sql in demo.QUESTIONS:
+        for sql in shop.QUESTIONS:
             used = before[sql] = canister.query(sql).footprint.os_pages_accessed
             assert f"OS pages accessed  {used} of {size} " in shown
-        canister.update(demo.INDEXES)
-        for sql in (demo.JOIN, demo.COMPLICATED):
+        canister.update(shop.INDEXES)
+        for sql in (shop.JOIN, shop.COMPLICATED):
             after = canister.query(sql).footprint.os_pages_accessed
             assert re.search(rf" {before[sql]} → +{after}   ▼", shown)
-        dirty = canister.update(demo.NEW_PURCHASE).footprint.os_pages_dirty
+        dirty = canister.update(shop.NEW_PURCHASE).footprint.os_pages_dirty
         assert f"of the {dirty} OS pages written" in shown
         upgrade = canister.upgrade().footprint
         assert f"read {upgrade.os_pages_accessed} OS pages to open" in " ".join(shown.split())
@@ -118,7 +118,7 @@ def test_step_ends_without_any_input(shown):
 
 
 def test_an_answer_that_changed_is_shown_and_fails_the_demo(monkeypatch):
-    take = demo.take_snapshot
+    take = shop.take_snapshot
     taken = []
 
     def take_another(canister, folder):
@@ -128,7 +128,7 @@ def test_an_answer_that_changed_is_shown_and_fails_the_demo(monkeypatch):
             found = replace(found, answers=(), answers_sha256="0" * 64)
         return found
 
-    monkeypatch.setattr(demo, "take_snapshot", take_another)
+    monkeypatch.setattr(shop, "take_snapshot", take_another)
     result = show()
     assert result.exit_code == 1
     assert re.search(r"✗ answers to .*, then 000000000000…", result.stdout)
@@ -139,12 +139,12 @@ def test_an_answer_that_changed_is_shown_and_fails_the_demo(monkeypatch):
 
 
 def test_the_shop_is_the_same_for_the_same_seed():
-    assert demo.shop_rows() == demo.shop_rows()
-    assert demo.shop_rows() != demo.shop_rows(seed=1)
+    assert shop.shop_rows() == shop.shop_rows()
+    assert shop.shop_rows() != shop.shop_rows(seed=1)
 
 
 def test_every_row_of_the_shop_refers_to_one_that_is_there():
-    rows = demo.shop_rows()
+    rows = shop.shop_rows()
     ids = {table: {row[0] for row in rows[table]} for table in ("customer", "product", "purchase")}
     assert {customer for _, customer, _, _ in rows["purchase"]} <= ids["customer"]
     assert {purchase for purchase, _, _ in rows["line"]} <= ids["purchase"]
@@ -153,11 +153,11 @@ def test_every_row_of_the_shop_refers_to_one_that_is_there():
 
 def test_a_snapshot_is_the_same_after_an_upgrade_and_another_after_an_update(tmp_path):
     with loaded_canister() as canister:
-        before = demo.take_snapshot(canister, tmp_path)
+        before = shop.take_snapshot(canister, tmp_path)
         canister.upgrade()
-        assert demo.take_snapshot(canister, tmp_path) == before
+        assert shop.take_snapshot(canister, tmp_path) == before
         canister.update("UPDATE purchase SET day = '2030-01-01' WHERE customer = 421")
-        after = demo.take_snapshot(canister, tmp_path)
+        after = shop.take_snapshot(canister, tmp_path)
     assert after.integrity == before.integrity == "ok"
     assert after.answers_sha256 != before.answers_sha256
     assert after.database_sha256 != before.database_sha256

@@ -6,23 +6,22 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sqlstable.database.directory import DATABASE_MEMORY_ID
-from sqlstable.engine.wasm import stable
-from sqlstable.engine.wasm.notes import RAW_MAP, TakenLog, managed_map
+from sqlstable.engine.measured.notes import RAW_MAP, TakenLog, managed_map
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES
+from sqlstable.layout.directory import DATABASE_MEMORY_ID
 from sqlstable.memory.accesslog import FEW_ACCESSES, AccessLog
-from sqlstable.trace.attribution import (
+from sqlstable.trace.blocks import decode_accesses, encode_accesses
+from sqlstable.trace.model import GROW, READ, SIZE, WRITE, Accesses, FewAccesses
+from sqlstable.trace.ownership.owners import Owner
+from sqlstable.trace.recording.attribution import (
     MessageFacts,
     accessed_sqlite_pages,
     attribute,
     dirty_sqlite_pages,
     owner_uses,
 )
-from sqlstable.trace.blocks import decode_accesses, encode_accesses
-from sqlstable.trace.model import GROW, READ, SIZE, WRITE, Accesses, FewAccesses
-from sqlstable.trace.owners import Owner
-from sqlstable.trace.places import Places
-from sqlstable.trace.raw import (
+from sqlstable.trace.recording.owner_numbers import Places
+from sqlstable.trace.recording.raw import (
     COMMIT,
     PREPARE,
     RUN,
@@ -31,6 +30,7 @@ from sqlstable.trace.raw import (
     RawStatement,
     StatementText,
 )
+from sqlstable.wasm import shim
 from tests.test_owners import filled
 
 
@@ -188,7 +188,7 @@ def test_a_shims_log_gives_few_accesses_as_integers_and_as_columns(is_managed):
     for count in (0, 1, 9, FEW_ACCESSES, FEW_ACCESSES + 1):
         rows = [
             (
-                rng.choice((READ, WRITE, SIZE, GROW)) + stable.OF_DRIVER * rng.randrange(2),
+                rng.choice((READ, WRITE, SIZE, GROW)) + shim.OF_DRIVER * rng.randrange(2),
                 rng.choice((rng.randrange(30 * 65_536), -1, (1 << 63) - 1)),
                 rng.choice((0, 4096, -1)),
             )

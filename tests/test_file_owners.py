@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.trace.file_owners import FileListing, FileOwners
+from sqlstable.trace.ownership.file_owners import FileListing, FileOwners
 
 BUCKET_BYTES = 3 * WASM_PAGE_BYTES
 

@@ -9,16 +9,16 @@ from random import Random
 import pytest
 
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory import filebacking
-from sqlstable.memory.filebacking import (
+from sqlstable.memory.image import filebacking
+from sqlstable.memory.image.filebacking import (
     MAPPED_FILE_SYSTEMS,
     FileBacking,
     FileWindow,
     is_map_safe,
     open_backing,
 )
-from sqlstable.memory.imagefile import open_image
-from sqlstable.memory.osfile import OsFile
+from sqlstable.memory.image.imagefile import open_image
+from sqlstable.memory.image.osfile import OsFile
 from sqlstable.memory.stable import StableMemory
 
 NEEDS_LINUX = pytest.mark.skipif(

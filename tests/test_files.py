@@ -23,7 +23,7 @@ from sqlstable import (
     Trap,
     latest_limits,
 )
-from sqlstable.database import directory
+from sqlstable.layout import directory
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.testing import list_accesses, trap_at
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.memory import fingerprint
-from sqlstable.memory.fingerprint import (
+from sqlstable.memory.image import fingerprint
+from sqlstable.memory.image.fingerprint import (
     ALL_OS_PAGES,
     OS_PAGE_SECTORS,
     ZERO_CRC,
@@ -19,7 +19,7 @@ from sqlstable.memory.fingerprint import (
     sector_crcs,
     take_fingerprint,
 )
-from sqlstable.memory.osfile import OsFile
+from sqlstable.memory.image.osfile import OsFile
 from tests.sim.messages import filled
 from tests.sim.storage import Storage
 

@@ -15,9 +15,9 @@ from sqlstable.analysis.growth import Growth, filling, growth_at_end, growth_ste
 from sqlstable.canister.canister import Canister
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.report.document import document
-from sqlstable.report.sheet import render_csv
-from sqlstable.report.table import render_table
+from sqlstable.report.as_csv import render_csv
+from sqlstable.report.as_json import document
+from sqlstable.report.as_table import render_table
 from sqlstable.trace.model import GROW, StableArea, TraceSettings
 from tests.hand_built import NASTY_TEXT, SETTINGS, HandBuiltTrace, accesses, message, use
 

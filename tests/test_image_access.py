@@ -13,7 +13,7 @@ import pytest
 
 from sqlstable import ImageError, StableMemory
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.memory import imagefile
+from sqlstable.memory.image import imagefile
 from tests.images import (
     DURABILITIES,
     HOLD,
@@ -231,7 +231,7 @@ DROPPED = """
     import os, sys
     from sqlstable import ImageError, StableMemory, Trap
     # Python's own modules may lie where only the one who may do all can read them.
-    import sqlstable.memory.imagefile
+    import sqlstable.memory.image.imagefile
     if os.geteuid() == 0:
         os.setgid(65534)
         os.setuid(65534)

@@ -9,8 +9,8 @@ import pytest
 import sqlstable
 from sqlstable import Canister, StableMemory
 from sqlstable.database import cabinet, hotpath
-from sqlstable.database.placement import FileMap, RawPlacement
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.layout.placement import FileMap, RawPlacement
 from sqlstable.memory import backing, bytemap
 from tests.images import DURABILITIES, run_python
 

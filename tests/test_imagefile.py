@@ -11,9 +11,9 @@ import pytest
 
 from sqlstable import Canister, ImageError, MessageError, SettingsError, StableMemory, Trap
 from sqlstable.ic.units import GIB
-from sqlstable.memory import durable, imagefile
-from sqlstable.memory.commitlog import CHECKSUM_BYTES, Entry, LogHeader, record_parts
-from sqlstable.memory.imagefile import open_image
+from sqlstable.memory.image import durable, imagefile
+from sqlstable.memory.image.commitlog import CHECKSUM_BYTES, Entry, LogHeader, record_parts
+from sqlstable.memory.image.imagefile import open_image
 from tests.images import (
     DURABILITIES,
     LAST,

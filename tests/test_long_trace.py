@@ -6,10 +6,10 @@ from contextlib import closing, suppress
 import pytest
 
 from sqlstable import Canister, SqlError, TraceError, open_trace
-from sqlstable.report.document import render_json
-from sqlstable.report.sheet import render_csv
-from sqlstable.report.table import render_table
-from sqlstable.trace import reader, records
+from sqlstable.report.as_csv import render_csv
+from sqlstable.report.as_json import render_json
+from sqlstable.report.as_table import render_table
+from sqlstable.trace.format import reader, records
 
 
 @pytest.mark.parametrize("stretch", [1, 3, 7, 1000])

@@ -12,8 +12,8 @@ import pytest
 from sqlstable import Canister, SqlError, StableMemory, Trap
 from sqlstable.database.library import sqlite_version
 from sqlstable.engine import pragmas, state
-from sqlstable.engine.native import is_complete
-from sqlstable.workload.run import run_steps
+from sqlstable.engine.native.native_engine import is_complete
+from sqlstable.workload.execution import run_steps
 from sqlstable.workload.script import parse_script
 from tests.sim.one_connection import Pair, script
 

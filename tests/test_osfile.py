@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from sqlstable.memory import osfile
-from sqlstable.memory.osfile import PARTS_MAX, OsFile
+from sqlstable.memory.image import osfile
+from sqlstable.memory.image.osfile import PARTS_MAX, OsFile
 
 DATA = bytes(range(256)) * 64
 

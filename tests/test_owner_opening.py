@@ -11,7 +11,7 @@ import pytest
 from sqlstable import Canister
 from sqlstable.canister.observation import StoreReader
 from sqlstable.trace.model import WRITE
-from sqlstable.trace.owners import OwnerMap
+from sqlstable.trace.ownership.owners import OwnerMap
 from tests.test_owners import (
     Database,
     ImageReader,

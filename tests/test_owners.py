@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqlstable.errors import ImageError
-from sqlstable.trace import owner_update
-from sqlstable.trace import owners as owners_module
-from sqlstable.trace.btree import (
+from sqlstable.sqlite.btree import (
     lock_byte_number,
     parse_database_header,
     parse_node,
     parse_trunk,
     pointer_map_numbers,
 )
-from sqlstable.trace.owners import Changes, Owner, OwnerMap, owner_runs
+from sqlstable.trace.ownership import owner_update
+from sqlstable.trace.ownership import owners as owners_module
+from sqlstable.trace.ownership.owners import Changes, Owner, OwnerMap, owner_runs
 
 ROLES = {"internal": "interior", "leaf": "leaf", "overflow": "overflow"}
 
@@ -1020,7 +1020,7 @@ def test_pointer_maps_are_where_sqlite_has_them(size, reserved):
 
 def test_a_pointer_map_makes_room_for_the_lock_byte(monkeypatch):
     """No SQLite page size makes them meet soon, so the lock-byte is moved to where they do."""
-    monkeypatch.setattr("sqlstable.trace.btree.LOCK_BYTE_OFFSET", 512 * 104)
+    monkeypatch.setattr("sqlstable.sqlite.btree.LOCK_BYTE_OFFSET", 512 * 104)
     assert lock_byte_number(512) == 105
     for first, last, expected in ((1, 300, [2, 106, 208]), (106, 106, [106]), (1, 105, [2])):
         found = pointer_map_numbers(sqlite_page_bytes=512, usable_bytes=512, first=first, last=last)

@@ -4,7 +4,7 @@ import apsw
 import pytest
 
 import sqlstable
-from sqlstable.trace import recorder
+from sqlstable.trace.recording import recorder
 
 WIDE = "x" * 900
 

@@ -17,26 +17,26 @@ from sqlstable.analysis.compare import compare
 from sqlstable.canister.canister import Canister
 from sqlstable.errors import SettingsError
 from sqlstable.report import numbers
-from sqlstable.report.accesses import HEADER, render_accesses_csv
-from sqlstable.report.comparison import render_comparison
-from sqlstable.report.document import (
-    comparison_document,
-    document,
-    render_comparison_json,
-    render_json,
-)
-from sqlstable.report.frame import DEFAULTS, STATED
-from sqlstable.report.grid import WIDTH_MIN
-from sqlstable.report.plain import plain
-from sqlstable.report.schema import report_schema
-from sqlstable.report.sheet import (
+from sqlstable.report.accesses_csv import HEADER, render_accesses_csv
+from sqlstable.report.as_csv import (
     COMPARISON_HEADER,
     HEADERS,
     csv_lines,
     render_comparison_csv,
     render_csv,
 )
-from sqlstable.report.table import By, render_table
+from sqlstable.report.as_json import (
+    comparison_document,
+    document,
+    render_comparison_json,
+    render_json,
+)
+from sqlstable.report.as_table import By, render_table
+from sqlstable.report.comparison import render_comparison
+from sqlstable.report.frame import DEFAULTS, STATED
+from sqlstable.report.grid import WIDTH_MIN
+from sqlstable.report.json_schema import report_schema
+from sqlstable.report.plain import plain
 from sqlstable.report.text import clean, fit, shorten, wrap
 from sqlstable.trace.model import (
     GROW,

@@ -6,8 +6,8 @@ import apsw
 import pytest
 
 from sqlstable import Canister, MessageError, latest_limits
-from sqlstable.engine.native import is_complete
-from sqlstable.workload.run import TRAP_TEXT, RunOutcome, run_steps
+from sqlstable.engine.native.native_engine import is_complete
+from sqlstable.workload.execution import TRAP_TEXT, RunOutcome, run_steps
 from sqlstable.workload.script import parse_script
 
 

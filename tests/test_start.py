@@ -42,7 +42,7 @@ def test_the_package_alone_imports_nothing():
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_need_no_command(option):
     found = modules_of(LIST_MODULES.format(arguments=[option]))
-    assert not found & {*HEAVY, *MACHINE, "sqlite3", "sqlstable.report.table"}
+    assert not found & {*HEAVY, *MACHINE, "sqlite3", "sqlstable.report.as_table"}
     assert not {f"sqlstable.cli.{place.partition('.')[0]}" for place in COMMANDS.values()} & found
     assert ("apsw" in found) == (option == "--version")
 

@@ -10,10 +10,10 @@ import pytest
 
 from sqlstable import Canister, TraceError, Trap, open_trace
 from sqlstable.ic.limits import latest_limits
-from sqlstable.report.document import document, render_json
-from sqlstable.report.table import render_table
-from sqlstable.trace import records
-from sqlstable.trace.stream import StreamedTrace
+from sqlstable.report.as_json import document, render_json
+from sqlstable.report.as_table import render_table
+from sqlstable.trace.format import records
+from sqlstable.trace.format.stream import StreamedTrace
 from tests.hand_built import summarized
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -20,16 +20,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sqlstable.trace.file as trace_file
+import sqlstable.trace.format.file as trace_file
 from sqlstable.analysis.growth import filling
-from sqlstable.engine.wasm.traps import TrapCode, trap_of
 from sqlstable.errors import LimitTrap, TraceError
 from sqlstable.ic.limits import NO_LIMIT, latest_limits
 from sqlstable.memory.bytemap import accessed_trap, dirty_trap
-from sqlstable.report.document import document
-from sqlstable.report.table import By, render_table
+from sqlstable.report.as_json import document
+from sqlstable.report.as_table import By, render_table
 from sqlstable.trace.blocks import decode_accesses
-from sqlstable.trace.file import (
+from sqlstable.trace.format.file import (
     TRACE_APPLICATION_ID,
     TRACE_FORMAT_VERSION,
     TraceWriter,
@@ -58,6 +57,7 @@ from sqlstable.trace.model import (
     StableUse,
     Statement,
 )
+from sqlstable.wasm.traps import TrapCode, trap_of
 from tests.sim.cutting import Cut, Places
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -554,7 +554,7 @@ def test_accesses_may_be_left_out(tmp_path):
 
 
 def test_the_least_known_texts_may_be_forgotten(monkeypatch):
-    monkeypatch.setattr("sqlstable.trace.writer._KNOWN_MAX", 1)
+    monkeypatch.setattr("sqlstable.trace.format.writer._KNOWN_MAX", 1)
     with TraceWriter(None, SETTINGS) as writer:
         write_by_hand(writer)
     with writer.trace() as trace:
@@ -1161,7 +1161,7 @@ def test_reports_of_a_trace_that_another_process_is_writing(tmp_path):
     program = """
 import sys
 from dataclasses import replace
-from sqlstable.trace.file import TraceWriter
+from sqlstable.trace.format.file import TraceWriter
 from tests.test_trace_file import CREATION, MESSAGES, STATEMENTS
 with TraceWriter(sys.argv[1], {"engine": "native"}) as writer:
     print("started", flush=True)
@@ -1277,7 +1277,7 @@ def test_messages_with_many_accesses_are_committed_at_once(tmp_path):
 def test_a_killed_process_leaves_a_readable_trace(tmp_path):
     program = """
 import os, signal, sys
-from sqlstable.trace.file import TraceWriter
+from sqlstable.trace.format.file import TraceWriter
 from sqlstable.trace.model import Message, StableUse
 writer = TraceWriter(sys.argv[1], {})
 for index in range(1000):

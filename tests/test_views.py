@@ -11,14 +11,14 @@ from sqlstable.analysis.compare import compare
 from sqlstable.analysis.groups import group_by_owner, group_by_shape
 from sqlstable.analysis.totals import around_statements, sum_instructions, totals
 from sqlstable.canister.canister import Canister
+from sqlstable.report.as_csv import render_comparison_csv, render_csv
+from sqlstable.report.as_json import document, render_comparison_json, render_json
+from sqlstable.report.as_table import VIEWS, render_table
 from sqlstable.report.comparison import render_comparison
-from sqlstable.report.document import document, render_comparison_json, render_json
+from sqlstable.report.json_schema import report_schema
 from sqlstable.report.measures import INSTRUCTION_PARTS, INSTRUCTIONS
 from sqlstable.report.numbers import count
-from sqlstable.report.schema import report_schema
-from sqlstable.report.sheet import render_comparison_csv, render_csv
-from sqlstable.report.table import VIEWS, render_table
-from sqlstable.trace.file import open_trace
+from sqlstable.trace.format.file import open_trace
 
 pytestmark = pytest.mark.slow
 

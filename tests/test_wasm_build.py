@@ -9,12 +9,12 @@ import apsw
 import pytest
 
 from sqlstable import SettingsError
-from sqlstable.engine.wasm.binary import FUNCTION, read_module
-from sqlstable.engine.wasm.module import build, builds
-from sqlstable.engine.wasm.module.build import build_all, main
-from sqlstable.engine.wasm.module.builds import BUILDS, checksums, load
-from sqlstable.engine.wasm.operators import cut, name_of, numbers_of
+from sqlstable.engine.measured.module import build, builds
+from sqlstable.engine.measured.module.build import build_all, main
+from sqlstable.engine.measured.module.builds import BUILDS, checksums, load
 from sqlstable.errors import BuildError, ModuleError
+from sqlstable.wasm.rewrite.binary import FUNCTION, read_module
+from sqlstable.wasm.rewrite.operators import cut, name_of, numbers_of
 from tests.wasm_host import Host
 
 ONLY_IN_APSW = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sqlstable import SettingsError, SqlError
 from sqlstable.database.settings import resolve_settings
-from sqlstable.engine.wasm.codec import (
+from sqlstable.engine.measured.codec import (
     ReplyReader,
     decode_reply,
     encode_many,

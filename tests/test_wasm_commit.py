@@ -6,18 +6,18 @@ import pytest
 import wasmtime
 
 from sqlstable import Canister, Trap
-from sqlstable.engine.wasm import calls, program
-from sqlstable.engine.wasm.calls import Globals
-from sqlstable.engine.wasm.codec import encode_request
-from sqlstable.engine.wasm.machine import Machine
-from sqlstable.engine.wasm.memory import WasmMemory
-from sqlstable.engine.wasm.overlay import Overlay
-from sqlstable.engine.wasm.weights import PRICE_REGIMES
+from sqlstable.engine.measured.codec import encode_request
 from sqlstable.ic.limits import NO_LIMIT
-from sqlstable.memory.durable import NotCommittedError
-from sqlstable.memory.imagefile import ImageFile
+from sqlstable.memory.image.durable import NotCommittedError
+from sqlstable.memory.image.imagefile import ImageFile
+from sqlstable.wasm import calls, program
+from sqlstable.wasm.calls import Globals
+from sqlstable.wasm.instance import Instance
+from sqlstable.wasm.memory import WasmMemory
+from sqlstable.wasm.overlay import Overlay
+from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
 
-STEPS = {"commit": Machine, "values": Globals, "on_commit": Overlay, "_end": WasmMemory}
+STEPS = {"commit": Instance, "values": Globals, "on_commit": Overlay, "_end": WasmMemory}
 REQUEST = encode_request("INSERT INTO t VALUES (5)")
 
 
@@ -170,7 +170,7 @@ def test_each_step_of_an_upgrade_or_reinstallation_may_fail_once(monkeypatch, na
             fault = Fault(None, index, is_after=False, error=wasmtime.Trap("injected"))
             is_wiped = False
             with monkeypatch.context() as patch:
-                patch_step(name, Machine, patch)(canister, fault)
+                patch_step(name, Instance, patch)(canister, fault)
                 with suppress(wasmtime.Trap, Trap):
                     getattr(canister, kind)()
                     is_wiped = kind == "reinstall"
@@ -244,7 +244,7 @@ def test_globals_of_all_types_of_numbers_go_back_with_the_heap(monkeypatch, is_q
         regime=PRICE_REGIMES["memory-tracker"],
         watches_heap=True,
     )
-    machine = Machine(made, stable_wasm_pages_max=10, limits=None)
+    machine = Instance(made, stable_wasm_pages_max=10, limits=None)
 
     def message(name, end, **how):
         machine.begin_message(1 << 40, NO_LIMIT, NO_LIMIT)

@@ -27,13 +27,14 @@ from sqlstable import (
     StableMemory,
     Trap,
 )
-from sqlstable.engine.wasm import cache, calls, overlay, program
-from sqlstable.engine.wasm.machine import Machine
-from sqlstable.engine.wasm.memory import WasmMemory
-from sqlstable.engine.wasm.weights import PRICE_REGIMES
+from sqlstable.engine.measured.module.builds import load_program
 from sqlstable.ic.limits import NO_LIMIT, latest_limits
-from sqlstable.memory.imagefile import ImageFile
-from sqlstable.report.schema import report_schema
+from sqlstable.memory.image.imagefile import ImageFile
+from sqlstable.report.json_schema import report_schema
+from sqlstable.wasm import cache, calls, overlay, program
+from sqlstable.wasm.instance import Instance
+from sqlstable.wasm.memory import WasmMemory
+from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
 
 ROWS = [(index, f"row {index}") for index in range(300)]
 
@@ -191,7 +192,7 @@ def test_a_trap_brings_the_old_heap_back_and_the_next_message_is_as_without_it(t
 
 
 def test_an_upgrade_makes_the_heap_that_a_new_instance_has():
-    """No new instance is made for an upgrade, see `sqlstable.engine.wasm.machine`."""
+    """No new instance is made for an upgrade, see `sqlstable.wasm.instance`."""
     with Canister(engine="wasm") as origin:
         fill(origin)
         image = origin.image()
@@ -354,7 +355,7 @@ def test_price_regimes_follow_the_limits(canister):
 
 
 def test_a_heap_that_is_dearer_than_todays_is_held_against_the_limit():
-    found = program.load_program("standard", PRICE_REGIMES["memory-tracker"], watches_heap=True)
+    found = load_program("standard", PRICE_REGIMES["memory-tracker"], watches_heap=True)
     costs = replace(found.regime.costs, heap_region_accessed=1_000_000_000)
     dear = replace(found, regime=replace(found.regime, costs=costs))
     with Canister(engine="wasm", memory=WasmMemory(lambda _: dear)) as canister:
@@ -762,7 +763,7 @@ def made(wat):
     regime = PRICE_REGIMES["memory-tracker"]
     wasm = bytes(wasmtime.wat2wasm(wat))
     found = program.make_program(wasm, name="other", regime=regime, watches_heap=True)
-    return Machine(found, stable_wasm_pages_max=10, limits=None)
+    return Instance(found, stable_wasm_pages_max=10, limits=None)
 
 
 def test_system_calls_without_meaning_trap_with_their_names(cache_folder):

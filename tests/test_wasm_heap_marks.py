@@ -9,13 +9,14 @@ import sys
 import pytest
 import wasmtime
 
-from sqlstable.engine.wasm import heap_marks, helpers, stable
-from sqlstable.engine.wasm.heap_marks import ACCESS_BYTES, READ
-from sqlstable.engine.wasm.operators import LOADS
-from sqlstable.engine.wasm.rewriter import RewriteOptions
 from sqlstable.errors import LimitTrap
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.wasm import shim
+from sqlstable.wasm.rewrite import heap_marks, helpers
+from sqlstable.wasm.rewrite.heap_marks import ACCESS_BYTES, READ
+from sqlstable.wasm.rewrite.operators import LOADS
+from sqlstable.wasm.rewrite.rewriter import RewriteOptions
 from tests.test_wasm_rewriter import STATEMENTS, module_machine, request, run
 from tests.wasm_machine import FREE, Machine, compiled
 
@@ -209,7 +210,7 @@ def test_what_a_statement_changes_is_marked_as_written():
         read, written = machine.marks()
         assert changed_pages(before, machine.heap_bytes()) <= written, sql
         assert max(read | written) < machine.get("heap_size") * WASM_PAGE_BYTES // OS_PAGE_BYTES
-        machine.commit(stable.BY_MARKS)
+        machine.commit(shim.BY_MARKS)
         kept = machine.bytes_of("heap_kept", 0, machine.get("heap_size") * WASM_PAGE_BYTES)
         assert kept == machine.heap_bytes(), sql
 
@@ -221,8 +222,8 @@ def test_a_statement_taken_back_by_marks_leaves_heap_and_image_as_they_were():
         before = machine.heap_bytes(), machine.image()
         machine.begin()
         machine.call("canister_update execute", argument=request(sql))
-        first = machine.used, machine.buffer(stable.REPLY)
-        machine.rollback(stable.BY_MARKS)
+        first = machine.used, machine.buffer(shim.REPLY)
+        machine.rollback(shim.BY_MARKS)
         assert (machine.heap_bytes(), machine.image()) == before, sql
         assert run(machine, sql) == first, sql
 
@@ -236,9 +237,9 @@ def test_a_message_that_traps_anywhere_leaves_nothing():
     before = machine.heap_bytes(), machine.image()
     machine.begin()
     machine.call("canister_update execute", argument=request(sql))
-    expected = machine.used, machine.buffer(stable.REPLY)
-    os_pages = len(machine.list(stable.ACCESSED))
-    machine.rollback(stable.BY_MARKS)
+    expected = machine.used, machine.buffer(shim.REPLY)
+    os_pages = len(machine.list(shim.ACCESSED))
+    machine.rollback(shim.BY_MARKS)
     generator = random.Random(5)
     limits = [{"instructions": generator.randrange(expected[0])} for _ in range(40)]
     limits += [{"accessed_max": count} for count in range(os_pages)]
@@ -247,7 +248,7 @@ def test_a_message_that_traps_anywhere_leaves_nothing():
         machine.begin(**limit)
         with pytest.raises(LimitTrap):
             machine.call("canister_update execute", argument=request(sql))
-        machine.rollback(stable.BY_MARKS)
+        machine.rollback(shim.BY_MARKS)
         assert (machine.heap_bytes(), machine.image()) == before, limit
     assert run(machine, sql) == expected
 
@@ -279,7 +280,7 @@ def runs_with(machine, sql, closed, expected):
             address = ctypes.c_void_p(base + os_page * OS_PAGE_BYTES)
             assert libc.mprotect(address, ctypes.c_size_t(OS_PAGE_BYTES), protection) == 0
         machine.call("canister_update execute", argument=request(sql))
-        if (machine.used, machine.buffer(stable.REPLY)) == expected:
+        if (machine.used, machine.buffer(shim.REPLY)) == expected:
             status = 0
     finally:
         os._exit(status)
@@ -297,7 +298,7 @@ def test_marks_are_what_page_protection_finds():
         heap_os_pages = marked.get("heap_size") * WASM_PAGE_BYTES // OS_PAGE_BYTES
         marked.begin()
         marked.call("canister_update execute", argument=request(sql))
-        expected = marked.used, marked.buffer(stable.REPLY)
+        expected = marked.used, marked.buffer(shim.REPLY)
         read, written = ({p for p in pages if p < heap_os_pages} for pages in marked.marks())
         # Nothing is missing: with all else closed, and what is read only read-only, it runs.
         closed = dict.fromkeys(set(range(heap_os_pages)) - read - written, NONE)

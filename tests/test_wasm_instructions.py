@@ -7,11 +7,11 @@ import pytest
 
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import julian_milliseconds
-from sqlstable.engine.wasm import stable
-from sqlstable.engine.wasm.codec import decode_reply, encode_request, encode_settings
-from sqlstable.engine.wasm.module.builds import BUILDS, load
-from sqlstable.engine.wasm.rewriter import RewriteOptions
-from sqlstable.engine.wasm.weights import PRICE_REGIMES
+from sqlstable.engine.measured.codec import decode_reply, encode_request, encode_settings
+from sqlstable.engine.measured.module.builds import BUILDS, load
+from sqlstable.wasm import shim
+from sqlstable.wasm.rewrite.rewriter import RewriteOptions
+from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
 from tests.wasm_machine import Machine
 
 ROWS = 50_000
@@ -46,7 +46,7 @@ class Canister:
     def message(self, name, argument):
         self.machine.begin()
         self.machine.call(name, argument=argument)
-        self.borders = self.machine.list(stable.BORDERS)
+        self.borders = self.machine.list(shim.BORDERS)
         self.instructions = self.machine.used
         read, written = ({page >> 4 for page in pages} for pages in self.machine.marks())
         self.regions_accessed, self.regions_written = len(read | written), len(written)
@@ -56,7 +56,7 @@ class Canister:
             + self.regions_written * costs.heap_region_written
         )
         self.machine.commit()
-        return self.machine.buffer(stable.REPLY)
+        return self.machine.buffer(shim.REPLY)
 
     def update(self, sql, params=None):
         request = encode_request(sql, params)

@@ -13,7 +13,7 @@ ENDLESS = "WITH RECURSIVE r (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELE
 # The signal comes when the machine runs the statement, however slow this computer is.
 SIGNAL = """
 import os, signal, sys, threading, time
-from sqlstable.engine.wasm.engine import WasmEngine
+from sqlstable.engine.measured.measured_engine import WasmEngine
 
 def interrupt_when(machine):
     while not machine._is_running:

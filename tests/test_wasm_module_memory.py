@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from sqlstable import Canister, MemoryManager, SqlError, StableMemory, StableVFS, Trap
-from sqlstable.engine.wasm.module.builds import BUILDS
+from sqlstable.engine.measured.module.builds import BUILDS
 from sqlstable.ic.limits import latest_limits
 from sqlstable.memory.accesslog import GROW, READ, SIZE, WRITE
 from tests.wasm_host import Host

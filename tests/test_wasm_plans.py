@@ -7,9 +7,9 @@ import apsw
 import pytest
 
 from sqlstable import Canister, SqlError, Trap
-from sqlstable.engine.wasm import plans
-from sqlstable.engine.wasm.machine import Machine
-from sqlstable.engine.wasm.plans import Plans, plan_of
+from sqlstable.engine.measured import schema_copy
+from sqlstable.engine.measured.schema_copy import Plans, plan_of
+from sqlstable.wasm.instance import Instance
 
 LOOK = "SELECT b FROM t WHERE a = 7"
 JOIN = "SELECT * FROM t JOIN u USING (a) ORDER BY t.b"
@@ -204,7 +204,7 @@ def test_a_setting_is_kept_however_often_others_are_set(canister):
 
 
 def test_long_texts_are_not_all_kept(canister, monkeypatch):
-    monkeypatch.setattr(plans, "_KNOWN_CHARACTERS_MAX", 1000)
+    monkeypatch.setattr(schema_copy, "_KNOWN_CHARACTERS_MAX", 1000)
     for number in range(10):
         assert last_plan(canister.query(f"{LOOK} -- {number}" + "x" * 300)) == ("SCAN t",)
         assert sum(map(len, canister.engine._plans._known)) <= 1000
@@ -242,14 +242,14 @@ def test_nothing_of_it_reaches_the_module_or_the_costs(monkeypatch):
 
     def life(*, is_asked):
         called = []
-        call = Machine.call
+        call = Instance.call
 
         def counted(self, name, argument):
             called.append(name)
             return call(self, name, argument)
 
         with monkeypatch.context() as patch, Canister(engine="wasm") as canister:
-            patch.setattr(Machine, "call", counted)
+            patch.setattr(Instance, "call", counted)
             if not is_asked:
                 patch.setattr(Plans, "learn", lambda *_: None)
                 patch.setattr(Plans, "columns", lambda *_: ())

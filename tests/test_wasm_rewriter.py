@@ -10,19 +10,20 @@ from hypothesis import strategies as st
 
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import julian_milliseconds
-from sqlstable.engine.wasm import operators, stable
-from sqlstable.engine.wasm.binary import Limits, read_module
-from sqlstable.engine.wasm.codec import decode_reply, encode_request, encode_settings
-from sqlstable.engine.wasm.module.builds import load
-from sqlstable.engine.wasm.rewriter import RewriteOptions, rewrite
-from sqlstable.engine.wasm.weights import (
+from sqlstable.engine.measured.codec import decode_reply, encode_request, encode_settings
+from sqlstable.engine.measured.module.builds import load
+from sqlstable.errors import LimitTrap, ModuleError, Trap
+from sqlstable.wasm import shim
+from sqlstable.wasm.rewrite import operators
+from sqlstable.wasm.rewrite.binary import Limits, read_module
+from sqlstable.wasm.rewrite.rewriter import RewriteOptions, rewrite
+from sqlstable.wasm.rewrite.weights import (
     PRICE_REGIMES,
     REPLICA,
     REPLICA_2023,
     REPLICA_FLAT,
     WASMTIME_FUEL,
 )
-from sqlstable.errors import LimitTrap, ModuleError, Trap
 from tests.wasm_machine import FREE, Machine, engine
 
 MARKED = RewriteOptions(has_heap_marks=True)
@@ -144,7 +145,7 @@ def run(machine, sql):
     """Run SQL as an update; returns the instructions and the reply's bytes."""
     machine.begin()
     machine.call("canister_update execute", argument=request(sql))
-    used, reply = machine.used, machine.buffer(stable.REPLY)
+    used, reply = machine.used, machine.buffer(shim.REPLY)
     machine.commit()
     return used, reply
 

@@ -9,10 +9,7 @@ import wasmtime
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sqlstable.engine.wasm import stable
-from sqlstable.engine.wasm.notes import Mark
-from sqlstable.engine.wasm.traps import TrapCode
-from sqlstable.engine.wasm.weights import PRICE_REGIMES, SystemCosts
+from sqlstable.engine.measured.notes import Mark
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits, MessageLimits, latest_limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
@@ -20,6 +17,9 @@ from sqlstable.memory import accesslog
 from sqlstable.memory.accesslog import READ, WRITE
 from sqlstable.memory.api import SystemApi
 from sqlstable.memory.stable import StableMemory
+from sqlstable.wasm import shim
+from sqlstable.wasm.rewrite.weights import PRICE_REGIMES, SystemCosts
+from sqlstable.wasm.traps import TrapCode
 from tests.wasm_machine import (
     FREE,
     NO_LIMIT,
@@ -113,8 +113,8 @@ class Pair:
 
     def compare(self):
         bytemap = self.memory.bytemap
-        assert self.machine.list(stable.ACCESSED) == bytemap.accessed
-        assert self.machine.list(stable.DIRTY) == bytemap.dirty
+        assert self.machine.list(shim.ACCESSED) == bytemap.accessed
+        assert self.machine.list(shim.DIRTY) == bytemap.dirty
         assert self.machine.get("stable_size_now") == self.memory.wasm_pages
         assert self.logged() == list(zip(*self.expected_log(), strict=True))
         marks = bytearray(self.machine.bytes_of("bytemap"))
@@ -128,7 +128,7 @@ class Pair:
         limited = lambda number: _INT64_MAX if number < 0 else number  # noqa: E731  one use
         return [
             (kind, limited(address), limited(length))
-            for kind, address, length in self.machine.list(stable.LOG)
+            for kind, address, length in self.machine.list(shim.LOG)
         ]
 
     def expected_log(self):
@@ -144,7 +144,7 @@ class Pair:
             self.memory.rollback()
             self.api.heap[:] = self.kept
             self.machine.rollback()
-        assert self.machine.list(stable.ACCESSED) == []
+        assert self.machine.list(shim.ACCESSED) == []
         assert not self.machine.bytes_of("bytemap").strip(b"\0")
         self.kept = bytes(self.api.heap)
         assert self.machine.heap_bytes() == self.kept
@@ -211,8 +211,8 @@ def test_a_limit_holds_at_the_access_that_crosses_it():
         machine.ic0("stable64_write", 2 * OS_PAGE_BYTES, 0, 1)
     with pytest.raises(LimitTrap, match=r"accessed pages in the stable memory.*limit 12 KB"):
         machine.ic0("stable64_read", 0, 3 * OS_PAGE_BYTES, 1)
-    assert machine.list(stable.ACCESSED) == [0, 1, 2]
-    assert machine.list(stable.DIRTY) == [0, 1]
+    assert machine.list(shim.ACCESSED) == [0, 1, 2]
+    assert machine.list(shim.DIRTY) == [0, 1]
 
 
 def test_every_trap_says_the_words_of_the_internet_computer():
@@ -278,8 +278,8 @@ def test_the_defaults_of_the_shim_are_those_of_the_table():
     defaults = wasmtime.Linker(engine())
     defaults.define(machine.store, "sqlstable", "heap", machine.heap)
     defaults.define(machine.store, "sqlstable", "stable", machine.stable)
-    fresh = defaults.instantiate(machine.store, compiled(stable.shim())).exports(machine.store)
-    for name, value in stable.cost_globals(SystemCosts()).items():
+    fresh = defaults.instantiate(machine.store, compiled(shim.shim())).exports(machine.store)
+    for name, value in shim.cost_globals(SystemCosts()).items():
         assert fresh[name].value(machine.store) == value, name
 
 
@@ -373,7 +373,7 @@ def test_argument_and_reply_go_through():
     for start in range(0, 70_000, 7000):
         machine.ic0("msg_reply_data_append", 100 + start, 7000)
     machine.ic0("msg_reply")
-    assert machine.buffer(stable.REPLY) == argument
+    assert machine.buffer(shim.REPLY) == argument
     assert machine.get("answer") == 1
     with pytest.raises(Trap, match="answered already"):
         machine.ic0("msg_reply")
@@ -395,15 +395,15 @@ def test_prints_are_kept_in_order():
     machine.poke(machine.heap, 0, b"onetwo")
     machine.ic0("debug_print", 0, 3)
     machine.ic0("debug_print", 3, 3)
-    assert machine.buffer(stable.DEBUG) == b"\3\0\0\0one\3\0\0\0two"
+    assert machine.buffer(shim.DEBUG) == b"\3\0\0\0one\3\0\0\0two"
     machine.commit()
-    assert machine.buffer(stable.DEBUG) == b""
+    assert machine.buffer(shim.DEBUG) == b""
 
 
 def test_who_calls_and_who_is_called():
     machine = Machine()
     machine.begin()
-    machine.poke("principals", stable.CONTROLLER.offset, b"boss")
+    machine.poke("principals", shim.CONTROLLER.offset, b"boss")
     machine.set("controller_size", 4)
     machine.poke(machine.heap, 0, b"boss")
     assert machine.ic0("is_controller", 0, 4) == 1
@@ -416,7 +416,7 @@ def test_who_calls_and_who_is_called():
     assert machine.ic0("global_timer_set", 5) == 0
     assert machine.ic0("global_timer_set", 6) == 5
     machine.ic0("certified_data_set", 0, 4)
-    assert machine.buffer(stable.CERTIFIED_DATA) == b"boss"
+    assert machine.buffer(shim.CERTIFIED_DATA) == b"boss"
     with pytest.raises(Trap, match="more than 32 bytes"):
         machine.ic0("certified_data_set", 0, 33)
 
@@ -428,9 +428,9 @@ def test_the_driver_has_the_numbers_of_a_message_at_one_look():
     machine.ic0("stable64_write", 0, 0, 10)
     machine.ic0("debug_print", 0, 4)
     machine.shim["tell"](machine.store)
-    data = machine.bytes_of("status", 0, 8 * len(stable.STATUS))
-    numbers = dict(zip(stable.STATUS, memoryview(data).cast("q"), strict=True))
-    for name in stable.STATUS:
+    data = machine.bytes_of("status", 0, 8 * len(shim.STATUS))
+    numbers = dict(zip(shim.STATUS, memoryview(data).cast("q"), strict=True))
+    for name in shim.STATUS:
         assert numbers[name] == machine.get("stable_size_now" if name == "stable_size" else name)
     assert numbers["dirty_count"] == numbers["log_count"] == 1
     assert numbers["debug_size"] == 8
@@ -443,9 +443,9 @@ def test_what_the_driver_accesses_counts_as_a_call_does_but_is_free():
     machine.ic0("host_access", 4090, 10, 3)
     machine.ic0("host_access", 0, 0, 2)
     machine.ic0("host_access", 5000, 1, 2)
-    assert machine.list(stable.ACCESSED) == machine.list(stable.DIRTY) == [0, 1]
-    read, write = stable.OF_DRIVER + READ, stable.OF_DRIVER + WRITE
-    assert machine.list(stable.LOG) == [(write, 4090, 10), (read, 0, 0), (read, 5000, 1)]
+    assert machine.list(shim.ACCESSED) == machine.list(shim.DIRTY) == [0, 1]
+    read, write = shim.OF_DRIVER + READ, shim.OF_DRIVER + WRITE
+    assert machine.list(shim.LOG) == [(write, 4090, 10), (read, 0, 0), (read, 5000, 1)]
     assert machine.used == machine.get("page_charges") == 0
     with pytest.raises(LimitTrap, match="accessed pages"):
         machine.ic0("host_access", 8192, 1, 2)
@@ -460,24 +460,24 @@ def test_an_access_that_is_entered_once_more_costs_its_os_pages_only():
     machine.shim["set_stable_size"](machine.store, 1)
     machine.begin()
     machine.ic0("enter_access", 4090, 10, 3)
-    assert machine.list(stable.LOG) == [(WRITE, 4090, 10)]
+    assert machine.list(shim.LOG) == [(WRITE, 4090, 10)]
     assert machine.used == machine.get("page_charges") == 2000
 
 
 def test_numbers_that_the_sources_share_are_those_of_the_driver():
-    text = files("sqlstable.engine.wasm").joinpath("stable.wat").read_text(encoding="utf-8")
+    text = files("sqlstable.wasm").joinpath("shim.wat").read_text(encoding="utf-8")
     for name, value in (
         ("READ", READ),
         ("WRITE", WRITE),
         ("SIZE", accesslog.SIZE),
         ("GROW", accesslog.GROW),
-        ("OF_DRIVER", stable.OF_DRIVER),
+        ("OF_DRIVER", shim.OF_DRIVER),
     ):
         assert f"(global ${name} i64 (i64.const {value}))" in text
     for code in TrapCode:
         if code is not TrapCode.WASM:
             assert f"(global ${code.name} i32 (i32.const {code.value}))" in text
-    folder = files("sqlstable.engine.wasm.module").joinpath("source")
+    folder = files("sqlstable.engine.measured.module").joinpath("source")
     header = folder.joinpath("ic0.h").read_text(encoding="utf-8")
     found = re.findall(r"^#define PHASE_(\w+) (\d+)", header, re.MULTILINE)
     assert {name: int(value) for name, value in found} == {mark.name: mark for mark in Mark}
@@ -491,12 +491,12 @@ def test_borders_are_free_and_tell_what_was_used():
     machine.shim["set_stable_size"](machine.store, 1)
     machine.set("charge_border", 0)
     machine.begin()
-    machine.ic0("performance_counter", stable.BORDER)
+    machine.ic0("performance_counter", shim.BORDER)
     machine.ic0("stable64_write", 0, 0, 10)
-    machine.ic0("performance_counter", stable.BORDER | 3 << 8)
+    machine.ic0("performance_counter", shim.BORDER | 3 << 8)
     machine.ic0("stable64_size")
-    machine.ic0("performance_counter", stable.BORDER | 4 << 8)
-    assert machine.list(stable.BORDERS) == [
+    machine.ic0("performance_counter", shim.BORDER | 4 << 8)
+    assert machine.list(shim.BORDERS) == [
         (0, 0, 0, 0, 0, 0),
         (3, 1030, 1, 1000, 0, 0),
         (4, 1030, 2, 1000, 0, 0),
@@ -529,7 +529,7 @@ def test_system_calls_mark_their_side_of_the_heap():
     assert machine.get("heap_os_pages_written") == 2
     assert machine.get("heap_regions_accessed") == 2
     assert machine.get("heap_regions_written") == 1
-    machine.commit(stable.BY_MARKS)
+    machine.commit(shim.BY_MARKS)
     assert machine.marks() == (set(), set())
 
 
@@ -559,10 +559,10 @@ def test_the_heap_goes_back_by_its_marks(data):
             now[target : target + length] = machine.bytes_of(machine.stable, source, length)
         assert machine.heap_bytes() == bytes(now)
         if generator.random() < 0.5:
-            machine.commit(stable.BY_MARKS)
+            machine.commit(shim.BY_MARKS)
             model = now
         else:
-            machine.rollback(stable.BY_MARKS)
+            machine.rollback(shim.BY_MARKS)
         assert machine.heap_bytes() == bytes(model)
         behind = machine.bytes_of(machine.heap, len(model))
         assert not behind.strip(b"\0")
@@ -571,17 +571,17 @@ def test_the_heap_goes_back_by_its_marks(data):
 def test_a_heap_made_new_is_zero_and_its_past_is_forgotten():
     machine = tracked(heap_wasm_pages=4)
     machine.poke(machine.heap, 3 * WASM_PAGE_BYTES, b"old")
-    machine.shim["keep_heap"](machine.store, stable.WHOLE)
+    machine.shim["keep_heap"](machine.store, shim.WHOLE)
     assert machine.shim["reset_heap"](machine.store, 2) == 1
-    machine.shim["keep_heap"](machine.store, stable.WHOLE)
+    machine.shim["keep_heap"](machine.store, shim.WHOLE)
     assert not machine.bytes_of(machine.heap).strip(b"\0")
     machine.begin()
     machine.set("heap_size", 4)
-    machine.commit(stable.BY_MARKS)
+    machine.commit(shim.BY_MARKS)
     machine.begin()
     machine.shim["set_stable_size"](machine.store, 1)
     machine.ic0("stable64_read", 3 * WASM_PAGE_BYTES, 0, 100)
-    machine.rollback(stable.BY_MARKS)
+    machine.rollback(shim.BY_MARKS)
     assert not machine.bytes_of(machine.heap).strip(b"\0")
 
 

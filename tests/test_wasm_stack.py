@@ -7,10 +7,10 @@ import pytest
 import wasmtime
 
 from sqlstable import Canister, SettingsError, Trap
-from sqlstable.engine.wasm import program, stack
-from sqlstable.engine.wasm.machine import Machine
-from sqlstable.engine.wasm.weights import PRICE_REGIMES
 from sqlstable.ic.limits import NO_LIMIT
+from sqlstable.wasm import program, stack
+from sqlstable.wasm.instance import Instance
+from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
 
 INDEX_COLUMNS = ",".join("abcde"[number % 5] for number in range(1_000))
 WIDE = f"CREATE TABLE wide (a, b, c, d, e, PRIMARY KEY ({INDEX_COLUMNS}))"
@@ -71,7 +71,7 @@ def test_calls_without_end_trap_and_the_next_message_runs():
         regime=PRICE_REGIMES["memory-tracker"],
         watches_heap=True,
     )
-    machine = Machine(made, stable_wasm_pages_max=10, limits=None)
+    machine = Instance(made, stable_wasm_pages_max=10, limits=None)
     machine.begin_message(1 << 40, NO_LIMIT, NO_LIMIT)
     machine.start("canister_init", b"")
     machine.commit(is_new_heap=True)

@@ -13,14 +13,14 @@ import wasmtime
 from sqlstable import StableMemory, Trap
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import julian_milliseconds
-from sqlstable.engine.wasm.codec import (
+from sqlstable.engine.measured.codec import (
     decode_reply,
     encode_many,
     encode_request,
     encode_settings,
     random_key,
 )
-from sqlstable.engine.wasm.module.builds import load
+from sqlstable.engine.measured.module.builds import load
 from sqlstable.memory.accesslog import AccessLog
 
 MARK_TYPE = 0x53

@@ -7,11 +7,11 @@ from functools import cache
 import numpy as np
 import wasmtime
 
-from sqlstable.engine.wasm import stable
-from sqlstable.engine.wasm.rewriter import RewriteOptions, rewrite
-from sqlstable.engine.wasm.traps import trap_of
-from sqlstable.engine.wasm.weights import SystemCosts
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.wasm import shim
+from sqlstable.wasm.rewrite.rewriter import RewriteOptions, rewrite
+from sqlstable.wasm.rewrite.weights import SystemCosts
+from sqlstable.wasm.traps import trap_of
 
 FREE = SystemCosts(*([0] * len(SystemCosts.__dataclass_fields__)))
 """System calls that cost nothing."""
@@ -53,15 +53,15 @@ class Machine:
         self.linker = wasmtime.Linker(engine())
         self.linker.define(self.store, "sqlstable", "heap", self.heap)
         self.linker.define(self.store, "sqlstable", "stable", self.stable)
-        shim = self.linker.instantiate(self.store, compiled(stable.shim()))
-        self.shim = shim.exports(self.store)
+        instance = self.linker.instantiate(self.store, compiled(shim.shim()))
+        self.shim = instance.exports(self.store)
         self.set("heap_size", heap_wasm_pages)
         self.set("has_heap_marks", int(self.options.has_heap_marks))
-        for name, value in stable.cost_globals(costs or SystemCosts()).items():
+        for name, value in shim.cost_globals(costs or SystemCosts()).items():
             self.set(name, value)
         if self.rewritten is not None:
             self._instantiate()
-        self.shim["keep_heap"](self.store, stable.WHOLE)
+        self.shim["keep_heap"](self.store, shim.WHOLE)
         self.globals = self._globals()
         self.instruction_limit = 0
 
@@ -133,19 +133,17 @@ class Machine:
 
     # -- messages --------------------------------------------------------------------------------
 
-    def begin(
-        self, instructions=stable.INSTRUCTIONS_MAX, accessed_max=NO_LIMIT, dirty_max=NO_LIMIT
-    ):
+    def begin(self, instructions=shim.INSTRUCTIONS_MAX, accessed_max=NO_LIMIT, dirty_max=NO_LIMIT):
         self.instruction_limit = instructions
         self.shim["begin_message"](
             self.store, instructions, signed64(accessed_max), signed64(dirty_max)
         )
 
-    def commit(self, heap=stable.WHOLE):
+    def commit(self, heap=shim.WHOLE):
         self.shim["commit"](self.store, heap)
         self.globals = self._globals()
 
-    def rollback(self, heap=stable.WHOLE):
+    def rollback(self, heap=shim.WHOLE):
         self.shim["rollback"](self.store, heap)
         for name, value in self.globals.items():
             self.module[name].set_value(self.store, value)
@@ -166,7 +164,7 @@ class Machine:
         except wasmtime.Trap as trap:
             raise trap_of(
                 self.get("trap_code"),
-                text=self.buffer(stable.TEXT).decode(),
+                text=self.buffer(shim.TEXT).decode(),
                 wasm_trap=trap.trap_code.name if trap.trap_code else None,
                 limits=self.limits,
                 instruction_limit=self.instruction_limit,

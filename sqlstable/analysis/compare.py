@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sqlstable.analysis.alignment import align
-from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import Totals, sum_instructions, sum_uses, totals
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.trace.model import Instructions, StableUse, Statement, TraceSettings
 
 Change = Literal["better", "worse", "mixed", "same", "added", "removed"]

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import sum_instructions, sum_known, sum_uses
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.trace.model import Instructions, OwnerUse, StableUse, Statement
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.trace.model import GROW, Accesses, Message, StableArea

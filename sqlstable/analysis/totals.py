@@ -11,7 +11,7 @@ from operator import add, attrgetter
 from typing import Final
 
 from sqlstable.analysis.growth import Growth, growth_at_end
-from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.trace.model import (
     Calls,
     Instructions,

@@ -1,13 +1,13 @@
 """What stable memory consists of at the moment, as a trace keeps it; nothing of it is recorded."""
 
-from sqlstable.database.files import StableFileInfo
-from sqlstable.database.header import HEADER_BYTES, parse_header
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.layout.files import StableFileInfo
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_MAX, BUCKETS_OFFSET
-from sqlstable.trace.file_owners import FileListing
+from sqlstable.sqlite.header import HEADER_BYTES, parse_header
 from sqlstable.trace.model import StableArea
+from sqlstable.trace.ownership.file_owners import FileListing
 
 _FREE_COUNT = slice(36, 40)
 """Where a database's header counts its free SQLite pages.

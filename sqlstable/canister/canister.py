@@ -32,14 +32,14 @@ from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_sourc
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.transfer import extract_database, import_database
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.protocol import CacheState, Engine, Params
+from sqlstable.engine.engine import CacheState, Engine, Params
 from sqlstable.errors import LimitTrap, MessageError, Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.memory.durability import Durability
+from sqlstable.memory.image.durability import Durability
 from sqlstable.memory.stable import StableMemory
-from sqlstable.trace.file import Trace
-from sqlstable.trace.recorder import Depth
+from sqlstable.trace.format.file import Trace
+from sqlstable.trace.recording.recorder import Depth
 
 if TYPE_CHECKING:
     import apsw

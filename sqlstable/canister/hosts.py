@@ -15,18 +15,18 @@ from sqlstable.database.checking import Setup
 from sqlstable.database.library import sqlite_version
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.native import Heap, NativeEngine
-from sqlstable.engine.protocol import CacheState, Engine
-from sqlstable.engine.wasm.module.builds import BUILDS
+from sqlstable.engine.engine import CacheState, Engine
+from sqlstable.engine.measured.module.builds import BUILDS
+from sqlstable.engine.native.native_engine import Heap, NativeEngine
 from sqlstable.errors import SettingsError
 from sqlstable.ic.limits import Limits
 from sqlstable.memory import accesslog
 from sqlstable.memory.accesslog import AccessLog
-from sqlstable.memory.durability import Durability
+from sqlstable.memory.image.durability import Durability
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace import model
-from sqlstable.trace.raw import RawMessage, TakenAccesses
-from sqlstable.trace.recorder import Depth, Recorder
+from sqlstable.trace.recording.raw import RawMessage, TakenAccesses
+from sqlstable.trace.recording.recorder import Depth, Recorder
 
 EngineName = Literal["native", "wasm"]
 ENGINES: Final[tuple[EngineName, ...]] = ("native", "wasm")

@@ -10,7 +10,7 @@ from sqlstable.canister.observation import EndedMessage
 from sqlstable.canister.reply import Reply
 from sqlstable.canister.turns import Leaving, Ticket, Turns
 from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
-from sqlstable.engine.protocol import CacheState, Cursor, Engine, Params, Rows
+from sqlstable.engine.engine import CacheState, Cursor, Engine, Params, Rows
 from sqlstable.errors import MessageError, SettingsError, SqlError, Trap
 from sqlstable.memory.stable import StableMemory
 

@@ -11,7 +11,11 @@ from sqlstable.canister.hosts import MessageRecorder
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.stable import StableMemory
-from sqlstable.trace.attribution import (
+from sqlstable.trace.format.file import Trace, TraceWriter
+from sqlstable.trace.model import LimitUse, OwnerRuns, OwnerUse, StableArea
+from sqlstable.trace.ownership.file_owners import FileOwners
+from sqlstable.trace.ownership.owners import NO_CHANGES, OwnerMap, owner_runs
+from sqlstable.trace.recording.attribution import (
     Attributed,
     MessageFacts,
     accessed_sqlite_pages,
@@ -19,12 +23,8 @@ from sqlstable.trace.attribution import (
     dirty_sqlite_pages,
     owner_uses,
 )
-from sqlstable.trace.file import Trace, TraceWriter
-from sqlstable.trace.file_owners import FileOwners
-from sqlstable.trace.model import LimitUse, OwnerRuns, OwnerUse, StableArea
-from sqlstable.trace.owners import NO_CHANGES, OwnerMap, owner_runs
-from sqlstable.trace.places import Places
-from sqlstable.trace.raw import RawMessage
+from sqlstable.trace.recording.owner_numbers import Places
+from sqlstable.trace.recording.raw import RawMessage
 
 
 class Observation:

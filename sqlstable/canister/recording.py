@@ -14,17 +14,8 @@ from sqlstable.database.library import sqlite_version
 from sqlstable.database.vfs import StableVFS, vfs_of
 from sqlstable.errors import MessageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.trace.attribution import (
-    Attributed,
-    MessageFacts,
-    attribute,
-    dirty_sqlite_pages,
-    grown_wasm_pages,
-    owner_uses,
-)
-from sqlstable.trace.file import Trace, TraceWriter
-from sqlstable.trace.file_owners import FileOwners
-from sqlstable.trace.foreign import ForeignRecorder
+from sqlstable.trace.format.file import Trace, TraceWriter
+from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
     WRITE,
     Accesses,
@@ -35,10 +26,19 @@ from sqlstable.trace.model import (
     Statement,
     TraceSettings,
 )
-from sqlstable.trace.owners import OwnerMap, owner_runs
-from sqlstable.trace.places import Places
-from sqlstable.trace.raw import RawMessage
-from sqlstable.trace.summary import Summary
+from sqlstable.trace.ownership.file_owners import FileOwners
+from sqlstable.trace.ownership.owners import OwnerMap, owner_runs
+from sqlstable.trace.recording.attribution import (
+    Attributed,
+    MessageFacts,
+    attribute,
+    dirty_sqlite_pages,
+    grown_wasm_pages,
+    owner_uses,
+)
+from sqlstable.trace.recording.foreign_recorder import ForeignRecorder
+from sqlstable.trace.recording.owner_numbers import Places
+from sqlstable.trace.recording.raw import RawMessage
 
 if TYPE_CHECKING:
     import apsw

@@ -12,12 +12,10 @@ from sqlstable.canister.hosts import EngineName, Flavour, Place
 from sqlstable.database.checking import Setup
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.protocol import CacheState
-from sqlstable.engine.wasm import stable
-from sqlstable.engine.wasm.engine import WasmEngine
-from sqlstable.engine.wasm.memory import WasmMemory, open_image_memory
-from sqlstable.engine.wasm.module.builds import BUILDS
-from sqlstable.engine.wasm.notes import (
+from sqlstable.engine.engine import CacheState
+from sqlstable.engine.measured.measured_engine import WasmEngine
+from sqlstable.engine.measured.module.builds import BUILDS, load_program
+from sqlstable.engine.measured.notes import (
     CallNote,
     HeapTouched,
     Mark,
@@ -25,14 +23,13 @@ from sqlstable.engine.wasm.notes import (
     TakenLog,
     heap_cost,
 )
-from sqlstable.engine.wasm.program import Program, charges_heap, load_program, regime_of
 from sqlstable.errors import ImageError, SettingsError
 from sqlstable.ic.limits import Limits, resolve_limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.stable import StableMemory
-from sqlstable.trace import raw
 from sqlstable.trace.model import INSTRUCTION_PHASES, HeapUse, Instructions, LoopUse
-from sqlstable.trace.raw import (
+from sqlstable.trace.recording import raw
+from sqlstable.trace.recording.raw import (
     OutsideSpan,
     RawMessage,
     RawStatement,
@@ -40,8 +37,11 @@ from sqlstable.trace.raw import (
     StatementText,
     clean_sql,
 )
-from sqlstable.trace.recorder import Depth
+from sqlstable.trace.recording.recorder import Depth
 from sqlstable.trace.shape import kind_of
+from sqlstable.wasm import shim
+from sqlstable.wasm.memory import WasmMemory, open_image_memory
+from sqlstable.wasm.program import Program, charges_heap, regime_of
 
 SQLITE_VERSION: Final = "3.54.1"
 """Of the amalgamation that the modules are built from."""
@@ -53,7 +53,7 @@ _PREPARE_ERROR: Final = "prepare error"
 _Rows = npt.NDArray[np.int64]
 
 
-_LOG_COUNT: Final = stable.STATUS.index("log_count")
+_LOG_COUNT: Final = shim.STATUS.index("log_count")
 
 
 class WasmHost:

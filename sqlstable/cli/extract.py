@@ -14,12 +14,12 @@ from sqlstable.cli.output import write
 from sqlstable.cli.places import check_regular, new_database, note_recovery
 from sqlstable.cli.progress import LoadProgress
 from sqlstable.database.checking import find_damage
-from sqlstable.database.files import StableFileInfo
 from sqlstable.database.foreign import WAY_OUT
 from sqlstable.database.settings import LAYOUTS, resolve_settings
 from sqlstable.database.transfer import extract_database
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
+from sqlstable.layout.files import StableFileInfo
 from sqlstable.memory.manager import MAGIC as MANAGER_MAGIC
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import counted, size

@@ -31,8 +31,8 @@ from sqlstable.database.settings import resolve_settings
 from sqlstable.database.transfer import make_image
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.memory.durability import DURABILITIES
-from sqlstable.memory.osfile import flush_folder
+from sqlstable.memory.image.durability import DURABILITIES
+from sqlstable.memory.image.osfile import flush_folder
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import size
 from sqlstable.report.text import clean

@@ -16,13 +16,13 @@ from sqlstable.database.settings import (
     PRESETS,
 )
 from sqlstable.errors import SettingsError
-from sqlstable.memory.durability import DURABILITIES
+from sqlstable.memory.image.durability import DURABILITIES
 
 if TYPE_CHECKING:
     from sqlstable.canister.hosts import EngineName
-    from sqlstable.engine.protocol import CacheState
+    from sqlstable.engine.engine import CacheState
     from sqlstable.ic.limits import Limits
-    from sqlstable.trace.recorder import Depth as DepthName
+    from sqlstable.trace.recording.recorder import Depth as DepthName
 
 LATEST: Final = "latest"
 NO_LIMITS: Final = "none"

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from sqlstable.cli.failures import UsageError, note
-from sqlstable.database.header import MAGIC as SQLITE_MAGIC
 from sqlstable.errors import ImageError
+from sqlstable.sqlite.header import MAGIC as SQLITE_MAGIC
 
 if TYPE_CHECKING:
-    from sqlstable.memory.folderlock import FolderLock
+    from sqlstable.memory.image.folderlock import FolderLock
     from sqlstable.memory.stable import StableMemory
 
 _IMAGE_MAGICS: Final = (b"MGR\x01", SQLITE_MAGIC)
@@ -206,7 +206,7 @@ def _folder_beside(path: Path, target: Path) -> Iterator[Path]:
 
 def _locked_folder(parent: Path) -> "tuple[TemporaryDirectory[str], FolderLock]":
     # Not everything that looks for a place needs POSIX's locks.
-    from sqlstable.memory.folderlock import FolderLock
+    from sqlstable.memory.image.folderlock import FolderLock
 
     for _ in range(_TRIES):
         folder = TemporaryDirectory(prefix=_PREFIX, suffix=_SUFFIX, dir=parent)
@@ -222,7 +222,7 @@ def _locked_folder(parent: Path) -> "tuple[TemporaryDirectory[str], FolderLock]"
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove the folders of processes that were killed; those of others are locked."""
-    from sqlstable.memory.folderlock import FolderLock
+    from sqlstable.memory.image.folderlock import FolderLock
 
     for folder in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError), closing(FolderLock(folder)) as lock:
@@ -232,6 +232,6 @@ def _remove_abandoned(parent: Path) -> None:
 
 def _log_of(target: Path) -> Path:
     # Image files need POSIX's locks; other commands do not.
-    from sqlstable.memory.imagefile import LOG_SUFFIX
+    from sqlstable.memory.image.imagefile import LOG_SUFFIX
 
     return target.with_name(target.name + LOG_SUFFIX)

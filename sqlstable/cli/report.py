@@ -23,7 +23,7 @@ from sqlstable.errors import TraceError
 
 if TYPE_CHECKING:
     from sqlstable.report.view import Look
-    from sqlstable.trace.reader import Trace
+    from sqlstable.trace.format.reader import Trace
 
 
 class Export(StrEnum):
@@ -50,7 +50,7 @@ def report_trace(
 ) -> None:
     """Show a trace file: what was touched, and whose it was."""
     from sqlstable.report.view import Look
-    from sqlstable.trace.reader import open_trace
+    from sqlstable.trace.format.reader import open_trace
 
     look = Look(plan=plan, settings=all_settings)
     check_plan(by, look)
@@ -84,8 +84,8 @@ def check_plan(view: View, look: "Look") -> None:
 
 def write_report(trace: "Trace", output_format: Format, view: View, look: "Look") -> None:
     """Write a trace on stdout."""
-    from sqlstable.report.table import checked_by, render_table
-    from sqlstable.trace.stream import StreamedTrace
+    from sqlstable.report.as_table import checked_by, render_table
+    from sqlstable.trace.format.stream import StreamedTrace
 
     by = checked_by(view.value)
     match output_format:
@@ -102,17 +102,17 @@ def write_report(trace: "Trace", output_format: Format, view: View, look: "Look"
             )
             write(text)
         case Format.JSON:
-            from sqlstable.report.document import render_json
+            from sqlstable.report.as_json import render_json
 
             write_data(render_json(StreamedTrace(trace)))
         case Format.CSV:
-            from sqlstable.report.sheet import render_csv
+            from sqlstable.report.as_csv import render_csv
 
             write_data([render_csv(trace, by=by)])
 
 
 def _write_accesses(trace: "Trace") -> None:
-    from sqlstable.report.accesses import render_accesses_csv
+    from sqlstable.report.accesses_csv import render_accesses_csv
 
     write_data(render_accesses_csv(trace))
 
@@ -121,9 +121,9 @@ def _write_comparison(
     traces: "tuple[Trace, Trace]", paths: tuple[Path, Path], output_format: Format, look: "Look"
 ) -> None:
     from sqlstable.analysis.compare import compare
+    from sqlstable.report.as_csv import render_comparison_csv
+    from sqlstable.report.as_json import render_comparison_json
     from sqlstable.report.comparison import render_comparison
-    from sqlstable.report.document import render_comparison_json
-    from sqlstable.report.sheet import render_comparison_csv
     from sqlstable.report.text import clean
 
     comparison = compare(*traces)

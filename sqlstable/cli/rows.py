@@ -17,11 +17,11 @@ from rich.style import Style
 from rich.text import Text
 
 from sqlstable.cli.output import Screen, write
-from sqlstable.engine.protocol import Rows
+from sqlstable.engine.engine import Rows
 from sqlstable.report.grid import GAP
 from sqlstable.report.numbers import counted
 from sqlstable.report.text import ELLIPSIS, clean, fit
-from sqlstable.workload.run import StatementRows
+from sqlstable.workload.execution import StatementRows
 from sqlstable.workload.script import ScriptStatement, ScriptStep
 
 COLUMN_WIDTH_MIN: Final = 8

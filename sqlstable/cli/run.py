@@ -47,7 +47,7 @@ from sqlstable.cli.options import (
 )
 from sqlstable.cli.places import check_regular
 from sqlstable.cli.report import check_plan
-from sqlstable.cli.running import Machine, Output, Workload, run
+from sqlstable.cli.running import Output, Runtime, Workload, run
 from sqlstable.database.settings import resolve_settings
 from sqlstable.report.view import Look
 
@@ -101,7 +101,7 @@ def run_script(  # noqa: PLR0913  each is an option
         "now": now,
         "seed": seed,
     }
-    machine = Machine(
+    machine = Runtime(
         engine=engine,
         build=build,
         track_heap=track_heap,
@@ -118,7 +118,7 @@ def run_script(  # noqa: PLR0913  each is an option
     run(workload, machine, output)
 
 
-def _check(machine: Machine, output: Output) -> None:
+def _check(machine: Runtime, output: Output) -> None:
     """Refuse what does not go together, before anything is touched."""
     check_plan(output.view, output.look)
     if output.rows and output.format is not Format.TABLE:

@@ -27,7 +27,7 @@ from sqlstable.cli.output import screen
 from sqlstable.cli.progress import MessageProgress, engine_notes
 from sqlstable.cli.report import write_report
 from sqlstable.cli.rows import RowPrinter
-from sqlstable.cli.source import Script, read_script
+from sqlstable.cli.script_source import Script, read_script
 from sqlstable.database.checking import Setup
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
 from sqlstable.database.settings import resolve_settings
@@ -36,14 +36,14 @@ from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import GIB
 from sqlstable.report.numbers import counted
 from sqlstable.report.view import Look
-from sqlstable.trace.file import Trace
-from sqlstable.workload.run import RunOutcome, run_steps
+from sqlstable.trace.format.file import Trace
+from sqlstable.workload.execution import RunOutcome, run_steps
 
 _IMPORTED_BYTES_MAX: Final = 2 * GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Runtime:
     """What a script runs on, as the command line has it."""
 
     engine: EngineChoice
@@ -86,7 +86,7 @@ class Output:
     owners: bool = field(kw_only=True)
 
 
-def run(workload: Workload, machine: Machine, output: Output) -> None:
+def run(workload: Workload, machine: Runtime, output: Output) -> None:
     """Run a script, and report it however it ended.
 
     Raises:
@@ -125,7 +125,7 @@ def _has_answered(outcome: RunOutcome) -> bool:
 
 
 def _installed(
-    machine: Machine, database: DatabaseSource | None, setups: Sequence[Setup], output: Output
+    machine: Runtime, database: DatabaseSource | None, setups: Sequence[Setup], output: Output
 ) -> Canister:
     engine = ENGINE_NAMES[machine.engine]
     build = None if machine.build is None else machine.build.value
@@ -198,7 +198,7 @@ def _closed(canister: Canister, outcome: RunOutcome) -> tuple[RunOutcome, Trace]
 
 @contextmanager
 def _source(
-    database: Path | None, machine: Machine, setups: Sequence[Setup]
+    database: Path | None, machine: Runtime, setups: Sequence[Setup]
 ) -> Iterator[DatabaseSource | None]:
     """Look at the database that one message is to import, so that all of it is staged."""
     if database is None:

@@ -11,13 +11,13 @@ from typing import Final
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.reply import Reply
 from sqlstable.cli.scene import Change, Check, Meter, Scene, owner_counts
-from sqlstable.engine.protocol import Rows
+from sqlstable.engine.engine import Rows
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.report.limits import tightest_words
+from sqlstable.report.limit_words import tightest_words
 from sqlstable.report.numbers import count, counted, percent, size
 from sqlstable.trace.model import OwnerUse, Statement
-from sqlstable.workload import demo
-from sqlstable.workload.demo import Snapshot
+from sqlstable.workload import shop
+from sqlstable.workload.shop import Snapshot
 
 INTRODUCTION: Final = (
     "SQLite in a canister: the database lies in stable memory, which survives upgrades. The "
@@ -65,22 +65,22 @@ class Story:
     # -- the scenes -----------------------------------------------------------------------------
 
     def _load(self) -> Scene:
-        rows = demo.shop_rows()
-        self._canister.update(demo.SCHEMA)
+        rows = shop.shop_rows()
+        self._canister.update(shop.SCHEMA)
         with self._canister.message("update") as message:
             message.execute("BEGIN")
-            for table, sql in demo.INSERTS.items():
+            for table, sql in shop.INSERTS.items():
                 message.executemany(sql, rows[table])
             message.execute("COMMIT")
         limit = next(it for it in message.reply.limits if it.name == "stable_os_pages_dirty")
-        width = max(map(len, demo.INSERTS.values())) + 1
+        width = max(map(len, shop.INSERTS.values())) + 1
         inserts = [
             f"{sql + ';':<{width}}  -- {count(len(rows[table])):>6} times"
-            for table, sql in demo.INSERTS.items()
+            for table, sql in shop.INSERTS.items()
         ]
         return Scene(
             headline="A shop moves in",
-            sql="\n".join([demo.SCHEMA, "", "BEGIN;", *inserts, "COMMIT;"]),
+            sql="\n".join([shop.SCHEMA, "", "BEGIN;", *inserts, "COMMIT;"]),
             meter=self._meter(message.reply, dirty=True),
             reading=(
                 f"{count(sum(map(len, rows.values())))} rows in one update message: it wrote "
@@ -95,12 +95,12 @@ class Story:
             leaves = _accessed(statement, lambda it: it.name == "customer" and it.role == "leaf")
             used = statement.stable.os_pages_accessed
             return (
-                f"One row out of {count(demo.CUSTOMER_COUNT)} took {counted(used, 'OS page')}: "
+                f"One row out of {count(shop.CUSTOMER_COUNT)} took {counted(used, 'OS page')}: "
                 f"{way} to find the way, {leaves} with the row. The other "
                 f"{count(self._database_os_pages - used)} were not looked at."
             )
 
-        return self._question("One customer, by its key", demo.POINT_READ, reading)
+        return self._question("One customer, by its key", shop.POINT_READ, reading)
 
     def _range(self) -> Scene:
         def reading(statement: Statement, rows: Rows) -> str:
@@ -111,7 +111,7 @@ class Story:
                 f"{statement.stable.os_pages_accessed - leaves} more led there."
             )
 
-        return self._question("A hundred purchases in a row", demo.RANGE, reading)
+        return self._question("A hundred purchases in a row", shop.RANGE, reading)
 
     def _join(self) -> Scene:
         def reading(statement: Statement, rows: Rows) -> str:
@@ -121,7 +121,7 @@ class Story:
                 f"{counted(scanned, 'OS page')} of purchase to find {counted(len(rows), 'row')}."
             )
 
-        return self._question("A simple join", demo.JOIN, reading)
+        return self._question("A simple join", shop.JOIN, reading)
 
     def _complicated(self) -> Scene:
         def reading(statement: Statement, rows: Rows) -> str:
@@ -132,11 +132,11 @@ class Story:
                 f"{counted(len(rows), 'row')}."
             )
 
-        return self._question("A more complicated query", demo.COMPLICATED, reading)
+        return self._question("A more complicated query", shop.COMPLICATED, reading)
 
     def _indexes(self) -> Scene:
-        reply = self._canister.update(demo.INDEXES)
-        again = {sql: self._ask(sql) for sql in (demo.JOIN, demo.COMPLICATED)}
+        reply = self._canister.update(shop.INDEXES)
+        again = {sql: self._ask(sql) for sql in (shop.JOIN, shop.COMPLICATED)}
         changes = [
             Change(
                 name,
@@ -144,15 +144,15 @@ class Story:
                 again[sql][1].stable.os_pages_accessed,
             )
             for name, sql in (
-                ("the simple join", demo.JOIN),
-                ("the complicated query", demo.COMPLICATED),
+                ("the simple join", shop.JOIN),
+                ("the complicated query", shop.COMPLICATED),
             )
         ]
         same = all(rows == self._first_answers[sql][0] for sql, (rows, _) in again.items())
-        before, after = (it[demo.COMPLICATED][1].plan for it in (self._first_answers, again))
+        before, after = (it[shop.COMPLICATED][1].plan for it in (self._first_answers, again))
         return Scene(
             headline="Two indexes, and the same questions again",
-            sql=demo.INDEXES,
+            sql=shop.INDEXES,
             changes=tuple(changes),
             plan_changes=_plan_changes(before, after),
             checks=self._checked([Check("the same rows as before", same)]),
@@ -165,11 +165,11 @@ class Story:
         )
 
     def _purchase(self) -> Scene:
-        reply = self._canister.update(demo.NEW_PURCHASE)
+        reply = self._canister.update(shop.NEW_PURCHASE)
         of_indexes = sum(it.os_pages_dirty for it in _owners(reply) if it.kind == "index")
         return Scene(
             headline="A new purchase",
-            sql=demo.NEW_PURCHASE,
+            sql=shop.NEW_PURCHASE,
             meter=self._meter(reply, dirty=True),
             reading=(
                 f"What the indexes save when reading, they cost when writing: "
@@ -179,9 +179,9 @@ class Story:
         )
 
     def _upgrade(self) -> Scene:
-        before = demo.take_snapshot(self._canister, self._folder)
+        before = shop.take_snapshot(self._canister, self._folder)
         upgrade = self._canister.upgrade().footprint
-        after = demo.take_snapshot(self._canister, self._folder)
+        after = shop.take_snapshot(self._canister, self._folder)
         return Scene(
             headline="An upgrade",
             sql="-- new code is installed: the heap is wiped, stable memory stays",

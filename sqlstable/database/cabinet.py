@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Final
 
 import apsw
 
-from sqlstable.database.directory import (
+from sqlstable.database.heapfile import HeapFile
+from sqlstable.database.implicit import Messages
+from sqlstable.database.stablefile import StableFile
+from sqlstable.database.store import DatabaseStore
+from sqlstable.errors import ImageError
+from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.layout.directory import (
     DATABASE_MEMORY_ID,
     DIRECTORY_MEMORY_ID,
     NAME_BYTES_MAX,
     Directory,
 )
-from sqlstable.database.files import StableFileInfo
-from sqlstable.database.header import HEADER_BYTES, file_size_bytes
-from sqlstable.database.heapfile import HeapFile
-from sqlstable.database.implicit import Messages
-from sqlstable.database.placement import (
+from sqlstable.layout.files import StableFileInfo
+from sqlstable.layout.placement import (
     ManagedPlacement,
     NamedPlacement,
     RawPlacement,
 )
-from sqlstable.database.stablefile import StableFile
-from sqlstable.database.store import DatabaseStore
-from sqlstable.errors import ImageError
-from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.manager import NO_OWNER, MemoryManager
 from sqlstable.memory.stable import StableMemory
+from sqlstable.sqlite.header import HEADER_BYTES, file_size_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

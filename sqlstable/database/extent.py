@@ -10,8 +10,8 @@ from typing import Final
 
 import apsw
 
-from sqlstable.database.header import HEADER_BYTES, parse_header, with_size
 from sqlstable.database.store import DatabaseStore
+from sqlstable.sqlite.header import HEADER_BYTES, parse_header, with_size
 
 _FIRST_TRUNK: Final = slice(32, 36)
 """Where the header has the first trunk of the freelist; sqlite.org/fileformat.html, section 1.5."""

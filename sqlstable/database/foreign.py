@@ -31,10 +31,10 @@ import apsw
 
 from sqlstable.database.checking import Findings, Setup, Tick, check, prepare
 from sqlstable.database.elsewhere import call_elsewhere, is_open_here
-from sqlstable.database.header import HEADER_BYTES, MAGIC, parse_header, stand_alone
 from sqlstable.database.settings import resolve_settings
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import MIB
+from sqlstable.sqlite.header import HEADER_BYTES, MAGIC, parse_header, stand_alone
 
 PIECE_BYTES: Final = MIB
 """Bytes that are held in memory at a time."""

@@ -16,8 +16,8 @@ from typing import Final
 import apsw
 
 from sqlstable.database.implicit import Messages
-from sqlstable.database.placement import Placement
 from sqlstable.errors import Trap
+from sqlstable.layout.placement import Placement
 from sqlstable.memory.backing import Bytes
 
 MAGIC: Final = bytes.fromhex("d9d505f920a163d7")

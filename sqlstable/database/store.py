@@ -21,7 +21,16 @@ from typing import Final
 import apsw
 
 from sqlstable.database import hotpath
-from sqlstable.database.header import (
+from sqlstable.database.hotpath import Read, Write
+from sqlstable.database.implicit import Interceptor, Messages
+from sqlstable.database.locks import NONE, RESERVED, LockTable
+from sqlstable.database.settings import SQLITE_PAGE_BYTES_MIN, refuse_wal
+from sqlstable.database.stablefile import StableFile, grow
+from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.layout.placement import Placement
+from sqlstable.memory.accesslog import AccessLog
+from sqlstable.memory.backing import Bytes
+from sqlstable.sqlite.header import (
     CHANGE_COUNTER_BYTES,
     CHANGE_COUNTER_OFFSET,
     HEADER_BYTES,
@@ -33,15 +42,6 @@ from sqlstable.database.header import (
     file_size_bytes,
     states_size,
 )
-from sqlstable.database.hotpath import Read, Write
-from sqlstable.database.implicit import Interceptor, Messages
-from sqlstable.database.locks import NONE, RESERVED, LockTable
-from sqlstable.database.placement import Placement
-from sqlstable.database.settings import SQLITE_PAGE_BYTES_MIN, refuse_wal
-from sqlstable.database.stablefile import StableFile, grow
-from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.memory.accesslog import AccessLog
-from sqlstable.memory.backing import Bytes
 
 CHANGED: Final = b"\xff" * CHANGE_COUNTER_BYTES
 """A change counter that no database has: it makes SQLite drop its cache."""

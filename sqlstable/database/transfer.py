@@ -11,15 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sqlstable.database.foreign import PIECE_BYTES, DatabaseSource
-from sqlstable.database.header import stand_alone
-from sqlstable.database.placement import FileMap
 from sqlstable.database.store import DatabaseStore
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory.osfile import OsFile
+from sqlstable.layout.placement import FileMap
+from sqlstable.memory.image.osfile import OsFile
 from sqlstable.memory.stable import StableMemory
+from sqlstable.sqlite.header import stand_alone
 
 OnBytes = Callable[[int], None]
 """Is told now and then how many bytes have been carried over."""

@@ -15,15 +15,15 @@ import apsw
 
 from sqlstable.database.cabinet import Cabinet
 from sqlstable.database.extent import exact_size_bytes
-from sqlstable.database.files import StableFileInfo
-from sqlstable.database.header import HEADER_BYTES, parse_header
 from sqlstable.database.heapfile import HeapFile
 from sqlstable.database.settings import resolve_settings
 from sqlstable.database.stablefile import ObserverHandle, StableHandle
 from sqlstable.database.store import DatabaseFile, ObserverFile
 from sqlstable.errors import SettingsError
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.layout.files import StableFileInfo
 from sqlstable.memory.stable import StableMemory
+from sqlstable.sqlite.header import HEADER_BYTES, parse_header
 
 OBSERVER_NAME: Final = "sqlstable-observer"
 """File name under which a connection sees the database without being seen."""
@@ -47,7 +47,7 @@ class StableVFS(apsw.VFS):
 
     Args:
         memory: The stable memory; empty, or holding an image of the same layout.
-        layout: ``managed`` or ``raw``, see `sqlstable.database.placement`.
+        layout: ``managed`` or ``raw``, see `sqlstable.layout.placement`.
         page_size: Bytes of a SQLite page of a new database; an existing one keeps its own.
         bucket_pages: Wasm pages of a bucket of a new memory manager.
         growth: ``bucket`` allocates whole buckets to a file, ``wasm-page`` the Wasm pages that it

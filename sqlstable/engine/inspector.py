@@ -13,8 +13,8 @@ import apsw
 
 from sqlstable.database.checking import Setup
 from sqlstable.database.vfs import OBSERVER_NAME, StableVFS
+from sqlstable.engine.engine import Params
 from sqlstable.engine.pragmas import READING_PRAGMAS
-from sqlstable.engine.protocol import Params
 from sqlstable.engine.state import NOTHING_SET, give_databases
 
 _READING_PRAGMAS_WITHOUT_ARGUMENT: Final = frozenset(

@@ -61,7 +61,7 @@ from sqlstable.errors import (
     Trap,
 )
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, wasm_pages_needed
-from sqlstable.memory.protocol import Memory
+from sqlstable.memory.seams import Memory
 
 MAGIC: Final = b"MGR"
 """The first three bytes of a managed memory."""

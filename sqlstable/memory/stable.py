@@ -10,7 +10,7 @@ Commit copies the dirty OS pages over, rollback forgets them. Both cost what was
 what the memory holds. Outside of a message each call is a message of its own.
 
 **Files.** `StableMemory.open` keeps the committed bytes in an image file; a commit is durable then,
-see `sqlstable.memory.durable`. Every call that writes must be inside a message there.
+see `sqlstable.memory.image.durable`. Every call that writes must be inside a message there.
 
 **Invariants**
 
@@ -34,11 +34,11 @@ from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spa
 from sqlstable.memory import accesslog, forks
 from sqlstable.memory.backing import Backing, Bytes, check_size, reserve_pair, whole_wasm_pages
 from sqlstable.memory.bytemap import DIRTY, Bytemap
-from sqlstable.memory.durable import Change, NotCommittedError, os_page_runs
-from sqlstable.memory.protocol import Watcher
+from sqlstable.memory.image.durable import Change, NotCommittedError, os_page_runs
+from sqlstable.memory.seams import Watcher
 
 if TYPE_CHECKING:
-    from sqlstable.memory.imagefile import ImageFile
+    from sqlstable.memory.image.imagefile import ImageFile
 
 WASM_PAGES_MAX: Final = 1 << 47
 """Wasm pages that a memory without limits can have: 2^63 bytes.
@@ -401,7 +401,7 @@ class StableMemory:
             SettingsError: ``durability`` is unknown.
         """
         # Image files need POSIX's locks; memories do not.
-        from sqlstable.memory.imagefile import open_image  # noqa: PLC0415
+        from sqlstable.memory.image.imagefile import open_image  # noqa: PLC0415
 
         resolved = resolve_limits(limits)
         wasm_pages_max = _wasm_pages_max(resolved)

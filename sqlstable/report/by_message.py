@@ -6,8 +6,8 @@ from typing import Final
 from rich.text import Text
 
 from sqlstable.analysis.growth import growth_steps
-from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import around_statements, outside_use, totals
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
 from sqlstable.report.grid import (
     Cell,
@@ -21,8 +21,8 @@ from sqlstable.report.grid import (
     rule,
     text_column,
 )
-from sqlstable.report.growth import step_lines
-from sqlstable.report.limits import (
+from sqlstable.report.growth_words import step_lines
+from sqlstable.report.limit_words import (
     coverage_words,
     fit_lines,
     limit_style,

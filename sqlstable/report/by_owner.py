@@ -7,7 +7,7 @@ from typing import Final
 from rich.text import Text
 
 from sqlstable.analysis.groups import OwnerGroup, group_by_owner, without_owners
-from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.grid import (
     Cell,
     Column,
@@ -20,7 +20,7 @@ from sqlstable.report.grid import (
     rule,
     text_column,
 )
-from sqlstable.report.limits import fit_lines
+from sqlstable.report.limit_words import fit_lines
 from sqlstable.report.measures import (
     INSTRUCTIONS,
     TableMeasure,

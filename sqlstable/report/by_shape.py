@@ -6,7 +6,7 @@ from typing import Final
 from rich.text import Text
 
 from sqlstable.analysis.groups import ShapeGroup, group_by_shape
-from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.grid import (
     GAP,
     Column,
@@ -18,7 +18,7 @@ from sqlstable.report.grid import (
     paragraph,
     rule,
 )
-from sqlstable.report.limits import fit_lines
+from sqlstable.report.limit_words import fit_lines
 from sqlstable.report.measures import (
     INSTRUCTIONS,
     STABLE,
@@ -31,8 +31,8 @@ from sqlstable.report.measures import (
 )
 from sqlstable.report.messages import instruction_lines, outside_lines
 from sqlstable.report.numbers import count, counted
-from sqlstable.report.owners import OwnerColumn, owner_column, shares
-from sqlstable.report.plans import plan_lines
+from sqlstable.report.owner_column import OwnerColumn, owner_column, shares
+from sqlstable.report.plan_words import plan_lines
 from sqlstable.report.text import clean, shorten
 from sqlstable.report.view import (
     ACCESSED,

@@ -8,8 +8,8 @@ from typing import Final
 
 from rich.text import Text
 
-from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import Totals, around_statements, sum_known, totals
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.frame import listed
 from sqlstable.report.grid import (
     Cell,
@@ -22,7 +22,7 @@ from sqlstable.report.grid import (
     paragraph,
     rule,
 )
-from sqlstable.report.limits import fit_lines, instruction_words, limit_style, tightest_words
+from sqlstable.report.limit_words import fit_lines, instruction_words, limit_style, tightest_words
 from sqlstable.report.measures import (
     ALWAYS,
     INSTRUCTIONS,
@@ -38,8 +38,8 @@ from sqlstable.report.measures import (
 )
 from sqlstable.report.messages import outcome, sum_lines, trap_lines
 from sqlstable.report.numbers import count, counted, size
-from sqlstable.report.owners import OwnerColumn, Share, owner_column, shares
-from sqlstable.report.plans import plan_lines
+from sqlstable.report.owner_column import OwnerColumn, Share, owner_column, shares
+from sqlstable.report.plan_words import plan_lines
 from sqlstable.report.text import clean, shorten
 from sqlstable.report.view import (
     ACCESSED,
@@ -53,8 +53,8 @@ from sqlstable.report.view import (
     View,
 )
 from sqlstable.report.view import Row as CsvRow
+from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import Instructions, Message, OutsideUse, StableUse, Statement
-from sqlstable.trace.summary import Summary
 
 NUMBER_HEADING: Final = "  #"
 """Wide enough to set the statements off from the lines that open their messages."""

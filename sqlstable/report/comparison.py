@@ -40,7 +40,7 @@ from sqlstable.report.grid import (
 from sqlstable.report.measures import Measured, Sum, TableMeasure, shown_measures
 from sqlstable.report.messages import sum_lines
 from sqlstable.report.numbers import UNKNOWN, count, counted
-from sqlstable.report.plans import plan_lines
+from sqlstable.report.plan_words import plan_lines
 from sqlstable.report.text import clean, fit, shorten
 from sqlstable.report.view import ROWS_FIRST, ROWS_LAST, ROWS_MAX, Look
 from sqlstable.trace.model import Statement

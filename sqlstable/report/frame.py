@@ -7,13 +7,13 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
-from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.report import numbers
 from sqlstable.report.grid import paragraph
 from sqlstable.report.text import clean
+from sqlstable.trace.format.summary import MessageState
 from sqlstable.trace.model import TraceSettings
-from sqlstable.trace.summary import MessageState
 
 SETTINGS: Final = (
     "engine",

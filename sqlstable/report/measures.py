@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 
 from sqlstable.report.grid import Cell, Column, cell, number_column
 from sqlstable.report.numbers import count
+from sqlstable.trace.format.schema import COST_FIELDS, HEAP_FIELDS, STABLE_COLUMNS, STABLE_FIELDS
 from sqlstable.trace.model import INSTRUCTION_PHASES, HeapUse, Instructions, StableUse, Statement
-from sqlstable.trace.schema import COST_FIELDS, HEAP_FIELDS, STABLE_COLUMNS, STABLE_FIELDS
 
 Numbers = tuple[int | None, ...]
 """The values of some measures, None where they were not counted."""

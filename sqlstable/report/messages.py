@@ -4,8 +4,8 @@ from typing import Final
 
 from rich.text import Text
 
-from sqlstable.analysis.source import TraceSource
 from sqlstable.analysis.totals import Totals, outside_total, totals
+from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import count, counted
 from sqlstable.report.text import clean, shorten

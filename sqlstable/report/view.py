@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 from rich.text import Text
 
-from sqlstable.analysis.source import TraceSource
+from sqlstable.analysis.trace_source import TraceSource
 
 By = Literal["statement", "shape", "owner", "message"]
 """What one row of a view stands for."""

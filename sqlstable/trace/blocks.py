@@ -13,7 +13,7 @@ Invariants:
 * The checksum covers everything before it: a damaged block is refused, never half read.
 
 Layout. Integers of fixed size are little-endian; ``v`` and columns are as in
-`sqlstable.trace.columns`::
+`sqlstable.trace.format.columns`::
 
     block          version u8 = 1 | segment … | CRC-32 of all bytes before it, u32
     segment        accesses v, 1 or more | body bytes v | packed bytes v | packed body
@@ -46,7 +46,7 @@ from typing import Final
 import numpy as np
 
 from sqlstable.errors import TraceError
-from sqlstable.trace.columns import (
+from sqlstable.trace.format.columns import (
     FEW_VALUES,
     ByteReader,
     Int64s,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
 from sqlstable.trace.model import GROW, READ, SIZE, WRITE, Calls, StableUse
-from sqlstable.trace.raw import AccessColumns
+from sqlstable.trace.recording.raw import AccessColumns
 
 _Pages = npt.NDArray[np.int64]
 

@@ -27,8 +27,8 @@ import apsw
 from apsw.tests import __main__ as suite
 
 from sqlstable import StableMemory, StableVFS
-from sqlstable.database.header import HEADER_BYTES
 from sqlstable.errors import SqlstableError
+from sqlstable.sqlite.header import HEADER_BYTES
 
 REAL = apsw.vfs_names()[0]
 """The operating system's own VFS."""

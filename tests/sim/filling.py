@@ -15,8 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from sqlstable import Canister, ImageError, Trap
-from sqlstable.memory import durable
-from sqlstable.memory.durable import CommitPipeline
+from sqlstable.memory.image import durable
+from sqlstable.memory.image.durable import CommitPipeline
 
 STEP_BYTES = 4096
 

@@ -26,7 +26,7 @@ from select import select
 import apsw
 
 from sqlstable import Canister
-from sqlstable.memory import durable, osfile
+from sqlstable.memory.image import durable, osfile
 
 ACCOUNTS = 120
 BALANCE = 1000

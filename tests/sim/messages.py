@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import count
 
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory.belonging import find_misfit, may_lack_sectors, pending_records
-from sqlstable.memory.commitlog import LogHeader, read_header, read_records
-from sqlstable.memory.durable import Change, CommitPipeline, apply_records
+from sqlstable.memory.image.belonging import find_misfit, may_lack_sectors, pending_records
+from sqlstable.memory.image.commitlog import LogHeader, read_header, read_records
+from sqlstable.memory.image.durable import Change, CommitPipeline, apply_records
 from tests.sim.storage import Fault, Killed, Storage, cuts
 
 IMAGE, LOG = "image", "image-log"

@@ -15,7 +15,7 @@ from random import Random
 import apsw
 
 from sqlstable import Canister, SqlError, Trap
-from sqlstable.trace.recorder import plan_lines
+from sqlstable.trace.recording.recorder import plan_lines
 
 SIDE = "side.db"
 """An attached database in stable memory, of the native engine only."""

@@ -61,7 +61,7 @@ class Fault:
 
 
 class SimFile:
-    """A file; see `sqlstable.memory.osfile.File`."""
+    """A file; see `sqlstable.memory.image.osfile.File`."""
 
     def __init__(self, storage: Storage, name: str, data: bytes = b"") -> None:
         self.storage = storage

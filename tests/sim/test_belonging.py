@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory import durable, fingerprint
+from sqlstable.memory.image import durable, fingerprint
 from tests.sim.messages import (
     BOOT,
     EARLIER_BOOT,

@@ -13,8 +13,8 @@ import apsw
 import pytest
 
 from sqlstable import Canister, MemoryManager, StableMemory, Trap
-from sqlstable.database.directory import DATABASE_MEMORY_ID
-from sqlstable.database.header import CHANGE_COUNTER_OFFSET
+from sqlstable.layout.directory import DATABASE_MEMORY_ID
+from sqlstable.sqlite.header import CHANGE_COUNTER_OFFSET
 from sqlstable.testing import list_accesses, trap_at
 
 VERSION_VALID_FOR_OFFSET = 92

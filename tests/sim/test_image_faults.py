@@ -16,8 +16,8 @@ from random import Random
 import pytest
 
 from sqlstable import Canister, ImageError, StableMemory, Trap
-from sqlstable.memory import durable, imagefile
-from sqlstable.memory.osfile import OsFile
+from sqlstable.memory.image import durable, imagefile
+from sqlstable.memory.image.osfile import OsFile
 from tests.images import (
     DURABILITIES,
     LAST,

@@ -16,8 +16,8 @@ from random import Random
 import pytest
 
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.memory import durable, fingerprint
-from sqlstable.memory.durable import (
+from sqlstable.memory.image import durable, fingerprint
+from sqlstable.memory.image.durable import (
     NotCommittedError,
     PatchedFile,
 )

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from benchmarks.datasets import MissingDataError
 from benchmarks.tpch import data_folder, tpch
 from sqlstable import Canister, SqlError, StableMemory
-from sqlstable.engine.native import is_complete
-from sqlstable.workload.run import run_steps
+from sqlstable.engine.native.native_engine import is_complete
+from sqlstable.workload.execution import run_steps
 from sqlstable.workload.script import parse_script
 from tests.sim.test_differential import BEGINNING, memory_with_buckets_apart, runs
 

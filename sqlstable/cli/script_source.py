@@ -1,0 +1,109 @@
+"""Reading a workload script from a file or from stdin."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sqlstable.engine.native.native_engine import is_complete
+from sqlstable.errors import ScriptError
+from sqlstable.ic.units import MIB
+from sqlstable.sqlite.header import MAGIC as SQLITE_MAGIC
+from sqlstable.workload.script import ScriptStep, parse_script
+
+STDIN: Final = "-"
+"""Stands for stdin in place of a file."""
+
+SCRIPT_BYTES_MAX: Final = 256 * MIB
+"""What a script may have: rows beyond belong into a database, or a CSV file for ``--@ params``."""
+
+_PIECE_BYTES: Final = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script, cut into its steps."""
+
+    name: str
+    "What errors call it."
+    steps: tuple[ScriptStep, ...]
+
+    @property
+    def message_count(self) -> int:
+        """How many messages it sends if nothing fails."""
+        return sum(step.repeat for step in self.steps)
+
+
+def read_script(path: str) -> Script:
+    """Read a script and cut it into its steps; nothing runs yet.
+
+    Args:
+        path: A file, or ``-`` for stdin.
+
+    Raises:
+        ScriptError: It cannot be read, is no text, or cannot be understood.
+    """
+    if path == STDIN:
+        name, folder, data = "stdin", Path(), _read_stdin()
+    else:
+        name, folder, data = path, Path(path).parent, _read_file(path)
+    text = _decode(name, data)
+    steps = parse_script(text, is_complete=is_complete, base_folder=folder, name=name)
+    return Script(name, steps)
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise ScriptError("stdin is closed; give the path of an SQL script")
+    return _read("stdin", sys.stdin.buffer)
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return _read(path, file)
+    except FileNotFoundError:
+        raise ScriptError(f"there is no file {path}; give the path of an SQL script") from None
+    except IsADirectoryError:
+        raise ScriptError(f"{path or '.'} is a folder; give the path of an SQL script") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ScriptError(f"{path} cannot be read: {reason}") from None
+
+
+def _read(name: str, file: BinaryIO) -> bytes:
+    """Read all there is, piece by piece: a pipe or a device need not have an end."""
+    data = bytearray()
+    while piece := file.read(_PIECE_BYTES):
+        data += piece
+        if data.startswith(SQLITE_MAGIC):
+            raise ScriptError(
+                f"{name} is a SQLite file, not a script; a database goes to --database, "
+                "a trace to sqlstable report"
+            )
+        nul = data.find(b"\0", len(data) - len(piece))
+        if nul >= 0:
+            raise ScriptError(
+                f"{name}, line {_line(data, nul)}: there is a NUL character, which SQL cannot "
+                "hold; is this a text file in UTF-8?"
+            )
+        if len(data) > SCRIPT_BYTES_MAX:
+            raise ScriptError(
+                f"{name} has more than {SCRIPT_BYTES_MAX // MIB} MiB, which is the most that a "
+                "script may have; give rows as --database, or in a CSV file for --@ params"
+            )
+    return bytes(data)
+
+
+def _decode(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ScriptError(
+            f"{name}, line {_line(data, error.start)}: byte 0x{data[error.start]:02x} is not "
+            "UTF-8; convert the script"
+        ) from None
+
+
+def _line(data: bytes | bytearray, position: int) -> int:
+    return data.count(b"\n", 0, position) + 1

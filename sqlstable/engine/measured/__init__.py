@@ -1,0 +1,1 @@
+"""SQLite compiled to WebAssembly, in a canister whose instructions are counted."""

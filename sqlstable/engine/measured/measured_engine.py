@@ -1,0 +1,516 @@
+"""The wasm engine: SQLite as a canister runs it, with its instructions counted.
+
+Requests go to the module's ``execute``, several in a message if need be. The heap is part of the
+message: a trap brings the old one back warm, a query's is thrown away, an upgrade's is new.
+
+**Invariants**
+
+* Asking about statements (plans, columns, whether they only read) never asks the module: the
+  observer's connections answer, from the database or from a copy of its schema.
+* ``cold`` and ``fresh`` are made inside of the message, from the heap as it is, and go with it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, NoReturn, Self
+
+import apsw
+
+from sqlstable.database.settings import Settings
+from sqlstable.database.vfs import StableVFS, julian_milliseconds
+from sqlstable.engine.engine import CacheState, Params, Rows
+from sqlstable.engine.inspector import Inspector
+from sqlstable.engine.measured.codec import (
+    Failure,
+    Finish,
+    Reply,
+    StatementResult,
+    decode_whole,
+    encode_many,
+    encode_request,
+    encode_settings,
+    random_key,
+)
+from sqlstable.engine.measured.notes import (
+    RAW_MAP,
+    TABLE_OFFSET,
+    CallNote,
+    FileMap,
+    HeapTouched,
+    MessageNotes,
+    TakenLog,
+    allocated_buckets,
+    heap_cost,
+    heap_cost_max,
+    managed_map,
+)
+from sqlstable.engine.measured.schema_copy import Piece, Plans
+from sqlstable.errors import ImageError, SettingsError, SqlError, Trap
+from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.wasm import shim
+from sqlstable.wasm.memory import WasmMemory
+from sqlstable.wasm.stack import check_thread
+from sqlstable.wasm.traps import TrapCode, trap_of
+
+_SQL_SHOWN_CHARACTERS: Final = 200
+_UPDATE: Final = "canister_update execute"
+_QUERY: Final = "canister_query execute"
+_READ_SCHEMA: Final = encode_request("PRAGMA cache_size")
+"""Asks for what the schema is needed for, and is no statement that reads: one would end what
+``PRAGMA defer_foreign_keys`` has begun."""
+
+_EMPTY_CACHE: Final = encode_request("", cold=True)
+_PAGE_SIZE_OFFSET: Final = 16
+"""Source: https://www.sqlite.org/fileformat2.html section 1.3."""
+
+_IDLE: Final = Finish(
+    is_autocommit=True,
+    txn_state=0,
+    open_statements=0,
+    total_changes=0,
+    database_bytes=0,
+    heap_bytes=0,
+)
+
+_COUNTER: Final = shim.STATUS.index("counter")
+_LOG_COUNT: Final = shim.STATUS.index("log_count")
+_BORDER_COUNT: Final = shim.STATUS.index("border_count")
+_PAGE_CHARGES: Final = shim.STATUS.index("page_charges")
+_HEAP_SIZE: Final = shim.STATUS.index("heap_size")
+_HEAP_OS_PAGES_WRITTEN: Final = shim.STATUS.index("heap_os_pages_written")
+_HEAP_REGIONS_ACCESSED: Final = shim.STATUS.index("heap_regions_accessed")
+_HEAP_REGIONS_WRITTEN: Final = shim.STATUS.index("heap_regions_written")
+
+
+class WasmEngine:
+    """Executes SQL in the module of a `WasmMemory`.
+
+    Args:
+        memory: The stable memory, with its machine.
+        settings: How the database is opened.
+        layout: Of stable memory.
+        counters: Whether replies carry SQLite's counters.
+        is_foreign: Whether the database came from elsewhere, and is to be opened defensively.
+    """
+
+    def __init__(
+        self,
+        memory: WasmMemory,
+        settings: Settings,
+        *,
+        counters: bool,
+        is_foreign: bool = False,
+    ) -> None:
+        """Take note; `open` opens."""
+        self.is_foreign = is_foreign
+        self.message_number = 0
+        self._memory = memory
+        self._settings = settings
+        self._counters = counters
+        self._vfs: StableVFS | None = None
+        self._inspector: Inspector | None = None
+        self._plans = Plans(self._observing, foreign_keys=settings.foreign_keys)
+        self._name = _UPDATE
+        self._cache: CacheState = "warm"
+        self._calls: list[CallNote] = []
+        self._finish = self._kept_finish = _IDLE
+        self._cursors: list[WasmCursor] = []
+        self._last_results: Sequence[StatementResult] = ()
+        self._key_number, self._random_key = -1, b""
+        self._heap_cost_max = heap_cost_max(memory.machine.program.regime)
+        self._map = RAW_MAP
+        self._map_start = RAW_MAP.start()
+        self._map_wasm_pages = -1
+
+    # -- the life of the heap -------------------------------------------------------------------
+
+    def look_through(self, vfs: StableVFS) -> None:
+        """Take what the observer's connections go through."""
+        self._close_observers()
+        self._vfs = vfs
+        self._inspector = Inspector(vfs, (), is_foreign=self.is_foreign)
+
+    def on_connect(self, setup: Callable[[apsw.Connection], None]) -> NoReturn:
+        """Refuse: a Wasm module calls no Python.
+
+        Raises:
+            SettingsError: Always.
+        """
+        msg = (
+            "functions and collations of Python cannot be called from a Wasm module; use the "
+            "native engine for them, or SQL"
+        )
+        raise SettingsError(msg)
+
+    def open(self) -> None:
+        """Start a new heap in the open message, as ``canister_init`` does.
+
+        Raises:
+            ImageError: The database cannot be opened.
+        """
+        kind = self._memory.kind
+        self._start("canister_post_upgrade" if kind == "upgrade" else "canister_init")
+        self._finish = self._kept_finish = _IDLE
+
+    def begin(self, kind: str, cache: CacheState) -> bool:
+        """Take note of a message that begins.
+
+        Returns:
+            Whether its heap is not the warm one, so that `enter` has to make it.
+
+        Raises:
+            SettingsError: This thread has too little stack for a canister.
+        """
+        check_thread()
+        self.message_number += 1
+        self._name = _QUERY if kind == "query" else _UPDATE
+        self._cache = cache if kind == "query" else "warm"
+        return self._cache != "warm"
+
+    def enter(self) -> None:
+        """Make a cold or fresh heap inside of the message."""
+        if self._cache == "fresh":
+            self._plans.renew()
+            self._start("canister_post_upgrade")
+            self._finish = _IDLE
+            is_managed = self._settings.layout != "raw"
+            self._memory.machine.forget_below(WASM_PAGE_BYTES if is_managed else 0)
+        elif self._cache == "cold":
+            memory = self._memory
+            machine = memory.machine
+            memory.renew_heap()
+            # Neither counted nor limited, because it stands for what was there before.
+            memory.bytemap.begin(None, "query")
+            try:
+                machine.call(self._name, _READ_SCHEMA)
+                machine.call(self._name, _EMPTY_CACHE)
+            except Trap as trap:
+                raise memory.poison(trap) from None
+            machine.end_unseen()
+            memory.bytemap.begin(memory.limits, "query")
+
+    def end(self, *, discarded: bool) -> None:
+        """Take note that the message is over."""
+        if self._name is _QUERY:
+            self._finish = self._kept_finish
+            self._plans.take_back()
+        else:
+            self._kept_finish = self._finish
+            self._plans.keep()
+
+    def discard_heap(self) -> None:
+        """Take note that the message trapped; the memory's rollback brings the old heap back."""
+        self._finish = self._kept_finish
+        self._cursors.clear()
+        self._plans.take_back()
+
+    def close(self) -> None:
+        """Close the observer's connections."""
+        self._close_observers()
+
+    # -- statements -----------------------------------------------------------------------------
+
+    @property
+    def execute(self) -> Callable[[str, Params], Rows]:
+        """Executes statements of the open message, and returns all their rows."""
+        return self._execute
+
+    def explained(self, error: Exception, sql: str) -> Exception:
+        """Return the error: it is one of ours already."""
+        return error
+
+    def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
+        """Execute once per row.
+
+        Raises:
+            SqlError: SQLite refused.
+            Trap: The message trapped inside.
+        """
+        request = encode_many(sql, rows, counters=self._counters, key=self._key())
+        if request is None:
+            return []
+        try:
+            return self._send(sql, request)
+        except SqlError as error:
+            # All rows went with the request; SQLite came so far.
+            error.row = self._last_results[-1].runs if self._last_results else 1
+            raise
+
+    def open_cursor(self, sql: str, params: Params = None) -> "WasmCursor":
+        """Run a statement to its end, and hand its rows out one by one.
+
+        Raises:
+            SqlError: SQLite refused.
+            Trap: The message trapped inside.
+        """
+        cursor = WasmCursor(self._execute(sql, params), self._cursors)
+        if not cursor.is_finished:
+            self._cursors.append(cursor)
+        return cursor
+
+    def unfinished(self, *, keep_transaction: bool = False) -> str | None:
+        """Say what the message has left open and must not; a cursor never outlives its message."""
+        cursors = len(self._cursors)
+        if cursors:
+            self._cursors.clear()
+            return f"{cursors} open cursor(s)"
+        if keep_transaction:
+            return None
+        if not self._finish.is_autocommit:
+            return "an open SQL transaction"
+        return "an open statement" if self._finish.txn_state else None
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    def is_readonly(self, sql: str, params: Params = None) -> bool:
+        """Return whether a statement only reads, and so can be a query; nothing is recorded."""
+        assert self._inspector is not None
+        with self._memory.looking():
+            self._memory.catch_up()
+            return self._inspector.is_readonly(sql, params)
+
+    def columns(self, sql: str, params: Params = None) -> tuple[str, ...]:
+        """Return the names of the columns of a statement that this message has just run.
+
+        Nothing is recorded; a statement that returns no rows has no columns.
+        """
+        found = self._plans.columns(sql, params)
+        if found is None:
+            results = self._last_results
+            count = results[0].facts.column_count if results else 0
+            found = tuple(f"column {number}" for number in range(1, count + 1))
+        return found
+
+    # -- what was noted -------------------------------------------------------------------------
+
+    def take_notes(self) -> MessageNotes:
+        """Return what was noted of the message that is about to end, and begin anew."""
+        machine = self._memory.machine
+        numbers = machine.numbers()
+        notes = MessageNotes(
+            calls=self._calls,
+            log=TakenLog(machine.noted(shim.LOG, numbers[_LOG_COUNT]), self._file_map()),
+            borders=machine.noted(shim.BORDERS, numbers[_BORDER_COUNT]),
+            numbers=numbers,
+            instruction_limit=machine.instruction_limit,
+            regime=machine.program.regime,
+            watches_heap=machine.program.watches_heap,
+        )
+        self._calls = []
+        return notes
+
+    def page_size(self) -> int | None:
+        """Return the page size that the database's header states now; None where there is none."""
+        memory = self._memory
+        if memory.wasm_pages == 0:
+            return None
+        self._file_map()
+        place = self._map_start
+        if place is None:
+            return None
+        stored = int.from_bytes(memory.peek(place + _PAGE_SIZE_OFFSET, 2), "big")
+        return {0: None, 1: 65_536}.get(stored, stored)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _start(self, name: str) -> None:
+        settings = self._settings
+        argument = encode_settings(
+            settings,
+            now_ms=julian_milliseconds(settings.now),
+            is_foreign=self.is_foreign,
+        )
+        memory = self._memory
+        check_thread()
+        memory.renew_heap()
+        try:
+            memory.machine.start(name, argument)
+        except Trap as trap:
+            memory.poison(trap)
+            if memory.kind == "query" or "cannot be opened" not in str(trap):
+                raise memory.poison(trap) from None
+            raise ImageError(str(trap)) from trap
+        self._check_instructions()
+
+    def _execute(self, sql: str, params: Params = None) -> Rows:
+        request = encode_request(sql, params, counters=self._counters, key=self._key())
+        self._plans.learn(sql, params)
+        return self._send(sql, request, params)
+
+    def _send(self, sql: str, request: bytes, params: Params = None) -> Rows:
+        memory = self._memory
+        machine = memory.machine
+        border_start = machine.told(_BORDER_COUNT) if self._calls else self._borders_so_far()
+        try:
+            data = machine.call(self._name, request)
+        except Trap as trap:
+            self._note(sql, (), border_start, is_trapped=True)
+            raise memory.poison(trap) from None
+        except KeyboardInterrupt:
+            # The message is lost, and what it cost up to here is this statement's.
+            with suppress(Trap):
+                machine.tell()
+                self._note(sql, (), border_start, is_trapped=True)
+            raise
+        machine.follow_stable()
+        reply = decode_whole(data)
+        assert reply.finish is not None
+        self._finish = reply.finish
+        rows = reply.rows if len(reply.statements) != 1 else reply.statements[0].rows
+        self._note(sql, reply.statements, border_start, is_failed=reply.failure is not None)
+        self._last_results = reply.statements
+        plans = self._plans
+        if plans.concerns(sql) or reply.finish.is_autocommit != plans.is_autocommit:
+            pieces, is_sure = _pieces(sql, reply)
+            plans.follow(pieces, params, is_autocommit=reply.finish.is_autocommit, is_sure=is_sure)
+        self._check_instructions()
+        if reply.failure is not None:
+            raise _sql_error(reply.failure, sql)
+        return rows
+
+    def _note(
+        self,
+        sql: str,
+        results: Sequence[StatementResult],
+        border_start: int,
+        *,
+        is_trapped: bool = False,
+        is_failed: bool = False,
+    ) -> None:
+        told = self._memory.machine.told
+        plan = self._plans.plan(sql)
+        regions = told(_HEAP_REGIONS_ACCESSED) | told(_HEAP_REGIONS_WRITTEN) << 32
+        counts = [len(each.rows) for each in results]
+        for each in results:
+            # They may be many, and are the caller's.
+            each.rows = []
+        self._calls.append(
+            CallNote(
+                sql=sql,
+                results=results,
+                row_counts=counts,
+                border_start=border_start,
+                border_stop=told(_BORDER_COUNT),
+                log_stop=told(_LOG_COUNT),
+                instructions_stop=self._memory.machine.instruction_limit - told(_COUNTER),
+                page_charges_stop=told(_PAGE_CHARGES),
+                heap_regions_stop=regions,
+                heap_os_pages_stop=told(_HEAP_OS_PAGES_WRITTEN),
+                plans=[plan.lines] if is_trapped or len(counts) == 1 else [],
+                is_trapped=is_trapped,
+                is_failed=is_failed,
+                is_readonly=plan.is_readonly,
+            )
+        )
+
+    def _check_instructions(self) -> None:
+        """Trap where the counter and what the heap costs are more than the message may use."""
+        memory = self._memory
+        machine = memory.machine
+        program = machine.program
+        if not program.watches_heap or machine.told(_COUNTER) > self._heap_cost_max:
+            return
+        told = machine.told
+        heap = HeapTouched(
+            told(_HEAP_REGIONS_ACCESSED),
+            told(_HEAP_REGIONS_WRITTEN),
+            told(_HEAP_OS_PAGES_WRITTEN),
+            told(_HEAP_SIZE),
+        )
+        if heap_cost(program.regime, heap) > told(_COUNTER):
+            trap = trap_of(
+                TrapCode.OUT_OF_INSTRUCTIONS, instruction_limit=machine.instruction_limit
+            )
+            raise memory.poison(trap)
+
+    def _borders_so_far(self) -> int:
+        return self._memory.machine.number(_BORDER_COUNT)
+
+    def _key(self) -> bytes:
+        if self._key_number != self.message_number:
+            self._key_number = self.message_number
+            self._random_key = random_key(self._settings.seed, self.message_number)
+        return self._random_key
+
+    @contextmanager
+    def _observing(self) -> Iterator[apsw.Connection]:
+        """Give a connection that sees the database as it is now; nothing of it is recorded."""
+        assert self._vfs is not None
+        memory = self._memory
+        with memory.looking():
+            memory.catch_up()
+            connection = self._vfs.observe()
+            try:
+                yield connection
+            finally:
+                connection.close(force=True)
+
+    def _file_map(self) -> FileMap:
+        memory = self._memory
+        if self._settings.layout == "raw":
+            return RAW_MAP
+        wasm_pages = memory.wasm_pages
+        if wasm_pages == 0:
+            return RAW_MAP
+        if wasm_pages != self._map_wasm_pages:
+            header = memory.peek(0, 8)
+            self._map = managed_map(header, memory.peek(TABLE_OFFSET, allocated_buckets(header)))
+            self._map_start = self._map.start()
+            self._map_wasm_pages = wasm_pages
+        return self._map
+
+    def _close_observers(self) -> None:
+        if self._inspector is not None:
+            self._inspector.close()
+        self._plans.close()
+
+
+class WasmCursor:
+    """The rows of a statement that has run, handed out one by one."""
+
+    def __init__(self, rows: Rows, open_cursors: "list[WasmCursor]") -> None:
+        """Take the rows."""
+        self._rows = iter(rows)
+        self._open_cursors = open_cursors
+        self._next: tuple[Any, ...] | None = next(self._rows, None)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is no row left."""
+        return self._next is None
+
+    def __iter__(self) -> Self:
+        """Iterate over the rows that are left."""
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
+        """Return the next row."""
+        row, self._next = self._next, next(self._rows, None)
+        if self._next is None:
+            self.close()
+        if row is None:
+            raise StopIteration
+        return row
+
+    def close(self) -> None:
+        """End the statement, finished or not."""
+        self._next = None
+        if self in self._open_cursors:
+            self._open_cursors.remove(self)
+
+
+def _pieces(sql: str, reply: Reply) -> tuple[list[Piece], bool]:
+    """Return the statements of a text that ran, and whether these are surely all."""
+    results = reply.statements
+    failed = reply.failure is not None
+    ran = results[:-1] if failed else results
+    # What failed is the last one, or what could not be prepared behind it.
+    is_sure = not failed or not results or not sql.encode()[results[-1].facts.end :].strip()
+    return [Piece(each.facts.cut_from(sql), each.facts.is_readonly) for each in ran], is_sure
+
+
+def _sql_error(failure: Failure, sql: str) -> SqlError:
+    shown = " ".join(sql.split())
+    if len(shown) > _SQL_SHOWN_CHARACTERS:
+        shown = shown[: _SQL_SHOWN_CHARACTERS - 1] + "…"
+    return SqlError(f"{failure.message}; in: {shown}")

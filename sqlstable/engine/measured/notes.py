@@ -1,0 +1,328 @@
+"""What the wasm engine notes of a message while it runs, as bytes and tuples, to be read later.
+
+Nothing here is computed in the hot path: the shim's lists are copied when the message ends, and
+whoever wants numbers asks `MessageNotes`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlstable.engine.measured.codec import StatementResult
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
+from sqlstable.layout.directory import DATABASE_MEMORY_ID
+from sqlstable.memory.accesslog import FEW_ACCESSES, GROW, READ, WRITE, Access, Columns
+from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_OFFSET
+from sqlstable.wasm import shim
+from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
+from sqlstable.wasm.rewrite.weights import PriceRegime
+
+_Numbers = npt.NDArray[np.int64]
+
+
+class Mark(IntEnum):
+    """What a border begins, as ``module/source/ic0.h`` has it."""
+
+    GLUE = 0
+    PREPARE = 1
+    RUN = 2
+    COMMIT = 3
+    ENCODE = 4
+
+
+_RECORD_NUMBERS: Final = len(shim.LOG.columns)
+
+
+class FileMap(NamedTuple):
+    """Where the database file lies, for turning addresses back into its offsets."""
+
+    origin: int
+    "First byte that a bucket can have; 0 in layout raw."
+    bucket_bytes: int
+    "0 in layout raw, where addresses are offsets."
+    order: _Numbers
+    "Of each bucket: how many of the file's lie before it, or -1 for one that is not the file's."
+
+    def offsets(self, addresses: _Numbers) -> _Numbers:
+        """Return offsets in the file, -1 for what lies outside."""
+        if not self.bucket_bytes:
+            return addresses.copy()
+        bucket = (addresses - self.origin) // self.bucket_bytes
+        inside = (addresses >= self.origin) & (bucket < len(self.order))
+        result = np.full(len(addresses), -1, dtype=np.int64)
+        place = self.order[bucket[inside]]
+        rest = (addresses[inside] - self.origin) % self.bucket_bytes
+        result[inside] = np.where(place >= 0, place * self.bucket_bytes + rest, -1)
+        return result
+
+    def offset(self, address: int) -> int:
+        """Return the same of one address."""
+        if not self.bucket_bytes:
+            return address
+        bucket, rest = divmod(address - self.origin, self.bucket_bytes)
+        if not 0 <= bucket < len(self.order):
+            return -1
+        place = self.order.item(bucket)
+        return place * self.bucket_bytes + rest if place >= 0 else -1
+
+    def start(self) -> int | None:
+        """Return the address of the file's first byte, or None where it has none yet."""
+        if not self.bucket_bytes:
+            return self.origin
+        first = np.flatnonzero(self.order == 0)
+        return self.origin + int(first[0]) * self.bucket_bytes if len(first) else None
+
+
+RAW_MAP: Final = FileMap(0, 0, np.empty(0, dtype=np.int64))
+
+
+def managed_map(header: bytes, table: bytes) -> FileMap:
+    """Return where a memory manager's tables say that the database lies.
+
+    Args:
+        header: The first bytes of stable memory, eight at least.
+        table: The bucket table, as far as buckets are allocated.
+    """
+    bucket_bytes = int.from_bytes(header[6:8], "little") * WASM_PAGE_BYTES
+    owned = np.frombuffer(table, dtype=np.uint8) == DATABASE_MEMORY_ID
+    order = np.where(owned, np.cumsum(owned) - 1, -1).astype(np.int64)
+    return FileMap(BUCKETS_OFFSET, bucket_bytes, order)
+
+
+def allocated_buckets(header: bytes) -> int:
+    """Return how many buckets a memory manager's header says are allocated."""
+    return int.from_bytes(header[4:6], "little")
+
+
+TABLE_OFFSET: Final = BUCKET_TABLE_OFFSET
+
+
+class TakenLog:
+    """The accesses of one message in order; `sqlstable.trace.recording.raw.TakenAccesses`."""
+
+    def __init__(self, data: bytes, file_map: FileMap = RAW_MAP) -> None:
+        """Take the shim's list."""
+        self._rows = np.frombuffer(data, dtype=np.int64).reshape(-1, _RECORD_NUMBERS)
+        self._map = file_map
+        self._decoded: Columns | None = None
+        self._few: list[Access] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of accesses."""
+        return len(self._rows)
+
+    def few(self) -> list[Access] | None:
+        """Return all accesses as plain integers, or None where they are more than few."""
+        if len(self._rows) > FEW_ACCESSES:
+            return None
+        if self._few is None:
+            self._few = [self._access(*row) for row in self._rows.tolist()]
+        return self._few
+
+    def _access(self, kind: int, address: int, length: int) -> Access:
+        kind %= shim.OF_DRIVER
+        address = _INT64_MAX if address < 0 else address
+        length = _INT64_MAX if length < 0 else length
+        return kind, address, length, self._map.offset(address) if kind <= WRITE else -1
+
+    def chunks(self, start: int, stop: int) -> Iterator[Columns]:
+        """Yield the accesses at positions ``start`` to ``stop - 1``, in pieces."""
+        if stop <= start:
+            return
+        if len(self._rows) > _CHUNK_ROWS:
+            for low in range(start, stop, _CHUNK_ROWS):
+                yield self._columns(self._rows[low : min(low + _CHUNK_ROWS, stop)])
+            return
+        kind, address, length, offset = self._all()
+        part = slice(start, stop)
+        yield Columns(kind[part], address[part], length[part], offset[part])
+
+    def _all(self) -> Columns:
+        if self._decoded is None:
+            self._decoded = self._columns(self._rows)
+        return self._decoded
+
+    def columns(self, start: int, stop: int) -> Columns:
+        """Return the same at once."""
+        return self._columns(self._rows[start:stop])
+
+    @property
+    def has_drivers(self) -> bool:
+        """Whether some accesses were not the canister's, but the driver's, as in an import."""
+        return bool((self._rows[:, 0] >= shim.OF_DRIVER).any())
+
+    def page_cost(self, regime: PriceRegime) -> int:
+        """Return what the canister pays for OS pages and regions, whoever was there before it."""
+        rows, costs = self._rows, regime.costs
+        moved = rows[(rows[:, 0] <= WRITE) & (rows[:, 2] > 0)]
+        written = moved[moved[:, 0] == WRITE]
+        return (
+            _distinct(moved, WASM_PAGE_BYTES) * costs.stable_region_accessed
+            + _distinct(written, WASM_PAGE_BYTES) * costs.stable_region_dirty
+            + _distinct(written, OS_PAGE_BYTES) * costs.dirty_os_page
+        )
+
+    def stable_cost(self, start: int, stop: int, regime: PriceRegime) -> int:
+        """Return what the canister's calls of a part cost, without OS pages and regions."""
+        rows, costs = self._rows[start:stop], regime.costs
+        kinds = rows[:, 0]
+        moved = kinds <= WRITE
+        assert READ < WRITE
+        count, grown = int(np.count_nonzero(moved)), int(np.count_nonzero(kinds == GROW))
+        bytes_moved = int(rows[moved, 2].sum())
+        return (
+            count * costs.stable_access
+            + bytes_moved * costs.stable_byte
+            + grown * costs.stable_grow
+        )
+
+    def _columns(self, rows: _Numbers) -> Columns:
+        kind = (rows[:, 0] % shim.OF_DRIVER).astype(np.int8)
+        # What was asked for in vain may pass 2^63, and is negative here.
+        address = np.where(rows[:, 1] < 0, _INT64_MAX, rows[:, 1])
+        length = np.where(rows[:, 2] < 0, _INT64_MAX, rows[:, 2])
+        offset = np.where(kind <= WRITE, self._map.offsets(address), -1)
+        return Columns(kind, address, length, offset)
+
+
+def _distinct(accesses: _Numbers, unit_bytes: int) -> int:
+    """Return how many units of so many bytes accesses of a byte or more touch."""
+    first = accesses[:, 1] // unit_bytes
+    last = (accesses[:, 1] + accesses[:, 2] - 1) // unit_bytes
+    units = [np.arange(start, stop + 1) for start, stop in zip(first, last, strict=True)]
+    return len(np.unique(np.concatenate(units))) if units else 0
+
+
+_CHUNK_ROWS: Final = 1 << 16
+_INT64_MAX: Final = (1 << 63) - 1
+
+
+@dataclass(slots=True)
+class CallNote:
+    """One call of the canister inside a message."""
+
+    sql: str
+    "The SQL of its request."
+    results: Sequence[StatementResult]
+    "What its statements answered, rows left out."
+    row_counts: list[int]
+    border_start: int
+    border_stop: int
+    log_stop: int
+    instructions_stop: int
+    page_charges_stop: int
+    heap_regions_stop: int
+    "Wasm pages of the heap accessed so far, and written in the upper half."
+    heap_os_pages_stop: int
+    plans: list[tuple[str, ...]]
+    "Lines of EXPLAIN QUERY PLAN for each statement."
+    is_trapped: bool = False
+    is_failed: bool = False
+    is_readonly: bool = False
+    "What SQLite says of the text, for a call that trapped and so has no results."
+
+    @property
+    def end_row(self) -> tuple[int, ...]:
+        """The end of the call as one more border."""
+        return (
+            Mark.GLUE,
+            self.instructions_stop,
+            self.log_stop,
+            self.page_charges_stop,
+            self.heap_regions_stop,
+            self.heap_os_pages_stop,
+        )
+
+
+class Cost(NamedTuple):
+    """Instructions, and what is part of them."""
+
+    total: int
+    stable: int
+    heap: int
+
+
+class HeapTouched(NamedTuple):
+    """What was done to the heap."""
+
+    wasm_pages_accessed: int
+    wasm_pages_written: int
+    os_pages_written: int
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class MessageNotes:
+    """A message that has ended."""
+
+    calls: list[CallNote]
+    log: TakenLog
+    borders: bytes
+    numbers: tuple[int, ...]
+    "What the shim told at its end, in the order of `shim.STATUS`."
+    instruction_limit: int
+    regime: PriceRegime
+    watches_heap: bool
+
+    @property
+    def has_failure(self) -> bool:
+        """Whether SQLite refused a statement."""
+        return any(call.is_failed for call in self.calls)
+
+    def number(self, name: str) -> int:
+        """Return one number of `shim.STATUS`."""
+        return self.numbers[shim.STATUS.index(name)]
+
+    @property
+    def heap(self) -> HeapTouched | None:
+        """What the message did to the heap, or None where nobody watched."""
+        if not self.watches_heap:
+            return None
+        return HeapTouched(
+            self.number("heap_regions_accessed"),
+            self.number("heap_regions_written"),
+            self.number("heap_os_pages_written"),
+            self.number("heap_size") * WASM_PAGE_BYTES,
+        )
+
+    @property
+    def cost(self) -> Cost:
+        """Instructions of the whole message."""
+        heap = heap_cost(self.regime, self.heap)
+        counted = self.instruction_limit - self.number("counter")
+        pages = self.number("page_charges")
+        if self.log.has_drivers:
+            # The canister pays for what it accesses, also where the driver did before.
+            found = max(pages, self.log.page_cost(self.regime))
+            counted, pages = counted + found - pages, found
+        return Cost(
+            counted + heap, pages + self.log.stable_cost(0, len(self.log), self.regime), heap
+        )
+
+    def border_rows(self) -> _Numbers:
+        """Return the borders as rows of `shim.BORDERS`."""
+        columns = len(shim.BORDERS.columns)
+        return np.frombuffer(self.borders, dtype=np.int64).reshape(-1, columns)
+
+
+def heap_cost_max(regime: PriceRegime) -> int:
+    """Return what no message's heap costs more than: all of it accessed and written."""
+    os_pages = HEAP_WASM_PAGES_MAX * (WASM_PAGE_BYTES // OS_PAGE_BYTES)
+    whole = HeapTouched(HEAP_WASM_PAGES_MAX, HEAP_WASM_PAGES_MAX, os_pages, 0)
+    return heap_cost(regime, whole)
+
+
+def heap_cost(regime: PriceRegime, heap: HeapTouched | None) -> int:
+    """Return what a regime charges for the heap; nothing where it was not watched."""
+    if heap is None:
+        return 0
+    costs = regime.costs
+    return (
+        heap.wasm_pages_accessed * costs.heap_region_accessed
+        + heap.wasm_pages_written * costs.heap_region_written
+        + heap.os_pages_written * regime.dirty_heap_os_page
+    )

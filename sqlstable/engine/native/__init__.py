@@ -1,0 +1,1 @@
+"""SQLite in this process, over APSW."""

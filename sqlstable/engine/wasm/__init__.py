@@ -1,1 +1,0 @@
-"""SQLite compiled to WebAssembly: the measured engine."""

@@ -1,0 +1,1 @@
+"""Where a database's bytes lie in stable memory, file by file."""

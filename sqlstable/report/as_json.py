@@ -1,0 +1,265 @@
+"""A trace as one JSON document, for programs.
+
+``schema.json`` beside this module describes the format; ``format`` and ``version`` open every
+document. Within a version fields are only added, never renamed or removed, so a reader must
+ignore fields it does not know. What does not apply, or is not computed yet, is null.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
+from sqlstable.analysis.growth import Growth, GrowthStep, filling, growth_steps
+from sqlstable.analysis.totals import Totals, around_statements, outside_use, totals
+from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
+from sqlstable.report.frame import SETTINGS
+from sqlstable.trace.model import (
+    PHASES,
+    Message,
+    StableArea,
+    StableUse,
+    Statement,
+    TraceSettings,
+)
+
+FORMAT: Final = "sqlstable-report"
+COMPARISON_FORMAT: Final = "sqlstable-comparison"
+VERSION: Final = 1
+"""Raised only when a field changes its meaning or goes; new fields do not raise it."""
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""Whatever JSON can hold."""
+
+
+class _Record(Protocol):
+    """A dataclass with slots, which are its fields."""
+
+    __slots__: Sequence[str]
+
+
+def document(trace: TraceSource) -> dict[str, Json]:
+    """Return a trace as plain data, in the form that ``schema.json`` describes."""
+    return {
+        name: list(value) if isinstance(value, Iterator) else value
+        for name, value in _sections(trace)
+    }
+
+
+def _sections(trace: TraceSource) -> Iterator[tuple[str, "Json | Iterator[Json]"]]:
+    """Yield the fields of a report in order; what can be long, piece by piece."""
+    yield "format", FORMAT
+    yield "version", VERSION
+    yield "settings", _settings(trace.settings)
+    steps = growth_steps(trace)
+    yield "messages", (_message(trace, it, steps.get(it.index)) for it in trace.messages)
+    yield "statements", map(_statement, trace.statements)
+    yield "totals", _totals(totals(trace))
+    yield "owner_faults", [_fields(fault) for fault in trace.owner_faults]
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Json]:
+    """Return a comparison as plain data; each statement has the form it has in ``document``."""
+    before, after = comparison.before, comparison.after
+    paired = comparison.paired_before, comparison.paired_after
+    return {
+        "format": COMPARISON_FORMAT,
+        "version": VERSION,
+        "settings": {
+            "before": _settings(comparison.before_settings),
+            "after": _settings(comparison.after_settings),
+        },
+        "statements": [_pair(pair) for pair in comparison.pairs],
+        "changes": {str(change): count for change, count in change_counts(comparison).items()},
+        "statements_in_both": {"before": _stable(paired[0]), "after": _stable(paired[1])},
+        "totals": {"before": _totals(before), "after": _totals(after)},
+        "instructions_in_both": {
+            "before": _fields_or_null(comparison.paired_instructions[0]),
+            "after": _fields_or_null(comparison.paired_instructions[1]),
+        },
+        "differing_settings": list(comparison.differing_settings),
+    }
+
+
+def render_json(trace: TraceSource) -> Iterator[str]:
+    """Yield pieces of a trace as JSON text: the same text for the same trace, in ASCII."""
+    opening = "{\n"
+    for name, value in _sections(trace):
+        yield f"{opening}  {_dumped(name)}: "
+        if isinstance(value, Iterator):
+            yield from _dumped_items(value)
+        else:
+            yield _indented(_dumped(value), 2)
+        opening = ",\n"
+    yield "\n}\n"
+
+
+def render_comparison_json(comparison: Comparison) -> str:
+    """Return a comparison as JSON text: the same text for the same traces, in ASCII."""
+    return _dumped(comparison_document(comparison)) + "\n"
+
+
+def _dumped_items(items: Iterator[Json]) -> Iterator[str]:
+    """Yield a list as `_dumped` spells it, item by item."""
+    opening = "["
+    for item in items:
+        yield f"{opening}\n    {_indented(_dumped(item), 4)}"
+        opening = ","
+    yield "[]" if opening == "[" else "\n  ]"
+
+
+def _dumped(data: Json) -> str:
+    # ASCII, because a terminal or pipe may not take anything else; JSON readers see no difference.
+    return json.dumps(data, indent=2, allow_nan=False)
+
+
+def _indented(text: str, columns: int) -> str:
+    """Move all lines but the first; no line break of JSON in ASCII lies within a string."""
+    return text.replace("\n", "\n" + " " * columns)
+
+
+def _settings(settings: TraceSettings) -> dict[str, Json]:
+    names = dict.fromkeys((*SETTINGS, *settings.values))
+    return {name: _plain(settings.values.get(name)) for name in names}
+
+
+def _plain(value: object) -> Json:
+    """Return a setting's value as JSON holds it; what JSON cannot hold becomes its text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and value - value == 0:  # neither infinite nor NaN
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> dict[str, Json]:
+    return {
+        "index": message.index,
+        "kind": message.kind,
+        "label": message.label,
+        "outcome": message.outcome,
+        "trap": message.trap,
+        "discarded_writes": message.discarded_writes,
+        "cache": message.cache,
+        "statements": list(message.statements),
+        "stable": _stable(message.stable),
+        "outside": _stable(outside_use(trace, message)),
+        "outside_entries": [
+            {"name": entry.name, "stable": _stable(entry.stable)} for entry in message.outside
+        ],
+        "heap": _fields_or_null(message.heap),
+        "instructions": _fields_or_null(message.instructions),
+        "cycles": None,
+        "limits": [_fields(use) for use in message.limits],
+        "verdict": verdict(message),
+        "image_bytes": message.image_bytes,
+        "growth": None if step is None else _step(step),
+        "around_instructions": _fields_or_null(around_statements(trace, message)),
+        "tightest_limit": _fields_or_null(tightest_limit(message)),
+        "verdict_covers": list(covered(message)),
+        "verdict_not_counted": list(not_counted(message)),
+        "trap_limit": message.trap_limit,
+    }
+
+
+def _statement(statement: Statement) -> dict[str, Json]:
+    return {
+        "index": statement.index,
+        "message": statement.message,
+        "sql": statement.sql,
+        "shape": statement.shape,
+        "kind": statement.kind,
+        "row_count": statement.row_count,
+        "runs": statement.runs,
+        "plan": list(statement.plan),
+        "stable": _stable(statement.stable),
+        "phases": {phase: _stable(statement.phases[phase]) for phase in PHASES},
+        "sqlite": _fields(statement.sqlite),
+        "owners": [_fields(owner) for owner in statement.owners],
+        "instructions": _fields_or_null(statement.instructions),
+        "phase_instructions": (
+            None if statement.phase_instructions is None else dict(statement.phase_instructions)
+        ),
+        "loops": [_fields(loop) for loop in statement.loops] or None,
+        "cycles": None,
+    }
+
+
+def _fields(record: _Record) -> dict[str, Json]:
+    """Return a flat record under the names of its fields, in their order."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _fields_or_null(record: _Record | None) -> Json:
+    return None if record is None else _fields(record)
+
+
+def _stable(use: StableUse) -> dict[str, Json]:
+    return {**_fields(use), "calls": _fields(use.calls)}
+
+
+def _totals(total: Totals) -> dict[str, Json]:
+    return {
+        "stable": _stable(total.stable),
+        "instructions": _fields_or_null(total.instructions),
+        "cycles": None,
+        "image_bytes": total.image_bytes,
+        "growth": _growth(total.growth),
+        "statement_instructions": _fields_or_null(total.statement_instructions),
+        "around_instructions": _fields_or_null(total.around_instructions),
+        "phase_instructions": (
+            None if total.phase_instructions is None else dict(total.phase_instructions)
+        ),
+    }
+
+
+def _growth(growth: Growth | None) -> Json:
+    if growth is None:
+        return None
+    return {
+        "message": growth.message,
+        "stable_bytes": growth.stable_bytes,
+        "parts": [_fields(part) for part in growth.parts],
+        "areas": [_area(area) for area in growth.areas],
+    }
+
+
+def _area(area: StableArea) -> dict[str, Json]:
+    filled = filling(area)
+    return {
+        "name": area.name,
+        "kind": area.kind,
+        "memory_id": area.memory_id,
+        "allocated_bytes": area.allocated_bytes,
+        "unit_bytes": area.unit_bytes,
+        "size_bytes": area.size_bytes,
+        "used_bytes": area.used_bytes,
+        "data_bytes": filled.data_bytes,
+        "free_bytes": filled.free_bytes,
+        "rounding_bytes": filled.rounding_bytes,
+        "unused_bytes": filled.unused_bytes,
+    }
+
+
+def _step(step: GrowthStep) -> dict[str, Json]:
+    return {
+        "before_bytes": step.before_bytes,
+        "after_bytes": step.after_bytes,
+        "areas": [_fields(part) for part in step.areas],
+    }
+
+
+def _pair(pair: StatementPair) -> dict[str, Json]:
+    return {
+        "change": pair.change,
+        "plan_changed": pair.plan_changed,
+        "different_result_size": pair.different_result_size,
+        "before": None if pair.before is None else _statement(pair.before),
+        "after": None if pair.after is None else _statement(pair.after),
+        "cache": {"before": pair.cache_before, "after": pair.cache_after},
+    }

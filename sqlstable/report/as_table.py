@@ -1,0 +1,85 @@
+"""A trace as a table for the terminal, with one row per statement, shape, owner or message."""
+
+from typing import Final, get_args
+
+from rich.text import Text
+
+from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.errors import SettingsError
+from sqlstable.report import by_message, by_owner, by_shape, by_statement
+from sqlstable.report.frame import (
+    cache_words,
+    fault_lines,
+    glossary_lines,
+    instruction_words,
+    provenance_lines,
+    settings_lines,
+    title,
+    unfinished_lines,
+)
+from sqlstable.report.grid import WIDTH_MIN, ColorSystem, paragraph, render
+from sqlstable.report.growth_words import growth_lines
+from sqlstable.report.view import By, Look, View
+
+EMPTY: Final = "The trace is empty: no message was recorded, so no OS page was touched."
+
+VIEWS: Final[dict[By, View]] = {
+    view.by: view for view in (by_statement.VIEW, by_shape.VIEW, by_owner.VIEW, by_message.VIEW)
+}
+"""Every way to look at a trace, by what one row stands for."""
+assert set(VIEWS) == set(get_args(By))
+
+
+def render_table(
+    trace: TraceSource,
+    *,
+    by: By = "statement",
+    width: int = 100,
+    color_system: ColorSystem | None = None,
+    plan: bool = False,
+    settings: bool = False,
+) -> str:
+    """Return a trace as a table of text.
+
+    Args:
+        trace: What was recorded.
+        by: What one row stands for.
+        width: Columns of the terminal; no line is wider. Less than ``WIDTH_MIN`` counts as that.
+        color_system: One of rich's, for a terminal; None for plain text.
+        plan: Whether plans stand under statements and shapes.
+        settings: Whether all settings are named, and not only those that are not the default.
+
+    Raises:
+        SettingsError: ``by`` is none of the four.
+    """
+    view = VIEWS[checked_by(by)]
+    look = Look(max(width, WIDTH_MIN), plan=plan, settings=settings)
+    lines = [
+        *title(view.title, look.width),
+        *settings_lines(trace.settings, look.width, all_settings=settings),
+        *unfinished_lines(trace.settings, look.width),
+        *fault_lines(trace, look.width),
+        Text(),
+    ]
+    if trace.summary.message_count:
+        words = [*view.glossary, *instruction_words(trace), *cache_words(trace)]
+        lines += [*view.lines(trace, look), Text()]
+        lines += [*glossary_lines(words, trace.settings, look.width), Text()]
+    else:
+        lines += [*paragraph(EMPTY, look.width), Text()]
+    lines += growth_lines(trace, look.width)
+    lines += provenance_lines([trace.settings], trace.summary.states, look.width)
+    return render(lines, width=look.width, color_system=color_system)
+
+
+def checked_by(by: str) -> By:
+    """Return ``by`` where it is one of the four.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    for known in get_args(By):
+        if by == known:
+            found: By = known
+            return found
+    raise SettingsError(f"cannot group by {by!r}; use one of {', '.join(get_args(By))}")

@@ -1,0 +1,132 @@
+"""How tables speak of limits: how much a message used of the tightest, and whether that fits."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.text import Text
+
+from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.analysis.verdict import (
+    covered,
+    is_import,
+    not_counted,
+    share,
+    tightest_limit,
+    verdict,
+)
+from sqlstable.report.grid import paragraph
+from sqlstable.report.numbers import count, counted, percent, size
+from sqlstable.report.text import clean
+from sqlstable.trace.model import LimitUse, Message
+
+_OF_WHAT: Final = {
+    "stable_os_pages_accessed": "OS pages accessed",
+    "stable_os_pages_dirty": "OS pages dirty",
+    "instructions": "instructions",
+}
+
+_TRAPPED_SHOWN_MAX: Final = 8
+
+NEAR: Final = 0.5
+"""Share of a limit from which on it is shown as near."""
+
+
+def limit_words(use: LimitUse) -> str:
+    """Say how much of a limit was used.
+
+    Examples:
+        >>> limit_words(LimitUse("stable_os_pages_accessed", 162, 262_144))
+        '162 of 262,144 OS pages accessed, 0.06%'
+        >>> limit_words(LimitUse("stable_memory_bytes", 65_536, 500 * 2**30))
+        '64.0 KiB of 500.0 GiB stable memory, <0.01%'
+    """
+    return " ".join(limit_parts(use))
+
+
+def limit_parts(use: LimitUse) -> tuple[str, str]:
+    """Say the same in two parts: how much, and of what."""
+    spell = size if use.name.endswith("_bytes") else count
+    what = _OF_WHAT.get(use.name) or clean(use.name).removesuffix("_bytes").replace("_", " ")
+    return (
+        f"{spell(use.used)} of {spell(use.limit)}",
+        f"{what}, {percent(use.used, use.limit)}",
+    )
+
+
+def tightest_words(message: Message) -> str:
+    """Say how much of its tightest limit a message used; empty where nothing is known of any."""
+    return " ".join(tightest_parts(message))
+
+
+def tightest_parts(message: Message) -> Sequence[str]:
+    """Say the same in two parts, or in none."""
+    if is_import(message):
+        return ("loading a database:", "no limit applies")
+    tightest = tightest_limit(message)
+    return () if tightest is None else limit_parts(tightest)
+
+
+def instruction_words(message: Message) -> str:
+    """Say what a message cost where `tightest_words` does not."""
+    tightest = tightest_limit(message)
+    if message.instructions is None or (tightest and tightest.name == "instructions"):
+        return ""
+    return f"{count(message.instructions.total)} instructions"
+
+
+def coverage_words(message: Message) -> str:
+    """Say what a verdict is about."""
+    return ", ".join(map(clean, covered(message)))
+
+
+def limit_style(message: Message) -> str:
+    """Return how the use of a limit is shown: red beyond it, yellow near it."""
+    if verdict(message) == "exceeds":
+        return "not dim bold red"
+    tightest = tightest_limit(message)
+    return "yellow" if tightest is not None and share(tightest) >= NEAR else "dim"
+
+
+def fit_lines(trace: TraceSource, width: int) -> list[Text]:
+    """Say whether all messages fit and which one came nearest to a limit, and which trapped."""
+    return [*_fit_lines(trace, width), *_trapped_lines(trace, width)]
+
+
+def _trapped_lines(trace: TraceSource, width: int) -> list[Text]:
+    over = frozenset(trace.summary.exceeding)
+    trapped = [index for index in trace.summary.trapped if index not in over]
+    if not trapped:
+        return []
+    shown = ", ".join(map(str, trapped[:_TRAPPED_SHOWN_MAX]))
+    more = ", …" * (len(trapped) > _TRAPPED_SHOWN_MAX)
+    text = f"{counted(len(trapped), 'message')} trapped: {shown}{more}"
+    return paragraph(text, width, style="bold red")
+
+
+def _fit_lines(trace: TraceSource, width: int) -> list[Text]:
+    found = trace.summary
+    if found.exceeding:
+        text = f"{counted(len(found.exceeding), 'message')} over a limit: {_numbers(trace)}"
+        return paragraph(text, width, style="bold red")
+    if found.nearest is None:
+        text = "no limits: nothing says whether this fits" if found.message_count else ""
+        return paragraph(text, width, style="bold") if text else []
+    nearest = trace.messages[found.nearest]
+    # Of several messages the one that was held against least speaks for all.
+    limited = (trace.messages[index] for index in found.limited)
+    least = max(limited, key=lambda it: len(not_counted(it)))
+    missing = not_counted(least)
+    text = (
+        f"every message{' with a limit' * bool(found.unlimited_count)} fits"
+        f"{' as far as it ran' * bool(found.trapped)} ({coverage_words(least)})"
+        f"{'; ' * bool(missing)}{', '.join(missing)}{' not counted' * bool(missing)}; nearest to a "
+        f"limit: message {nearest.index}, {tightest_words(nearest)}"
+    )
+    return paragraph(text, width, style="bold")
+
+
+def _numbers(trace: TraceSource) -> str:
+    exceeding = trace.summary.exceeding
+    messages = [trace.messages[index] for index in exceeding[:3]]
+    shown = ", ".join(f"message {it.index} ({tightest_words(it)})" for it in messages)
+    return shown if len(exceeding) <= 3 else f"{shown}, …"

@@ -1,0 +1,1 @@
+"""The trace file: its tables and blocks, written and read."""

@@ -1,0 +1,471 @@
+"""Reading a trace file back: rows and blocks become the records of `sqlstable.trace.model`."""
+
+import importlib
+import json
+import weakref
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from sqlstable.errors import TraceError
+from sqlstable.ic.units import NO_LIMIT
+from sqlstable.trace.format.records import Records
+from sqlstable.trace.format.schema import (
+    AREA_FIELDS,
+    AREAS_SINCE_VERSION,
+    COST_FIELDS,
+    COSTS_SINCE_VERSION,
+    OWNER_FAULTS_SINCE_VERSION,
+    TRACE_APPLICATION_ID,
+    TRACE_FORMAT_VERSION,
+    TRAP_LIMITS_SINCE_VERSION,
+)
+from sqlstable.trace.format.storage import (
+    OF_MESSAGES,
+    OF_STATEMENTS,
+    Row,
+    SharedConnection,
+    Snapshot,
+    application_and_version,
+    connected,
+    reading,
+)
+from sqlstable.trace.format.summary import Summary, summary
+from sqlstable.trace.markup import html_table
+from sqlstable.trace.model import (
+    INSTRUCTION_PHASES,
+    NO_USE,
+    PHASES,
+    Accesses,
+    Calls,
+    HeapUse,
+    Instructions,
+    LimitUse,
+    LoopUse,
+    Message,
+    OutsideUse,
+    OwnerFault,
+    OwnerRun,
+    OwnerUse,
+    SqliteCounters,
+    StableArea,
+    StableUse,
+    Statement,
+    TraceSettings,
+)
+from sqlstable.trace.trap_words import limit_named_by
+
+RECORDS_HELD_MAX: Final = 100_000
+"""Messages or statements that are read once and kept; more are read again for each look."""
+
+T = TypeVar("T")
+
+_SELECT_SQL_TEXTS: Final = (
+    "SELECT * FROM sql_text WHERE sql_index IN"  # noqa: S608  our own words
+    f" (SELECT sql_index FROM statement WHERE {OF_STATEMENTS})"
+)
+_SELECT_PLANS: Final = (
+    "SELECT * FROM plan WHERE plan_index IN"  # noqa: S608  our own words
+    f" (SELECT plan_index FROM statement WHERE {OF_STATEMENTS}) ORDER BY plan_index, line_index"
+)
+
+ROWS_SHOWN: Final = 20
+"""Statements that a notebook shows of a trace."""
+
+_SELECT_BLOCK: Final = (
+    "SELECT block FROM statement LEFT JOIN statement_accesses USING (statement_index)"
+    " WHERE statement_index = :index AND statement_index <= :last_statement"
+)
+_SELECT_MESSAGE: Final = (
+    "SELECT 1 FROM message WHERE message_index = :index AND message_index <= :last_message"
+)
+_SELECT_OUTSIDE_BLOCKS: Final = (
+    "SELECT name, block FROM outside"
+    " LEFT JOIN outside_accesses USING (message_index, outside_index)"
+    " WHERE message_index = :index ORDER BY outside_index"
+)
+_SELECT_LAST: Final = (
+    "SELECT (SELECT max(message_index) FROM message), (SELECT max(statement_index) FROM statement)"
+)
+_SHOWN: Final = ("statement", "message", "sql", "os_pages_accessed", "os_pages_dirty", "rows")
+_SELECT_SHOWN: Final = (
+    "SELECT statement_index, message_index, sql, os_pages_accessed, os_pages_dirty, row_count"
+    " FROM statement JOIN sql_text USING (sql_index) WHERE statement_index <= :last_statement"
+    " ORDER BY statement_index LIMIT :shown"
+)
+_NO_PARAMETERS: Final[Mapping[str, object]] = {}
+
+
+class Trace:
+    """A trace, read back; a context manager. ``open_trace`` and ``TraceWriter.trace`` make one.
+
+    Settings are read at once, everything else when it is first asked for; of a long trace it is
+    never all in memory. It shows the messages
+    that were there when it was opened, even if the trace is still being written. Reading raises
+    ``TraceError`` where the file is damaged or closed, or an index is unknown.
+
+    Attributes:
+        settings: The circumstances of the run. ``settings["closed"]`` is False where the run
+            was cut off, or still goes on.
+    """
+
+    def __init__(self, shared: SharedConnection, name: str) -> None:
+        """Take over one use of a connection; ``open_trace`` is the way in."""
+        self._shared = shared
+        self._name = name
+        self._release = weakref.finalize(self, shared.release)
+        try:
+            with reading(name):
+                rows = self._select("SELECT name, value FROM settings ORDER BY rowid")
+                self.settings = TraceSettings({key: json.loads(value) for key, value in rows})
+                # One statement, so that both belong to one moment. What messages have written
+                # never changes, and whatever is read later is bounded by these two.
+                [(message, statement)] = self._select(_SELECT_LAST)
+                [(version,)] = self._select("PRAGMA user_version")
+            self._snapshot = Snapshot(
+                self._select,
+                version=version,
+                last_message=-1 if message is None else message,
+                last_statement=-1 if statement is None else statement,
+            )
+        except BaseException:
+            self._release()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return the trace."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the trace."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Say what it is a trace of, on one line."""
+        snapshot = self._snapshot
+        return (
+            f"<Trace {self._name}: engine {self.settings.values.get('engine')}, "
+            f"{snapshot.last_message + 1} messages, {snapshot.last_statement + 1} statements>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the first statements in a notebook."""
+        with reading(self._name):
+            rows = self._snapshot.select(_SELECT_SHOWN, shown=ROWS_SHOWN)
+        return html_table(repr(self), _SHOWN, rows)
+
+    @property
+    def message_count(self) -> int:
+        """How many messages it has."""
+        return self._snapshot.last_message + 1
+
+    @property
+    def statement_count(self) -> int:
+        """How many statements it has."""
+        return self._snapshot.last_statement + 1
+
+    @cached_property
+    def messages(self) -> Sequence[Message]:
+        """All messages in order; those of a long trace are read again for each look."""
+        if self.message_count > RECORDS_HELD_MAX:
+            return Records(self.message_count, self.messages_at)
+        with reading(self._name):
+            return tuple(_messages(self._snapshot))
+
+    @cached_property
+    def statements(self) -> Sequence[Statement]:
+        """All statements in order; those of a long trace likewise."""
+        if self.statement_count > RECORDS_HELD_MAX:
+            return Records(self.statement_count, self.statements_at)
+        with reading(self._name):
+            return tuple(_statements(self._snapshot))
+
+    def messages_at(self, first: int, last: int) -> tuple[Message, ...]:
+        """Read the messages from one index to another, both included, and keep none."""
+        with reading(self._name):
+            found = _messages(self._snapshot.of_messages(first, last))
+            return _whole(tuple(found), first, last)
+
+    def statements_at(self, first: int, last: int) -> tuple[Statement, ...]:
+        """Read the statements from one index to another likewise."""
+        with reading(self._name):
+            found = _statements(self._snapshot.of_statements(first, last))
+            return _whole(tuple(found), first, last)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """All messages together."""
+        with reading(self._name):
+            return summary(self._snapshot)
+
+    @cached_property
+    def owners(self) -> tuple[OwnerRun, ...]:
+        """Owners of SQLite pages, as runs in the order in which they became true.
+
+        A later run replaces an earlier one wherever they overlap.
+        """
+        with reading(self._name):
+            rows = self._snapshot.select(
+                "SELECT * FROM owner_runs WHERE since_message <= :last_message ORDER BY run_number"
+            )
+            return tuple(OwnerRun(*row[1:8]) for row in rows)
+
+    @cached_property
+    def areas(self) -> tuple[StableArea, ...]:
+        """What stable memory consists of, after each message that changed its size.
+
+        Empty for a trace of format version 1, which did not note it.
+        """
+        if self._snapshot.version < AREAS_SINCE_VERSION:
+            return ()
+        names = ", ".join(AREA_FIELDS)
+        rows = self._snapshot.select(
+            f"SELECT message_index, {names} FROM area WHERE message_index <= :last_message"  # noqa: S608  our own names
+            " ORDER BY message_index, position"
+        )
+        return tuple(StableArea(*row) for row in rows)
+
+    @cached_property
+    def owner_faults(self) -> tuple[OwnerFault, ...]:
+        """From which messages on owners are unknown that should not be, and why.
+
+        Empty for a trace of format version 1 or 2, which did not note it.
+        """
+        if self._snapshot.version < OWNER_FAULTS_SINCE_VERSION:
+            return ()
+        rows = self._snapshot.select(
+            "SELECT * FROM owner_fault WHERE message_index <= :last_message ORDER BY message_index"
+        )
+        return tuple(OwnerFault(*row) for row in rows)
+
+    def accesses(self, statement: Statement | int) -> Accesses:
+        """Return the accesses of a statement, given itself or its index, in order."""
+        index = statement.index if isinstance(statement, Statement) else int(statement)
+        rows = self._snapshot.select(_SELECT_BLOCK, index=index)
+        if not rows:
+            raise TraceError(f"{self._name} has no statement with the index {index}")
+        return self._decoded(rows[0][0], f"statement {index}")
+
+    def outside_accesses(self, message: Message | int) -> tuple[tuple[str, Accesses], ...]:
+        """Return the accesses in a message, given itself or its index, that no statement made.
+
+        Returns:
+            For each outside entry of the message its name and its accesses in order.
+        """
+        index = message.index if isinstance(message, Message) else int(message)
+        if not self._snapshot.select(_SELECT_MESSAGE, index=index):
+            raise TraceError(f"{self._name} has no message with the index {index}")
+        return tuple(
+            (name, self._decoded(block, f"message {index}, {name}"))
+            for name, block in self._snapshot.select(_SELECT_OUTSIDE_BLOCKS, index=index)
+        )
+
+    def to_pandas(self) -> Any:  # noqa: ANN401  pandas is optional, so its types are unknown here
+        """Return a ``pandas.DataFrame`` with one row per statement.
+
+        The columns are those of the view ``statements``, the first of them the index: every
+        count is a column of its own, of the whole statement as ``calls_read`` …, of its phases as
+        ``prepare_calls_read`` …. SQLite's counters are missing where they were not asked for, and
+        ``instructions_total`` … where nobody counted.
+
+        Raises:
+            TraceError: pandas is not installed, or the file is damaged.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise TraceError(
+                "to_pandas needs pandas, which is not installed; pip install pandas"
+            ) from error
+        with reading(self._name):
+            from sqlstable.trace.format.data_frame import statement_frame  # noqa: PLC0415  numbers need no arrays
+
+            return statement_frame(pandas, self._snapshot)
+
+    def close(self) -> None:
+        """Close the file; idempotent. What has been read before stays usable."""
+        self._release()
+
+    def _select(self, sql: str, parameters: Mapping[str, object] = _NO_PARAMETERS) -> list[Row]:
+        if not self._release.alive:
+            raise TraceError(f"{self._name} is closed; open it again")
+        with reading(self._name):
+            return self._shared.connection.execute(sql, parameters).fetchall()
+
+    def _decoded(self, block: bytes | None, place: str) -> Accesses:
+        from sqlstable.trace.blocks import EMPTY_BLOCK, decode_accesses  # noqa: PLC0415  numbers need no arrays
+
+        try:
+            with reading(self._name):
+                return decode_accesses(EMPTY_BLOCK if block is None else block)
+        except TraceError as error:
+            raise TraceError(f"{self._name}, {place}: {error}") from error
+
+
+def open_trace(path: Path | str) -> Trace:
+    """Open a trace file for reading; the file is not changed.
+
+    Args:
+        path: A file that ``TraceWriter`` has written, or is still writing.
+
+    Raises:
+        TraceError: The file is missing, is no trace, has a newer format, or is damaged.
+    """
+    path = Path(path)
+    found = application_and_version(path)
+    if found is None:
+        raise TraceError(f"{path} is not a trace: it is not a SQLite file")
+    application_id, version = found
+    if application_id != TRACE_APPLICATION_ID:
+        raise TraceError(
+            f"{path} is a SQLite database but not a trace: its application_id is "
+            f"0x{application_id:08x}, that of a trace 0x{TRACE_APPLICATION_ID:08x}"
+        )
+    if not 1 <= version <= TRACE_FORMAT_VERSION:
+        raise TraceError(
+            f"{path} has trace format version {version}, and this sqlstable reads up to "
+            f"{TRACE_FORMAT_VERSION}; upgrade sqlstable"
+        )
+    with reading(str(path)):
+        connection = connected(path.absolute().as_uri() + "?mode=ro")
+    return Trace(SharedConnection(connection), str(path))
+
+
+# Equal work has equal counts: sharing the records saves time and memory on long traces.
+@lru_cache(maxsize=4096)
+def _stable_use(*row: int) -> StableUse:
+    return StableUse(Calls(*row[:4]), *row[4:])
+
+
+@lru_cache(maxsize=4096)
+def _owner_use(owner: tuple[str, str, str, str], accessed: int, dirty: int) -> OwnerUse:
+    return OwnerUse(*owner, accessed, dirty)
+
+
+@lru_cache(maxsize=4096)
+def _limit_uses(*rows: Row) -> tuple[LimitUse, ...]:
+    return tuple(
+        LimitUse(name, used, NO_LIMIT if limit is None else limit) for _, name, used, limit in rows
+    )
+
+
+def _grouped(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    """Return the rows by their first column, without it."""
+    groups: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row[0]].append(row[1:])
+    return groups
+
+
+def _messages(snapshot: Snapshot) -> Iterator[Message]:
+    select = snapshot.select_of_messages
+    statements = _grouped(
+        snapshot.select_of_statements("SELECT message_index, statement_index FROM statement")
+    )
+    outside = _grouped(select("SELECT * FROM outside", "message_index, outside_index"))
+    limits = _grouped(select("SELECT * FROM message_limit", "message_index, limit_index"))
+    costs = _costs(snapshot, "message_cost", "message_index")
+    for row in select("SELECT * FROM message", "message_index"):
+        index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *rest = row
+        if snapshot.version < TRAP_LIMITS_SINCE_VERSION:
+            rest.append(limit_named_by(outcome, trap))
+        *stable, trap_limit = rest
+        yield Message(
+            *(index, kind, label, outcome, trap, bool(discarded_writes), cache),
+            tuple(statement for (statement,) in statements.get(index, ())),
+            _stable_use(*stable),
+            tuple(OutsideUse(name, _stable_use(*use)) for _, name, *use in outside.get(index, ())),
+            _limit_uses(*limits.get(index, ())),
+            image_bytes,
+            _instructions(costs.get(index)),
+            _heap(costs.get(index)),
+            trap_limit,
+        )
+
+
+def _costs(snapshot: Snapshot, table: str, key: str) -> dict[int, Row]:
+    """Return the rows of a table of costs by their index; a trace of version 1 has none."""
+    if snapshot.version < COSTS_SINCE_VERSION:
+        return {}
+    bounds = OF_MESSAGES if key == "message_index" else OF_STATEMENTS
+    rows = snapshot.select(f"SELECT * FROM {table} WHERE {bounds}")  # noqa: S608  our own names
+    return {row[0]: row[1:] for row in rows}
+
+
+def _instructions(row: Row | None) -> Instructions | None:
+    if row is None:
+        return None
+    total, computation, stable, heap, measured, error_band = row[: len(COST_FIELDS)]
+    return Instructions(total, computation, stable, heap, bool(measured), error_band)
+
+
+def _heap(row: Row | None) -> HeapUse | None:
+    if row is None or row[len(COST_FIELDS)] is None:
+        return None
+    return HeapUse(*row[len(COST_FIELDS) :])
+
+
+def _phase_instructions(row: Row | None) -> dict[str, int] | None:
+    if row is None or row[len(COST_FIELDS)] is None:
+        return None
+    return dict(zip(INSTRUCTION_PHASES, row[len(COST_FIELDS) :], strict=True))
+
+
+def _loops(snapshot: Snapshot) -> dict[int, tuple[LoopUse, ...]]:
+    if snapshot.version < COSTS_SINCE_VERSION:
+        return {}
+    rows = snapshot.select_of_statements("SELECT * FROM statement_loop", "position")
+    return {
+        index: tuple(LoopUse(*loop) for _, *loop in loops)
+        for index, loops in _grouped(rows).items()
+    }
+
+
+def _owners(snapshot: Snapshot) -> dict[int, list[OwnerUse]]:
+    owners = {index: tuple(names) for index, *names in snapshot.select("SELECT * FROM owner")}
+    rows = snapshot.select_of_statements("SELECT * FROM statement_owner", "position")
+    found: dict[int, list[OwnerUse]] = defaultdict(list)
+    for statement, _, owner, accessed, dirty in rows:
+        found[statement].append(_owner_use(owners[owner], accessed, dirty))
+    return found
+
+
+def _statements(snapshot: Snapshot) -> Iterator[Statement]:
+    sql_texts = {index: texts for index, *texts in snapshot.select(_SELECT_SQL_TEXTS)}
+    plan_rows = snapshot.select(_SELECT_PLANS)
+    plans = {
+        index: tuple(line for _, line in lines) for index, lines in _grouped(plan_rows).items()
+    }
+    phases = {
+        row[:2]: _stable_use(*row[2:])
+        for row in snapshot.select_of_statements("SELECT * FROM statement_phase", "phase")
+    }
+    owners, loops = _owners(snapshot), _loops(snapshot)
+    costs = _costs(snapshot, "statement_cost", "statement_index")
+    for row in snapshot.select_of_statements("SELECT * FROM statement"):
+        index, message, sql_index, plan_index, row_count, runs, *counts = row
+        sql, shape, kind = sql_texts[sql_index]
+        cost = costs.get(index)
+        uses = {phase: phases.get((index, phase), NO_USE) for phase in PHASES}
+        stable = _stable_use(*counts[4:])
+        if stable != NO_USE and all(use is NO_USE for use in uses.values()):
+            raise LookupError(f"statement {index} has lost its phases")
+        yield Statement(
+            *(index, message, sql, shape, kind, row_count, runs),
+            () if plan_index is None else plans[plan_index],
+            stable,
+            uses,
+            SqliteCounters(*counts[:4]),
+            tuple(owners.get(index, ())),
+            _instructions(cost),
+            _phase_instructions(cost),
+            loops.get(index, ()),
+        )
+
+
+def _whole(records: tuple[T, ...], first: int, last: int) -> tuple[T, ...]:
+    if len(records) != last - first + 1:
+        raise LookupError(f"of the records {first} to {last} there are {len(records)}")
+    return records

@@ -1,0 +1,517 @@
+"""Writing a trace file: records of `sqlstable.trace.model` become rows and blocks."""
+
+import json
+import os
+import sqlite3
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from operator import attrgetter
+from pathlib import Path
+from time import monotonic
+from typing import Final, Self
+
+from sqlstable.errors import TraceError
+from sqlstable.ic.units import NO_LIMIT
+from sqlstable.trace.blocks import EMPTY_BLOCK, encode_accesses
+from sqlstable.trace.format.reader import Trace, open_trace
+from sqlstable.trace.format.schema import (
+    AREA_FIELDS,
+    COST_FIELDS,
+    COUNTER_NAMES,
+    HEAP_FIELDS,
+    LOOP_FIELDS,
+    STABLE_FIELDS,
+    TRACE_APPLICATION_ID,
+    TRACE_FORMAT_VERSION,
+    schema,
+)
+from sqlstable.trace.format.storage import (
+    Row,
+    SharedConnection,
+    application_and_version,
+    connected,
+    writing,
+)
+from sqlstable.trace.model import (
+    INSTRUCTION_PHASES,
+    NO_USE,
+    Accesses,
+    Message,
+    NamedOwner,
+    OwnerRuns,
+    StableArea,
+    Statement,
+)
+
+FLUSH_MESSAGES: Final = 256
+"""Messages that wait at most before they are committed together.
+
+One transaction for each message would take most of the time of short ones, and each call of SQLite
+for few rows a third of it."""
+_FLUSH_BLOCK_BYTES: Final = 256 * 1024
+"""Bytes of blocks that wait at most, likewise."""
+
+FLUSH_S: Final = 1.0
+"""After so long the next message is committed at once: slow runs are the ones people watch."""
+
+_BOUND_BLOCK_BYTES_MAX: Final = 1 << 20
+"""Bytes of a block that are given to SQLite at once."""
+_KNOWN_MAX: Final = 1 << 16
+"""Texts known by their index. Forgetting them all costs a few double rows, never correctness."""
+
+_ToRow = Callable[[object], Row]
+
+# In the order of the columns: of a message all, of a statement those after its four indexes.
+_stable_row: Final[_ToRow] = attrgetter(*STABLE_FIELDS)
+_message_row: Final[_ToRow] = attrgetter(
+    *("index", "kind", "label", "outcome", "trap", "discarded_writes", "cache", "image_bytes"),
+    *(f"stable.{field}" for field in STABLE_FIELDS),
+    "trap_limit",
+)
+_area_row: Final[_ToRow] = attrgetter(*AREA_FIELDS)
+_cost_row: Final[_ToRow] = attrgetter(*COST_FIELDS)
+_heap_row: Final[_ToRow] = attrgetter(*HEAP_FIELDS)
+_loop_row: Final[_ToRow] = attrgetter(*LOOP_FIELDS)
+_NO_HEAP: Final = (None,) * len(HEAP_FIELDS)
+_statement_row: Final[_ToRow] = attrgetter(
+    *("row_count", "runs", *(f"sqlite.{name}" for name in COUNTER_NAMES)),
+)
+
+
+_TEXTS: Final = ("sql_text", "owner", "plan")
+"""Tables of numbered values, which messages refer to; one that nobody refers to does no harm."""
+
+
+class TraceWriter:
+    """Writes a trace file message by message, or a trace in memory.
+
+    A context manager. After a failed write (a full disk, say) the file holds the messages
+    committed before, and every further write fails.
+
+    Examples:
+        >>> with TraceWriter(None, {"engine": "native"}) as writer:
+        ...     writer.update_settings({"sqlite": "3.54.1"})
+        >>> with writer.trace() as trace:
+        ...     trace.settings["sqlite"], trace.messages
+        ('3.54.1', ())
+    """
+
+    def __init__(
+        self,
+        path: Path | str | None,
+        settings: Mapping[str, object],
+        *,
+        overwrite: bool = False,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Begin a trace.
+
+        Args:
+            path: The file to create; None keeps the trace in memory.
+            settings: The circumstances of the run, as values that JSON knows; tuples come back
+                as lists. ``closed`` is set by the writer.
+            overwrite: Replace an existing trace. A file that is no trace is never replaced.
+            clock: Tells seconds. It decides when rows are committed, and is in none of them.
+
+        Raises:
+            TraceError: The file exists, or cannot be created, or a setting is not JSON.
+        """
+        rows = _setting_rows({**settings, "closed": False})
+        self._path = None if path is None else Path(path)
+        self._name = "the trace in memory" if path is None else str(path)
+        self._process = os.getpid()
+        self._closed = False
+        self._failure: str | None = None
+        self._waiting_messages = self._waiting_block_bytes = 0
+        self._clock, self._flushed_s = clock, clock()
+        with writing(self._name):
+            self._shared = SharedConnection(_created(self._path, overwrite=overwrite))
+        self._inserts = _insert_statements(self._shared.connection)
+        self._rows: dict[str, list[Row]] = {table: [] for table in self._inserts}
+        self._has_begun = False
+        "Whether waiting rows are being written, or are there and not forgotten yet."
+        self._whole: dict[str, int] | None = None
+        "How many rows of each table belong to whole messages, while one is being added."
+        self._sql_texts = _Numbers(self._rows["sql_text"])
+        self._owners = _Numbers(self._rows["owner"])
+        self._plans = _Numbers(self._rows["plan"])
+        # Also runs when the writer is collected: a trace in memory stays readable until then.
+        self._release = weakref.finalize(self, self._shared.release)
+        self._rows["settings"] += rows
+        self._flush()
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the writer."""
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more can be added: it is not closed, and no write has failed."""
+        return self._failure is None
+
+    def write(
+        self,
+        message: Message,
+        statements: Sequence[Statement],
+        *,
+        statement_accesses: Mapping[int, Iterable[Accesses]] | None = None,
+        outside_accesses: Sequence[Iterable[Accesses]] = (),
+        owner_runs: Sequence[OwnerRuns] = (),
+        areas: Sequence[StableArea] = (),
+        owner_fault: str | None = None,
+    ) -> None:
+        """Add a message that has ended.
+
+        Args:
+            message: Its index is larger than that of every message before.
+            statements: All statements of the message, in the order of ``message.statements``.
+            statement_accesses: Ordered accesses by statement index; may lack statements.
+            outside_accesses: Ordered accesses, one for each of ``message.outside``; or none.
+            owner_runs: Owners of SQLite pages as far as they changed with this message, or turn out
+                to have been since an earlier one.
+            areas: What stable memory consists of now, where its size changed; else none.
+            owner_fault: Why owners are unknown now, where that changed; empty: they are whole.
+
+        Raises:
+            TraceError: The trace is closed, or cannot be written.
+        """
+        assert tuple(statement.index for statement in statements) == message.statements
+        assert all(statement.message == message.index for statement in statements)
+        assert len(outside_accesses) in (0, len(message.outside))
+        by_index = statement_accesses or {}
+        assert set(by_index) <= set(message.statements)
+        assert all(area.message == message.index for area in areas)
+        self._check_open()
+        # Blocks come first: an error in what yields the accesses leaves nothing half written. After
+        # an exception from outside, what is half written is taken back next time.
+        blocks = [(index, encode_accesses(chunks)) for index, chunks in by_index.items()]
+        outside_blocks = [encode_accesses(chunks) for chunks in outside_accesses]
+        self._whole = {table: len(rows) for table, rows in self._rows.items()}
+        self._add_message(message)
+        for statement in statements:
+            self._add_statement(statement)
+        for runs in owner_runs:
+            self._add_owner_runs(runs)
+        self._add_areas(areas)
+        if owner_fault is not None:
+            self._rows["owner_fault"].append((message.index, owner_fault))
+        self._rows["statement_accesses"] += [row for row in blocks if row[1] != EMPTY_BLOCK]
+        self._rows["outside_accesses"] += [
+            (message.index, *row) for row in enumerate(outside_blocks) if row[1] != EMPTY_BLOCK
+        ]
+        self._whole = None
+        self._waiting_messages += 1
+        self._waiting_block_bytes += sum(len(block) for _, block in blocks)
+        self._waiting_block_bytes += sum(map(len, outside_blocks))
+        if (
+            self._waiting_messages >= FLUSH_MESSAGES
+            or self._waiting_block_bytes >= _FLUSH_BLOCK_BYTES
+            or self._clock() - self._flushed_s >= FLUSH_S
+        ):
+            self._flush()
+
+    def write_areas(self, areas: Sequence[StableArea]) -> None:
+        """Add what stable memory consists of, after a message that was written without.
+
+        Args:
+            areas: All areas of one message; of each message they are written at most once.
+
+        Raises:
+            TraceError: The trace is closed or cannot be written.
+        """
+        self._check_open()
+        self._add_areas(areas)
+        self._flush()
+
+    def update_settings(self, values: Mapping[str, object]) -> None:
+        """Add settings, or replace them.
+
+        Raises:
+            TraceError: A value is not JSON, or the trace is closed or cannot be written.
+        """
+        self._check_open()
+        self._rows["settings"] += _setting_rows({**values, "closed": False})
+        self._flush()
+
+    def trace(self) -> Trace:
+        """Return a reader of what has been written so far.
+
+        It stays readable after the writer is closed, and has to be closed on its own.
+
+        Raises:
+            TraceError: The trace cannot be written or read.
+        """
+        self._check_process()
+        if self._release.alive:
+            if self._failure is None:
+                self._flush()
+            return Trace(self._shared.use(), self._name)
+        assert self._path is not None, "a trace in memory ends with its writer"
+        return open_trace(self._path)
+
+    def close(self) -> None:
+        """Write what is waiting, mark the trace as complete, and close the file; idempotent.
+
+        Raises:
+            TraceError: The trace cannot be written.
+        """
+        if self._closed:
+            return
+        if self._is_forked:
+            # What waits is the parent's to write, and SQLite's connection the parent's to close.
+            self._closed = True
+            self._release.detach()
+            return
+        try:
+            if self._failure is None:
+                self._rows["settings"] += _setting_rows({"closed": True})
+                self._flush()
+                self._failure = f"{self._name} is closed"
+                # Back to one file, which can be copied alone and read from anywhere. Where
+                # somebody is reading it right now it stays as it is, readable nevertheless.
+                with suppress(sqlite3.OperationalError):
+                    self._shared.connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+        except Exception:
+            self._let_go()
+            raise
+        # Not after an exception from outside: then it can be closed again.
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._closed = True
+        self._failure = self._failure or f"{self._name} is closed"
+        if self._path is not None:
+            self._release()
+
+    @property
+    def _is_forked(self) -> bool:
+        """Whether this is a child's copy: the file, and what waits, are its parent's."""
+        return os.getpid() != self._process
+
+    def _check_process(self) -> None:
+        if self._is_forked:
+            raise TraceError(
+                f"{self._name} is written by process {self._process}, of which this one is a fork; "
+                "begin a trace of its own here"
+            )
+
+    def _check_open(self) -> None:
+        self._check_process()
+        if self._failure is not None:
+            raise TraceError(f"{self._failure}; nothing more can be added to it")
+        self._settle()
+
+    def _take_back(self) -> None:
+        """Forget the rows of a message that an exception from outside has cut off."""
+        if self._whole is None:
+            return
+        for table, count in self._whole.items():
+            if table not in _TEXTS:
+                del self._rows[table][count:]
+        self._whole = None
+
+    def _flush(self) -> None:
+        """Commit all waiting rows in one transaction."""
+        connection = self._shared.connection
+        self._settle()
+        try:
+            with writing(self._name):
+                connection.execute("BEGIN")
+                self._has_begun = True
+                for table, rows in self._rows.items():
+                    if table == "statement_accesses":
+                        self._insert_blocks(rows)
+                    elif rows:
+                        connection.executemany(self._inserts[table], rows)
+                connection.execute("COMMIT")
+        except BaseException as error:
+            # An interrupt leaves the rows waiting for next time; an error of SQLite is final.
+            if isinstance(error, TraceError):
+                self._failure = str(error)
+            self._settle()
+            raise
+        self._forget_waiting()
+
+    def _settle(self) -> None:
+        """Undo or finish what an exception from outside has cut off, wherever that was.
+
+        It may be cut off as well, and be done again.
+        """
+        if self._shared.connection.in_transaction:
+            self._has_begun = False
+            self._shared.connection.execute("ROLLBACK")
+        elif self._has_begun:
+            # The rows are committed.
+            self._forget_waiting()
+        self._take_back()
+
+    def _forget_waiting(self) -> None:
+        for rows in self._rows.values():
+            rows.clear()
+        self._waiting_messages = self._waiting_block_bytes = 0
+        self._has_begun = False
+        self._flushed_s = self._clock()
+
+    def _insert_blocks(self, rows: Sequence[Row]) -> None:
+        """Insert access blocks, large ones piece by piece: SQLite would copy them twice."""
+        connection, insert = self._shared.connection, self._inserts["statement_accesses"]
+        connection.executemany(insert, [row for row in rows if not _is_large(row)])
+        for index, block in filter(_is_large, rows):
+            connection.execute(
+                "INSERT INTO statement_accesses VALUES (?, zeroblob(?))",
+                (index, len(block)),
+            )
+            with connection.blobopen("statement_accesses", "block", index) as blob:
+                view = memoryview(block)
+                for start in range(0, len(block), _BOUND_BLOCK_BYTES_MAX):
+                    blob.write(view[start : start + _BOUND_BLOCK_BYTES_MAX])
+
+    def _add_message(self, message: Message) -> None:
+        index = message.index
+        self._rows["message"].append(_message_row(message))
+        if message.instructions is not None:
+            heap = _NO_HEAP if message.heap is None else _heap_row(message.heap)
+            self._rows["message_cost"].append((index, *_cost_row(message.instructions), *heap))
+        self._rows["message_limit"] += [
+            (index, position, use.name, use.used, None if use.limit == NO_LIMIT else use.limit)
+            for position, use in enumerate(message.limits)
+        ]
+        self._rows["outside"] += [
+            (index, position, use.name, *_stable_row(use.stable))
+            for position, use in enumerate(message.outside)
+        ]
+
+    def _add_statement(self, statement: Statement) -> None:
+        index, plan = statement.index, statement.plan
+        texts = (statement.sql, statement.shape, statement.kind)
+        sql_index = self._sql_texts.index(texts, [texts])
+        plan_index = self._plans.index(plan, enumerate(plan)) if plan else None
+        keys = (index, statement.message, sql_index, plan_index)
+        whole = _stable_row(statement.stable)
+        self._rows["statement"].append(keys + _statement_row(statement) + whole)
+        self._rows["statement_phase"] += [
+            (index, phase, *(whole if use is statement.stable else _stable_row(use)))
+            for phase, use in statement.phases.items()
+            if not (use is NO_USE or use == NO_USE)
+        ]
+        if statement.instructions is not None:
+            spent = statement.phase_instructions or {}
+            self._rows["statement_cost"].append(
+                (index, *_cost_row(statement.instructions), *map(spent.get, INSTRUCTION_PHASES))
+            )
+        self._rows["statement_loop"] += [
+            (index, position, *_loop_row(loop)) for position, loop in enumerate(statement.loops)
+        ]
+        self._rows["statement_owner"] += [
+            (index, position, self._owner_index(use), use.os_pages_accessed, use.os_pages_dirty)
+            for position, use in enumerate(statement.owners)
+        ]
+
+    def _add_owner_runs(self, runs: OwnerRuns) -> None:
+        owners = {id(owner): owner for owner in runs.owners}
+        indexes = {key: self._owner_index(owner) for key, owner in owners.items()}
+        columns = (runs.first_sqlite_pages, runs.sqlite_page_counts, runs.owners)
+        # SQLite numbers the rows itself, from 1.
+        self._rows["owner_run"] += [
+            (None, runs.since_message, first, count, indexes[id(owner)])
+            for first, count, owner in zip(*columns, strict=True)
+        ]
+
+    def _add_areas(self, areas: Sequence[StableArea]) -> None:
+        self._rows["area"] += [
+            (area.message, position, *_area_row(area)) for position, area in enumerate(areas)
+        ]
+
+    def _owner_index(self, owner: NamedOwner) -> int:
+        names = (owner.name, owner.table, owner.kind, owner.role)
+        return self._owners.index(names, [names])
+
+
+def _is_large(row: Row) -> bool:
+    return len(row[1]) > _BOUND_BLOCK_BYTES_MAX
+
+
+class _Numbers:
+    """Gives each different value the next index, and adds its rows; equal values share them."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+        self._known: dict[tuple[str, ...], int] = {}
+        self._next = 0
+
+    def index(self, value: tuple[str, ...], rows: Iterable[Row]) -> int:
+        index = self._known.get(value)
+        if index is None:
+            if len(self._known) == _KNOWN_MAX:
+                self._known.clear()
+            index = self._next
+            self._next += 1
+            self._rows += [(index, *row) for row in rows]
+            # Last: a number that is known has its rows, whatever exception comes from outside.
+            self._known[value] = index
+        return index
+
+
+def _created(path: Path | None, *, overwrite: bool) -> sqlite3.Connection:
+    """Return a connection to a new trace with all tables and no rows."""
+    if path is not None:
+        _make_way(path, overwrite=overwrite)
+    # Without a name SQLite keeps a file that nobody else sees and that goes with the process: what
+    # its cache holds is in memory, and the rest on disk.
+    connection = connected("" if path is None else path.absolute().as_uri())
+    try:
+        connection.executescript(
+            f"PRAGMA page_size = 4096; PRAGMA synchronous = OFF; BEGIN;"
+            f"PRAGMA application_id = {TRACE_APPLICATION_ID};"
+            f"PRAGMA user_version = {TRACE_FORMAT_VERSION}; {schema()} COMMIT;"
+        )
+        # Readers need no lock and no permission to undo a write that was cut off. A file system
+        # that cannot do it leaves the mode as it was.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    except BaseException:
+        connection.close()
+        if path is not None:
+            path.unlink(missing_ok=True)
+        raise
+    return connection
+
+
+def _insert_statements(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return one INSERT per table, in the order of the schema, which is that of references."""
+    tables = connection.execute(
+        "SELECT tables.name, count(*) FROM sqlite_master AS tables, pragma_table_info(tables.name)"
+        " WHERE tables.type = 'table' GROUP BY tables.rowid ORDER BY tables.rowid"
+    ).fetchall()
+    return {
+        name: f"INSERT INTO {name} VALUES ({', '.join('?' * count)})"  # noqa: S608  our own names
+        for name, count in tables
+    }
+
+
+def _make_way(path: Path, *, overwrite: bool) -> None:
+    """Remove an older trace, if there is one and it may go."""
+    if not path.exists():
+        return
+    found = None if path.is_dir() else application_and_version(path)
+    if found is None or found[0] != TRACE_APPLICATION_ID:
+        raise TraceError(f"{path} exists and is not a trace; choose another file")
+    if not overwrite:
+        raise TraceError(f"{path} exists; remove it, choose another file, or ask for overwriting")
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _setting_rows(values: Mapping[str, object]) -> list[Row]:
+    rows: list[Row] = []
+    for name, value in values.items():
+        try:
+            rows.append((name, json.dumps(value, allow_nan=False)))
+        except (TypeError, ValueError) as error:
+            raise TraceError(f"the setting {name} cannot be kept as JSON: {error}") from error
+    return rows

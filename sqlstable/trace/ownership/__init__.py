@@ -1,0 +1,1 @@
+"""Who owns each SQLite page of a database, carried along from message to message."""

@@ -1,0 +1,123 @@
+"""Whose stable memory is outside of the main database file: the files beside it, bucket by bucket.
+
+A journal, an attached database and the like each lie in whole buckets of the memory manager, so
+an address belongs to the file that has its bucket.
+
+**Invariants**
+
+* What was once known of a bucket stays known until another file has it: a message that was
+  rolled back has accessed files that are gone when it is attributed.
+* A listing is asked for only when an address lies in a bucket that is not known yet.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlstable.trace.ownership.owner_state import Owner
+
+_Numbers = npt.NDArray[np.int64]
+
+
+class ListedFile(Protocol):
+    """One file in stable memory, or a virtual memory of somebody else's."""
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Kind of the file: database, journal, wal, file directory or other memory."""
+        ...
+
+    @property
+    def bucket_addresses(self) -> Sequence[int]:
+        """Address of each of its buckets."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileListing:
+    """All files in stable memory at one moment."""
+
+    files: Sequence[ListedFile]
+    bucket_bytes: int
+
+
+class FileOwners:
+    """The file that has each bucket of stable memory.
+
+    Args:
+        listing: Returns what is there now, unrecorded.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> journal = SimpleNamespace(
+        ...     name="main.db-journal", kind="journal", bucket_addresses=(65_536,)
+        ... )
+        >>> files = FileOwners(lambda: FileListing([journal], bucket_bytes=65_536))
+        >>> files.owner_indexes(np.array([65_536, 131_071, 131_072])).tolist()
+        [0, 0, -1]
+        >>> files.owners[0].kind
+        'journal'
+    """
+
+    owners: list[Owner]
+    "Owner of each index. It only grows: an index never comes to mean another owner."
+
+    def __init__(self, listing: Callable[[], FileListing]) -> None:
+        """Know nothing yet."""
+        self.owners = []
+        self._listing = listing
+        self._indexes: dict[Owner, int] = {}
+        self._bucket_bytes = 1
+        # By ascending address, as columns of one length.
+        self._starts: _Numbers = np.empty(0, dtype=np.int64)
+        self._owner_of_start: _Numbers = np.empty(0, dtype=np.int64)
+
+    def refresh(self) -> None:
+        """Learn what is there now; needed before a message is rolled back that made files."""
+        listing = self._listing()
+        self._bucket_bytes = listing.bucket_bytes
+        addresses = [np.array(file.bucket_addresses, dtype=np.int64) for file in listing.files]
+        counts = [len(column) for column in addresses]
+        indexes = [self._index(file) for file in listing.files]
+        starts = np.concatenate([*addresses, np.empty(0, dtype=np.int64)])
+        owners = np.repeat(np.array(indexes, dtype=np.int64), counts)
+        is_kept = ~np.isin(self._starts, starts)
+        starts = np.concatenate([starts, self._starts[is_kept]])
+        owners = np.concatenate([owners, self._owner_of_start[is_kept]])
+        order = np.argsort(starts)
+        self._starts, self._owner_of_start = starts[order], owners[order]
+
+    def owner_indexes(self, addresses: _Numbers) -> _Numbers:
+        """Return the owner index of each address, or -1 where no file has the bucket.
+
+        Args:
+            addresses: Of stable memory, in any order.
+        """
+        found = self._known(addresses)
+        if (found < 0).any():
+            self.refresh()
+            found = self._known(addresses)
+        return found
+
+    def _known(self, addresses: _Numbers) -> _Numbers:
+        if not len(self._starts):
+            return np.full(len(addresses), -1, dtype=np.int64)
+        at = np.searchsorted(self._starts, addresses, side="right") - 1
+        # Before the first bucket ``at`` is -1, which would be the last one.
+        is_inside = (at >= 0) & (addresses - self._starts[at] < self._bucket_bytes)
+        return np.where(is_inside, self._owner_of_start[at], -1)
+
+    def _index(self, file: ListedFile) -> int:
+        owner = Owner(file.name, file.name, file.kind, "")
+        index = self._indexes.setdefault(owner, len(self.owners))
+        if index == len(self.owners):
+            self.owners.append(owner)
+        return index

@@ -1,0 +1,273 @@
+"""From what was recorded during a message to what a trace says of it.
+
+Runs after the message, never in its hot path. Each statement gets a footprint for each of its
+phases, and the owners of the SQLite pages it touched. Owners are a state, accesses are history:
+a SQLite page that the message dirtied belongs to whom it belongs at the message's end, any other
+one to whom it belonged last.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Final, Protocol
+
+import numpy as np
+
+from sqlstable.trace.footprint import Footprint
+from sqlstable.trace.model import (
+    GROW,
+    PHASES,
+    READ,
+    WRITE,
+    Accesses,
+    Instructions,
+    LimitUse,
+    Message,
+    OutsideUse,
+    OwnerUse,
+    SqliteCounters,
+    StableUse,
+    Statement,
+)
+from sqlstable.trace.recording.few import FewMeter
+from sqlstable.trace.recording.many import ManyMeter
+from sqlstable.trace.recording.owner_numbers import Places
+from sqlstable.trace.recording.raw import (
+    RUN,
+    OutsideSpan,
+    RawMessage,
+    RawStatement,
+    Span,
+    TakenAccesses,
+    statement_of,
+)
+from sqlstable.trace.shape import shape_of
+
+MESSAGE: Final = "message"
+"""Name of accesses between statements that nothing else names."""
+
+
+class Meter(Protocol):
+    """Measures parts of one message; what it has measured adds up."""
+
+    def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
+        """Return the use of all spans of a statement together, and of each phase."""
+        ...
+
+    def outside(self, start: int, stop: int) -> StableUse:
+        """Return the use of successive accesses that belong to no statement."""
+        ...
+
+    def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
+        """Return the owners of what was touched in spans."""
+        ...
+
+    def whole(self) -> tuple[Callable[[], Footprint], StableUse]:
+        """Return the footprint of all that was measured, to be made once it is asked for."""
+        ...
+
+    def accesses(self, spans: Sequence[Span]) -> Iterable[Accesses]:
+        """Return the accesses of spans in order."""
+        ...
+
+
+@dataclass(slots=True)
+class MessageFacts:
+    """What is known of a message besides its accesses."""
+
+    index: int
+    kind: str
+    outcome: str
+    image_bytes: int
+    label: str | None = None
+    trap: str | None = None
+    discarded_writes: bool = False
+    cache: str | None = None
+    limits: tuple[LimitUse, ...] = ()
+    trap_limit: str | None = None
+    instructions_max: int | None = None
+    "Instructions that it may execute; None where there is no limit."
+
+
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """A message with its statements, and where each one's accesses are."""
+
+    message: Message
+    statements: tuple[Statement, ...]
+    footprint: Callable[[], Footprint]
+    "Made when it is asked for."
+    statement_accesses: dict[int, Callable[[], Iterable[Accesses]]] = field(default_factory=dict)
+    outside_accesses: tuple[Callable[[], Iterable[Accesses]], ...] = ()
+
+
+def attribute(
+    raw: RawMessage,
+    facts: MessageFacts,
+    *,
+    first_statement: int,
+    owners: Sequence[tuple[OwnerUse, ...]] = (),
+) -> Attributed:
+    """Attribute everything that was recorded during one message.
+
+    Args:
+        raw: What the recorder handed over.
+        facts: The rest of what is known of the message.
+        first_statement: Index of the message's first statement in the whole trace.
+        owners: What `owner_uses` has found for each statement; nothing leaves owners empty.
+
+    Returns:
+        Records whose calls and bytes add up to what the memory saw.
+    """
+    meter = _meter(raw)
+    items = [statement_of(entry) for entry in raw.statements]
+    statements = [
+        _statement(first_statement + at, facts.index, item, meter, owners[at] if owners else ())
+        for at, item in enumerate(items)
+    ]
+    outside = _outside(raw, items)
+    outside_uses = tuple(
+        OutsideUse(span.name, meter.outside(span.start, span.stop)) for span in outside
+    )
+    footprint, stable = meter.whole()
+    instructions, heap = (None, None) if raw.costs is None else raw.costs()
+    message = Message(
+        index=facts.index,
+        kind=facts.kind,
+        label=facts.label,
+        outcome=facts.outcome,
+        trap=facts.trap,
+        discarded_writes=facts.discarded_writes,
+        cache=facts.cache,
+        statements=tuple(range(first_statement, first_statement + len(items))),
+        stable=stable,
+        outside=outside_uses,
+        limits=(*facts.limits, *_instruction_limit(facts, instructions)),
+        image_bytes=facts.image_bytes,
+        instructions=instructions,
+        heap=heap,
+        trap_limit=facts.trap_limit,
+    )
+    return Attributed(
+        message,
+        tuple(statements),
+        footprint,
+        {
+            index: partial(meter.accesses, item.spans)
+            for index, item in enumerate(items, start=first_statement)
+        },
+        tuple(partial(meter.accesses, ((span.start, span.stop, RUN),)) for span in outside),
+    )
+
+
+def owner_uses(raw: RawMessage, places: Places) -> list[tuple[OwnerUse, ...]]:
+    """Return the owners of what each statement of a message touched.
+
+    Owners change with the next message, so that this is found before it; everything else that is
+    said of a message can wait.
+    """
+    meter = _meter(raw)
+    return [meter.owners(statement_of(entry).spans, places) for entry in raw.statements]
+
+
+def _meter(raw: RawMessage) -> Meter:
+    few = raw.accesses.few()
+    return ManyMeter(raw.accesses) if few is None else FewMeter(few)
+
+
+def _instruction_limit(
+    facts: MessageFacts, instructions: Instructions | None
+) -> Iterator[LimitUse]:
+    """Yield the limit on instructions, where there is one and they were counted."""
+    if facts.instructions_max is not None and instructions is not None:
+        yield LimitUse("instructions", instructions.total, facts.instructions_max)
+
+
+def grown_wasm_pages(raw: RawMessage) -> int:
+    """Return by how many Wasm pages stable memory was asked to grow during a message."""
+    chunks = raw.accesses.chunks(0, len(raw.accesses))
+    return sum(int(chunk.length[chunk.kind == GROW].sum()) for chunk in chunks)
+
+
+def dirty_sqlite_pages(raw: RawMessage, page_size: int) -> set[int]:
+    """Return the numbers of the SQLite pages that the message wrote."""
+    return _sqlite_pages(raw.accesses, page_size, kinds=(WRITE,))
+
+
+def accessed_sqlite_pages(accesses: TakenAccesses, page_size: int) -> set[int]:
+    """Return the numbers of the SQLite pages that were read or written."""
+    return _sqlite_pages(accesses, page_size, kinds=(READ, WRITE))
+
+
+def _sqlite_pages(accesses: TakenAccesses, page_size: int, *, kinds: tuple[int, ...]) -> set[int]:
+    few = accesses.few()
+    if few is None:
+        return _many_sqlite_pages(accesses, page_size, kinds=kinds)
+    found = set()
+    for kind, _, length, offset in few:
+        if kind in kinds and offset >= 0 and length > 0:
+            first, last = offset // page_size, (offset + length - 1) // page_size
+            found.add(first + 1)
+            if last > first:
+                found.update(range(first + 2, last + 2))
+    return found
+
+
+def _many_sqlite_pages(
+    accesses: TakenAccesses, page_size: int, *, kinds: tuple[int, ...]
+) -> set[int]:
+    parts = []
+    for chunk in accesses.chunks(0, len(accesses)):
+        wanted = np.isin(chunk.kind, kinds) & (chunk.offset >= 0) & (chunk.length > 0)
+        if not wanted.any():
+            continue
+        offset = chunk.offset[wanted]
+        first = offset // page_size
+        last = (offset + chunk.length[wanted] - 1) // page_size
+        parts.append(np.unique(first) + 1)
+        for low, high in zip(first[last > first], last[last > first], strict=True):
+            parts.append(np.arange(low + 1, high + 1) + 1)
+    return set(np.unique(np.concatenate(parts)).tolist()) if parts else set()
+
+
+def _statement(
+    index: int, message: int, item: RawStatement, meter: Meter, owners: tuple[OwnerUse, ...]
+) -> Statement:
+    whole, uses = meter.phases(item.spans)
+    return Statement(
+        index=index,
+        message=message,
+        sql=item.text.sql,
+        shape=shape_of(item.text.sql),
+        kind=item.text.kind,
+        row_count=item.row_count,
+        runs=item.runs,
+        plan=item.text.plan,
+        stable=whole,
+        phases=dict(zip(PHASES, uses, strict=True)),
+        sqlite=SqliteCounters(item.hits, item.vm_steps, item.fullscan_steps, item.sorts),
+        owners=owners,
+        instructions=item.instructions,
+        phase_instructions=item.phase_instructions,
+        loops=item.loops,
+    )
+
+
+def _outside(raw: RawMessage, items: Sequence[RawStatement]) -> list[OutsideSpan]:
+    """Name every access that no statement's span covers."""
+    if not raw.outside:
+        billed = sum(stop - start for item in items for start, stop, _ in item.spans)
+        if billed == len(raw.accesses):
+            return []
+    covered = sorted(
+        [(start, stop) for item in items for start, stop, _ in item.spans if stop > start]
+        + [(span.start, span.stop) for span in raw.outside]
+    )
+    result = list(raw.outside)
+    edges = [(0, 0), *covered, (len(raw.accesses), len(raw.accesses))]
+    for (_, stop), (start, _) in pairwise(edges):
+        assert start >= stop, "no access is billed twice"
+        if start > stop:
+            result.append(OutsideSpan(stop, start, MESSAGE))
+    return sorted(result)

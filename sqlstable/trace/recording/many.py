@@ -1,0 +1,95 @@
+"""Footprints and owners of messages with many accesses, with numpy, chunk by chunk."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlstable.trace.footprint import EMPTY, Footprint, measure, os_pages_of, unite
+from sqlstable.trace.model import PHASES, WRITE, Accesses, OwnerUse, StableUse
+from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
+from sqlstable.trace.recording.raw import AccessColumns, Span, TakenAccesses
+
+_Numbers = npt.NDArray[np.int64]
+
+_SPANS_READ_SINGLY: Final = 4
+"""With more spans than that, what lies between them is read too, and left out."""
+
+
+class ManyMeter:
+    """Measures parts of a message; `sqlstable.trace.recording.attribution.Meter`."""
+
+    def __init__(self, taken: TakenAccesses) -> None:
+        """Take the accesses of a message."""
+        self._taken = taken
+        self._footprints: list[Footprint] = []
+
+    def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
+        """Return the use of all spans together, and of each phase."""
+        of_phase: list[list[Span]] = [[] for _ in PHASES]
+        for span in spans:
+            of_phase[span[2]].append(span)
+        footprints = [measure(self._chunks(part)) if part else EMPTY for part in of_phase]
+        whole = unite(footprints)
+        self._footprints.append(whole)
+        uses = [footprint.use for footprint in footprints]
+        if whole in footprints:
+            return uses[footprints.index(whole)], uses
+        return whole.use, uses
+
+    def outside(self, start: int, stop: int) -> StableUse:
+        """Return the use of successive accesses that belong to no statement."""
+        footprint = measure(self._taken.chunks(start, stop))
+        self._footprints.append(footprint)
+        return footprint.use
+
+    def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
+        """Return the owners of what was touched in spans."""
+        accessed_keys, dirty_keys = [], []
+        for chunk in self._chunks(spans):
+            moved = np.where(chunk.kind <= WRITE, chunk.length, 0)
+            os_pages, origin = os_pages_of(chunk.address, moved)
+            keys = (places.numbers_of(chunk, os_pages, origin) << OWNER_SHIFT) | os_pages
+            accessed_keys.append(np.unique(keys))
+            dirty_keys.append(np.unique(keys[chunk.kind[origin] == WRITE]))
+        return sorted_uses(places, _counted(accessed_keys), _counted(dirty_keys))
+
+    def whole(self) -> tuple[Callable[[], Footprint], StableUse]:
+        """Return the footprint of all that was measured."""
+        footprint = unite(self._footprints)
+        return lambda: footprint, footprint.use
+
+    def accesses(self, spans: Sequence[Span]) -> Iterator[Accesses]:
+        """Return the accesses of spans in order."""
+        for chunk in self._chunks(spans):
+            yield Accesses(chunk.kind, chunk.address, chunk.length, chunk.offset)
+
+    def _chunks(self, spans: Sequence[Span]) -> Iterator[AccessColumns]:
+        """Yield the accesses of spans in order, in few pieces however many spans there are."""
+        if len(spans) <= _SPANS_READ_SINGLY:
+            for start, stop, _ in spans:
+                if stop > start:
+                    yield from self._taken.chunks(start, stop)
+            return
+        low = min(start for start, _, _ in spans)
+        high = max(stop for _, stop, _ in spans)
+        wanted = np.zeros(high - low, dtype=bool)
+        for start, stop, _ in spans:
+            wanted[start - low : stop - low] = True
+        base = 0
+        for chunk in self._taken.chunks(low, high):
+            part = wanted[base : base + len(chunk.kind)]
+            base += len(chunk.kind)
+            yield Accesses(
+                chunk.kind[part], chunk.address[part], chunk.length[part], chunk.offset[part]
+            )
+
+
+def _counted(keys: list[_Numbers]) -> dict[int, int]:
+    """Return how many different OS pages each owner has, by the owner's number."""
+    if not keys:
+        return {}
+    distinct = np.unique(np.concatenate(keys)) if len(keys) > 1 else keys[0]
+    counts = np.bincount(distinct >> OWNER_SHIFT)
+    return {number: int(counts[number]) for number in np.flatnonzero(counts).tolist()}

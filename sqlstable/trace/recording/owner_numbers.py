@@ -1,0 +1,144 @@
+"""Whose OS pages are, as one range of numbers, for the accesses of one message.
+
+The owners of SQLite pages come first, then the memory manager and whatever is unknown, then the
+other files. A SQLite page that the message dirtied belongs to whom it belongs at the message's end,
+any other one to whom it belonged last.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
+from sqlstable.trace.model import OwnerUse
+from sqlstable.trace.ownership.owners import Owner
+from sqlstable.trace.recording.raw import AccessColumns
+
+_Numbers = npt.NDArray[np.int64]
+
+OWNER_SHIFT: Final = 40
+"""OS page indexes below 2^40 reach 4 PiB; above them stands the owner."""
+
+_MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager", "")
+_OTHER: Final = Owner("(other memory)", "(other memory)", "unknown", "")
+
+
+class OwnerLookup(Protocol):
+    """Who owns SQLite pages; `sqlstable.trace.ownership.owners.OwnerMap` is one."""
+
+    owners: list[Owner]
+
+    def owner_index(self, number: int) -> int:
+        """Owner of one SQLite page now."""
+        ...
+
+    def last_owner_index(self, number: int) -> int:
+        """Owner of one SQLite page before it was freed."""
+        ...
+
+    def owner_indexes(self, numbers: _Numbers) -> npt.NDArray[np.int32]:
+        """Owners now."""
+        ...
+
+    def last_owner_indexes(self, numbers: _Numbers) -> npt.NDArray[np.int32]:
+        """Owners before SQLite pages were freed."""
+        ...
+
+
+class FileLookup(Protocol):
+    """Who owns stable memory outside of the main database file.
+
+    `sqlstable.trace.ownership.file_owners.FileOwners` is one.
+    """
+
+    owners: list[Owner]
+
+    def owner_indexes(self, addresses: _Numbers) -> npt.NDArray[np.int64]:
+        """Positions in ``owners``, which may grow with the call; -1 where it is unknown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Gives the numbers of owners; the module's docstring says which there are."""
+
+    owners: OwnerLookup
+    files: FileLookup | None
+    dirty: set[int]
+    "SQLite pages that the message wrote."
+    page_size: int
+
+    def owner_at(self, number: int) -> Owner:
+        """Return the owner with a number."""
+        beyond = number - len(self.owners.owners)
+        if beyond < 0:
+            return self.owners.owners[number]
+        if beyond < 2:
+            return (_MANAGER, _OTHER)[beyond]
+        assert self.files is not None
+        return self.files.owners[beyond - 2]
+
+    def number_of(self, os_page: int, address: int, offset: int) -> int:
+        """Return the number of the owner of one OS page of one access."""
+        start = os_page * OS_PAGE_BYTES
+        if offset < 0:
+            return int(self._outside_numbers(np.array([start], dtype=np.int64))[0])
+        # The first byte of the access inside the OS page, as an offset in the file.
+        inside = offset if start <= address else offset + start - address
+        number = inside // self.page_size + 1
+        if number in self.dirty:
+            return self.owners.owner_index(number)
+        return self.owners.last_owner_index(number)
+
+    def numbers_of(
+        self, chunk: AccessColumns, os_pages: _Numbers, origin: npt.NDArray[np.intp]
+    ) -> _Numbers:
+        """Return the number of the owner of each OS page of each access."""
+        offset, address = chunk.offset[origin], chunk.address[origin]
+        inside = offset + np.maximum(os_pages * OS_PAGE_BYTES - address, 0)
+        numbers = np.where(offset >= 0, inside // self.page_size + 1, 1)
+        at_end = self.owners.owner_indexes(numbers).astype(np.int64)
+        before = self.owners.last_owner_indexes(numbers).astype(np.int64)
+        dirty = np.fromiter(self.dirty, np.int64, len(self.dirty))
+        found = np.where(np.isin(numbers, dirty), at_end, before)
+        outside = offset < 0
+        if outside.any():
+            found[outside] = self._outside_numbers(os_pages[outside] * OS_PAGE_BYTES)
+        return found
+
+    def _outside_numbers(self, addresses: _Numbers) -> _Numbers:
+        manager = len(self.owners.owners)
+        found = np.where(addresses < WASM_PAGE_BYTES, manager, manager + 1)
+        beyond = np.flatnonzero(addresses >= WASM_PAGE_BYTES)
+        if self.files is not None and len(beyond):
+            # A file that is unknown, at -1, stays the unknown one just below the first.
+            found[beyond] = manager + 2 + self.files.owner_indexes(addresses[beyond])
+        return found
+
+
+def sorted_uses(
+    places: Places, accessed: Mapping[int, int], dirty: Mapping[int, int]
+) -> tuple[OwnerUse, ...]:
+    """Return how many OS pages each owner has, the most accessed first.
+
+    Args:
+        places: Says who the owners are.
+        accessed: OS pages accessed, by the owner's number.
+        dirty: OS pages dirtied, likewise.
+    """
+    uses = [
+        _owner_use(places.owner_at(number), count, dirty.get(number, 0))
+        for number, count in accessed.items()
+    ]
+    if len(uses) > 1:
+        uses.sort(key=lambda use: (-use.os_pages_accessed, use.name, use.role))
+    return tuple(uses)
+
+
+@lru_cache(maxsize=4096)
+def _owner_use(owner: Owner, accessed: int, dirty: int) -> OwnerUse:
+    return OwnerUse(owner.name, owner.table, owner.kind, owner.role, accessed, dirty)

@@ -1,0 +1,542 @@
+"""A canister as wasmtime runs it: heap, stable memory, the shim, and the canister's module.
+
+**Invariants**
+
+* Memories never move while they stay within what they reserve, so their addresses are asked once;
+  stable memory and the shim's lists are asked again where they could have left it.
+* An upgrade does not make a new instance, because wasmtime frees none before its store: the heap is
+  filled with zeros, gets the bytes and the mutable globals that a new instance has, and is then as
+  a new one's. Tables keep what they hold, which modules of C never change.
+* The *kept* heap (``heap_kept`` in the shim, and the globals here) is the heap as the last message
+  left it. A rollback goes back to it, whatever happened to the instance meanwhile.
+"""
+
+import ctypes
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import get_ident, main_thread
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlstable.errors import ModuleError, SettingsError, Trap
+from sqlstable.ic.limits import Limits
+from sqlstable.ic.units import GIB, WASM_PAGE_BYTES
+from sqlstable.memory.accesslog import WRITE
+from sqlstable.wasm import shim
+from sqlstable.wasm.calls import Call, Globals, Trampoline
+from sqlstable.wasm.interrupts import LISTENER, NEVER, NEXT_INTERRUPT
+from sqlstable.wasm.program import LIVE, Program, wasmtime_module
+from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
+from sqlstable.wasm.rewrite.rewriter import SHIM_MODULE, START_EXPORT
+from sqlstable.wasm.traps import trap_of
+
+if TYPE_CHECKING:
+    from wasmtime import Limits as WasmLimits
+    from wasmtime import Linker, Memory, Store
+
+_MAY_LEAVE_BYTES: Final = 48 * GIB
+"""Where a memory is larger, its address is asked again; less than any memory reserves."""
+
+_CALLS: Final = {
+    "begin_message": 3,
+    "begin_call": 1,
+    "reserve_kept": 0,
+    "commit": 1,
+    "rollback": 1,
+    "tell": 0,
+    "host_access": 3,
+    "enter_access": 3,
+    "host_grow": 2,
+    "stable64_size": 0,
+    "set_stable_size": 1,
+    "keep_heap": 1,
+    "reset_heap": 1,
+}
+
+
+class Status:
+    """What `Instance.tell` found: the numbers of `shim.STATUS` by name."""
+
+    __slots__ = shim.STATUS
+
+    counter: int
+    trap_code: int
+    answer: int
+    reply_size: int
+    text_size: int
+    debug_size: int
+    accessed_count: int
+    dirty_count: int
+    log_count: int
+    border_count: int
+    page_charges: int
+    stable_size: int
+    heap_size: int
+    heap_os_pages_accessed: int
+    heap_os_pages_written: int
+    heap_regions_accessed: int
+    heap_regions_written: int
+
+
+class Instance:
+    """One canister in a store of its own.
+
+    Args:
+        program: What it runs.
+        stable_wasm_pages_max: How large stable memory may become.
+        limits: Those that traps quote.
+    """
+
+    def __init__(
+        self, program: Program, *, stable_wasm_pages_max: int, limits: Limits | None
+    ) -> None:
+        """Instantiate the shim and the module; nothing runs yet."""
+        self.program = program
+        self.limits = limits
+        self.instruction_limit = shim.INSTRUCTIONS_MAX
+        wasmtime = wasmtime_module()
+        self._trap_type: type[Exception] = wasmtime.Trap
+        self._store: Store = wasmtime.Store(program.engine)
+        self._store.set_epoch_deadline(NEVER)
+        LISTENER.listen(program.engine)
+        self._heap = self._memory(
+            wasmtime.Limits(program.layout.heap_wasm_pages, HEAP_WASM_PAGES_MAX), is_64=False
+        )
+        self._stable = self._memory(wasmtime.Limits(0, None), is_64=True)
+        linker = wasmtime.Linker(program.engine)
+        linker.define(self._store, SHIM_MODULE, "heap", self._heap)
+        linker.define(self._store, SHIM_MODULE, "stable", self._stable)
+        with _addresses():
+            joined = linker.instantiate(self._store, program.shim)
+        self._shim: Any = joined.exports(self._store)
+        self._set_up(stable_wasm_pages_max)
+        # Globals that tell whether a system call was called that is not known here.
+        self._unknown: dict[str, Any] = {}
+        self._instance = self._instantiate(linker)
+        self._learn_addresses()
+        trampoline = Trampoline(self._store)
+        self._trampoline = trampoline
+        calls = {
+            name: trampoline.call_of(self._shim[name], count) for name, count in _CALLS.items()
+        }
+        self._begin_message = calls["begin_message"]
+        self._begin_call, self._tell = calls["begin_call"], calls["tell"]
+        self._commit, self._rollback = calls["commit"], calls["rollback"]
+        self._reserve_kept = calls["reserve_kept"]
+        self._host_access, self._host_grow = calls["host_access"], calls["host_grow"]
+        self._enter_access, self._note_size = calls["enter_access"], calls["stable64_size"]
+        self._set_stable_size, self._keep_heap = calls["set_stable_size"], calls["keep_heap"]
+        self._reset_heap = calls["reset_heap"]
+        self._entries: dict[str, Call] = {}
+        self._is_heap_touched = False
+        self._is_told = False
+        "Whether nothing has moved since the shim told its numbers."
+        self._is_running = False
+        "Whether code of the canister runs, or was cut off before the shim could be called again."
+        mutable = [self._instance[name] for name in program.layout.mutable_globals]
+        self._globals = Globals(self._store, mutable)
+        # A new instance's globals, and its heap without the zeros at the end.
+        self._new_globals = self._kept_globals = self._globals.values()
+        self._new_heap = self._heap_bytes().rstrip(b"\0")
+        if START_EXPORT in program.layout.exports:
+            self._entries[START_EXPORT] = self._entry(START_EXPORT)
+        self._keep_heap(shim.WHOLE)
+        LIVE.add(self)
+
+    # -- messages -------------------------------------------------------------------------------
+
+    def begin_message(self, instructions: int, accessed_max: int, dirty_max: int) -> None:
+        """Begin a message, or begin one again that has done nothing yet, with other limits."""
+        assert 0 <= instructions <= shim.INSTRUCTIONS_MAX
+        self.instruction_limit = instructions
+        self._shim_call(
+            self._begin_message, instructions, _signed(accessed_max), _signed(dirty_max)
+        )
+
+    def call(self, name: str, argument: bytes) -> bytes:
+        """Call an entry point of the canister, and return its reply.
+
+        Raises:
+            Trap: It trapped; the message must be rolled back.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = self._entry(name)
+        size = len(argument)
+        if size > _ARGUMENT_BYTES_MAX:
+            msg = f"the call has {size} bytes, and a heap has 4 GiB; make several of it"
+            raise Trap(msg)
+        self._is_heap_touched = True
+        self._shim_call(self._begin_call, size)
+        self._is_told = False
+        if size:
+            ctypes.memmove(self.address_of("argument"), argument, size)
+        self._run(entry)
+        self._ask()
+        return ctypes.string_at(self.address_of("reply"), self._numbers[_REPLY_SIZE])
+
+    def start(self, name: str, argument: bytes) -> None:
+        """Make the heap new, and call ``canister_init`` or ``canister_post_upgrade``.
+
+        Raises:
+            Trap: It trapped; the message must be rolled back, which brings the old heap back.
+        """
+        self.renew_heap()
+        if START_EXPORT in self._entries:
+            self._begin_call(0)
+            self._run(self._entries[START_EXPORT])
+        self.call(name, argument)
+
+    def renew_heap(self) -> None:
+        """Make the heap what a new instance's is; the kept one stays."""
+        self._is_heap_touched = True
+        self._is_told = False
+        if not self._reset_heap(self.program.layout.heap_wasm_pages):
+            raise Trap("this computer has no memory left for the heap")
+        ctypes.memmove(self._heap_address, self._new_heap, len(self._new_heap))
+        self._globals.set_values(self._new_globals)
+
+    def prepare_commit(self) -> None:
+        """Do what a commit could fail at.
+
+        Raises:
+            Trap: This computer has no memory left; the message can be rolled back.
+        """
+        self._shim_call(self._reserve_kept)
+
+    def commit(self, *, is_new_heap: bool) -> None:
+        """Keep what the message did, to stable memory and to the heap; again does no harm."""
+        self._shim_call(self._commit, self._how(is_new_heap=is_new_heap))
+        self._kept_globals = self._globals.values()
+        self._is_heap_touched = False
+
+    def rollback(self, *, is_new_heap: bool) -> None:
+        """Take back what the message did, to stable memory and to the heap; again does no harm."""
+        if self._is_running:
+            self._stop_running()
+        self._shim_call(self._rollback, self._how(is_new_heap=is_new_heap))
+        self._globals.set_values(self._kept_globals)
+        self._is_heap_touched = False
+
+    def keep_heap(self) -> None:
+        """Let a rollback go back to the heap as it is now."""
+        self._shim_call(self._keep_heap, shim.WHOLE)
+        self._kept_globals = self._globals.values()
+
+    def end_unseen(self) -> None:
+        """Forget what was counted and marked so far; the heap stays as it is, and the kept one."""
+        self._shim_call(self._commit, shim.KEEP_NOTHING)
+
+    def forget_below(self, address: int) -> None:
+        """Forget the message's accesses below an address, and what they cost; and all other calls.
+
+        In a fresh heap the database is opened anew and the memory manager is not: its tables were
+        read when the canister was upgraded, in a message of its own.
+        """
+        numbers, marks = self.numbers(), self._marks()
+        rows = memoryview(self.noted(shim.LOG, numbers[_LOG_COUNT])).cast("q").tolist()
+        accesses = [row for row in zip(*[iter(rows)] * 3, strict=True) if row[0] <= WRITE]
+        costs = self.program.regime.costs
+        forgotten = [length for _, start, length in accesses if start < address]
+        free = len(forgotten) * costs.stable_access + sum(forgotten) * costs.stable_byte
+        counter = numbers[_COUNTER] + numbers[_PAGE_CHARGES] + free
+        self.end_unseen()
+        for kind, start, length in accesses:
+            if start >= address:
+                self._enter_access(start, length, 3 if kind == WRITE else 2)
+        for at, part in marks:
+            ctypes.memmove(at, part, len(part))
+        self.set_value("counter", counter - self.numbers()[_PAGE_CHARGES])
+
+    def tell(self) -> Status:
+        """Return what the message has done so far."""
+        self._ask()
+        status = Status()
+        for name, number in zip(shim.STATUS, self._numbers, strict=True):
+            setattr(status, name, number)
+        return status
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return the same as a tuple, in the order of `shim.STATUS`."""
+        self._ask()
+        return _STATUS.unpack_from(self._numbers)
+
+    def told(self, index: int) -> int:
+        """Return one number that the last call, or `tell`, left."""
+        return self._numbers[index]
+
+    def number(self, index: int) -> int:
+        """Return one number of the message so far."""
+        self._ask()
+        return self._numbers[index]
+
+    # -- stable memory, from outside ------------------------------------------------------------
+
+    @property
+    def stable_address(self) -> int:
+        """Where stable memory begins in this process."""
+        return self._stable_address
+
+    @property
+    def stable_wasm_pages(self) -> int:
+        """Size of stable memory as the open message sees it."""
+        return self.number(_STABLE_SIZE)
+
+    def host_access(self, offset: int, length: int, *, is_write: bool) -> None:
+        """Check, mark and log an access of the driver, which then moves the bytes; it is free.
+
+        Raises:
+            Trap: It lies outside, or crosses a limit.
+        """
+        self._shim_call(self._host_access, _signed(offset), _signed(length), 3 if is_write else 2)
+
+    def host_grow(self, wasm_pages: int, wasm_pages_max: int) -> int:
+        """Grow stable memory; returns the old size, or -1."""
+        old = self._shim_call(self._host_grow, _signed(wasm_pages), _signed(wasm_pages_max))
+        self._follow_stable()
+        return old
+
+    def note_size(self) -> None:
+        """Log a question for the size."""
+        self._shim_call(self._note_size)
+
+    def set_stable_size(self, wasm_pages: int) -> bool:
+        """Set the size between messages; returns whether there was room. Bytes are the caller's."""
+        is_set = bool(self._shim_call(self._set_stable_size, wasm_pages))
+        self._follow_stable()
+        return is_set
+
+    # -- what was noted -------------------------------------------------------------------------
+
+    def noted(self, what: shim.List, count: int) -> bytes:
+        """Return the first ``count`` records of a list as bytes."""
+        if not count:
+            return b""
+        size = count * 8 * len(what.columns)
+        return ctypes.string_at(self.address_of(what.memory, size), size)
+
+    def heap_bytes(self) -> bytes:
+        """Return the heap as it is now."""
+        return self._heap_bytes()
+
+    def set_value(self, name: str, value: int) -> None:
+        """Set one of the shim's globals."""
+        self._is_told = False
+        self._shim[name].set_value(self._store, value)
+
+    def value(self, name: str) -> int:
+        """Return one of the shim's globals."""
+        return int(self._shim[name].value(self._store))
+
+    def close(self) -> None:
+        """Give everything back; the machine is not used afterwards."""
+        LIVE.discard(self)
+        # Functions hold the store, and it the address space.
+        self.__dict__.clear()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def address_of(self, memory: str, size: int = 0) -> int:
+        """Return where one of the shim's memories begins in this process.
+
+        Args:
+            memory: Name of its export.
+            size: Bytes that are going to be read; large ones might have moved it.
+        """
+        if size > _MAY_LEAVE_BYTES:
+            self._addresses[memory] = self._address(self._shim[memory])
+        return self._addresses[memory]
+
+    def _how(self, *, is_new_heap: bool) -> int:
+        """Return how the heap is kept or restored at the end of a message."""
+        if not self._is_heap_touched:
+            return shim.KEEP_NOTHING
+        return shim.WHOLE if is_new_heap else shim.BY_MARKS
+
+    def _run(self, entry: Call) -> None:
+        """Let code of the canister run, which an interrupt ends if this is the main thread."""
+        self._is_told = False
+        if get_ident() == _MAIN_THREAD:
+            self._is_running = True
+            self._trampoline.set_deadline(NEXT_INTERRUPT)
+        try:
+            entry()
+        except self._trap_type as trap:
+            self._stop_running()
+            raise self._explained(trap) from None
+        except BaseException:
+            # Python had an exception for its thread as soon as it got that back.
+            self._stop_running()
+            raise
+        self._trampoline.set_deadline(NEVER)
+        self._is_running = False
+
+    def _ask(self) -> None:
+        """Have the shim tell, unless nothing has moved since it did."""
+        if not self._is_told:
+            self._shim_call(self._tell)
+            self._is_told = True
+
+    def _shim_call(self, call: Call, *numbers: int) -> int:
+        """Call the shim; what it refuses, or finds no memory for, is a trap of ours."""
+        self._is_told = False
+        try:
+            return call(*numbers)
+        except self._trap_type as trap:
+            raise self._explained(trap) from None
+
+    def recover(self) -> None:
+        """Take nothing for granted, after an exception from outside that may have come anywhere.
+
+        What follows is a commit or a rollback of the open message, of the whole heap.
+        """
+        self._stop_running()
+        self._is_heap_touched = True
+        self._is_told = False
+
+    def _stop_running(self) -> None:
+        """Make the shim's calls come to their end again."""
+        self._trampoline.set_deadline(NEVER)
+        self._trampoline.forget_traps()
+        self._is_running = False
+
+    def _explained(self, trap: Any) -> Trap:  # noqa: ANN401  wasmtime's
+        status = self.tell()
+        code = trap.trap_code
+        for name, called in self._unknown.items():
+            if called.value(self._store):
+                called.set_value(self._store, 0)
+                msg = f"ic0.{name} is not known here; leave the call out, or test it with PocketIC"
+                return Trap(msg)
+        text = ctypes.string_at(self.address_of("text"), status.text_size)
+        return trap_of(
+            status.trap_code,
+            text=text.decode(errors="replace"),
+            wasm_trap=None if code is None else code.name,
+            limits=self.limits,
+            instruction_limit=self.instruction_limit,
+        )
+
+    def _memory(self, limits: "WasmLimits", *, is_64: bool) -> "Memory":
+        wasmtime = wasmtime_module()
+        with _addresses():
+            memory: Memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits, is_64=is_64))
+        return memory
+
+    def _set_up(self, stable_wasm_pages_max: int) -> None:
+        program = self.program
+        self.set_value("heap_size", program.layout.heap_wasm_pages)
+        self.set_value("has_heap_marks", 1)
+        self.set_value("stable_size_max", stable_wasm_pages_max)
+        costs = program.regime.costs
+        if not program.watches_heap:
+            costs = replace(costs, heap_region_accessed=0, heap_region_written=0)
+        for name, value in shim.cost_globals(costs).items():
+            self.set_value(name, value)
+
+    def _instantiate(self, linker: "Linker") -> Any:  # noqa: ANN401  any kind of export
+        wasmtime = wasmtime_module()
+        store, module = self._store, self.program.module
+        defined = {(SHIM_MODULE, "heap"), (SHIM_MODULE, "stable")}
+        for item in module.imports:
+            name = str(item.name)
+            key = (item.module, name)
+            if key in defined:
+                continue
+            defined.add(key)
+            found = self._shim.get(name)
+            if found is None or item.module not in ("ic0", SHIM_MODULE):
+                found = self._stub(name, item.type)
+            linker.define(store, item.module, name, found)
+        try:
+            with _addresses():
+                instance = linker.instantiate(store, module)
+        except wasmtime.WasmtimeError as error:
+            msg = f"the module cannot be joined to the system calls that it imports: {error}"
+            raise ModuleError(msg) from error
+        return instance.exports(store)
+
+    def _stub(self, name: str, kind: Any) -> Any:  # noqa: ANN401  wasmtime's
+        """Return what stands for a system call that is not known: it traps with its name."""
+        wasmtime = wasmtime_module()
+        types = (" ".join(map(str, part)) for part in (kind.params, kind.results))
+        module = wasmtime.Module(self.program.engine, _STUB.format(*types))
+        exports = wasmtime.Instance(self._store, module, []).exports(self._store)
+        self._unknown[name] = exports["unknown"]
+        return exports["call"]
+
+    def _learn_addresses(self) -> None:
+        names = {
+            *("argument", "reply", "debug", "text", "status", "heap_marks", "bytemap", "undo"),
+            *(item.memory for item in shim.LISTS),
+        }
+        self._addresses = {name: self._address(self._shim[name]) for name in names}
+        self._heap_address = self._address(self._heap)
+        self._stable_address = self._address(self._stable)
+        count = len(shim.STATUS)
+        self._numbers = (ctypes.c_int64 * count).from_address(self._addresses["status"])
+
+    def _address(self, memory: "Memory") -> int:
+        return ctypes.addressof(memory.data_ptr(self._store).contents)
+
+    def _follow_stable(self) -> None:
+        if self.stable_wasm_pages * WASM_PAGE_BYTES > _MAY_LEAVE_BYTES:
+            self._stable_address = self._address(self._stable)
+
+    def follow_stable(self) -> None:
+        """Ask where stable memory is, if it has grown so far that it could have moved."""
+        if self._numbers[_STABLE_SIZE] * WASM_PAGE_BYTES > _MAY_LEAVE_BYTES:
+            self._stable_address = self._address(self._stable)
+
+    def _entry(self, name: str) -> Call:
+        return self._trampoline.call_of(self._instance[name], 0)
+
+    def _heap_bytes(self) -> bytes:
+        return ctypes.string_at(self._heap_address, self.value("heap_size") * WASM_PAGE_BYTES)
+
+    def _marks(self) -> list[tuple[int, bytes]]:
+        size = self._heap.size(self._store) * (WASM_PAGE_BYTES // 4096)
+        start = self._addresses["heap_marks"]
+        return [(at, ctypes.string_at(at, size)) for at in (start, start + (1 << 20))]
+
+
+_ARGUMENT_BYTES_MAX: Final = (1 << 32) - 1
+
+_MAIN_THREAD: Final = main_thread().ident
+"""The only one in which Python raises KeyboardInterrupt."""
+
+_STATUS: Final = struct.Struct(f"={len(shim.STATUS)}q")
+_COUNTER: Final = shim.STATUS.index("counter")
+_LOG_COUNT: Final = shim.STATUS.index("log_count")
+_PAGE_CHARGES: Final = shim.STATUS.index("page_charges")
+_REPLY_SIZE: Final = shim.STATUS.index("reply_size")
+_STABLE_SIZE: Final = shim.STATUS.index("stable_size")
+
+
+@contextmanager
+def _addresses() -> Iterator[None]:
+    """Say it well where memories find no room in this process."""
+    wasmtime = wasmtime_module()
+    try:
+        yield
+    except wasmtime.WasmtimeError as error:
+        reason = str(error).partition("\n")[0]
+        if "mmap" not in reason:
+            raise
+        msg = (
+            "this process has no addresses left for another canister of the wasm engine: each "
+            "reserves 1 TiB or more, and a process has 128 TiB, or what `ulimit -v` leaves it; "
+            f"close those that are not needed any more, or use another process ({reason})"
+        )
+        raise SettingsError(msg) from None
+
+
+_STUB: Final = """(module
+  (global (export "unknown") (mut i32) (i32.const 0))
+  (func (export "call") (param {}) (result {}) (global.set 0 (i32.const 1)) unreachable))"""
+
+
+def _signed(value: int) -> int:
+    """Return an unsigned 64-bit number as wasmtime takes it."""
+    return value - (1 << 64) if value >> 63 else value

@@ -1,0 +1,1 @@
+"""A module read, and written again so that its instructions and heap can be watched."""

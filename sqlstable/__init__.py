@@ -110,8 +110,7 @@ def __getattr__(name: str) -> object:
     """Import a name when it is first asked for."""
     home = _HOME_OF.get(name)
     if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value

@@ -113,11 +113,10 @@ def trap_at(canister: Canister, access_index: int) -> Iterator[None]:
 def _interceptor(canister: Canister, intercept: Callable[[str], None]) -> Iterator[None]:
     """Let ``intercept`` see the accesses of a block, and the one before it again afterwards."""
     if canister.status().settings["engine"] != "native":
-        msg = (
+        raise SettingsError(
             "accesses are counted and trapped at on the native engine only; make the canister "
             "with engine='native', whose SQLite is the same"
         )
-        raise SettingsError(msg)
     store = canister.vfs.store
     previous = store.interceptor
     store.interceptor = intercept

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from sqlstable.errors import TraceError
 from sqlstable.trace import blocks
-from sqlstable.trace.format import columns
 from sqlstable.trace.blocks import (
     EMPTY_BLOCK,
     SEGMENT_ACCESSES,
@@ -20,6 +19,7 @@ from sqlstable.trace.blocks import (
     decode_segments,
     encode_accesses,
 )
+from sqlstable.trace.format import columns
 from sqlstable.trace.model import GROW, READ, SIZE, WRITE, Accesses
 
 COLUMNS = ("kind", "address", "length", "offset")

@@ -345,11 +345,10 @@ class Canister(Presence):
         self._memory.check("install")
         vfs = self._open_vfs()
         if vfs.store.size_bytes:
-            msg = (
+            raise MessageError(
                 f"the canister has a database of {vfs.store.size_bytes} bytes already; reinstall "
                 "it first, or import into a new one"
             )
-            raise MessageError(msg)
         return vfs
 
     def _import(self, vfs: StableVFS, source: DatabaseSource) -> Reply:
@@ -429,8 +428,9 @@ class Canister(Presence):
             self._memory.check("query")
         trace = self._observation.trace()
         if trace is None:
-            msg = 'the canister keeps no trace; make it with trace=":memory:", or with a path'
-            raise MessageError(msg)
+            raise MessageError(
+                'the canister keeps no trace; make it with trace=":memory:", or with a path'
+            )
         return trace
 
     def on_connect(self, setup: "Callable[[apsw.Connection], None]") -> None:

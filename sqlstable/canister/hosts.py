@@ -266,12 +266,14 @@ def check_image_arguments(
         SettingsError: Two places are named, or what concerns files without one.
     """
     if path is not None and memory is not None:
-        msg = f"the canister is given both {path} and a memory; leave one of the two out"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"the canister is given both {path} and a memory; leave one of the two out"
+        )
     if path is None and (durability is not None or read_only):
         name = "read_only" if read_only else "durability"
-        msg = f"{name} concerns an image file, and none is given; name one, as in Canister(path)"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"{name} concerns an image file, and none is given; name one, as in Canister(path)"
+        )
 
 
 def make_host(
@@ -323,5 +325,6 @@ def open_memory(engine: EngineName, flavour: Flavour, place: Place) -> StableMem
 def _check_native(flavour: Flavour) -> None:
     for name, value in (("build", flavour.build), ("track_heap", flavour.track_heap)):
         if value is not None:
-            msg = f"{name} concerns the wasm engine; leave it out, or choose engine='wasm'"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"{name} concerns the wasm engine; leave it out, or choose engine='wasm'"
+            )

@@ -192,8 +192,7 @@ class Message:
             MessageError: The message has not ended.
         """
         if self.ended is None:
-            msg = "the message has no reply yet: read it after its with block"
-            raise MessageError(msg)
+            raise MessageError("the message has no reply yet: read it after its with block")
         return Reply(self._rows if self.ended.trap is None else [], self.ended)
 
     def step(self, run: Callable[[], T], sql: str, params: Params) -> T:
@@ -221,8 +220,7 @@ class Message:
     def __enter__(self) -> Self:
         """Begin the message."""
         if self.ended is not None or self._is_open:
-            msg = "a message runs once; ask the canister for another one"
-            raise MessageError(msg)
+            raise MessageError("a message runs once; ask the canister for another one")
         turns = self._canister.turns
         turns.take(self)
         try:
@@ -250,8 +248,9 @@ class Message:
         if not self._is_open:
             return
         if self._memory.thread != get_ident():
-            msg = "a message is ended by the thread that began it; leave its with block there"
-            raise MessageError(msg)
+            raise MessageError(
+                "a message is ended by the thread that began it; leave its with block there"
+            )
         self._is_open = False
         self._run = _not_open
         try:
@@ -277,11 +276,11 @@ class Message:
 
     def _check_open(self) -> None:
         if not self._is_open:
-            msg = "the message is not open; use it inside its with block"
-            raise MessageError(msg)
+            raise MessageError("the message is not open; use it inside its with block")
         if self._memory.thread != get_ident():
-            msg = "a message is used by the thread that began it; use one for each thread"
-            raise MessageError(msg)
+            raise MessageError(
+                "a message is used by the thread that began it; use one for each thread"
+            )
         trap = self._canister.memory.trap
         if trap is not None:
             raise trap
@@ -371,5 +370,4 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         SettingsError: ``value`` is none of them.
     """
     if value not in choices:
-        msg = f"{name} is {value!r}; it must be one of {', '.join(choices)}"
-        raise SettingsError(msg)
+        raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")

@@ -74,8 +74,7 @@ class Recording:
             MessageError: The ``with`` block has not ended.
         """
         if self._trace is None:
-            msg = "the recording is still running; read it after its with block"
-            raise MessageError(msg)
+            raise MessageError("the recording is still running; read it after its with block")
         return self._trace
 
     @property
@@ -155,8 +154,7 @@ def record(connection: "apsw.Connection") -> Iterator[Recording]:
     vfs = vfs_of(connection)
     memory, store = vfs.memory, vfs.store
     if memory.log is not None:
-        msg = "this stable memory is being recorded already; end that recording first"
-        raise MessageError(msg)
+        raise MessageError("this stable memory is being recorded already; end that recording first")
     settings = _settings(vfs, connection)
     watch = _Watch(vfs)
     memory.log = store.new_log()

@@ -68,5 +68,6 @@ class Presence:
         Raises:
             MessageError: Always.
         """
-        msg = "a canister stays in its process; open its image there, once it is closed here"
-        raise MessageError(msg)
+        raise MessageError(
+            "a canister stays in its process; open its image there, once it is closed here"
+        )

@@ -109,11 +109,10 @@ class Turns:
         tickets = self._tickets
         mine = self._mine() if tickets else None
         if mine is not None:
-            msg = (
+            raise MessageError(
                 f"a message ({mine.kind}) is open; a canister runs one message at a time: end it "
                 "first"
             )
-            raise MessageError(msg)
         ticket = block.ticket
         if ticket is None or not ticket.is_alive:
             # Entered by hand or by an ExitStack, which both keep the block itself.

@@ -184,12 +184,11 @@ class WasmHost:
         self.vfs = vfs
         hot = vfs.cabinet.hot_databases()
         if hot:
-            msg = (
+            raise ImageError(
                 f"the image has a journal of {hot[0]} that was left in the middle of a "
                 "transaction, which the wasm engine does not play back; open it with the native "
                 "engine once"
             )
-            raise ImageError(msg)
 
 
 def open_wasm_memory(flavour: Flavour, place: Place) -> WasmMemory:
@@ -225,23 +224,20 @@ def adopted_memory(memory: StableMemory, flavour: Flavour) -> WasmMemory:
             ("track_heap", flavour.track_heap, program.watches_heap),
         ):
             if wanted is not None and wanted != found:
-                msg = f"{name} is {wanted!r}, and the memory was made for {found!r}"
-                raise SettingsError(msg)
+                raise SettingsError(f"{name} is {wanted!r}, and the memory was made for {found!r}")
         return memory
     if memory.image_file is not None:
-        msg = (
+        raise SettingsError(
             "the memory is an image file that the native engine has open; give its path instead, "
             "as in Canister(path, engine='wasm')"
         )
-        raise SettingsError(msg)
     copy = open_wasm_memory(flavour, Place(limits=memory.limits))
     if not copy.load(_pieces(memory), memory.wasm_pages):
         copy.close()
-        msg = (
+        raise SettingsError(
             f"the memory has {memory.wasm_pages} Wasm pages, more than the wasm engine reaches; "
             "keep it in an image file"
         )
-        raise SettingsError(msg)
     return copy
 
 
@@ -256,8 +252,7 @@ def _pieces(memory: StableMemory) -> Iterator[tuple[int, bytes]]:
 def _program_maker(flavour: Flavour, limits: Limits | None) -> Callable[[int], Program]:
     name, track_heap = flavour.build or DEFAULT_BUILD, flavour.track_heap
     if name not in BUILDS:
-        msg = f"build is {name!r}; it must be one of {', '.join(BUILDS)}"
-        raise SettingsError(msg)
+        raise SettingsError(f"build is {name!r}; it must be one of {', '.join(BUILDS)}")
     regime = regime_of(limits)
     is_watched = charges_heap(regime) if track_heap is None else track_heap
 

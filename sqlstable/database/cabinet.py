@@ -155,8 +155,7 @@ class Cabinet:
             self.directory.check_usable()
             _check_length(self.main_name)
             if self._entry_kind(name) not in (None, "journal") or name == self.main_name:
-                msg = f"{name!r} should be a journal, and is another file"
-                raise apsw.CantOpenError(msg)
+                raise apsw.CantOpenError(f"{name!r} should be a journal, and is another file")
             store = self._database_of(name)
             placement = self._named(name, "journal")
             file = StableFile(self.messages, placement, is_dead=store.is_writer_dead)
@@ -277,8 +276,9 @@ class Cabinet:
         assert layout == "managed"
         if memory.kind is None and memory.wasm_pages == 0:
             if self.messages.is_read_only:
-                msg = "the image file is empty and read-only; there is nothing to look at"
-                raise ImageError(msg)
+                raise ImageError(
+                    "the image file is empty and read-only; there is nothing to look at"
+                )
             # An image file takes no writes outside of messages.
             with memory.message("install"):
                 self.manager = MemoryManager(memory, bucket_wasm_pages=bucket_pages)
@@ -289,21 +289,19 @@ class Cabinet:
 
     def _further_store(self, name: str) -> DatabaseStore:
         if self.directory is None:
-            msg = (
+            raise apsw.CantOpenError(
                 f"the stable memory holds one database file, opened as {self.main_name!r}; "
                 f"{name!r} would be a second one: use layout managed, attach ':memory:', or give "
                 "it a VFS of its own"
             )
-            raise apsw.CantOpenError(msg)
         self.directory.check_usable()
         for one in (name, self.main_name):
             _check_length(one)
         if name.endswith(_SUFFIXES):
-            msg = (
+            raise apsw.CantOpenError(
                 f"{name!r} is what SQLite calls a file beside a database; give the database a name "
                 f"that does not end in {' or '.join(_SUFFIXES)}"
             )
-            raise apsw.CantOpenError(msg)
         placement = self._named(name, "database")
         store = DatabaseStore(self.messages, placement, page_size=self.page_size, is_main=False)
         self._stores[name] = store
@@ -374,11 +372,10 @@ def _check_length(name: str) -> None:
     """
     length = len(name.encode())
     if not 0 < length <= _NAME_BYTES_MAX:
-        msg = (
+        raise apsw.CantOpenError(
             f"the name of the database has {length} bytes; with further files beside it in stable "
             f"memory it can have 1 to {_NAME_BYTES_MAX}"
         )
-        raise apsw.CantOpenError(msg)
 
 
 def _missing(name: str) -> apsw.CantOpenError:

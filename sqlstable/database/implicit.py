@@ -205,8 +205,9 @@ class Messages:
         """
         # Not for long: a commit flushes, and whoever set no busy handler wants to know.
         if not self.turn.acquire(timeout=_TURN_WAITED_S):
-            msg = "another thread is beginning or ending a message; wait until it has"
-            raise apsw.BusyError(msg)
+            raise apsw.BusyError(
+                "another thread is beginning or ending a message; wait until it has"
+            )
         try:
             if self.is_others():
                 self._refuse_others()
@@ -253,11 +254,10 @@ class Messages:
             return
         for other in self.stores:
             if other is not store and other.locks.is_reserved_by_others(handle.connection_id):
-                msg = (
+                raise apsw.BusyError(
                     "another connection is writing to another database of this stable memory, "
                     "whose messages commit all of it: end its transaction first"
                 )
-                raise apsw.BusyError(msg)
 
     # -- the ends -------------------------------------------------------------------------------
 
@@ -350,11 +350,10 @@ class Messages:
             return
         if self.memory.trap is not None:
             raise self.memory.trap
-        msg = (
+        raise MessageError(
             "the message was rolled back under this SQL transaction, which cannot commit: "
             "ROLLBACK it; or, under locking_mode exclusive, close the connection"
         )
-        raise MessageError(msg)
 
     # -- what the memory tells ------------------------------------------------------------------
 

@@ -50,8 +50,9 @@ class LockTable:
                 # A writer that waits for readers keeps new ones out.
                 self._levels[holder] = PENDING
         if not allowed:
-            msg = "another connection holds a lock on the database; end its transaction first"
-            raise apsw.BusyError(msg)
+            raise apsw.BusyError(
+                "another connection holds a lock on the database; end its transaction first"
+            )
         self._levels[holder] = level
 
     def unlock(self, holder: Holder, level: int) -> None:

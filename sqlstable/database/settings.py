@@ -117,8 +117,9 @@ def resolve_settings(*, preset: str | None = None, **chosen: object) -> Settings
     values: dict[str, object] = {}
     if preset is not None:
         if preset not in PRESETS:
-            msg = f"no preset is named {preset!r}; there are {', '.join(sorted(PRESETS))}"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"no preset is named {preset!r}; there are {', '.join(sorted(PRESETS))}"
+            )
         values.update(PRESETS[preset])
         values["preset"] = preset
     values.update({name: value for name, value in chosen.items() if value is not None})
@@ -155,25 +156,29 @@ def cache_sqlite_pages(cache_kib: int, page_size: int) -> int:
 def _check(values: dict[str, object]) -> None:
     unknown = sorted(set(values) - set(Settings.__slots__))
     if unknown:
-        msg = f"no setting is named {unknown[0]!r}; there are {', '.join(Settings.__slots__)}"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"no setting is named {unknown[0]!r}; there are {', '.join(Settings.__slots__)}"
+        )
     for name in ("page_size", "cache_size", "bucket_pages", "seed"):
         value = values.get(name, 0)
         if not isinstance(value, int) or isinstance(value, bool):
-            msg = f"{name} is {json.dumps(value, default=str)}; it must be a whole number"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"{name} is {json.dumps(value, default=str)}; it must be a whole number"
+            )
     _check_page_size(values)
     _check_range(values, "cache_size", -CACHE_SIZE_MAX, CACHE_SIZE_MAX)
     _check_range(values, "bucket_pages", 1, 65_535)
     if values.get("cache_size") == 0:
-        msg = "cache_size is 0; SQLite would then choose by itself: give 1 or more SQLite pages"
-        raise SettingsError(msg)
+        raise SettingsError(
+            "cache_size is 0; SQLite would then choose by itself: give 1 or more SQLite pages"
+        )
     _check_choice(values, "layout", LAYOUTS)
     _check_choice(values, "growth", GROWTH_POLICIES)
     _check_journal(values)
     if values.get("layout") == "raw" and values.get("growth") == "wasm-page":
-        msg = "growth wasm-page concerns layout managed: layout raw always grows by Wasm pages"
-        raise SettingsError(msg)
+        raise SettingsError(
+            "growth wasm-page concerns layout managed: layout raw always grows by Wasm pages"
+        )
 
 
 def _check_page_size(values: dict[str, object]) -> None:
@@ -181,26 +186,23 @@ def _check_page_size(values: dict[str, object]) -> None:
     assert isinstance(size, int)
     power_of_two = size > 0 and size & (size - 1) == 0
     if not power_of_two or not SQLITE_PAGE_BYTES_MIN <= size <= SQLITE_PAGE_BYTES_MAX:
-        msg = (
+        raise SettingsError(
             f"page_size is {size}; it must be a power of two from {SQLITE_PAGE_BYTES_MIN} to "
             f"{SQLITE_PAGE_BYTES_MAX}"
         )
-        raise SettingsError(msg)
 
 
 def _check_range(values: dict[str, object], name: str, low: int, high: int) -> None:
     value = values.get(name, low)
     assert isinstance(value, int)
     if not low <= value <= high:
-        msg = f"{name} is {value}; it must be from {low} to {high}"
-        raise SettingsError(msg)
+        raise SettingsError(f"{name} is {value}; it must be from {low} to {high}")
 
 
 def _check_choice(values: dict[str, object], name: str, choices: tuple[str, ...]) -> None:
     value = values.get(name, choices[0])
     if value not in choices:
-        msg = f"{name} is {value!r}; it must be one of {', '.join(choices)}"
-        raise SettingsError(msg)
+        raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
 
 
 def _check_journal(values: dict[str, object]) -> None:
@@ -210,12 +212,11 @@ def _check_journal(values: dict[str, object]) -> None:
     mode = values.get("journal_mode", DEFAULTS.journal_mode)
     if values.get("layout") == "raw" and mode not in JOURNAL_MODES_OF_RAW:
         origin = f" (of preset {values['preset']})" if values.get("preset") else ""
-        msg = (
+        raise SettingsError(
             f"journal_mode {mode}{origin} keeps a file beside the database, and layout raw has "
             "room for the database only; choose journal_mode memory or off, which keep the "
             "journal in the heap, or layout managed"
         )
-        raise SettingsError(msg)
 
 
 def refuse_wal(pragma: "apsw.VFSFcntlPragma") -> None:

@@ -121,8 +121,7 @@ class StableFile:
 
     def _may_change(self) -> bool:
         if self._messages.is_unrecorded:
-            msg = "an observer of the journal must not write to it"
-            raise apsw.ReadOnlyError(msg)
+            raise apsw.ReadOnlyError("an observer of the journal must not write to it")
         if self.is_dead():
             return False
         self._messages.enter()
@@ -224,17 +223,15 @@ def grow(messages: Messages, placement: Placement, size_bytes: int, what: str) -
         raise messages.memory.poison(trap) from None
     if not grown:
         messages.on_full()
-        msg = (
+        raise apsw.FullError(
             f"stable memory is full: {what} needs {size_bytes} bytes and "
             f"{placement.allocated_bytes} are allocated; delete data and VACUUM, use "
             "larger buckets, or split the data over several canisters"
         )
-        raise apsw.FullError(msg)
 
 
 def _refuse_write(data: Bytes, offset: int) -> None:
-    msg = "an observer must not write"
-    raise apsw.ReadOnlyError(msg)
+    raise apsw.ReadOnlyError("an observer must not write")
 
 
 def _refuse_truncate(size_bytes: int) -> None:

@@ -687,10 +687,8 @@ def _ignore_write(data: Bytes, offset: int) -> None:
 
 
 def _closed_read(amount: int, offset: int) -> Bytes:
-    msg = "the database file is closed"
-    raise apsw.IOError(msg)
+    raise apsw.IOError("the database file is closed")
 
 
 def _refuse_write(data: Bytes, offset: int) -> None:
-    msg = "an observer of the database must not write to it"
-    raise apsw.ReadOnlyError(msg)
+    raise apsw.ReadOnlyError("an observer of the database must not write to it")

@@ -136,14 +136,14 @@ def _check_fit(sql: str, params: Params) -> None:
     if isinstance(params, dict):
         numbered = _NUMBERED.search(_QUOTED.sub(" ", sql)) if "?" in sql else None
         if numbered is not None:
-            msg = (
+            raise SqlError(
                 f"the statement has a parameter {numbered[0]}, and the values given have names "
                 "only; give a tuple, or call the parameter :name"
             )
-            raise SqlError(msg)
     elif params and _EMPTY.match(sql):
-        msg = f"there is no statement in the SQL, and {amount(len(params), 'value')} for it"
-        raise SqlError(msg)
+        raise SqlError(
+            f"there is no statement in the SQL, and {amount(len(params), 'value')} for it"
+        )
 
 
 def bindable_rows(rows: Iterable[Params], sql: str = "SELECT") -> "BindableRows":
@@ -153,11 +153,10 @@ def bindable_rows(rows: Iterable[Params], sql: str = "SELECT") -> "BindableRows"
         SqlError: They are not rows.
     """
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
-        msg = (
+        raise SqlError(
             f"the rows of parameters are of type {type(rows).__name__}; give a list of tuples, or "
             "of dictionaries"
         )
-        raise SqlError(msg)
     return BindableRows(rows, sql)
 
 
@@ -176,8 +175,9 @@ class BindableRows:
         for row in self._rows:
             self.number += 1
             if row is None:
-                msg = f"row {self.number} of the parameters is None; give a sequence or a mapping"
-                raise SqlError(msg)
+                raise SqlError(
+                    f"row {self.number} of the parameters is None; give a sequence or a mapping"
+                )
             self.last = bindable(row, self._sql, place=self.place)
             yield self.last
 
@@ -229,16 +229,15 @@ def _name_missing(error: Exception) -> str | None:
 
 def _check_sql(sql: object) -> None:
     if not isinstance(sql, str):
-        msg = f"the SQL is of type {type(sql).__name__}; give a str"
-        raise SqlError(msg)
+        raise SqlError(f"the SQL is of type {type(sql).__name__}; give a str")
     if "\0" in sql:
-        msg = f"the SQL has a NUL character, at {sql.index(chr(0))}; SQLite would stop there"
-        raise SqlError(msg)
+        raise SqlError(
+            f"the SQL has a NUL character, at {sql.index(chr(0))}; SQLite would stop there"
+        )
     try:
         sql.encode()
     except UnicodeEncodeError as error:
-        msg = f"the SQL is not to be had in UTF-8: {error}"
-        raise SqlError(msg) from None
+        raise SqlError(f"the SQL is not to be had in UTF-8: {error}") from None
 
 
 def _converted(params: object, place: str, *, convert: Callable[[Any], Any]) -> Params:
@@ -251,11 +250,10 @@ def _converted(params: object, place: str, *, convert: Callable[[Any], Any]) -> 
         }
     values = _values_of(params)
     if values is None:
-        msg = (
+        raise SqlError(
             f"the parameters{place} are of type {type(params).__name__}; give a tuple, such as "
             "(value,), or a dictionary for named ones"
         )
-        raise SqlError(msg)
     return tuple(
         _placed(value, f"{number}{place}", convert) for number, value in enumerate(values, 1)
     )
@@ -274,11 +272,10 @@ def _values_of(params: object) -> Iterator[object] | None:
 
 def _checked_name(name: object, place: str) -> str:
     if not isinstance(name, str):
-        msg = (
+        raise SqlError(
             f"a parameter{place} is named {name!r}, which is of type {type(name).__name__}; names "
             "are str"
         )
-        raise SqlError(msg)
     return _checked_text(name, f"the name of a parameter{place}")
 
 
@@ -286,31 +283,29 @@ def _placed(value: object, position: str, convert: Callable[[Any], Any]) -> obje
     try:
         return convert(value)
     except _RefusedError as error:
-        msg = f"parameter {position} {error}"
-        raise SqlError(msg) from None
+        raise SqlError(f"parameter {position} {error}") from None
 
 
 def _checked(value: object) -> object:
     """Convert a value, and look at what the quick way leaves to the engine."""
     plain = _plain(value)
     if isinstance(plain, int) and not _INT64_MIN <= plain <= _INT64_MAX:
-        msg = (
+        raise _RefusedError(
             f"is {_shortened(plain)}; SQLite's integers have 64 bits, up to {_INT64_MAX}: bind "
             "str(value), or float(value)"
         )
-        raise _RefusedError(msg)
     if isinstance(plain, apsw.zeroblob) and plain.length() > _BLOB_BYTES_MAX:
-        msg = f"is a blob of {plain.length()} zeros; SQLite's longest has {_BLOB_BYTES_MAX} bytes"
-        raise _RefusedError(msg)
+        raise _RefusedError(
+            f"is a blob of {plain.length()} zeros; SQLite's longest has {_BLOB_BYTES_MAX} bytes"
+        )
     if isinstance(plain, str):
         try:
             plain.encode()
         except UnicodeEncodeError as error:
-            msg = (
+            raise _RefusedError(
                 f"is not to be had in UTF-8: {error}; bind "
                 "value.encode('utf-8', 'surrogatepass'), a blob"
-            )
-            raise _RefusedError(msg) from None
+            ) from None
     return plain
 
 
@@ -318,8 +313,7 @@ def _checked_text(text: str, what: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        msg = f"{what} is not to be had in UTF-8: {error}"
-        raise SqlError(msg) from None
+        raise SqlError(f"{what} is not to be had in UTF-8: {error}") from None
     return text
 
 
@@ -363,8 +357,7 @@ def _plain_buffer(value: bytearray | memoryview) -> bytes:
     try:
         return bytes(value)
     except (ValueError, BufferError) as error:
-        msg = f"is a {type(value).__name__} that cannot be read: {error}"
-        raise _RefusedError(msg) from None
+        raise _RefusedError(f"is a {type(value).__name__} that cannot be read: {error}") from None
 
 
 def _plain_scalar(value: np.generic | np.ndarray[Any, Any]) -> object:

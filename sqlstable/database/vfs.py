@@ -238,11 +238,10 @@ class StableVFS(apsw.VFS):
             observed = self._observed_name(name)
             return ObserverFile(self.cabinet.existing(observed))
         if name.rpartition("/")[2] in ("", ".", ".."):
-            msg = (
+            raise apsw.CantOpenError(
                 f"{name!r} can only be the name of a folder, of which stable memory has none; "
                 "give the database a name such as main.db"
             )
-            raise apsw.CantOpenError(msg)
         is_created = bool(flags[0] & apsw.SQLITE_OPEN_CREATE)
         store = self.cabinet.database(name, is_created=is_created)
         if self.cabinet.messages.is_read_only:
@@ -294,11 +293,10 @@ def vfs_of(connection: apsw.Connection) -> StableVFS:
     name = connection.open_vfs
     vfs = _REGISTERED.get(name)
     if vfs is None:
-        msg = (
+        raise SettingsError(
             f"the connection's database is opened through VFS {name!r}, not through a StableVFS; "
             "open it with apsw.Connection(name, vfs=StableVFS(memory).name)"
         )
-        raise SettingsError(msg)
     return vfs
 
 
@@ -315,8 +313,9 @@ def julian_milliseconds(now: str) -> int:
     try:
         moment = dt.datetime.fromisoformat(now)
     except ValueError:
-        msg = f"now is {now!r}; give a date and time such as 2026-01-01 00:00:00"
-        raise SettingsError(msg) from None
+        raise SettingsError(
+            f"now is {now!r}; give a date and time such as 2026-01-01 00:00:00"
+        ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
     epoch_ms = int(JULIAN_DAY_OF_UNIX_EPOCH * MILLISECONDS_PER_DAY)

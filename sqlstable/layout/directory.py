@@ -140,13 +140,12 @@ class Directory:
             ImageError: Virtual memory 121 belongs to somebody else.
         """
         if self.foreign is not None:
-            msg = (
+            raise ImageError(
                 f"virtual memory {DIRECTORY_MEMORY_ID} should hold the names of further files, "
                 f"and begins with {self.foreign} instead of {MAGIC!r}: it belongs to something "
                 "else, so this image can hold the main database only; keep its journal in the "
                 "heap (journal_mode memory or off), and give other databases a memory of their own"
             )
-            raise ImageError(msg)
 
     def add(self, entry: Entry, *, main_name: str, before_write: Callable[[], None]) -> bool:
         """Write an entry, in the open message; the first one with header and main database.
@@ -198,11 +197,10 @@ def decode(data: bytes) -> dict[str, Entry]:
         ImageError: The version is unknown, or the entries cannot be.
     """
     if data[len(MAGIC)] != VERSION:
-        msg = (
+        raise ImageError(
             f"the file directory in virtual memory {DIRECTORY_MEMORY_ID} has version "
             f"{data[len(MAGIC)]}, and this sqlstable knows version {VERSION}; use a newer one"
         )
-        raise ImageError(msg)
     entries: dict[str, Entry] = {}
     memory_ids: set[int] = set()
     for index in range(ENTRIES_MAX):

@@ -97,11 +97,10 @@ class RawPlacement:
     def __init__(self, memory: StableMemory) -> None:
         """Look at the memory; nothing is written."""
         if memory.wasm_pages and memory.peek(0, 3) == b"MGR":
-            msg = (
+            raise ImageError(
                 "the image begins with a memory manager's header ('MGR'); open it with layout "
                 "managed"
             )
-            raise ImageError(msg)
         self._memory = memory
         self.map = FileMap(WASM_PAGE_BYTES, np.zeros(1, dtype=np.int64), 0)
 

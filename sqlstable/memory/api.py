@@ -243,8 +243,7 @@ class SystemApi:
 def _check_unsigned(end: int, **arguments: int) -> None:
     for name, value in arguments.items():
         if not 0 <= value < end:
-            msg = f"{name} is {value}; it must be from 0 to {end - 1}"
-            raise ValueError(msg)
+            raise ValueError(f"{name} is {value}; it must be from 0 to {end - 1}")
 
 
 def _float64(data: bytes) -> float:

@@ -74,8 +74,7 @@ class MappedBacking:
         """Reserve the addresses; takes about 10 µs whatever the capacity."""
         assert capacity_bytes % OS_PAGE_BYTES == 0
         if sys.platform != "linux":
-            msg = "sparse anonymous maps are used on Linux only"
-            raise OSError(msg)
+            raise OSError("sparse anonymous maps are used on Linux only")
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         self._map: mmap.mmap | None = mmap.mmap(-1, capacity_bytes, flags=flags)
         with suppress(OSError):
@@ -265,11 +264,10 @@ def whole_wasm_pages(size_bytes: int) -> int:
     wasm_pages, rest = divmod(size_bytes, WASM_PAGE_BYTES)
     if rest:
         whole = amount(wasm_pages, "Wasm page")
-        msg = (
+        raise ImageError(
             f"the image is {size_bytes} bytes long, {rest} more than {whole}; it is truncated, "
             "or not an image of stable memory"
         )
-        raise ImageError(msg)
     return wasm_pages
 
 

@@ -224,11 +224,13 @@ class StableMemory:
                 parent process's.
         """
         if self.kind is not None:
-            msg = f"a message ({self.kind}) is open already; end it before beginning another"
-            raise MessageError(msg)
+            raise MessageError(
+                f"a message ({self.kind}) is open already; end it before beginning another"
+            )
         if kind not in _KINDS:
-            msg = f"unknown message kind {kind!r}; use one of {', '.join(MessageKind)}"
-            raise SettingsError(msg)
+            raise SettingsError(
+                f"unknown message kind {kind!r}; use one of {', '.join(MessageKind)}"
+            )
         self.check(kind)
         self.bytemap.begin(self.limits, kind)
         self.kind = kind
@@ -433,8 +435,9 @@ class StableMemory:
             MessageError: A message is open.
         """
         if self.kind is not None:
-            msg = f"a message ({self.kind}) is open; end it before the memory is reset"
-            raise MessageError(msg)
+            raise MessageError(
+                f"a message ({self.kind}) is open; end it before the memory is reset"
+            )
         self.begin("reinstall")
         self.wipe()
         self.commit()
@@ -448,8 +451,9 @@ class StableMemory:
             MessageError: No message is open, or it has accessed something already.
         """
         if self.kind is None or self.bytemap.accessed or self._wiped_backing is not None:
-            msg = "stable memory is wiped at the very beginning of a message; begin one first"
-            raise MessageError(msg)
+            raise MessageError(
+                "stable memory is wiped at the very beginning of a message; begin one first"
+            )
         self._wiped_backing, self.backing = self.backing, self.backing.empty()
         self._wasm_pages = 0
 
@@ -618,11 +622,10 @@ class StableMemory:
 
     def _check_unlogged(self) -> None:
         if self.image_file is not None:
-            msg = (
+            raise MessageError(
                 "an image file is changed by messages only, so that each is there whole or not "
                 'at all; write inside "with memory.message():"'
             )
-            raise MessageError(msg)
 
     def _wasm_pages_max(self) -> int:
         return _wasm_pages_max(self.limits)

@@ -59,11 +59,13 @@ def parse_header(data: bytes) -> Header | None:
     stored = int.from_bytes(data[16:18], "big")
     page_size = 65_536 if stored == 1 else stored
     if page_size & (page_size - 1) or not 512 <= page_size <= 65_536:
-        msg = f"the database header states SQLite pages of {page_size} bytes; it is damaged"
-        raise ImageError(msg)
+        raise ImageError(
+            f"the database header states SQLite pages of {page_size} bytes; it is damaged"
+        )
     if data[21:24] != b"\x40\x20\x20":
-        msg = f"the database header's payload fractions are {data[21:24].hex()}; it is damaged"
-        raise ImageError(msg)
+        raise ImageError(
+            f"the database header's payload fractions are {data[21:24].hex()}; it is damaged"
+        )
     # Writers before SQLite 3.7.0 left the count alone; it is true only if both counters agree.
     is_known = data[_CHANGE_COUNTER] == data[_VERSION_VALID_FOR]
     known = int.from_bytes(data[_PAGE_COUNT], "big") if is_known else 0
@@ -89,19 +91,17 @@ def file_size_bytes(first_bytes: bytes, allocated_bytes: int) -> int:
     if header is None:
         raise ImageError(_foreign(first_bytes))
     if header.is_wal:
-        msg = (
+        raise ImageError(
             "the database is in WAL mode, and no canister has a write-ahead log. If this is a "
             "database file, import it: sqlstable import APP.db IMAGE; if it is an image, the early "
             "sqlstable that made it takes it out of that mode: PRAGMA journal_mode = delete"
         )
-        raise ImageError(msg)
     if header.size_bytes > allocated_bytes:
-        msg = (
+        raise ImageError(
             f"the database says it has {header.sqlite_page_count} SQLite pages of "
             f"{header.page_size} bytes, {header.size_bytes} in all, but only {allocated_bytes} "
             "bytes are there; the image is truncated"
         )
-        raise ImageError(msg)
     return header.size_bytes or allocated_bytes
 
 

@@ -165,8 +165,7 @@ class Instance:
             entry = self._entries[name] = self._entry(name)
         size = len(argument)
         if size > _ARGUMENT_BYTES_MAX:
-            msg = f"the call has {size} bytes, and a heap has 4 GiB; make several of it"
-            raise Trap(msg)
+            raise Trap(f"the call has {size} bytes, and a heap has 4 GiB; make several of it")
         self._is_heap_touched = True
         self._shim_call(self._begin_call, size)
         self._is_told = False
@@ -453,8 +452,9 @@ class Instance:
             with _addresses():
                 instance = linker.instantiate(store, module)
         except wasmtime.WasmtimeError as error:
-            msg = f"the module cannot be joined to the system calls that it imports: {error}"
-            raise ModuleError(msg) from error
+            raise ModuleError(
+                f"the module cannot be joined to the system calls that it imports: {error}"
+            ) from error
         return instance.exports(store)
 
     def _stub(self, name: str, kind: Any) -> Any:  # noqa: ANN401  wasmtime's
@@ -524,12 +524,11 @@ def _addresses() -> Iterator[None]:
         reason = str(error).partition("\n")[0]
         if "mmap" not in reason:
             raise
-        msg = (
+        raise SettingsError(
             "this process has no addresses left for another canister of the wasm engine: each "
             "reserves 1 TiB or more, and a process has 128 TiB, or what `ulimit -v` leaves it; "
             f"close those that are not needed any more, or use another process ({reason})"
-        )
-        raise SettingsError(msg) from None
+        ) from None
 
 
 _STUB: Final = """(module

@@ -109,13 +109,11 @@ class WasmMemory(StableMemory):
     def commit(self) -> None:
         """Make the message's writes, growth and heap permanent; see `StableMemory.commit`."""
         if self.kind is None:
-            msg = "no message is open; begin one first"
-            raise MessageError(msg)
+            raise MessageError("no message is open; begin one first")
         if self.trap is not None:
             raise self.trap
         if self.kind == "query":
-            msg = "what a query does is never kept; roll it back, or begin an update"
-            raise MessageError(msg)
+            raise MessageError("what a query does is never kept; roll it back, or begin an update")
         try:
             self.machine.prepare_commit()
         except Trap as trap:
@@ -135,8 +133,7 @@ class WasmMemory(StableMemory):
     def rollback(self) -> None:
         """Take back the message's writes, growth and heap; see `StableMemory.rollback`."""
         if self.kind is None:
-            msg = "no message is open; there is nothing to roll back"
-            raise MessageError(msg)
+            raise MessageError("no message is open; there is nothing to roll back")
         if self._committed is not None:
             # An exception from outside has cut the end of a commit off.
             self._finish(self._committed)
@@ -190,8 +187,9 @@ class WasmMemory(StableMemory):
             MessageError: No message is open, or it has accessed something already.
         """
         if self.kind is None or self.bytemap.accessed or self._wiped is not None:
-            msg = "stable memory is wiped at the very beginning of a message; begin one first"
-            raise MessageError(msg)
+            raise MessageError(
+                "stable memory is wiped at the very beginning of a message; begin one first"
+            )
         machine = self._new_machine()
         self._wiped, self.machine = self.machine, machine
         self.bytemap.begin(self.bytemap.limits, self.kind)
@@ -398,8 +396,7 @@ class WasmMemory(StableMemory):
 
     def _refuse_looking(self) -> None:
         if self._is_looking:
-            msg = "stable memory is only looked at; writes are the canister's"
-            raise MessageError(msg)
+            raise MessageError("stable memory is only looked at; writes are the canister's")
 
     def _end(self) -> None:
         self.kind = self.thread = self._committed = None

@@ -55,11 +55,10 @@ class Overlay:
         wasm_pages = self._image.wasm_pages
         self._covered_bytes = 0
         if not machine.set_stable_size(wasm_pages):
-            msg = (
+            raise ImageError(
                 f"the image has {wasm_pages} Wasm pages, and this process has no addresses for so "
                 "many; close other canisters first"
             )
-            raise ImageError(msg)
         if self._descriptor is not None:
             self._lay(machine, wasm_pages * WASM_PAGE_BYTES)
             return

@@ -138,18 +138,16 @@ def wasmtime_module() -> Any:  # noqa: ANN401  a module
     try:
         module = importlib.import_module("wasmtime")
     except ImportError as error:
-        msg = (
+        raise SettingsError(
             f"the wasm engine needs wasmtime, which cannot be imported ({error}); "
             f"{_REINSTALL}, or use engine native"
-        )
-        raise SettingsError(msg) from error
+        ) from error
     found = version("wasmtime")
     if found != WASMTIME_VERSION:
-        msg = (
+        raise SettingsError(
             f"the wasm engine needs wasmtime {WASMTIME_VERSION}, and {found} is installed; "
             f"{_REINSTALL}"
         )
-        raise SettingsError(msg)
     return module
 
 
@@ -260,11 +258,10 @@ def _rewriter_sources() -> list[bytes]:
 def _check_imports(rewritten: Rewritten) -> None:
     for module, function, _ in rewritten.imports:
         if module not in ("ic0", SHIM_MODULE):
-            msg = (
+            raise ModuleError(
                 f"the module imports {function!r} from {module!r}; a canister has imports from "
                 "'ic0' only: build it for the Internet Computer, without WASI or JavaScript"
             )
-            raise ModuleError(msg)
 
 
 def _forget() -> None:
@@ -346,5 +343,4 @@ def _compiled(engine: "Engine", wasm: bytes) -> "Module":
     try:
         return cast("Module", wasmtime.Module(engine, wasm))
     except wasmtime.WasmtimeError as error:
-        msg = f"the module is not valid WebAssembly: {error}"
-        raise ModuleError(msg) from error
+        raise ModuleError(f"the module is not valid WebAssembly: {error}") from error

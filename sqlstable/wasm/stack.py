@@ -62,13 +62,12 @@ def check_thread() -> None:
         return
     found, needed = thread_stack_bytes(), wasm_stack_bytes() + HOST_STACK_BYTES
     if found is not None and found < needed:
-        msg = (
+        raise SettingsError(
             f"this thread has a stack of {found // 1024} KiB, and the wasm engine needs "
             f"{needed // 1024}, since a canister may use {wasm_stack_bytes() // 1024} of them; "
             "call threading.stack_size(8 * 1024 * 1024) before the thread is made, or, for the "
             "main thread, `ulimit -s 8192` before Python"
         )
-        raise SettingsError(msg)
     _checked.is_large = True
 
 

@@ -109,18 +109,16 @@ def encode_settings(
     """
     journal = _JOURNALS.get(settings.journal_mode)
     if journal is None:
-        msg = (
+        raise SettingsError(
             f"journal_mode {settings.journal_mode} keeps a file beside the database, which the "
             f"wasm engine does not; choose {' or '.join(_JOURNALS)}, or the native engine"
         )
-        raise SettingsError(msg)
     name_bytes = name.encode()
     if not 0 < len(name_bytes) <= NAME_BYTES_MAX or b"\0" in name_bytes:
-        msg = (
+        raise SettingsError(
             f"the name of the database has {len(name_bytes)} bytes; it can have 1 to "
             f"{NAME_BYTES_MAX}, and no NUL"
         )
-        raise SettingsError(msg)
     head = _SETTINGS.pack(
         SETTINGS_VERSION,
         settings.page_size,
@@ -215,8 +213,9 @@ def encode_many(
     count = 0
     for row in rows:
         if row is None:
-            msg = f"row {count} of the parameters is None; give a sequence or a dictionary"
-            raise SqlError(msg)
+            raise SqlError(
+                f"row {count} of the parameters is None; give a sequence or a dictionary"
+            )
         _append_row(parts, row)
         count += 1
     if count == 0:
@@ -237,8 +236,9 @@ def _flags(*, names: bool, cold: bool, describe: bool, counters: bool, key: byte
 
 def _head(sql: str, flags: int, key: bytes | None) -> list[bytes]:
     if "\0" in sql:
-        msg = f"the SQL has a NUL character, at {sql.index(chr(0))}; SQLite would stop there"
-        raise SqlError(msg)
+        raise SqlError(
+            f"the SQL has a NUL character, at {sql.index(chr(0))}; SQLite would stop there"
+        )
     text = _utf8(sql, "the SQL")
     parts = [_U32.pack(flags)]
     if key is not None:
@@ -265,8 +265,7 @@ def _append_value(parts: list[bytes], value: object, name: int | str) -> None:
         parts.append(b"\0")
     elif isinstance(value, int):
         if not _INT64_MIN <= value <= _INT64_MAX:
-            msg = f"parameter {name} is {value}; SQLite's integers have 64 bits"
-            raise SqlError(msg)
+            raise SqlError(f"parameter {name} is {value}; SQLite's integers have 64 bits")
         parts.append(_TYPED_I64.pack(_INTEGER, value))
     elif isinstance(value, float):
         parts.append(_TYPED_F64.pack(_FLOAT, value))
@@ -278,18 +277,16 @@ def _append_value(parts: list[bytes], value: object, name: int | str) -> None:
         try:
             data = bytes(memoryview(value))  # type: ignore[arg-type]  # the error says so
         except (TypeError, ValueError, BufferError):
-            msg = (
+            raise SqlError(
                 f"parameter {name} is of type {type(value).__name__}; SQLite takes None, int, "
                 "float, str and bytes"
-            )
-            raise SqlError(msg) from None
+            ) from None
         _append_bytes(parts, _BLOB, data, name)
 
 
 def _append_bytes(parts: list[bytes], kind: int, data: bytes, name: int | str) -> None:
     if len(data) > _UINT32_MAX:
-        msg = f"parameter {name} has {len(data)} bytes; a heap has 4 GiB"
-        raise SqlError(msg)
+        raise SqlError(f"parameter {name} has {len(data)} bytes; a heap has 4 GiB")
     parts += (_TYPED_U32.pack(kind, len(data)), data)
 
 
@@ -297,8 +294,7 @@ def _utf8(text: str, what: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        msg = f"{what} is not to be had in UTF-8: {error}"
-        raise SqlError(msg) from None
+        raise SqlError(f"{what} is not to be had in UTF-8: {error}") from None
 
 
 # -- replies --------------------------------------------------------------------------------------
@@ -483,8 +479,9 @@ class ReplyReader:
             ModuleError: It is cut off.
         """
         if self._received or self.reply.finish is None:
-            msg = f"the reply is cut off: its end is missing, and {self._received} bytes are left"
-            raise ModuleError(msg)
+            raise ModuleError(
+                f"the reply is cut off: its end is missing, and {self._received} bytes are left"
+            )
         return self.reply
 
     # -- records: each method decodes one from byte ``at`` on, and returns where it ends ----------
@@ -637,11 +634,10 @@ def _decoded(content: bytes, row_index: int, column: int) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        msg = (
+        raise SqlError(
             f"the text in column {column} of row {row_index} is not UTF-8: {error}; "
             "ask for CAST(… AS BLOB)"
-        )
-        raise SqlError(msg) from None
+        ) from None
 
 
 def decode_reply(chunks: Iterable[bytes]) -> Reply:

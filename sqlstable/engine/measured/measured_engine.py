@@ -136,11 +136,10 @@ class WasmEngine:
         Raises:
             SettingsError: Always.
         """
-        msg = (
+        raise SettingsError(
             "functions and collations of Python cannot be called from a Wasm module; use the "
             "native engine for them, or SQL"
         )
-        raise SettingsError(msg)
 
     def open(self) -> None:
         """Start a new heap in the open message, as ``canister_init`` does.

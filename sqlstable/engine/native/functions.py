@@ -211,8 +211,7 @@ def register_random(
         length = max(_as_int64(lengths[0]), 1)
         if length > connection.limit(apsw.SQLITE_LIMIT_LENGTH):
             # As SQLite's own function does, before memory is asked for.
-            msg = "string or blob too big"
-            raise apsw.TooBigError(msg)
+            raise apsw.TooBigError("string or blob too big")
         pieces = range(0, length, _RANDOM_PIECE_BYTES)
         draw = generator().randbytes
         return b"".join(draw(min(_RANDOM_PIECE_BYTES, length - at)) for at in pieces)

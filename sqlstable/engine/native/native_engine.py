@@ -586,8 +586,7 @@ def _opening() -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        msg = f"the database in stable memory cannot be opened: {error}"
-        raise ImageError(msg) from error
+        raise ImageError(f"the database in stable memory cannot be opened: {error}") from error
 
 
 def _sql_error(error: apsw.Error, sql: str) -> SqlError:

@@ -264,11 +264,10 @@ def read_header(log: File, name: str) -> LogHeader | None:
     ) or (len(data) < _HEADER.size and LOG_MAGIC.startswith(data[:8])):
         return None
     if data[:8] != LOG_MAGIC:
-        msg = (
+        raise ImageError(
             f"{name} is not a log of sqlstable: it begins with {data[:8]!r}; move it away if it "
             "belongs to something else"
         )
-        raise ImageError(msg)
     _, version, code, process_id, log_id, boot_id, crc = _HEADER.unpack(data)
     if version != LOG_FORMAT_VERSION:
         raise ImageError(_other_format(name, version))
@@ -276,11 +275,10 @@ def read_header(log: File, name: str) -> LogHeader | None:
         if log.size() <= RECORDS_OFFSET:
             # Torn by a loss of power before any message was answered.
             return None
-        msg = (
+        raise ImageError(
             f"{name} is damaged: its header has a wrong checksum; restore image and log from a "
             "copy, or move the log away and check the image"
         )
-        raise ImageError(msg)
     return LogHeader(DURABILITIES[code - 1], process_id, log_id, boot_id)
 
 
@@ -342,11 +340,10 @@ def _read_record(log: File, header: LogHeader, offset: int, name: str) -> Record
     entry = _decode(header.durability, numbers, tables)
     impossible = _find_impossible(entry, counts[1])
     if impossible is not None:
-        msg = (
+        raise ImageError(
             f"{name} says what cannot be: record {entry.sequence_number} {impossible}; it was not "
             "written by sqlstable. Move it away to open the image as it is"
         )
-        raise ImageError(msg)
     note = log.read(next_record_offset(end_offset), _NOTE_BYTES)
     record = Record(
         entry,

@@ -240,8 +240,7 @@ class CommitPipeline:
             emptied = self._emptied_by(os_pages, fingerprint) if change.is_wiped else {}
             before = self._checksums([*os_pages, *emptied], [*crcs, *emptied.values()])
         except OSError as error:
-            msg = f"the image cannot be read: {reason(error)}"
-            raise NotCommittedError(msg) from error
+            raise NotCommittedError(f"the image cannot be read: {reason(error)}") from error
         after = os_page_crcs(data)
         changed = fingerprint.changed(os_pages, crcs, after)
         if emptied:
@@ -316,8 +315,9 @@ class CommitPipeline:
         try:
             self._reserve(entry.runs)
         except OSError as error:
-            msg = f"there is no room for the message in the image: {reason(error)}"
-            raise NotCommittedError(msg) from error
+            raise NotCommittedError(
+                f"there is no room for the message in the image: {reason(error)}"
+            ) from error
         parts = record_parts(self._log_crc, entry, data)
         # From here to the end nothing else may begin, whatever exception comes in between.
         self.failure = CUT_OFF

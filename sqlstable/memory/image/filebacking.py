@@ -102,8 +102,7 @@ class FileWindow:
     def __init__(self, file: OsFile, capacity_bytes: int) -> None:
         """Reserve the addresses, and lay the file over them."""
         if sys.platform != "linux":
-            msg = "maps that grow in place are used on Linux only"
-            raise OSError(msg)
+            raise OSError("maps that grow in place are used on Linux only")
         self._file = file
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         self._map = mmap.mmap(-1, capacity_bytes, flags=flags)

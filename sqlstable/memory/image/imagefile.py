@@ -140,14 +140,12 @@ class ImageFile:
         ):
             self._refusal = self._find_change() or self._mend_log()
         if self._refusal is not None:
-            msg = f"{self.name}: {self._refusal}"
-            raise ImageError(msg)
+            raise ImageError(f"{self.name}: {self._refusal}")
         if self.is_read_only and kind != "query":
-            msg = (
+            raise Trap(
                 f"{self.name} is read-only, so only queries run on it; make it writable and open "
                 f"it again for messages of kind {kind}"
             )
-            raise Trap(msg)
 
     def commit(self, change: Change) -> None:
         """Make one message permanent.
@@ -192,8 +190,9 @@ class ImageFile:
             if self._pipeline is not None and self._refusal is None:
                 self._finish(self._pipeline)
         except OSError as error:
-            msg = f"{self.name} could not be closed cleanly, and keeps its log: {reason(error)}"
-            raise ImageError(msg) from error
+            raise ImageError(
+                f"{self.name} could not be closed cleanly, and keeps its log: {reason(error)}"
+            ) from error
         finally:
             _OPEN.discard(self)
             self._closer()
@@ -234,8 +233,7 @@ class ImageFile:
     def _finish(self, pipeline: CommitPipeline) -> None:
         change = self._find_change(is_log_told_apart=True)
         if change is not None:
-            msg = f"{self.name}: {change}"
-            raise ImageError(msg)
+            raise ImageError(f"{self.name}: {change}")
         # Blocks that were reserved behind the end go.
         self._image.resize(self.wasm_pages * WASM_PAGE_BYTES)
         pipeline.flush()
@@ -363,8 +361,9 @@ def open_image(
         SettingsError: ``durability`` is unknown.
     """
     if durability not in DURABILITIES:
-        msg = f"durability is {durability!r}; it must be one of {', '.join(DURABILITIES)}"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"durability is {durability!r}; it must be one of {', '.join(DURABILITIES)}"
+        )
     name = str(path)
     with _refusing(name), ExitStack() as undo:
         real_path = Path(os.path.realpath(path))
@@ -478,8 +477,9 @@ def _open_file(
         descriptor = os.open(path, _OPENED | (os.O_RDWR if is_writable else os.O_RDONLY))
     except FileNotFoundError:
         if not (is_created and is_writable):
-            msg = f"there is no image file {name}; sqlstable import APP.db {name} makes one"
-            raise ImageError(msg) from None
+            raise ImageError(
+                f"there is no image file {name}; sqlstable import APP.db {name} makes one"
+            ) from None
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         is_new = True
     except OSError as error:
@@ -489,8 +489,7 @@ def _open_file(
         descriptor = os.open(path, _OPENED | os.O_RDONLY)
     undo.callback(os.close, descriptor)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        msg = f"{name} is not a regular file, so it cannot be an image"
-        raise ImageError(msg)
+        raise ImageError(f"{name} is not a regular file, so it cannot be an image")
     return OsFile(descriptor), is_writable, is_new
 
 
@@ -499,8 +498,7 @@ def _lock(image: OsFile, name: str, log_path: Path, *, is_shared: bool) -> None:
     try:
         fcntl.flock(image.descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
-        msg = f"{name} is open in {_owner(log_path)}; close it there first"
-        raise ImageError(msg) from None
+        raise ImageError(f"{name} is open in {_owner(log_path)}; close it there first") from None
 
 
 def _owner(log_path: Path) -> str:
@@ -520,14 +518,12 @@ def _owner(log_path: Path) -> str:
 def _check_names(image: OsFile, path: Path, name: str) -> None:
     found = os.fstat(image.descriptor)
     if found.st_nlink > 1:
-        msg = (
+        raise ImageError(
             f"{name} has {found.st_nlink} names (hard links), and its log lies beside one of them "
             "only; copy it to a file of its own"
         )
-        raise ImageError(msg)
     if not path.exists() or path.stat().st_ino != found.st_ino:
-        msg = f"{name} was replaced while it was being opened; try again"
-        raise ImageError(msg)
+        raise ImageError(f"{name} was replaced while it was being opened; try again")
 
 
 def _check_length(view: File, name: str) -> None:
@@ -560,8 +556,7 @@ def _open_log(log_path: Path, *, is_written: bool = False) -> OsFile | None:
     log = OsFile(descriptor)
     if not stat.S_ISREG(os.fstat(log.descriptor).st_mode):
         log.close()
-        msg = f"{log_path} is not a regular file, so it is no log; move it away"
-        raise ImageError(msg)
+        raise ImageError(f"{log_path} is not a regular file, so it is no log; move it away")
     return log
 
 
@@ -570,11 +565,10 @@ def _make_log(log_path: Path, header: LogHeader, image: OsFile) -> OsFile:
     try:
         log = OsFile(os.open(log_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
     except OSError as error:
-        msg = (
+        raise ImageError(
             f"no log can be made at {log_path}: {reason(error)}; make the folder writable, or "
             "open the image read-only"
-        )
-        raise ImageError(msg) from error
+        ) from error
     try:
         log.write(0, [header.encode()])
     except BaseException:
@@ -625,11 +619,10 @@ def _recover(name: str, image: OsFile, log_path: Path, *, is_flushed: bool) -> s
             try:
                 apply_records(image, log, records, header, pending=pending, is_flushed=is_flushed)
             except OSError as error:
-                msg = (
+                raise ImageError(
                     f"{name} could not be recovered from its log: {reason(error)}; nothing is "
                     "lost, mend that and open it again"
-                )
-                raise ImageError(msg) from error
+                ) from error
     log_path.unlink()
     if is_flushed:
         # Else it could be back after a loss of power, beside an image that has gone on.
@@ -671,8 +664,6 @@ def _refusing(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        msg = f"{name} cannot be opened as an image: {reason(error)}"
-        raise ImageError(msg) from error
+        raise ImageError(f"{name} cannot be opened as an image: {reason(error)}") from error
     except ValueError as error:
-        msg = f"{name!r} cannot be the name of an image: {error}"
-        raise ImageError(msg) from error
+        raise ImageError(f"{name!r} cannot be the name of an image: {error}") from error

@@ -51,8 +51,7 @@ class Records(Sequence[T]):
             return tuple(self[at] for at in range(*index.indices(self._length)))
         at = index + self._length if index < 0 else index
         if not 0 <= at < self._length:
-            msg = f"there are {self._length} records, and none with the index {index}"
-            raise IndexError(msg)
+            raise IndexError(f"there are {self._length} records, and none with the index {index}")
         return self._stretch(at // STRETCH)[at % STRETCH]
 
     def __iter__(self) -> Iterator[T]:

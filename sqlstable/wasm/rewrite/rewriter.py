@@ -371,8 +371,9 @@ class _Rewriter:
 
     def _heap_action(self, name: str, operator: bytes, weight: int) -> _Action:
         if self.module.memory is None:
-            msg = f"a function uses {name}, but the module has no memory; it is damaged"
-            raise ModuleError(msg)
+            raise ModuleError(
+                f"a function uses {name}, but the module has no memory; it is damaged"
+            )
         if name in LOADS or name in STORES:
             return (weight, _ACCESS, operator) if self.options.has_heap_marks else weight
         if name == "memory.size":

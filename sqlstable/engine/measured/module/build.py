@@ -111,12 +111,11 @@ def _check_compiler() -> None:
     except PackageNotFoundError:
         found = None
     if found != ZIGLANG_VERSION:
-        msg = (
+        raise BuildError(
             f"the compiler is missing: the PyPI package ziglang is "
             f"{'not installed' if found is None else 'of version ' + found}; "
             f"pip install ziglang=={ZIGLANG_VERSION}"
         )
-        raise BuildError(msg)
 
 
 def _fetch(scratch: Path) -> Path:
@@ -127,8 +126,9 @@ def _fetch(scratch: Path) -> Path:
             command, cwd=scratch, check=True, capture_output=True, text=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        msg = f"npm cannot fetch {ARCHIVE.package}: {error}; give it by --tarball"
-        raise BuildError(msg) from error
+        raise BuildError(
+            f"npm cannot fetch {ARCHIVE.package}: {error}; give it by --tarball"
+        ) from error
     return scratch / done.stdout.split()[-1]
 
 
@@ -136,8 +136,7 @@ def _unpack(tarball: Path, scratch: Path) -> Path:
     try:
         data = tarball.read_bytes()
     except OSError as error:
-        msg = f"the tarball cannot be read: {error}"
-        raise BuildError(msg) from error
+        raise BuildError(f"the tarball cannot be read: {error}") from error
     _check_sum(tarball.name, data, ARCHIVE.sha256)
     folder = scratch / "amalgamation"
     folder.mkdir()
@@ -155,26 +154,23 @@ def _check_amalgamation(folder: Path) -> None:
         try:
             data = (folder / name).read_bytes()
         except OSError as error:
-            msg = f"the amalgamation cannot be read: {error}"
-            raise BuildError(msg) from error
+            raise BuildError(f"the amalgamation cannot be read: {error}") from error
         _check_sum(name, data, expected)
     header = (folder / "sqlite3.h").read_text(encoding="utf-8")
     found = re.search(r'#define SQLITE_SOURCE_ID\s+"([^"]*)"', header)
     assert found is not None, "the header is the one that was pinned"
     assert found[1] == SQLITE_SOURCE_ID, "builds.py names the id of the pinned header"
     if apsw.sqlite3_sourceid() != SQLITE_SOURCE_ID:
-        msg = (
+        raise BuildError(
             f"APSW {apsw.apsw_version()} has SQLite {apsw.sqlite3_sourceid()}, and the "
             f"amalgamation is {SQLITE_SOURCE_ID}: the two engines would not agree"
         )
-        raise BuildError(msg)
 
 
 def _check_sum(name: str, data: bytes, expected: str) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
-        msg = f"{name} has SHA-256 {found}; the pinned one has {expected}"
-        raise ModuleError(msg)
+        raise ModuleError(f"{name} has SHA-256 {found}; the pinned one has {expected}")
 
 
 # -- compiling ------------------------------------------------------------------------------------
@@ -197,8 +193,7 @@ def _compile(build: Build, amalgamation: Path, scratch: Path) -> bytes:
         command, check=False, capture_output=True, text=True, env=environment
     )
     if done.returncode:
-        msg = f"compiling build {build.name} failed:\n{done.stderr.strip()}"
-        raise BuildError(msg)
+        raise BuildError(f"compiling build {build.name} failed:\n{done.stderr.strip()}")
     return output.read_bytes()
 
 

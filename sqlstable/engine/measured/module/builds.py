@@ -172,21 +172,22 @@ def load(name: str) -> bytes:
         b'\x00asm'
     """
     if name not in BUILDS:
-        msg = f"no build of the module is named {name!r}; there are {', '.join(BUILDS)}"
-        raise SettingsError(msg)
+        raise SettingsError(
+            f"no build of the module is named {name!r}; there are {', '.join(BUILDS)}"
+        )
     try:
         data = _binaries().joinpath(file_name(name)).read_bytes()
     except OSError as error:
-        msg = f"the module {file_name(name)} cannot be read: {error}; install sqlstable anew"
-        raise ModuleError(msg) from error
+        raise ModuleError(
+            f"the module {file_name(name)} cannot be read: {error}; install sqlstable anew"
+        ) from error
     found, expected = hashlib.sha256(data).hexdigest(), checksums()[name]
     if found != expected:
-        msg = (
+        raise ModuleError(
             f"the module {file_name(name)} has SHA-256 {found}, and {expected} was built; "
             "install sqlstable anew, or build it by "
             "python -m sqlstable.engine.measured.module.build"
         )
-        raise ModuleError(msg)
     return data
 
 

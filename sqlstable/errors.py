@@ -29,7 +29,6 @@ class LimitTrap(Trap):
     """
 
     def __init__(self, text: str, limit: str = "") -> None:
-        """Say what happened, and which limit it was."""
         super().__init__(text)
         self.limit = limit
 

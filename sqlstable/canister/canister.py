@@ -133,7 +133,6 @@ class Canister(Presence):
         build: str | None = None,
         track_heap: bool | None = None,
     ) -> None:
-        """Install the canister."""
         check_choice("engine", engine, ENGINES)
         check_choice("depth", depth, ("counters", "pages"))
         check_image_arguments(path, memory, durability, read_only=read_only)
@@ -302,7 +301,6 @@ class Canister(Presence):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the canister."""
         self.close()
 
     # -- in and out -----------------------------------------------------------------------------

@@ -218,7 +218,6 @@ class Message:
         self._is_open = False
 
     def __enter__(self) -> Self:
-        """Begin the message."""
         if self.ended is not None or self._is_open:
             raise MessageError("a message runs once; ask the canister for another one")
         turns = self._canister.turns
@@ -311,14 +310,12 @@ class MessageCursor:
     """A statement of a message that is stepped row by row."""
 
     def __init__(self, message: Message, cursor: Cursor, sql: str, params: Params) -> None:
-        """Take a statement that has begun."""
         self._message = message
         self._cursor = cursor
         self._sql = sql
         self._params = params
 
     def __iter__(self) -> Self:
-        """Iterate over the rows that are left."""
         return self
 
     def __next__(self) -> tuple[Any, ...]:

@@ -45,7 +45,6 @@ class Observation:
         writer: TraceWriter | None,
         owners: bool,
     ) -> None:
-        """Start with no message."""
         self.recorder = recorder
         self.writer = writer
         self._memory = memory
@@ -402,7 +401,6 @@ class BeforeReader:
     """The database as it was when the open message began, for the owner map."""
 
     def __init__(self, reader: StoreReader) -> None:
-        """Look through the same."""
         self.read_sqlite_page = reader.read_before
         self.size_bytes = reader.size_bytes
 

@@ -50,7 +50,6 @@ class Recording:
     """A trace in the making; it can be read when the ``with`` block of `record` has ended."""
 
     def __init__(self, recorder: ForeignRecorder) -> None:
-        """Join a recorder and the trace to come."""
         self._recorder = recorder
         self._trace: Trace | None = None
 
@@ -181,7 +180,6 @@ class _Watch:
     """Looks at the owners before and after a recording, and writes its trace."""
 
     def __init__(self, vfs: StableVFS) -> None:
-        """Look at them before."""
         self._vfs = vfs
         self._reader = StoreReader(vfs)
         self._owners = OwnerMap()

@@ -16,7 +16,6 @@ class Reply:
     """
 
     def __init__(self, rows: list[tuple[Any, ...]], ended: EndedMessage) -> None:
-        """Keep the rows, and what is known of the message."""
         self.rows = rows
         self.notes: tuple[str, ...] = ()
         self._ended = ended
@@ -52,5 +51,4 @@ class Reply:
         return self._ended.discarded_writes
 
     def __repr__(self) -> str:
-        """Show rows and outcome."""
         return f"Reply(rows={len(self.rows)}, outcome={self.outcome!r})"

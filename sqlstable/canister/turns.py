@@ -95,7 +95,6 @@ class Turns:
     """The queue of one canister."""
 
     def __init__(self) -> None:
-        """Start with nobody in it."""
         self._tickets: dict[int, Ticket] = {}
         self._process = getpid()
 

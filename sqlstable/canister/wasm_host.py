@@ -266,7 +266,6 @@ class WasmRecorder:
     """Gives what the wasm engine has noted in the form of a recorder."""
 
     def __init__(self, memory: WasmMemory, *, depth: Depth) -> None:
-        """Start with an empty message."""
         self.depth: Depth = depth
         self.engine: WasmEngine | None = None
         self._memory = memory
@@ -355,14 +354,12 @@ class NotedStatements(Sequence[RawStatement]):
     """The statements of a message, worked out when somebody asks."""
 
     def __init__(self, notes: MessageNotes) -> None:
-        """Keep the notes."""
         self._notes = notes
         self._length = sum(1 if call.is_trapped else len(call.results) for call in notes.calls)
         self._made: list[RawStatement] | None = None
         self._failed: list[OutsideSpan] = []
 
     def __len__(self) -> int:
-        """Return how many there are."""
         return self._length
 
     @overload
@@ -372,11 +369,9 @@ class NotedStatements(Sequence[RawStatement]):
     def __getitem__(self, index: slice) -> Sequence[RawStatement]: ...
 
     def __getitem__(self, index: int | slice) -> RawStatement | Sequence[RawStatement]:
-        """Return one, or some."""
         return self._all()[index]
 
     def __iter__(self) -> Iterator[RawStatement]:
-        """Iterate over all."""
         return iter(self._all())
 
     def failed_spans(self) -> list[OutsideSpan]:

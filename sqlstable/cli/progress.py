@@ -53,14 +53,12 @@ class WorkProgress:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        """Wait: the bar appears when it is worth it."""
         self._is_wanted = not quiet and is_terminal(sys.stderr)
         self._begin_s = monotonic()
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
     def __enter__(self) -> Self:
-        """Watch some work."""
         return self
 
     def __exit__(
@@ -69,7 +67,6 @@ class WorkProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Remove the bar."""
         if self._progress is not None:
             self._progress.stop()
 
@@ -101,7 +98,6 @@ class MessageProgress(WorkProgress):
     """
 
     def __init__(self, message_count: int, *, quiet: bool) -> None:
-        """Wait, likewise."""
         super().__init__(quiet=quiet)
         self._message_count = message_count
 
@@ -119,7 +115,6 @@ class LoadProgress(WorkProgress):
     """
 
     def __init__(self, name: str) -> None:
-        """Wait, likewise."""
         super().__init__()
         self._name = name
 

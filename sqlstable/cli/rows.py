@@ -55,7 +55,6 @@ class RowPrinter:
     """
 
     def __init__(self, target: Screen) -> None:
-        """Begin with nothing printed."""
         self._screen = target
         self._printed: set[tuple[int, int]] = set()
 

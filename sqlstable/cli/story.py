@@ -45,7 +45,6 @@ class Story:
     """
 
     def __init__(self, canister: Canister, folder: Path) -> None:
-        """Begin before the first scene."""
         self.checks_hold = True
         self._canister = canister
         self._folder = folder

@@ -10,7 +10,6 @@ class HeapFile:
     """A growable buffer with the calls that SQLite makes on a file."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self.data = bytearray()
 
     def xRead(self, amount: int, offset: int) -> bytes:

@@ -103,7 +103,6 @@ class Messages:
     """
 
     def __init__(self, memory: StableMemory, *, implicit: bool) -> None:
-        """Start with no message and no store."""
         self.memory = memory
         self.implicit = implicit
         self.stores: list[Store] = []

@@ -27,7 +27,6 @@ class LockTable:
     """Who holds which lock on one file."""
 
     def __init__(self) -> None:
-        """Nobody holds anything."""
         self._levels: dict[Holder, int] = {}
 
     def lock(self, holder: Holder, level: int) -> None:

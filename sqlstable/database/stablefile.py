@@ -42,7 +42,6 @@ class StableFile:
         *,
         is_dead: Callable[[], bool],
     ) -> None:
-        """Look whether the file exists."""
         self.placement = placement
         self.handle_count = 0
         self.exists = False
@@ -152,7 +151,6 @@ class StableHandle:
     """What SQLite holds when it has opened a journal."""
 
     def __init__(self, file: StableFile) -> None:
-        """Count as one who has the file open."""
         self._file = file
         self._is_open = True
         file.handle_count += 1

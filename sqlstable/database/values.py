@@ -171,7 +171,6 @@ class BindableRows:
         self.last: Params = None
 
     def __iter__(self) -> Iterator[Params]:
-        """Convert row by row."""
         for row in self._rows:
             self.number += 1
             if row is None:

@@ -89,7 +89,6 @@ class StableVFS(apsw.VFS):
         now: str | None = None,
         implicit_messages: bool = True,
     ) -> None:
-        """Open the layout and register the VFS."""
         resolve_settings(
             layout=layout, page_size=page_size, bucket_pages=bucket_pages, growth=growth
         )

@@ -18,13 +18,9 @@ CacheState = Literal["fresh", "cold", "warm"]
 class Cursor(Protocol):
     """A statement that its caller steps row by row."""
 
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        """Iterate over the rows that are left."""
-        ...
+    def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
 
-    def __next__(self) -> tuple[Any, ...]:
-        """Return the next row."""
-        ...
+    def __next__(self) -> tuple[Any, ...]: ...
 
     def close(self) -> None:
         """End the statement, finished or not."""

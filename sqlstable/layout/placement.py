@@ -130,7 +130,6 @@ class ManagedPlacement:
     def __init__(
         self, manager: MemoryManager, *, growth: str, memory_id: int = DATABASE_MEMORY_ID
     ) -> None:
-        """Look at the manager's tables."""
         self._manager = manager
         self._by_bucket = growth == "bucket"
         self.memory_id = memory_id

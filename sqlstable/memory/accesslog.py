@@ -75,7 +75,6 @@ class AccessLog:
     """
 
     def __init__(self, sqlite_page_bytes: int, translate: Translate | None = None) -> None:
-        """Start empty."""
         self.sqlite_page_bytes = sqlite_page_bytes
         self.translate: Translate = translate if translate is not None else _identity
         self.entries: list[int] = []
@@ -169,7 +168,6 @@ class TakenLog:
         self._few: list[Access] | None = None
 
     def __len__(self) -> int:
-        """Return the number of accesses."""
         return sum(map(len, self._compacted)) + len(self._entries)
 
     def few(self) -> list[Access] | None:

@@ -72,7 +72,6 @@ class SystemApi:
     """
 
     def __init__(self, memory: StableMemory, heap: bytearray) -> None:
-        """Join the two."""
         self.memory = memory
         self.heap = heap
 

@@ -118,7 +118,6 @@ class ChunkBacking:
     flat: memoryview | None = None
 
     def __init__(self) -> None:
-        """Start with no chunk at all."""
         self._chunks: dict[int, bytearray] = {}
 
     def read(self, address: int, length: int) -> bytes:

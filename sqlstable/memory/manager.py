@@ -336,7 +336,6 @@ class VirtualMemory:
     )
 
     def __init__(self, state: "_State", memory_id: int) -> None:
-        """Make a handle with an empty bucket cache."""
         self._state = state
         self._memory_id = memory_id
         self._forget_bucket()

@@ -97,7 +97,6 @@ class StableMemory:
         backing: Backing | None = None,
         image: "ImageFile | None" = None,
     ) -> None:
-        """Make an empty memory; nothing is allocated until it is written."""
         self.limits = resolve_limits(limits)
         self.image_file = image
         if image is not None:
@@ -472,7 +471,6 @@ class StableMemory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the memory."""
         self.close()
 
     # -- unrecorded views -----------------------------------------------------------------------

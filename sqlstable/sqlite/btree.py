@@ -219,7 +219,6 @@ class Freelist:
     """
 
     def __init__(self) -> None:
-        """Make an empty freelist."""
         self.trunks: list[int] = []
         self.positions: dict[int, int] = {}
         self.leaves: dict[int, Numbers] = {}

@@ -60,7 +60,6 @@ class Accesses:
     "First byte in the database file, or -1 where the access lies outside of it."
 
     def __len__(self) -> int:
-        """Return the number of accesses."""
         return len(self.kind)
 
     def slice(self, start: int, stop: int) -> "Accesses":
@@ -81,7 +80,6 @@ class FewAccesses:
     "Kind, address, length and offset of each."
 
     def __iter__(self) -> Iterator[Accesses]:
-        """Yield all of them at once, if there are any."""
         import numpy as np  # noqa: PLC0415  numbers need no arrays
 
         if self.rows:
@@ -356,7 +354,6 @@ class OwnerRuns:
     owners: Sequence[NamedOwner]
 
     def __iter__(self) -> Iterator[OwnerRun]:
-        """Iterate over the runs."""
         columns = (self.first_sqlite_pages, self.sqlite_page_counts, self.owners)
         for first, count, owner in zip(*columns, strict=True):
             yield OwnerRun(
@@ -409,5 +406,4 @@ class TraceSettings:
     """
 
     def __getitem__(self, name: str) -> object:
-        """Return one setting by name."""
         return self.values[name]

@@ -28,7 +28,6 @@ class Trampoline:
     """Makes quick calls of the functions of one store."""
 
     def __init__(self, store: "wasmtime.Store") -> None:
-        """Look whether the quick way is there."""
         self._store = store
         self._quick = _quick_call()
         self._context = 0

@@ -31,7 +31,6 @@ class Listener:
     """Lets the epoch of each engine pass when this process is interrupted."""
 
     def __init__(self) -> None:
-        """Wait for nothing yet."""
         self.engines: list[Engine] = []
         self._ends: tuple[socket.socket, socket.socket] | None = None
         self._other = -1

@@ -58,7 +58,6 @@ class WasmMemory(StableMemory):
         limits: Limits | date | str | None = "latest",
         image_file: ImageFile | None = None,
     ) -> None:
-        """Make an empty memory, or one that holds the image."""
         backing = WasmBacking(self)
         super().__init__(limits=limits, backing=backing)
         self._make_program = make_program
@@ -464,7 +463,6 @@ class WasmBacking:
     flat: memoryview | None = None
 
     def __init__(self, memory: WasmMemory) -> None:
-        """Belong to a memory."""
         self._memory = memory
 
     def read(self, address: int, length: int) -> bytes:
@@ -494,13 +492,11 @@ class OsPages(Sequence[int]):
     """The OS pages of one of the shim's lists, in the order in which they got there."""
 
     def __init__(self, memory: WasmMemory, what: shim.List, count_index: int) -> None:
-        """Look at a list."""
         self._memory = memory
         self._what = what
         self._count_index = count_index
 
     def __len__(self) -> int:
-        """Return how many there are now."""
         return self._memory.machine.number(self._count_index)
 
     @overload
@@ -510,11 +506,9 @@ class OsPages(Sequence[int]):
     def __getitem__(self, index: slice) -> Sequence[int]: ...
 
     def __getitem__(self, index: int | slice) -> int | Sequence[int]:
-        """Return one, or some."""
         return self._all()[index]
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over all."""
         return iter(self._all())
 
     def _all(self) -> list[int]:
@@ -526,7 +520,6 @@ class WasmBytemap(Bytemap):
     """The marks of the open message, as the shim keeps them."""
 
     def __init__(self, memory: WasmMemory) -> None:
-        """Look at the machine of a memory."""
         super().__init__(0)
         self._memory = memory
         self.accessed = OsPages(memory, shim.ACCESSED, _ACCESSED_COUNT)  # type: ignore[assignment]  # only read

@@ -440,7 +440,6 @@ class ReplyReader:
     """
 
     def __init__(self) -> None:
-        """Start with nothing."""
         self.reply = Reply()
         self._data = b""
         self._chunks: list[bytes] = []

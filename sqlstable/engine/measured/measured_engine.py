@@ -468,7 +468,6 @@ class WasmCursor:
     """The rows of a statement that has run, handed out one by one."""
 
     def __init__(self, rows: Rows, open_cursors: "list[WasmCursor]") -> None:
-        """Take the rows."""
         self._rows = iter(rows)
         self._open_cursors = open_cursors
         self._next: tuple[Any, ...] | None = next(self._rows, None)
@@ -479,11 +478,9 @@ class WasmCursor:
         return self._next is None
 
     def __iter__(self) -> Self:
-        """Iterate over the rows that are left."""
         return self
 
     def __next__(self) -> tuple[Any, ...]:
-        """Return the next row."""
         row, self._next = self._next, next(self._rows, None)
         if self._next is None:
             self.close()

@@ -105,14 +105,12 @@ class TakenLog:
     """The accesses of one message in order; `sqlstable.trace.recording.raw.TakenAccesses`."""
 
     def __init__(self, data: bytes, file_map: FileMap = RAW_MAP) -> None:
-        """Take the shim's list."""
         self._rows = np.frombuffer(data, dtype=np.int64).reshape(-1, _RECORD_NUMBERS)
         self._map = file_map
         self._decoded: Columns | None = None
         self._few: list[Access] | None = None
 
     def __len__(self) -> int:
-        """Return the number of accesses."""
         return len(self._rows)
 
     def few(self) -> list[Access] | None:

@@ -78,7 +78,6 @@ class CounterFunctions:
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
-        """Put the functions in the place of SQLite's."""
         self._connection = connection
         self._told: Counters | None = None
         self._mark: tuple[int, int] | None = None

@@ -108,7 +108,6 @@ class Link:
     )
 
     def __init__(self, connection: apsw.Connection, runner: Runner, file: DatabaseFile) -> None:
-        """Join them."""
         self.connection = connection
         self.runner = runner
         self.file = file

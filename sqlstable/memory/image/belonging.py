@@ -113,7 +113,6 @@ class _States:
     """What OS pages may hold that pending messages change."""
 
     def __init__(self, log: File, durability: Durability) -> None:
-        """Begin without any."""
         self._log = log
         self._durability = durability
         self._before: dict[int, list[bytes]] = {}

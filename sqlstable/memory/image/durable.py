@@ -159,7 +159,6 @@ class CommitPipeline:
         read: Callable[[int, int], Bytes],
         on_resized: Callable[[int], None],
     ) -> None:
-        """Begin with an empty log."""
         self.failure: str | None = None
         "Why no further message may begin, or None."
         self.durability = header.durability

@@ -100,7 +100,6 @@ class FileWindow:
     """
 
     def __init__(self, file: OsFile, capacity_bytes: int) -> None:
-        """Reserve the addresses, and lay the file over them."""
         if sys.platform != "linux":
             raise OSError("maps that grow in place are used on Linux only")
         self._file = file

@@ -76,7 +76,6 @@ class OsFile:
     """A file of the operating system, by its descriptor."""
 
     def __init__(self, descriptor: int) -> None:
-        """Take over an open descriptor."""
         self.descriptor = descriptor
 
     def size(self) -> int:

@@ -156,7 +156,6 @@ class ByteReader:
     """
 
     def __init__(self, content: memoryview) -> None:
-        """Begin at the first byte."""
         self._content = content
         self._position = 0
 

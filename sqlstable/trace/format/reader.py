@@ -135,15 +135,12 @@ class Trace:
             raise
 
     def __enter__(self) -> Self:
-        """Return the trace."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the trace."""
         self.close()
 
     def __repr__(self) -> str:
-        """Say what it is a trace of, on one line."""
         snapshot = self._snapshot
         return (
             f"<Trace {self._name}: engine {self.settings.values.get('engine')}, "

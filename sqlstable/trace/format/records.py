@@ -26,7 +26,6 @@ class Records(Sequence[T]):
     """
 
     def __init__(self, length: int, read: Callable[[int, int], Sequence[T]]) -> None:
-        """Wait until somebody asks."""
         self._length = length
 
         def stretch(number: int) -> Sequence[T]:
@@ -36,7 +35,6 @@ class Records(Sequence[T]):
         self._stretch = lru_cache(_STRETCHES_KEPT)(stretch)
 
     def __len__(self) -> int:
-        """Return how many there are."""
         return self._length
 
     @overload
@@ -46,7 +44,6 @@ class Records(Sequence[T]):
     def __getitem__(self, index: slice) -> Sequence[T]: ...
 
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        """Return one, or some."""
         if isinstance(index, slice):
             return tuple(self[at] for at in range(*index.indices(self._length)))
         at = index + self._length if index < 0 else index
@@ -55,6 +52,5 @@ class Records(Sequence[T]):
         return self._stretch(at // STRETCH)[at % STRETCH]
 
     def __iter__(self) -> Iterator[T]:
-        """Iterate over all, in order."""
         for number in range(-(-self._length // STRETCH)):
             yield from self._stretch(number)

@@ -18,9 +18,7 @@ Row = tuple[Any, ...]
 class Select(Protocol):
     """Runs a query on a trace, with named parameters."""
 
-    def __call__(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        """Return all rows."""
-        ...
+    def __call__(self, sql: str, parameters: Mapping[str, object]) -> list[Row]: ...
 
 
 OF_MESSAGES: Final = "message_index BETWEEN :first_message AND :last_message"
@@ -104,7 +102,6 @@ class SharedConnection:
     """A connection that is closed when its last user lets go of it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        """Take over a connection, for one user."""
         self.connection = connection
         self._users = 1
 

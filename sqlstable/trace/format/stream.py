@@ -19,7 +19,6 @@ class StreamedTrace:
     """Shows a trace as it is, and keeps little of it. The trace has to stay open."""
 
     def __init__(self, trace: Trace) -> None:
-        """Look at a trace."""
         self._trace = trace
         self.messages: Sequence[Message] = Records(trace.message_count, trace.messages_at)
         self.statements: Sequence[Statement] = Records(trace.statement_count, trace.statements_at)

@@ -142,11 +142,9 @@ class TraceWriter:
         self._flush()
 
     def __enter__(self) -> Self:
-        """Return the writer."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the writer."""
         self.close()
 
     @property

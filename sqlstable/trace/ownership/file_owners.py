@@ -71,7 +71,6 @@ class FileOwners:
     "Owner of each index. It only grows: an index never comes to mean another owner."
 
     def __init__(self, listing: Callable[[], FileListing]) -> None:
-        """Know nothing yet."""
         self.owners = []
         self._listing = listing
         self._indexes: dict[Owner, int] = {}

@@ -91,7 +91,6 @@ class Changes:
     "Owner before; 0 (unknown) for SQLite pages that are new."
 
     def __len__(self) -> int:
-        """Return how many SQLite pages changed owner."""
         return len(self.numbers)
 
 

@@ -41,7 +41,6 @@ class Tally:
     __slots__ = ("accessed", "calls", "dirty", "moved")
 
     def __init__(self) -> None:
-        """Count nothing."""
         self.accessed: set[int] = set()
         self.dirty: set[int] = set()
         self.calls = [0, 0, 0, 0]
@@ -94,7 +93,6 @@ class FewMeter:
     """A `Meter` of ``attribution.py``, for the parts of a message with few accesses."""
 
     def __init__(self, rows: Sequence[Access]) -> None:
-        """Take the accesses of a message."""
         self._rows = rows
         self._tallies: list[Tally] = []
 

@@ -83,7 +83,6 @@ class ForeignRecorder:
         position_after_commit: Callable[[], int],
         position_at_lock: Callable[[], int],
     ) -> None:
-        """Hook into the connection."""
         self._log = log
         self._connection = connection
         self._position_after_commit = position_after_commit

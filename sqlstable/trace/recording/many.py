@@ -21,7 +21,6 @@ class ManyMeter:
     """Measures parts of a message; `sqlstable.trace.recording.attribution.Meter`."""
 
     def __init__(self, taken: TakenAccesses) -> None:
-        """Take the accesses of a message."""
         self._taken = taken
         self._footprints: list[Footprint] = []
 

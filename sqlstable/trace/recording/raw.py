@@ -72,9 +72,7 @@ Access = tuple[int, int, int, int]
 class TakenAccesses(Protocol):
     """The accesses of one message."""
 
-    def __len__(self) -> int:
-        """Return how many there are."""
-        ...
+    def __len__(self) -> int: ...
 
     def few(self) -> list[Access] | None:
         """Return all as plain integers where they are few, else None."""

@@ -76,7 +76,6 @@ class Recorder:
     """
 
     def __init__(self, log: AccessSource, *, depth: Depth = "counters", plans: bool = True) -> None:
-        """Start with an empty message."""
         self.log = log
         self.depth: Depth = depth
         self.plans = plans
@@ -538,11 +537,9 @@ class RecordedCursor:
         self._spans.extend(self._watch.spans_until(self._log.position()))
 
     def __iter__(self) -> "RecordedCursor":
-        """Iterate over the rows."""
         return self
 
     def __next__(self) -> tuple[Any, ...]:
-        """Step the statement to its next row."""
         try:
             with self._step():
                 row = next(self._cursor)

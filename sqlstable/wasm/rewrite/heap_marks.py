@@ -76,7 +76,6 @@ class MarkedAccesses(dict[bytes, bytes]):
     """
 
     def __init__(self, first_scratch_local: int, *, every_access_may_straddle: bool) -> None:
-        """Start with none."""
         super().__init__()
         self.every_access_may_straddle = every_access_may_straddle
         self._get_address = assemble(f"local.get {first_scratch_local}")
@@ -87,7 +86,6 @@ class MarkedAccesses(dict[bytes, bytes]):
         }
 
     def __missing__(self, operator: bytes) -> bytes:
-        """Make one."""
         name = name_of(operator)
         alignment_shift, offset = numbers_of(operator)
         length = ACCESS_BYTES[name]

@@ -32,7 +32,6 @@ class BlockCharges(dict[int, bytes]):
     """
 
     def __init__(self, *, counter: int, local: int, out_of_instructions: int | None) -> None:
-        """Start with none."""
         super().__init__()
         self._get = assemble(f"local.get {local} i64.const 0")[:-1]
         self._take = assemble(f"i64.sub local.tee {local} global.set {counter}")
@@ -61,7 +60,6 @@ class FunctionCharges:
     """
 
     def __init__(self, *, counter: int, local: int, out_of_instructions: int) -> None:
-        """Make the code."""
         self.copy = assemble(f"global.get {counter} local.set {local}")
         "Makes the copy anew"
         self.plain = BlockCharges(counter=counter, local=local, out_of_instructions=None)

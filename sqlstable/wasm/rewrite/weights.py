@@ -80,7 +80,6 @@ class SystemCosts:
     "Each Wasm page of the heap first written, beside its access"
 
     def __post_init__(self) -> None:
-        """Insist on what the shim can add up without overflow."""
         assert all(0 <= getattr(self, field.name) < 1 << 31 for field in fields(self))
 
 

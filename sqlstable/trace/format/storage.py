@@ -18,7 +18,9 @@ Row = tuple[Any, ...]
 class Select(Protocol):
     """Runs a query on a trace, with named parameters."""
 
-    def __call__(self, sql: str, parameters: Mapping[str, object]) -> list[Row]: ...
+    def __call__(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        """Return all rows."""
+        ...
 
 
 OF_MESSAGES: Final = "message_index BETWEEN :first_message AND :last_message"

@@ -13,10 +13,9 @@ from sqlstable.analysis.totals import (
     sum_uses,
 )
 from sqlstable.analysis.verdict import applies, share, verdict
+from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
-    INSTRUCTION_PHASES,
-    PHASES,
     Accesses,
     Calls,
     LimitUse,

@@ -13,14 +13,9 @@ from sqlstable.analysis.groups import group_by_owner, group_by_shape, without_ow
 from sqlstable.analysis.totals import outside_use, sum_uses, totals
 from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
 from sqlstable.ic.limits import NO_LIMIT
+from sqlstable.ic.words import READ, WRITE
 from sqlstable.trace.footprint import measure
-from sqlstable.trace.model import (
-    READ,
-    WRITE,
-    LimitUse,
-    OutsideUse,
-    StableUse,
-)
+from sqlstable.trace.model import LimitUse, OutsideUse, StableUse
 from tests.hand_built import (
     QUERY_TRAP,
     HandBuiltTrace,

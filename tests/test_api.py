@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.memory.accesslog import GROW, READ, SIZE, WRITE, AccessLog
+from sqlstable.ic.words import GROW, READ, SIZE, WRITE
+from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.api import HEAP_BYTES_MAX, SystemApi
 from sqlstable.memory.backing import ChunkBacking
 from sqlstable.memory.stable import StableMemory

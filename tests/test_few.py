@@ -8,10 +8,11 @@ import pytest
 
 from sqlstable.engine.measured.notes import RAW_MAP, TakenLog, managed_map
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES
+from sqlstable.ic.words import COMMIT, GROW, PREPARE, READ, RUN, SIZE, WRITE
 from sqlstable.layout.directory import DATABASE_MEMORY_ID
 from sqlstable.memory.accesslog import FEW_ACCESSES, AccessLog
 from sqlstable.trace.blocks import decode_accesses, encode_accesses
-from sqlstable.trace.model import GROW, READ, SIZE, WRITE, Accesses, FewAccesses
+from sqlstable.trace.model import Accesses, FewAccesses
 from sqlstable.trace.ownership.owners import Owner
 from sqlstable.trace.recording.attribution import (
     MessageFacts,
@@ -21,15 +22,7 @@ from sqlstable.trace.recording.attribution import (
     owner_uses,
 )
 from sqlstable.trace.recording.owner_numbers import Places
-from sqlstable.trace.recording.raw import (
-    COMMIT,
-    PREPARE,
-    RUN,
-    OutsideSpan,
-    RawMessage,
-    RawStatement,
-    StatementText,
-)
+from sqlstable.trace.recording.raw import OutsideSpan, RawMessage, RawStatement, StatementText
 from sqlstable.wasm import shim
 from tests.test_owners import filled
 

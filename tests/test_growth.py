@@ -15,10 +15,11 @@ from sqlstable.analysis.growth import Growth, filling, growth_at_end, growth_ste
 from sqlstable.canister.canister import Canister
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import GROW
 from sqlstable.report.as_csv import render_csv
 from sqlstable.report.as_json import document
 from sqlstable.report.as_table import render_table
-from sqlstable.trace.model import GROW, StableArea, TraceSettings
+from sqlstable.trace.model import StableArea, TraceSettings
 from tests.hand_built import NASTY_TEXT, SETTINGS, HandBuiltTrace, accesses, message, use
 
 BUCKET = 128 * WASM_PAGE_BYTES

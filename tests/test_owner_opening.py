@@ -10,7 +10,7 @@ import pytest
 
 from sqlstable import Canister
 from sqlstable.canister.observation import StoreReader
-from sqlstable.trace.model import WRITE
+from sqlstable.ic.words import WRITE
 from sqlstable.trace.ownership.owners import OwnerMap
 from tests.test_owners import (
     Database,

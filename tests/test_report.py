@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from sqlstable.analysis.compare import compare
 from sqlstable.canister.canister import Canister
 from sqlstable.errors import SettingsError
+from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.report import numbers
 from sqlstable.report.accesses_csv import HEADER, render_accesses_csv
 from sqlstable.report.as_csv import (
@@ -38,16 +39,7 @@ from sqlstable.report.grid import WIDTH_MIN
 from sqlstable.report.json_schema import report_schema
 from sqlstable.report.plain import plain
 from sqlstable.report.text import clean, fit, shorten, wrap
-from sqlstable.trace.model import (
-    GROW,
-    READ,
-    SIZE,
-    WRITE,
-    LimitUse,
-    LoopUse,
-    OwnerFault,
-    TraceSettings,
-)
+from sqlstable.trace.model import LimitUse, LoopUse, OwnerFault, TraceSettings
 from tests.golden_files import check_golden
 from tests.hand_built import (
     NASTY_TEXT,

@@ -19,7 +19,7 @@ import sqlstable
 from sqlstable import Canister, LimitTrap, MemoryManager, StableMemory, Trap, latest_limits
 from sqlstable.canister import hosts as hosts_module
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.trace.model import PHASES, WRITE
+from sqlstable.ic.words import PHASES, WRITE
 
 PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 LAYOUTS = ("managed", "raw")

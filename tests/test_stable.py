@@ -25,8 +25,9 @@ from sqlstable.errors import (
 )
 from sqlstable.ic.limits import latest_limits, resolve_limits
 from sqlstable.ic.units import GIB, KIB, OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, WASM_PAGE_BYTES
+from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.memory import accesslog, backing, stable
-from sqlstable.memory.accesslog import GROW, READ, SIZE, WRITE, AccessLog
+from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import ChunkBacking, MappedBacking, TieredBacking
 from sqlstable.memory.bytemap import ACCESSED, DIRTY
 from sqlstable.memory.stable import WASM_PAGES_MAX, StableMemory

@@ -24,6 +24,7 @@ import sqlstable.trace.format.file as trace_file
 from sqlstable.analysis.growth import filling
 from sqlstable.errors import LimitTrap, TraceError
 from sqlstable.ic.limits import NO_LIMIT, latest_limits
+from sqlstable.ic.words import GROW, PHASES, READ, SIZE, WRITE
 from sqlstable.memory.bytemap import accessed_trap, dirty_trap
 from sqlstable.report.as_json import document
 from sqlstable.report.as_table import By, render_table
@@ -35,11 +36,6 @@ from sqlstable.trace.format.file import (
     open_trace,
 )
 from sqlstable.trace.model import (
-    GROW,
-    PHASES,
-    READ,
-    SIZE,
-    WRITE,
     Accesses,
     Calls,
     HeapUse,

@@ -12,7 +12,7 @@ import pytest
 from sqlstable import Canister, MemoryManager, SqlError, StableMemory, StableVFS, Trap
 from sqlstable.engine.measured.module.builds import BUILDS
 from sqlstable.ic.limits import latest_limits
-from sqlstable.memory.accesslog import GROW, READ, SIZE, WRITE
+from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from tests.wasm_host import Host
 
 PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)

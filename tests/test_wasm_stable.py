@@ -13,8 +13,8 @@ from sqlstable.engine.measured.notes import Mark
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits, MessageLimits, latest_limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
+from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.memory import accesslog
-from sqlstable.memory.accesslog import READ, WRITE
 from sqlstable.memory.api import SystemApi
 from sqlstable.memory.stable import StableMemory
 from sqlstable.wasm import shim
@@ -469,8 +469,8 @@ def test_numbers_that_the_sources_share_are_those_of_the_driver():
     for name, value in (
         ("READ", READ),
         ("WRITE", WRITE),
-        ("SIZE", accesslog.SIZE),
-        ("GROW", accesslog.GROW),
+        ("SIZE", SIZE),
+        ("GROW", GROW),
         ("OF_DRIVER", shim.OF_DRIVER),
     ):
         assert f"(global ${name} i64 (i64.const {value}))" in text

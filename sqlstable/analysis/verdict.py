@@ -4,15 +4,16 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 from sqlstable.ic.units import NO_LIMIT
+from sqlstable.ic.words import INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY, STABLE_MEMORY_BYTES
 from sqlstable.trace.model import LimitUse, Message
 
 Verdict = Literal["fits", "fits as far as it ran", "exceeds"]
 
 COVERED: Final[Mapping[str, str]] = {
-    "stable_os_pages_accessed": "OS pages",
-    "stable_os_pages_dirty": "OS pages",
-    "stable_memory_bytes": "stable memory",
-    "instructions": "instructions",
+    OS_PAGES_ACCESSED: "OS pages",
+    OS_PAGES_DIRTY: "OS pages",
+    STABLE_MEMORY_BYTES: "stable memory",
+    INSTRUCTIONS: "instructions",
 }
 """The limits of a message by their names, and in how many words a verdict names them."""
 

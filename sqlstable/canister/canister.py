@@ -22,7 +22,7 @@ from sqlstable.canister.hosts import (
     chosen_cache_size,
     make_host,
 )
-from sqlstable.canister.message import Message, MessageKind, check_choice
+from sqlstable.canister.message import Message, check_choice
 from sqlstable.canister.observation import EndedMessage, Observation, open_writer
 from sqlstable.canister.reply import Reply
 from sqlstable.canister.status import Presence, Status, described
@@ -32,10 +32,11 @@ from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_sourc
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.transfer import extract_database, import_database
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.engine import CacheState, Engine, Params
+from sqlstable.engine.engine import Engine, Params
 from sqlstable.errors import LimitTrap, MessageError, Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import CacheState, CallKind
 from sqlstable.memory.image.durability import Durability
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace
@@ -226,7 +227,7 @@ class Canister(Presence):
 
     def message(
         self,
-        kind: MessageKind = "update",
+        kind: CallKind = "update",
         *,
         cache: CacheState | None = None,
         label: str | None = None,

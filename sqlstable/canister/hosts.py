@@ -15,26 +15,21 @@ from sqlstable.database.checking import Setup
 from sqlstable.database.library import sqlite_version
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.engine import CacheState, Engine
+from sqlstable.engine.engine import Engine
 from sqlstable.engine.measured.module.builds import BUILDS
 from sqlstable.engine.native.native_engine import Heap, NativeEngine
 from sqlstable.errors import SettingsError
 from sqlstable.ic.limits import Limits
-from sqlstable.memory import accesslog
+from sqlstable.ic.words import CacheState
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.image.durability import Durability
 from sqlstable.memory.stable import StableMemory
-from sqlstable.trace import model
 from sqlstable.trace.recording.raw import RawMessage, TakenAccesses
 from sqlstable.trace.recording.recorder import Depth, Recorder
 
 EngineName = Literal["native", "wasm"]
 ENGINES: Final[tuple[EngineName, ...]] = ("native", "wasm")
 """Names of the engines."""
-
-# Machine and observation know nothing of each other, and number the kinds of access alike.
-assert (accesslog.READ, accesslog.WRITE) == (model.READ, model.WRITE)
-assert (accesslog.SIZE, accesslog.GROW) == (model.SIZE, model.GROW)
 
 
 class MessageRecorder(Protocol):

@@ -4,21 +4,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
 from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Protocol, Self, TypeVar
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from sqlstable.canister.observation import EndedMessage
 from sqlstable.canister.reply import Reply
 from sqlstable.canister.turns import Leaving, Ticket, Turns
 from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
-from sqlstable.engine.engine import CacheState, Cursor, Engine, Params, Rows
+from sqlstable.engine.engine import Cursor, Engine, Params, Rows
 from sqlstable.errors import MessageError, SettingsError, SqlError, Trap
+from sqlstable.ic.words import CACHE_STATES, CacheState, CallKind
 from sqlstable.memory.stable import StableMemory
 
 T = TypeVar("T")
-
-MessageKind = Literal["update", "query"]
-
-CACHE_STATES: Final = ("fresh", "cold", "warm")
 
 
 class MessageHost(Protocol):
@@ -67,7 +64,7 @@ class Message:
     def __init__(
         self,
         canister: "MessageHost",
-        kind: MessageKind,
+        kind: CallKind,
         *,
         cache: CacheState = "cold",
         label: str | None = None,
@@ -78,7 +75,7 @@ class Message:
             check_choice("kind", kind, ("update", "query"))
         if cache not in CACHE_STATES:
             check_choice("cache", cache, CACHE_STATES)
-        self.kind: MessageKind = kind
+        self.kind: CallKind = kind
         self.cache: CacheState = "warm" if kind == "update" else cache
         self.label = label
         self.ended: EndedMessage | None = None

@@ -10,6 +10,7 @@ from sqlstable.canister.areas import list_areas, list_files
 from sqlstable.canister.hosts import MessageRecorder
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import OS_PAGES_ACCESSED, OS_PAGES_DIRTY, STABLE_MEMORY_BYTES
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace, TraceWriter
 from sqlstable.trace.model import LimitUse, OwnerRuns, OwnerUse, StableArea
@@ -356,9 +357,9 @@ class EndedMessage:
         message, (accessed, dirty) = self.limits.of(self.kind), self.os_pages
         stable_bytes_max = self.limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
         return (
-            _limit_use("stable_os_pages_accessed", accessed, message.os_pages_accessed_max),
-            _limit_use("stable_os_pages_dirty", dirty, message.os_pages_dirty_max),
-            _limit_use("stable_memory_bytes", self.wasm_pages * WASM_PAGE_BYTES, stable_bytes_max),
+            _limit_use(OS_PAGES_ACCESSED, accessed, message.os_pages_accessed_max),
+            _limit_use(OS_PAGES_DIRTY, dirty, message.os_pages_dirty_max),
+            _limit_use(STABLE_MEMORY_BYTES, self.wasm_pages * WASM_PAGE_BYTES, stable_bytes_max),
         )
 
 

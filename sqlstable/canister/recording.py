@@ -14,10 +14,10 @@ from sqlstable.database.library import sqlite_version
 from sqlstable.database.vfs import StableVFS, vfs_of
 from sqlstable.errors import MessageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import WRITE
 from sqlstable.trace.format.file import Trace, TraceWriter
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
-    WRITE,
     Accesses,
     Message,
     OwnerFault,

@@ -12,7 +12,6 @@ from sqlstable.canister.hosts import EngineName, Flavour, Place
 from sqlstable.database.checking import Setup
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.engine import CacheState
 from sqlstable.engine.measured.measured_engine import WasmEngine
 from sqlstable.engine.measured.module.builds import BUILDS, load_program
 from sqlstable.engine.measured.notes import (
@@ -24,12 +23,14 @@ from sqlstable.engine.measured.notes import (
     heap_cost,
 )
 from sqlstable.errors import ImageError, SettingsError
+from sqlstable.ic import words
 from sqlstable.ic.limits import Limits, resolve_limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import INSTRUCTION_PHASES, CacheState
 from sqlstable.memory.stable import StableMemory
-from sqlstable.trace.model import INSTRUCTION_PHASES, HeapUse, Instructions, LoopUse
-from sqlstable.trace.recording import raw
+from sqlstable.trace.model import HeapUse, Instructions, LoopUse
 from sqlstable.trace.recording.raw import (
+    PREPARE_ERROR,
     OutsideSpan,
     RawMessage,
     RawStatement,
@@ -47,8 +48,6 @@ SQLITE_VERSION: Final = "3.54.1"
 """Of the amalgamation that the modules are built from."""
 
 DEFAULT_BUILD: Final = "standard"
-
-_PREPARE_ERROR: Final = "prepare error"
 
 _Rows = npt.NDArray[np.int64]
 
@@ -329,11 +328,11 @@ def _costs(notes: MessageNotes) -> tuple[Instructions, HeapUse | None]:
 # -- statements ----------------------------------------------------------------------------------
 
 _PHASE_OF: Final[Mapping[int, int]] = {
-    Mark.GLUE: raw.RUN,
-    Mark.PREPARE: raw.PREPARE,
-    Mark.RUN: raw.RUN,
-    Mark.COMMIT: raw.COMMIT,
-    Mark.ENCODE: raw.RUN,
+    Mark.GLUE: words.RUN,
+    Mark.PREPARE: words.PREPARE,
+    Mark.RUN: words.RUN,
+    Mark.COMMIT: words.COMMIT,
+    Mark.ENCODE: words.RUN,
 }
 """Whom accesses are billed to, by the mark that they follow."""
 
@@ -401,7 +400,7 @@ class NotedStatements(Sequence[RawStatement]):
             if Mark.RUN in group[:-1, _MARK]:
                 yield self._statement(call, next(indexes), group)
                 continue
-            span = OutsideSpan(int(group[0, _LOG]), int(group[-1, _LOG]), _PREPARE_ERROR)
+            span = OutsideSpan(int(group[0, _LOG]), int(group[-1, _LOG]), PREPARE_ERROR)
             if span.stop > span.start:
                 self._failed.append(span)
 
@@ -438,7 +437,7 @@ class NotedStatements(Sequence[RawStatement]):
         text = StatementText(sql, kind_of(sql, readonly=readonly), readonly, plan)
         if len(table) < 2:
             stop = int(table[-1, _LOG])
-            return RawStatement(text, ((stop, stop, raw.RUN),), 0, 1, None, None, None, None)
+            return RawStatement(text, ((stop, stop, words.RUN),), 0, 1, None, None, None, None)
         costs, phases = self._costs(table)
         return RawStatement(text, _spans(table), 0, 1, None, None, None, None, costs, phases)
 
@@ -486,4 +485,4 @@ def _spans(group: _Rows) -> tuple[Span, ...]:
         else:
             spans.append((start, stop, phase))
     at = int(logs[0])
-    return tuple(spans) or ((at, at, raw.RUN),)
+    return tuple(spans) or ((at, at, words.RUN),)

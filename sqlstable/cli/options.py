@@ -20,8 +20,8 @@ from sqlstable.memory.image.durability import DURABILITIES
 
 if TYPE_CHECKING:
     from sqlstable.canister.hosts import EngineName
-    from sqlstable.engine.engine import CacheState
     from sqlstable.ic.limits import Limits
+    from sqlstable.ic.words import CacheState
     from sqlstable.trace.recording.recorder import Depth as DepthName
 
 LATEST: Final = "latest"

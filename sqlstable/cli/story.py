@@ -13,6 +13,7 @@ from sqlstable.canister.reply import Reply
 from sqlstable.cli.scene import Change, Check, Meter, Scene, owner_counts
 from sqlstable.engine.engine import Rows
 from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.ic.words import OS_PAGES_DIRTY
 from sqlstable.report.limit_words import tightest_words
 from sqlstable.report.numbers import count, counted, percent, size
 from sqlstable.trace.model import OwnerUse, Statement
@@ -71,7 +72,7 @@ class Story:
             for table, sql in shop.INSERTS.items():
                 message.executemany(sql, rows[table])
             message.execute("COMMIT")
-        limit = next(it for it in message.reply.limits if it.name == "stable_os_pages_dirty")
+        limit = next(it for it in message.reply.limits if it.name == OS_PAGES_DIRTY)
         width = max(map(len, shop.INSERTS.values())) + 1
         inserts = [
             f"{sql + ';':<{width}}  -- {count(len(rows[table])):>6} times"

@@ -39,7 +39,7 @@ import apsw
 import numpy as np
 
 from sqlstable.errors import SqlError
-from sqlstable.ic.units import amount
+from sqlstable.ic.units import INT64_MAX, INT64_MIN, amount
 
 Params = Sequence[Any] | dict[str, Any] | None
 """Values bound to a statement: a sequence, or a dictionary for named parameters."""
@@ -47,8 +47,6 @@ Params = Sequence[Any] | dict[str, Any] | None
 _PLAIN: Final = frozenset({type(None), int, float, str, bytes})
 _SEQUENCES: Final = frozenset({tuple, list})
 
-_INT64_MIN: Final = -(1 << 63)
-_INT64_MAX: Final = (1 << 63) - 1
 
 _BLOB_BYTES_MAX: Final = 1_000_000_000
 """Source: SQLite's default of ``SQLITE_MAX_LENGTH``, sqlite.org/limits.html."""
@@ -288,9 +286,9 @@ def _placed(value: object, position: str, convert: Callable[[Any], Any]) -> obje
 def _checked(value: object) -> object:
     """Convert a value, and look at what the quick way leaves to the engine."""
     plain = _plain(value)
-    if isinstance(plain, int) and not _INT64_MIN <= plain <= _INT64_MAX:
+    if isinstance(plain, int) and not INT64_MIN <= plain <= INT64_MAX:
         raise _RefusedError(
-            f"is {_shortened(plain)}; SQLite's integers have 64 bits, up to {_INT64_MAX}: bind "
+            f"is {_shortened(plain)}; SQLite's integers have 64 bits, up to {INT64_MAX}: bind "
             "str(value), or float(value)"
         )
     if isinstance(plain, apsw.zeroblob) and plain.length() > _BLOB_BYTES_MAX:

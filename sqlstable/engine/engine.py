@@ -1,18 +1,17 @@
 """The seam between a canister and what executes its SQL."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlstable.database.values import Params
+from sqlstable.ic.words import CacheState
 
 if TYPE_CHECKING:
     import apsw
 
-__all__ = ["CacheState", "Cursor", "Engine", "Params", "Rows"]
+__all__ = ["Cursor", "Engine", "Params", "Rows"]
 
 Rows = list[tuple[Any, ...]]
-
-CacheState = Literal["fresh", "cold", "warm"]
 
 
 class Cursor(Protocol):

@@ -9,13 +9,13 @@ are those of application subnets; what is known of system subnets is in ``LIMITS
 
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 from typing import Final
 
 from sqlstable.errors import SettingsError
 from sqlstable.ic.dated_value import DatedValue, Limit, calendar_day
 from sqlstable.ic.limit_tables import LIMITS
 from sqlstable.ic.units import NO_LIMIT, WASM_PAGE_BYTES
+from sqlstable.ic.words import MESSAGE_KINDS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY, STABLE_MEMORY_BYTES
 
 __all__ = [
     "EARLIEST_LIMITS_DATE",
@@ -25,7 +25,6 @@ __all__ = [
     "DatedValue",
     "Limit",
     "Limits",
-    "MessageKind",
     "MessageLimits",
     "latest_limits",
     "limits_at",
@@ -43,30 +42,6 @@ LATEST_LIMITS_DATE: Final = date(2026, 8, 18)
 
 Source: dfinity/developer-docs docs/references/resource-limits.md @ b58cf042, 2026-08-18.
 """
-
-
-class MessageKind(StrEnum):
-    """The kinds of message that limits tell apart; each one is a plain string.
-
-    Examples:
-        >>> MessageKind.UPDATE == "update"
-        True
-    """
-
-    UPDATE = "update"
-    """An update call, timer, heartbeat or callback."""
-
-    QUERY = "query"
-    """A query or composite query. An inspect_message has its OS pages, but fewer instructions."""
-
-    UPGRADE = "upgrade"
-    """A pre_upgrade or post_upgrade; a ``start`` has the OS pages of an update."""
-
-    INSTALL = "install"
-    """The init of a first installation."""
-
-    REINSTALL = "reinstall"
-    """The init of an installation that wipes what was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +94,7 @@ class Limits:
         """Return the limits of one kind of message.
 
         Args:
-            kind: A ``MessageKind`` or its string.
+            kind: One of `MESSAGE_KINDS`.
 
         Returns:
             The limits; those of ``upgrade`` for install and reinstall too.
@@ -135,13 +110,13 @@ class Limits:
             dfinity/ic rs/embedders/src/wasmtime_embedder/system_api.rs get_page_limit @ 1bc0a5953.
         """
         match kind:
-            case MessageKind.UPDATE:
+            case "update":
                 return self.update
-            case MessageKind.QUERY:
+            case "query":
                 return self.query
-            case MessageKind.UPGRADE | MessageKind.INSTALL | MessageKind.REINSTALL:
+            case "upgrade" | "install" | "reinstall":
                 return self.upgrade
-        raise SettingsError(f"unknown message kind {kind!r}; use one of {', '.join(MessageKind)}")
+        raise SettingsError(f"unknown message kind {kind!r}; use one of {', '.join(MESSAGE_KINDS)}")
 
 
 def limits_at(when: date | str) -> Limits:
@@ -173,7 +148,7 @@ def limits_at(when: date | str) -> Limits:
         )
     return Limits(
         date=day,
-        stable_memory_wasm_pages_max=_value("stable_memory_bytes", day) // WASM_PAGE_BYTES,
+        stable_memory_wasm_pages_max=_value(STABLE_MEMORY_BYTES, day) // WASM_PAGE_BYTES,
         update=_message_limits("update", "instructions_update", day),
         query=_message_limits("query", "instructions_query", day),
         upgrade=_message_limits("upgrade", "instructions_install", day),
@@ -215,8 +190,8 @@ def _day(when: date | str) -> date:
 
 def _message_limits(kind: str, instructions: str, day: date) -> MessageLimits:
     return MessageLimits(
-        os_pages_accessed_max=_value(f"stable_os_pages_accessed_{kind}", day),
-        os_pages_dirty_max=_value(f"stable_os_pages_dirty_{kind}", day),
+        os_pages_accessed_max=_value(f"{OS_PAGES_ACCESSED}_{kind}", day),
+        os_pages_dirty_max=_value(f"{OS_PAGES_DIRTY}_{kind}", day),
         instructions_max=_value(instructions, day),
     )
 

@@ -27,7 +27,12 @@ WASM_PAGE_BYTES: Final = 65_536
 OS_PAGES_PER_WASM_PAGE: Final = WASM_PAGE_BYTES // OS_PAGE_BYTES
 assert OS_PAGES_PER_WASM_PAGE * OS_PAGE_BYTES == WASM_PAGE_BYTES
 
-NO_LIMIT: Final = (1 << 64) - 1
+INT64_MIN: Final = -(1 << 63)
+INT64_MAX: Final = (1 << 63) - 1
+UINT64_MAX: Final = (1 << 64) - 1
+"""Integers of SQLite are signed, addresses of a 64-bit memory are not."""
+
+NO_LIMIT: Final = UINT64_MAX
 """Stands for "no limit yet": more OS pages than a 64-bit address reaches."""
 
 

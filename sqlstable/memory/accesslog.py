@@ -18,10 +18,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-READ: Final = 0
-WRITE: Final = 1
-SIZE: Final = 2
-GROW: Final = 3
+from sqlstable.ic.units import INT64_MAX
+from sqlstable.ic.words import READ, WRITE
 
 IRREGULAR: Final = -(1 << 62)
 """Entry that stands for a row of the list of irregular accesses."""
@@ -33,7 +31,6 @@ CHUNK_ENTRIES: Final = 1 << 16
 """Accesses handed out at once when a log is read: numpy needs about 100 bytes for each."""
 
 _IRREGULAR_UNIT: Final = -(1 << 31)
-_INT64_MAX: Final = (1 << 63) - 1
 
 Translate = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 """Gives the stable memory addresses of database file offsets."""
@@ -193,8 +190,8 @@ class TakenLog:
         for row in self._irregular:
             found[row.position] = (
                 row.kind,
-                min(row.address, _INT64_MAX),
-                min(row.length, _INT64_MAX),
+                min(row.address, INT64_MAX),
+                min(row.length, INT64_MAX),
                 row.offset,
             )
         return found
@@ -244,8 +241,8 @@ class TakenLog:
             assert len(rows) == len(irregular)
             kind[irregular] = [row.kind for row in rows]
             # Larger ones were asked for in vain: by a grow that failed, an access of no bytes.
-            address[irregular] = [min(row.address, _INT64_MAX) for row in rows]
-            length[irregular] = [min(row.length, _INT64_MAX) for row in rows]
+            address[irregular] = [min(row.address, INT64_MAX) for row in rows]
+            length[irregular] = [min(row.length, INT64_MAX) for row in rows]
             offset[irregular] = [row.offset for row in rows]
         return Columns(kind, address, length, offset)
 

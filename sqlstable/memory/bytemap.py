@@ -19,6 +19,7 @@ import numpy as np
 from sqlstable.errors import LimitTrap
 from sqlstable.ic.limits import NO_LIMIT, Limits
 from sqlstable.ic.units import KIB, OS_PAGE_BYTES
+from sqlstable.ic.words import OS_PAGES_ACCESSED, OS_PAGES_DIRTY
 
 ACCESSED: Final = 2
 DIRTY: Final = 3
@@ -178,7 +179,7 @@ def accessed_trap(limits: Limits) -> LimitTrap:
         "accessed pages in the stable memory in a single message execution: limit "
         f"{_kib(limits.update.os_pages_accessed_max)} KB for regular messages and "
         f"{_kib(limits.query.os_pages_accessed_max)} KB for queries.",
-        limit="stable_os_pages_accessed",
+        limit=OS_PAGES_ACCESSED,
     )
 
 
@@ -190,7 +191,7 @@ def dirty_trap(limits: Limits) -> LimitTrap:
         f"{_kib(limits.update.os_pages_dirty_max)} KB for regular messages, "
         f"{_kib(limits.upgrade.os_pages_dirty_max)} KB for upgrade messages and "
         f"{_kib(limits.query.os_pages_dirty_max)} KB for queries.",
-        limit="stable_os_pages_dirty",
+        limit=OS_PAGES_DIRTY,
     )
 
 

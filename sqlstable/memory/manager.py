@@ -61,6 +61,7 @@ from sqlstable.errors import (
     Trap,
 )
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, wasm_pages_needed
+from sqlstable.ic.words import STABLE_MEMORY_BYTES
 from sqlstable.memory.seams import Memory
 
 MAGIC: Final = b"MGR"
@@ -539,7 +540,7 @@ def _make_room(memory: Memory, memory_id: int, bucket_wasm_pages: int, allocated
             f"MemoryId({memory_id}): grow failed: {allocated} buckets of {bucket_wasm_pages} Wasm "
             f"pages need {required} Wasm pages, and the memory below has {size_wasm_pages} and "
             "cannot grow so far; raise its limit, take smaller buckets, or store less",
-            limit="stable_memory_bytes",
+            limit=STABLE_MEMORY_BYTES,
         )
         raise _told(memory, trap)
 
@@ -567,7 +568,7 @@ def _growing_write(memory: Memory, offset: int, data: bytes) -> None:
             f"grow failed: the memory manager's own {len(data)} bytes at byte {offset} need "
             f"{missing} Wasm pages more than the {size_wasm_pages} that the memory has; "
             "raise its limit",
-            limit="stable_memory_bytes",
+            limit=STABLE_MEMORY_BYTES,
         )
         raise _told(memory, trap)
     memory.write(offset, data)

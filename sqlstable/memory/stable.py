@@ -29,8 +29,9 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Final, Self
 
 from sqlstable.errors import MessageError, OutOfBoundsTrap, SettingsError, Trap
-from sqlstable.ic.limits import Limits, MessageKind, resolve_limits
+from sqlstable.ic.limits import Limits, resolve_limits
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.ic.words import GROW, MESSAGE_KINDS, READ, SIZE, WRITE
 from sqlstable.memory import accesslog, forks
 from sqlstable.memory.backing import Backing, Bytes, check_size, reserve_pair, whole_wasm_pages
 from sqlstable.memory.bytemap import DIRTY, Bytemap
@@ -62,8 +63,6 @@ _LOOPED_OS_PAGES: Final = 64
 
 OUT_OF_BOUNDS: Final = "stable memory out of bounds"
 """Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31."""
-
-_KINDS: Final = frozenset(MessageKind)
 
 
 class StableMemory:
@@ -130,7 +129,7 @@ class StableMemory:
         """Return the size in Wasm pages."""
         self._raise_if_trapped()
         if self.log is not None:
-            self.log.note(accesslog.SIZE, 0, 0)
+            self.log.note(SIZE, 0, 0)
         return self._wasm_pages
 
     def grow(self, wasm_pages: int, *, wasm_pages_max: int = WASM_PAGES_MAX) -> int:
@@ -147,7 +146,7 @@ class StableMemory:
         """
         self._raise_if_trapped()
         if self.log is not None:
-            self.log.note(accesslog.GROW, 0, wasm_pages)
+            self.log.note(GROW, 0, wasm_pages)
         old = self._wasm_pages
         if wasm_pages < 0 or old + wasm_pages > min(wasm_pages_max, self._wasm_pages_max()):
             return -1
@@ -226,9 +225,9 @@ class StableMemory:
             raise MessageError(
                 f"a message ({self.kind}) is open already; end it before beginning another"
             )
-        if kind not in _KINDS:
+        if kind not in MESSAGE_KINDS:
             raise SettingsError(
-                f"unknown message kind {kind!r}; use one of {', '.join(MessageKind)}"
+                f"unknown message kind {kind!r}; use one of {', '.join(MESSAGE_KINDS)}"
             )
         self.check(kind)
         self.bytemap.begin(self.limits, kind)
@@ -500,11 +499,11 @@ class StableMemory:
         """Read, mark and log; `read` with the database file's offset for the log."""
         self._raise_if_trapped()
         if length == 0:
-            self._note(accesslog.READ, address, 0, file_offset)
+            self._note(READ, address, 0, file_offset)
             return b""
         self._check_bounds(address, length)
         self.touch(address, length, write=False)
-        self._note(accesslog.READ, address, length, file_offset)
+        self._note(READ, address, length, file_offset)
         return self._current(address, length)
 
     def access_write(self, address: int, data: Bytes, file_offset: int = -1) -> None:
@@ -512,16 +511,16 @@ class StableMemory:
         self._raise_if_trapped()
         length = len(data)
         if length == 0:
-            self._note(accesslog.WRITE, address, 0, file_offset)
+            self._note(WRITE, address, 0, file_offset)
             return
         self._check_bounds(address, length)
         if self.kind is None:
             self._check_unlogged()
-            self._note(accesslog.WRITE, address, length, file_offset)
+            self._note(WRITE, address, length, file_offset)
             self.backing.write(address, data)
             return
         self._stage(address, data)
-        self._note(accesslog.WRITE, address, length, file_offset)
+        self._note(WRITE, address, length, file_offset)
 
     def touch_read(self, address: int, length: int) -> Bytes:
         """Mark and read inside the bounds; the caller logs."""

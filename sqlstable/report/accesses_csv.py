@@ -28,8 +28,9 @@ import numpy.typing as npt
 
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.report.as_csv import csv_lines
-from sqlstable.trace.model import GROW, READ, SIZE, WRITE, Accesses
+from sqlstable.trace.model import Accesses
 
 HEADER: Final = (
     *("statement", "position", "kind", "address", "length"),

@@ -14,15 +14,9 @@ from sqlstable.analysis.growth import Growth, GrowthStep, filling, growth_steps
 from sqlstable.analysis.totals import Totals, around_statements, outside_use, totals
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
+from sqlstable.ic.words import PHASES
 from sqlstable.report.frame import SETTINGS
-from sqlstable.trace.model import (
-    PHASES,
-    Message,
-    StableArea,
-    StableUse,
-    Statement,
-    TraceSettings,
-)
+from sqlstable.trace.model import Message, StableArea, StableUse, Statement, TraceSettings
 
 FORMAT: Final = "sqlstable-report"
 COMPARISON_FORMAT: Final = "sqlstable-comparison"

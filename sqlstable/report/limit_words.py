@@ -14,15 +14,16 @@ from sqlstable.analysis.verdict import (
     tightest_limit,
     verdict,
 )
+from sqlstable.ic.words import INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import count, counted, percent, size
 from sqlstable.report.text import clean
 from sqlstable.trace.model import LimitUse, Message
 
 _OF_WHAT: Final = {
-    "stable_os_pages_accessed": "OS pages accessed",
-    "stable_os_pages_dirty": "OS pages dirty",
-    "instructions": "instructions",
+    OS_PAGES_ACCESSED: "OS pages accessed",
+    OS_PAGES_DIRTY: "OS pages dirty",
+    INSTRUCTIONS: "instructions",
 }
 
 _TRAPPED_SHOWN_MAX: Final = 8
@@ -69,7 +70,7 @@ def tightest_parts(message: Message) -> Sequence[str]:
 def instruction_words(message: Message) -> str:
     """Say what a message cost where `tightest_words` does not."""
     tightest = tightest_limit(message)
-    if message.instructions is None or (tightest and tightest.name == "instructions"):
+    if message.instructions is None or (tightest and tightest.name == INSTRUCTIONS):
         return ""
     return f"{count(message.instructions.total)} instructions"
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Protocol
 
+from sqlstable.ic.words import INSTRUCTION_PHASES
 from sqlstable.report.grid import Cell, Column, cell, number_column
 from sqlstable.report.numbers import count
 from sqlstable.trace.format.schema import COST_FIELDS, HEAP_FIELDS, STABLE_COLUMNS, STABLE_FIELDS
-from sqlstable.trace.model import INSTRUCTION_PHASES, HeapUse, Instructions, StableUse, Statement
+from sqlstable.trace.model import HeapUse, Instructions, StableUse, Statement
 
 Numbers = tuple[int | None, ...]
 """The values of some measures, None where they were not counted."""

@@ -6,10 +6,11 @@ from rich.text import Text
 
 from sqlstable.analysis.totals import Totals, outside_total, totals
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.ic.words import INSTRUCTION_PHASES
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import count, counted
 from sqlstable.report.text import clean, shorten
-from sqlstable.trace.model import INSTRUCTION_PHASES, Message
+from sqlstable.trace.model import Message
 
 TRAP_LINES_MAX: Final = 4
 

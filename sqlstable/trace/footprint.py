@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
-from sqlstable.trace.model import GROW, READ, SIZE, WRITE, Calls, StableUse
+from sqlstable.ic.words import GROW, READ, SIZE, WRITE
+from sqlstable.trace.model import Calls, StableUse
 from sqlstable.trace.recording.raw import AccessColumns
 
 _Pages = npt.NDArray[np.int64]

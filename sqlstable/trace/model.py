@@ -12,7 +12,7 @@ Invariants, each kept by a test:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sqlstable.trace.markup import html_table
 
@@ -20,27 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-PHASES: Final = ("prepare", "run", "commit")
-"""The phases of a statement, in order."""
-
-INSTRUCTION_PHASES: Final = ("prepare", "run", "commit", "reply")
-"""What a statement's instructions are spent on: the phases, and encoding its rows."""
-
-MessageKind = Literal["install", "update", "query", "upgrade", "reinstall"]
-Outcome = Literal["committed", "discarded", "trapped"]
-CacheState = Literal["fresh", "cold", "warm"]
-
 SQL_SHOWN_CHARACTERS: Final = 100
 """What a statement shows of its SQL on one line; the field has all of it."""
-
-READ: Final = 0
-"""Access kind: bytes were read."""
-WRITE: Final = 1
-"""Access kind: bytes were written."""
-SIZE: Final = 2
-"""Access kind: the size was asked for."""
-GROW: Final = 3
-"""Access kind: the memory was grown; the length is in Wasm pages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from sqlstable.ic.words import INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY, STABLE_MEMORY_BYTES
+
 _WORDS_OF_LIMITS: Final = (
-    ("number of accessed pages", "stable_os_pages_accessed"),
-    ("number of modified pages", "stable_os_pages_dirty"),
-    ("instructions", "instructions"),
-    ("exceeded the slice limit", "instructions"),
-    ("grow failed", "stable_memory_bytes"),
+    ("number of accessed pages", OS_PAGES_ACCESSED),
+    ("number of modified pages", OS_PAGES_DIRTY),
+    ("instructions", INSTRUCTIONS),
+    ("exceeded the slice limit", INSTRUCTIONS),
+    ("grow failed", STABLE_MEMORY_BYTES),
 )
 """Words in the text of a trap, and the limit that they speak of.
 

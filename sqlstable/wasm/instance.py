@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlstable.errors import ModuleError, SettingsError, Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import GIB, WASM_PAGE_BYTES
-from sqlstable.memory.accesslog import WRITE
+from sqlstable.ic.words import WRITE
 from sqlstable.wasm import shim
 from sqlstable.wasm.calls import Call, Globals, Trampoline
 from sqlstable.wasm.interrupts import LISTENER, NEVER, NEXT_INTERRUPT

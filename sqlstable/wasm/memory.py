@@ -23,7 +23,7 @@ from typing import Final, NamedTuple, overload
 
 from sqlstable.errors import MessageError, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits
-from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.ic.units import OS_PAGE_BYTES, UINT64_MAX, WASM_PAGE_BYTES, os_pages_spanned
 from sqlstable.memory.backing import Bytes, check_size
 from sqlstable.memory.bytemap import Bytemap
 from sqlstable.memory.image.durable import Change, NotCommittedError
@@ -97,7 +97,7 @@ class WasmMemory(StableMemory):
             with self._implicit():
                 return self.grow(wasm_pages, wasm_pages_max=wasm_pages_max)
         self._refuse_looking()
-        return self.machine.host_grow(wasm_pages & _UINT64_MAX, wasm_pages_max)
+        return self.machine.host_grow(wasm_pages & UINT64_MAX, wasm_pages_max)
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -381,7 +381,7 @@ class WasmMemory(StableMemory):
         self.commit()
 
     def _access(self, address: int, length: int, *, is_write: bool) -> None:
-        if not (0 <= address <= _UINT64_MAX and 0 <= length <= _UINT64_MAX):
+        if not (0 <= address <= UINT64_MAX and 0 <= length <= UINT64_MAX):
             raise self.poison(OutOfBoundsTrap(OUT_OF_BOUNDS))
         try:
             self.machine.host_access(address, length, is_write=is_write)
@@ -409,9 +409,6 @@ class WasmMemory(StableMemory):
         with self.looking():
             for watcher in self.watchers:
                 watcher.on_rollback()
-
-
-_UINT64_MAX: Final = (1 << 64) - 1
 
 
 class _Committed(NamedTuple):

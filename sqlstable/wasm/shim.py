@@ -49,7 +49,7 @@ DIRTY: Final = List("dirty", "dirty_count", ("os_page",))
 """Stable OS pages written, in the order of their first write."""
 
 LOG: Final = List("log", "log_count", ("kind", "address", "length"))
-"""Calls on stable memory, kinds as in `sqlstable.memory.accesslog`.
+"""Calls on stable memory, kinds as in `sqlstable.ic.words`.
 
 Address and length are what the call was given, which may pass 2^63 where nothing was moved.
 """

@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits
+from sqlstable.ic.words import INSTRUCTIONS, STABLE_MEMORY_BYTES
 from sqlstable.memory.api import HEAP_OUT_OF_BOUNDS, MEMORY_TOO_BIG_FOR_32_BITS
 from sqlstable.memory.bytemap import accessed_trap, dirty_trap
 from sqlstable.memory.stable import OUT_OF_BOUNDS
@@ -94,7 +95,7 @@ def trap_of(
             return LimitTrap(
                 f"Canister exceeded the limit of {instruction_limit} instructions for single "
                 "message execution.",
-                limit="instructions",
+                limit=INSTRUCTIONS,
             )
         case TrapCode.STABLE_OUT_OF_BOUNDS:
             return OutOfBoundsTrap(OUT_OF_BOUNDS)
@@ -114,7 +115,7 @@ def _other_trap(code: int, text: str, wasm_trap: str | None) -> Trap:
         case TrapCode.CALLED:
             # Of what the module itself traps for, only this is a limit of the message.
             is_limit = GROW_FAILED in text
-            return LimitTrap(text, limit="stable_memory_bytes") if is_limit else Trap(text)
+            return LimitTrap(text, limit=STABLE_MEMORY_BYTES) if is_limit else Trap(text)
         case TrapCode.NO_MEANING:
             return Trap(
                 f"ic0.{text} has no meaning here: there is one canister and no network; "

@@ -19,8 +19,9 @@ from typing import Final, Literal, TypeAlias
 
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.message import Message
-from sqlstable.engine.engine import CacheState, Rows
+from sqlstable.engine.engine import Rows
 from sqlstable.errors import ImageError, SqlError, SqlstableError, TraceError, Trap
+from sqlstable.ic.words import CacheState
 from sqlstable.workload.script import ScriptStatement, ScriptStep
 
 TRAP_TEXT: Final = "the script says --@ trap"

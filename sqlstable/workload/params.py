@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from sqlstable.ic.units import INT64_MAX, INT64_MIN
+
 Row: TypeAlias = tuple[object, ...]
 
 FIELD_CHARACTERS_MAX: Final = (1 << 31) - 1
@@ -35,8 +37,6 @@ _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _REAL: Final = re.compile(
     r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)|\.[0-9]+)"
 )
-_INT64_MIN: Final = -(2**63)
-_INT64_MAX: Final = 2**63 - 1
 
 _NAMES_SHOWN_MAX: Final = 8
 
@@ -166,7 +166,7 @@ def _value(text: str) -> int | float | str | None:
         return None
     if _INTEGER.fullmatch(text):
         integer = int(text)
-        return integer if _INT64_MIN <= integer <= _INT64_MAX else text
+        return integer if INT64_MIN <= integer <= INT64_MAX else text
     if _REAL.fullmatch(text):
         real = float(text)
         return real if math.isfinite(real) else text

@@ -25,8 +25,9 @@ from hypothesis.stateful import (
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.memory import accesslog, bytemap, stable
-from sqlstable.memory.accesslog import GROW, READ, SIZE, WRITE, AccessLog
+from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import ChunkBacking, MappedBacking, TieredBacking
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_MAX, MemoryManager
 from sqlstable.memory.stable import StableMemory

@@ -18,6 +18,7 @@ import apsw
 
 from sqlstable.database.settings import Settings
 from sqlstable.errors import ModuleError, SettingsError, SqlError
+from sqlstable.ic.units import INT64_MAX, INT64_MIN
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 Row = tuple[Any, ...]
@@ -76,8 +77,6 @@ _FIXED_BYTES: Final = {1: 8, 2: 8, 6: 1, 7: 2, 8: 4}
 _COUNTERS_COUNT: Final = 9
 _NUMBER_BYTES_MAX: Final = 10
 
-_INT64_MIN: Final = -(1 << 63)
-_INT64_MAX: Final = (1 << 63) - 1
 _UINT32_MAX: Final = (1 << 32) - 1
 
 _LAYOUTS: Final = {"managed": 0, "raw": 1}
@@ -264,7 +263,7 @@ def _append_value(parts: list[bytes], value: object, name: int | str) -> None:
     if value is None:
         parts.append(b"\0")
     elif isinstance(value, int):
-        if not _INT64_MIN <= value <= _INT64_MAX:
+        if not INT64_MIN <= value <= INT64_MAX:
             raise SqlError(f"parameter {name} is {value}; SQLite's integers have 64 bits")
         parts.append(_TYPED_I64.pack(_INTEGER, value))
     elif isinstance(value, float):

@@ -18,7 +18,7 @@ import apsw
 
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS, julian_milliseconds
-from sqlstable.engine.engine import CacheState, Params, Rows
+from sqlstable.engine.engine import Params, Rows
 from sqlstable.engine.inspector import Inspector
 from sqlstable.engine.measured.codec import (
     Failure,
@@ -47,6 +47,7 @@ from sqlstable.engine.measured.notes import (
 from sqlstable.engine.measured.schema_copy import Piece, Plans
 from sqlstable.errors import ImageError, SettingsError, SqlError, Trap
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import CacheState
 from sqlstable.wasm import shim
 from sqlstable.wasm.memory import WasmMemory
 from sqlstable.wasm.stack import check_thread

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.engine.measured.codec import StatementResult
-from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
+from sqlstable.ic import words
+from sqlstable.ic.units import INT64_MAX, OS_PAGE_BYTES, WASM_PAGE_BYTES
+from sqlstable.ic.words import GROW, WRITE
 from sqlstable.layout.directory import DATABASE_MEMORY_ID
-from sqlstable.memory.accesslog import FEW_ACCESSES, GROW, READ, WRITE, Access, Columns
+from sqlstable.memory.accesslog import FEW_ACCESSES, Access, Columns
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_OFFSET
 from sqlstable.wasm import shim
 from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
@@ -25,13 +27,13 @@ _Numbers = npt.NDArray[np.int64]
 
 
 class Mark(IntEnum):
-    """What a border begins, as ``module/source/ic0.h`` has it."""
+    """What a border begins, as ``module/source/ic0.h`` has it: phases, counted from 1 there."""
 
     GLUE = 0
-    PREPARE = 1
-    RUN = 2
-    COMMIT = 3
-    ENCODE = 4
+    PREPARE = 1 + words.PREPARE
+    RUN = 1 + words.RUN
+    COMMIT = 1 + words.COMMIT
+    ENCODE = 1 + words.REPLY
 
 
 _RECORD_NUMBERS: Final = len(shim.LOG.columns)
@@ -123,8 +125,8 @@ class TakenLog:
 
     def _access(self, kind: int, address: int, length: int) -> Access:
         kind %= shim.OF_DRIVER
-        address = _INT64_MAX if address < 0 else address
-        length = _INT64_MAX if length < 0 else length
+        address = INT64_MAX if address < 0 else address
+        length = INT64_MAX if length < 0 else length
         return kind, address, length, self._map.offset(address) if kind <= WRITE else -1
 
     def chunks(self, start: int, stop: int) -> Iterator[Columns]:
@@ -169,7 +171,6 @@ class TakenLog:
         rows, costs = self._rows[start:stop], regime.costs
         kinds = rows[:, 0]
         moved = kinds <= WRITE
-        assert READ < WRITE
         count, grown = int(np.count_nonzero(moved)), int(np.count_nonzero(kinds == GROW))
         bytes_moved = int(rows[moved, 2].sum())
         return (
@@ -181,8 +182,8 @@ class TakenLog:
     def _columns(self, rows: _Numbers) -> Columns:
         kind = (rows[:, 0] % shim.OF_DRIVER).astype(np.int8)
         # What was asked for in vain may pass 2^63, and is negative here.
-        address = np.where(rows[:, 1] < 0, _INT64_MAX, rows[:, 1])
-        length = np.where(rows[:, 2] < 0, _INT64_MAX, rows[:, 2])
+        address = np.where(rows[:, 1] < 0, INT64_MAX, rows[:, 1])
+        length = np.where(rows[:, 2] < 0, INT64_MAX, rows[:, 2])
         offset = np.where(kind <= WRITE, self._map.offsets(address), -1)
         return Columns(kind, address, length, offset)
 
@@ -196,7 +197,6 @@ def _distinct(accesses: _Numbers, unit_bytes: int) -> int:
 
 
 _CHUNK_ROWS: Final = 1 << 16
-_INT64_MAX: Final = (1 << 63) - 1
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ import apsw
 from sqlstable.engine.engine import Params
 from sqlstable.engine.inspector import prepare
 from sqlstable.engine.state import without_authorizer
-from sqlstable.ic.units import MIB
+from sqlstable.ic.units import INT64_MAX, INT64_MIN, MIB
 
 # Innocuous, as SQLite's own are: schemas may use them in DEFAULT clauses and views.
 _INNOCUOUS: Final = apsw.SQLITE_INNOCUOUS
@@ -204,7 +204,7 @@ def register_random(
         return generators[number]
 
     def sql_random(*_: object) -> int:
-        return generator().getrandbits(64) - (1 << 63)
+        return generator().getrandbits(64) + INT64_MIN
 
     def sql_randomblob(*lengths: Any) -> bytes:  # noqa: ANN401  SQL values
         length = max(_as_int64(lengths[0]), 1)
@@ -226,7 +226,7 @@ def _as_int64(value: object) -> int:
         found = _LEADING_INTEGER.match(text)
         text = int(found[1]) if found else 0
     number = text if isinstance(text, int | float) else 0
-    return int(min(max(number, -(1 << 63)), (1 << 63) - 1))
+    return int(min(max(number, INT64_MIN), INT64_MAX))
 
 
 def is_process_in_utc() -> bool:

@@ -28,7 +28,7 @@ from sqlstable.database.checking import Setup
 from sqlstable.database.settings import Settings
 from sqlstable.database.store import DatabaseFile
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.engine import CacheState, Cursor, Params, Rows
+from sqlstable.engine.engine import Cursor, Params, Rows
 from sqlstable.engine.inspector import Inspector, prepare
 from sqlstable.engine.native.functions import (
     NOTHING_COUNTED,
@@ -51,6 +51,7 @@ from sqlstable.engine.state import (
     without_authorizer,
 )
 from sqlstable.errors import ImageError, SqlError
+from sqlstable.ic.words import CacheState
 
 Effect = Literal["nothing", "rows", "schema", "connection"]
 """What a message may change: rows, TEMP ones as well; what tables there are; whatever else belongs

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.ic.words import PHASES
 from sqlstable.trace.format.schema import (
     COSTS_SINCE_VERSION,
     COUNTER_NAMES,
@@ -17,7 +18,6 @@ from sqlstable.trace.format.schema import (
     STABLE_COLUMNS,
 )
 from sqlstable.trace.format.storage import Row, Snapshot
-from sqlstable.trace.model import PHASES
 
 _Numbers = npt.NDArray[np.int64]
 

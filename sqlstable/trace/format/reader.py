@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import NO_LIMIT
+from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 from sqlstable.trace.format.records import Records
 from sqlstable.trace.format.schema import (
     AREA_FIELDS,
@@ -35,9 +36,7 @@ from sqlstable.trace.format.storage import (
 from sqlstable.trace.format.summary import Summary, summary
 from sqlstable.trace.markup import html_table
 from sqlstable.trace.model import (
-    INSTRUCTION_PHASES,
     NO_USE,
-    PHASES,
     Accesses,
     Calls,
     HeapUse,

@@ -6,7 +6,7 @@ The comments in the SQL explain each column. They become part of the file, so ``
 
 from typing import Final
 
-from sqlstable.trace.model import INSTRUCTION_PHASES, PHASES
+from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 
 TRACE_FORMAT_VERSION: Final = 3
 """``PRAGMA user_version`` of the trace files written here.

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from sqlstable.ic.words import INSTRUCTION_PHASES
 from sqlstable.trace.format.schema import (
     COSTS_SINCE_VERSION,
     STABLE_COLUMNS,
     TRAP_LIMITS_SINCE_VERSION,
 )
 from sqlstable.trace.format.storage import Snapshot
-from sqlstable.trace.model import INSTRUCTION_PHASES, Calls, Instructions, StableUse
+from sqlstable.trace.model import Calls, Instructions, StableUse
 from sqlstable.trace.trap_words import limit_named_by
 
 MessageState: TypeAlias = tuple[str, str | None, bool]

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import NO_LIMIT
+from sqlstable.ic.words import INSTRUCTION_PHASES
 from sqlstable.trace.blocks import EMPTY_BLOCK, encode_accesses
 from sqlstable.trace.format.reader import Trace, open_trace
 from sqlstable.trace.format.schema import (
@@ -34,7 +35,6 @@ from sqlstable.trace.format.storage import (
     writing,
 )
 from sqlstable.trace.model import (
-    INSTRUCTION_PHASES,
     NO_USE,
     Accesses,
     Message,

@@ -14,12 +14,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from sqlstable.ic.words import GROW, INSTRUCTIONS, PHASES, READ, RUN, WRITE
 from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.model import (
-    GROW,
-    PHASES,
-    READ,
-    WRITE,
     Accesses,
     Instructions,
     LimitUse,
@@ -34,7 +31,6 @@ from sqlstable.trace.recording.few import FewMeter
 from sqlstable.trace.recording.many import ManyMeter
 from sqlstable.trace.recording.owner_numbers import Places
 from sqlstable.trace.recording.raw import (
-    RUN,
     OutsideSpan,
     RawMessage,
     RawStatement,
@@ -181,7 +177,7 @@ def _instruction_limit(
 ) -> Iterator[LimitUse]:
     """Yield the limit on instructions, where there is one and they were counted."""
     if facts.instructions_max is not None and instructions is not None:
-        yield LimitUse("instructions", instructions.total, facts.instructions_max)
+        yield LimitUse(INSTRUCTIONS, instructions.total, facts.instructions_max)
 
 
 def grown_wasm_pages(raw: RawMessage) -> int:

@@ -12,19 +12,9 @@ from typing import Final
 import numpy as np
 
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
+from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.footprint import EMPTY, Footprint
-from sqlstable.trace.model import (
-    GROW,
-    NO_USE,
-    PHASES,
-    READ,
-    SIZE,
-    WRITE,
-    Calls,
-    FewAccesses,
-    OwnerUse,
-    StableUse,
-)
+from sqlstable.trace.model import NO_USE, Calls, FewAccesses, OwnerUse, StableUse
 from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
 from sqlstable.trace.recording.raw import Access, Span
 
@@ -32,7 +22,6 @@ _OS_PAGE_SHIFT: Final = OS_PAGE_BYTES.bit_length() - 1
 _WASM_PAGE_SHIFT: Final = OS_PAGES_PER_WASM_PAGE.bit_length() - 1
 assert 1 << _OS_PAGE_SHIFT == OS_PAGE_BYTES
 assert 1 << _WASM_PAGE_SHIFT == OS_PAGES_PER_WASM_PAGE
-assert (READ, WRITE, SIZE, GROW) == (0, 1, 2, 3)
 
 
 class Tally:

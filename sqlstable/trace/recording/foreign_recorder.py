@@ -27,10 +27,8 @@ from typing import Any, Final
 
 import apsw
 
+from sqlstable.ic.words import COMMIT, PREPARE, RUN
 from sqlstable.trace.recording.raw import (
-    COMMIT,
-    PREPARE,
-    RUN,
     Access,
     AccessColumns,
     AccessSource,

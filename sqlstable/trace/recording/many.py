@@ -6,8 +6,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.footprint import EMPTY, Footprint, measure, os_pages_of, unite
-from sqlstable.trace.model import PHASES, WRITE, Accesses, OwnerUse, StableUse
+from sqlstable.trace.model import Accesses, OwnerUse, StableUse
 from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
 from sqlstable.trace.recording.raw import AccessColumns, Span, TakenAccesses
 

@@ -13,14 +13,14 @@ from typing import Final, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.ic.words import RUN
 from sqlstable.trace.model import HeapUse, Instructions, LoopUse
-
-PREPARE: Final = 0
-RUN: Final = 1
-COMMIT: Final = 2
 
 Span = tuple[int, int, int]
 """First position, position behind the last, and phase: `PREPARE`, `RUN` or `COMMIT`."""
+
+PREPARE_ERROR: Final = "prepare error"
+"""Whose accesses they are that SQLite made for a statement that it then refused."""
 
 Effect = Literal["nothing", "rows", "schema", "connection"]
 EFFECTS: Final[tuple[Effect, ...]] = ("nothing", "rows", "schema", "connection")

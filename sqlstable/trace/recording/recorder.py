@@ -19,14 +19,13 @@ from typing import Any, Final, Literal, Protocol
 
 import apsw
 
+from sqlstable.ic.words import COMMIT, PREPARE, RUN
 from sqlstable.trace.recording.raw import (
-    COMMIT,
     CONNECTION,
     EFFECTS,
     NO_COUNTERS,
     NOTHING,
-    PREPARE,
-    RUN,
+    PREPARE_ERROR,
     AccessSource,
     Counters,
     Effect,
@@ -50,8 +49,6 @@ VM_STEPS_BETWEEN_COMPACTIONS: Final = 50_000
 
 TEXTS_MAX: Final = 10_000
 """Texts of statements that are known at once; a script with literals has no end of them."""
-
-_PREPARE_ERROR: Final = "prepare error"
 
 
 class CountKeeper(Protocol):
@@ -412,7 +409,7 @@ class _Watch:
             else:
                 stop = self._recorder.log.position()
                 if stop > self._start:
-                    span = OutsideSpan(self._start, stop, _PREPARE_ERROR)
+                    span = OutsideSpan(self._start, stop, PREPARE_ERROR)
                     self._recorder.outside_spans.append(span)
 
     def pause(self) -> None:

@@ -41,7 +41,7 @@ import time
 import sqlstable.canister.wasm_host
 begin = time.perf_counter()
 from sqlstable.engine.measured.module.builds import load_program
-from sqlstable.wasm.program import regime_of
+from sqlstable.ic.prices import regime_of
 from sqlstable.wasm.instance import Instance
 program = load_program("standard", regime_of(None), watches_heap=True)
 Instance(program, stable_wasm_pages_max=8192000, limits=None)

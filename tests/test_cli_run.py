@@ -18,9 +18,9 @@ from sqlstable.cli import running, script_source
 from sqlstable.cli.progress import engine_notes
 from sqlstable.errors import LimitTrap, TraceError
 from sqlstable.ic.limits import LATEST_LIMITS_DATE, MessageLimits
+from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.trace.format.file import TraceWriter
 from sqlstable.wasm.program import make_program
-from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
 from sqlstable.workload.execution import run_steps
 from tests.hand_built import message as built_message
 from tests.hand_built import use

@@ -8,6 +8,7 @@ import wasmtime
 from sqlstable import Canister, Trap
 from sqlstable.engine.measured.codec import encode_request
 from sqlstable.ic.limits import NO_LIMIT
+from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.memory.image.durable import NotCommittedError
 from sqlstable.memory.image.imagefile import ImageFile
 from sqlstable.wasm import calls, program
@@ -15,7 +16,6 @@ from sqlstable.wasm.calls import Globals
 from sqlstable.wasm.instance import Instance
 from sqlstable.wasm.memory import WasmMemory
 from sqlstable.wasm.overlay import Overlay
-from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
 
 STEPS = {"commit": Instance, "values": Globals, "on_commit": Overlay, "_end": WasmMemory}
 REQUEST = encode_request("INSERT INTO t VALUES (5)")

@@ -29,12 +29,12 @@ from sqlstable import (
 )
 from sqlstable.engine.measured.module.builds import load_program
 from sqlstable.ic.limits import NO_LIMIT, latest_limits
+from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.memory.image.imagefile import ImageFile
 from sqlstable.report.json_schema import report_schema
 from sqlstable.wasm import cache, calls, overlay, program
 from sqlstable.wasm.instance import Instance
 from sqlstable.wasm.memory import WasmMemory
-from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
 
 ROWS = [(index, f"row {index}") for index in range(300)]
 

@@ -9,9 +9,9 @@ from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import julian_milliseconds
 from sqlstable.engine.measured.codec import decode_reply, encode_request, encode_settings
 from sqlstable.engine.measured.module.builds import BUILDS, load
+from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.wasm import shim
 from sqlstable.wasm.rewrite.rewriter import RewriteOptions
-from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
 from tests.wasm_machine import Machine
 
 ROWS = 50_000

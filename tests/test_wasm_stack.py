@@ -8,9 +8,9 @@ import wasmtime
 
 from sqlstable import Canister, SettingsError, Trap
 from sqlstable.ic.limits import NO_LIMIT
+from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.wasm import program, stack
 from sqlstable.wasm.instance import Instance
-from sqlstable.wasm.rewrite.weights import PRICE_REGIMES
 
 INDEX_COLUMNS = ",".join("abcde"[number % 5] for number in range(1_000))
 WIDE = f"CREATE TABLE wide (a, b, c, d, e, PRIMARY KEY ({INDEX_COLUMNS}))"

@@ -7,16 +7,19 @@ from functools import cache
 import numpy as np
 import wasmtime
 
+from sqlstable.ic.prices import SystemCosts
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.wasm import shim
 from sqlstable.wasm.rewrite.rewriter import RewriteOptions, rewrite
-from sqlstable.wasm.rewrite.weights import SystemCosts
 from sqlstable.wasm.traps import trap_of
 
 FREE = SystemCosts(*([0] * len(SystemCosts.__dataclass_fields__)))
 """System calls that cost nothing."""
 
 NO_LIMIT = (1 << 64) - 1
+
+BORDER_COST = 1 + 5 + 1
+"""What a border costs by the replica's weights: a constant, a call, and the drop of its result."""
 
 
 def signed64(value):
@@ -59,6 +62,7 @@ class Machine:
         self.set("has_heap_marks", int(self.options.has_heap_marks))
         for name, value in shim.cost_globals(costs or SystemCosts()).items():
             self.set(name, value)
+        self.set("charge_border", BORDER_COST)
         if self.rewritten is not None:
             self._instantiate()
         self.shim["keep_heap"](self.store, shim.WHOLE)

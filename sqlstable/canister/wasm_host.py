@@ -20,11 +20,11 @@ from sqlstable.engine.measured.notes import (
     Mark,
     MessageNotes,
     TakenLog,
-    heap_cost,
 )
 from sqlstable.errors import ImageError, SettingsError
 from sqlstable.ic import words
 from sqlstable.ic.limits import Limits, resolve_limits
+from sqlstable.ic.prices import regime_of
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import INSTRUCTION_PHASES, CacheState
 from sqlstable.memory.stable import StableMemory
@@ -42,7 +42,7 @@ from sqlstable.trace.recording.recorder import Depth
 from sqlstable.trace.shape import kind_of
 from sqlstable.wasm import shim
 from sqlstable.wasm.memory import WasmMemory, open_image_memory
-from sqlstable.wasm.program import Program, charges_heap, regime_of
+from sqlstable.wasm.program import Program
 
 SQLITE_VERSION: Final = "3.54.1"
 """Of the amalgamation that the modules are built from."""
@@ -253,7 +253,7 @@ def _program_maker(flavour: Flavour, limits: Limits | None) -> Callable[[int], P
     if name not in BUILDS:
         raise SettingsError(f"build is {name!r}; it must be one of {', '.join(BUILDS)}")
     regime = regime_of(limits)
-    is_watched = charges_heap(regime) if track_heap is None else track_heap
+    is_watched = regime.charges_heap if track_heap is None else track_heap
 
     def make(reach_bytes: int) -> Program:
         return load_program(name, regime, watches_heap=is_watched, reach_bytes=reach_bytes)
@@ -457,7 +457,7 @@ class NotedStatements(Sequence[RawStatement]):
                 int(group[-1, _OS_PAGES] - group[0, _OS_PAGES]),
                 0,
             )
-            heap = heap_cost(notes.regime, touched)
+            heap = touched.cost(notes.regime)
         counted = sum(phases.values())
         return Instructions(counted + heap, counted - stable_part, stable_part, heap), phases
 

@@ -236,9 +236,10 @@ class Instance:
         numbers, marks = self.numbers(), self._marks()
         rows = memoryview(self.noted(shim.LOG, numbers[_LOG_COUNT])).cast("q").tolist()
         accesses = [row for row in zip(*[iter(rows)] * 3, strict=True) if row[0] <= WRITE]
-        costs = self.program.regime.costs
         forgotten = [length for _, start, length in accesses if start < address]
-        free = len(forgotten) * costs.stable_access + sum(forgotten) * costs.stable_byte
+        free = self.program.regime.stable_call_cost(
+            accesses=len(forgotten), bytes_moved=sum(forgotten)
+        )
         counter = numbers[_COUNTER] + numbers[_PAGE_CHARGES] + free
         self.end_unseen()
         for kind, start, length in accesses:
@@ -433,6 +434,7 @@ class Instance:
             costs = replace(costs, heap_region_accessed=0, heap_region_written=0)
         for name, value in shim.cost_globals(costs).items():
             self.set_value(name, value)
+        self.set_value("charge_border", program.regime.table.total(shim.BORDER_OPERATORS))
 
     def _instantiate(self, linker: "Linker") -> Any:  # noqa: ANN401  any kind of export
         wasmtime = wasmtime_module()

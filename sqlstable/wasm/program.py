@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from weakref import WeakSet
 
 from sqlstable.errors import ModuleError, SettingsError
-from sqlstable.ic.limits import Limits
+from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime
 from sqlstable.ic.units import GIB
 from sqlstable.wasm import cache as kept
 from sqlstable.wasm.interrupts import LISTENER
 from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX
 from sqlstable.wasm.rewrite.rewriter import SHIM_MODULE, RewriteOptions, Rewritten, rewrite
-from sqlstable.wasm.rewrite.weights import PRICE_REGIMES, PriceRegime
 from sqlstable.wasm.shim import shim_text
 from sqlstable.wasm.stack import set_stack
 
@@ -53,10 +52,6 @@ FAR_BYTES: Final = 512 * GIB
 A machine has about 16 memories and a process 2^47 addresses: some 120 machines of the near kind
 fit, or 15 of the far one, which is for images that need it.
 """
-
-MEMORY_TRACKER_SINCE: Final = "2026-07-01"
-WASM_NATIVE_SINCE: Final = "2023-10-04"
-"""First days of price regimes; sources stand with `PRICE_REGIMES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,28 +146,6 @@ def wasmtime_module() -> Any:  # noqa: ANN401  a module
     return module
 
 
-def regime_of(limits: Limits | None) -> PriceRegime:
-    """Return what the Internet Computer counted on the day of the limits; today's without limits.
-
-    Examples:
-        >>> from sqlstable.ic.limits import limits_at
-        >>> regime_of(limits_at("2024-01-01")).name, regime_of(None).name
-        ('wasm-native', 'memory-tracker')
-    """
-    day = None if limits is None else limits.date.isoformat()
-    if day is None or day >= MEMORY_TRACKER_SINCE:
-        return PRICE_REGIMES["memory-tracker"]
-    return PRICE_REGIMES["wasm-native" if day >= WASM_NATIVE_SINCE else "system-api"]
-
-
-def charges_heap(regime: PriceRegime) -> bool:
-    """Return whether a regime charges what the heap touches."""
-    costs = regime.costs
-    return bool(
-        regime.dirty_heap_os_page or costs.heap_region_accessed or costs.heap_region_written
-    )
-
-
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -225,8 +198,7 @@ def make_program(
     # Always with marks, which cost less than copying the heap for each rollback that might come.
     options = RewriteOptions(weights=regime.table, has_heap_marks=True)
     engine = _engine(reach_bytes)
-    weights = repr(sorted(regime.table.weights.items()))
-    key = _key(reach_bytes, wasm, options.key, weights, *_rewriter_sources())
+    key = _key(reach_bytes, wasm, options.key, regime.table.key, *_rewriter_sources())
     found = _loaded(engine, key)
     if found is None:
         _LOG.info("compiling the Wasm module (%s); that is done once, and takes seconds", name)

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from sqlstable.wasm.rewrite.weights import SystemCosts
+from sqlstable.ic.prices import SystemCosts
 
 KEEP_NOTHING: Final = 0
 BY_MARKS: Final = 1
@@ -26,6 +26,9 @@ Borders give back what they cost, so that a counter at its very end would wrap a
 
 BORDER: Final = 0x53
 """Low byte of the counter type with which a module marks the border of a phase."""
+
+BORDER_OPERATORS: Final = "i32.const call drop"
+"""What a module marks it by; the shim gives back what they cost, so that borders are free."""
 
 _NAME: Final = re.compile(r'@"([^"]*)"')
 

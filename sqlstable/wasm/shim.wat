@@ -67,7 +67,7 @@
   (global $NO_MEMORY i32 (i32.const 10))
   (global $INJECTED i32 (i32.const 11))
 
-  ;; Kinds of access: sqlstable.memory.accesslog.
+  ;; Kinds of access: sqlstable.ic.words.
   (global $READ i64 (i64.const 0))
   (global $WRITE i64 (i64.const 1))
   (global $SIZE i64 (i64.const 2))
@@ -77,27 +77,27 @@
 
   ;; ---- What the driver sets once -------------------------------------------------------------
 
-  ;; Costs: sqlstable.wasm.rewrite.weights.SystemCosts, field for field; exported as charge_ and the
-  ;; field, because ic0 has calls that begin with cost_.
-  (global $cost_call (export "charge_call") (mut i64) (i64.const 500))
-  (global $cost_copied_byte (export "charge_copied_byte") (mut i64) (i64.const 1))
-  (global $cost_transmitted_byte (export "charge_transmitted_byte") (mut i64) (i64.const 50))
-  (global $cost_logged_byte (export "charge_logged_byte") (mut i64) (i64.const 2))
-  (global $cost_is_controller (export "charge_is_controller") (mut i64) (i64.const 1000))
-  (global $cost_performance_counter (export "charge_performance_counter") (mut i64) (i64.const 200))
-  (global $cost_debug_print (export "charge_debug_print") (mut i64) (i64.const 100))
-  (global $cost_trap (export "charge_trap") (mut i64) (i64.const 500))
-  (global $cost_stable_access (export "charge_stable_access") (mut i64) (i64.const 20))
-  (global $cost_stable_byte (export "charge_stable_byte") (mut i64) (i64.const 1))
-  (global $cost_stable_grow (export "charge_stable_grow") (mut i64) (i64.const 100))
-  (global $cost_dirty_os_page (export "charge_dirty_os_page") (mut i64) (i64.const 1000))
+  ;; Costs: sqlstable.ic.prices.SystemCosts, field for field; exported as charge_ and the field,
+  ;; because ic0 has calls that begin with cost_. Nothing costs anything until they are set.
+  (global $cost_call (export "charge_call") (mut i64) (i64.const 0))
+  (global $cost_copied_byte (export "charge_copied_byte") (mut i64) (i64.const 0))
+  (global $cost_transmitted_byte (export "charge_transmitted_byte") (mut i64) (i64.const 0))
+  (global $cost_logged_byte (export "charge_logged_byte") (mut i64) (i64.const 0))
+  (global $cost_is_controller (export "charge_is_controller") (mut i64) (i64.const 0))
+  (global $cost_performance_counter (export "charge_performance_counter") (mut i64) (i64.const 0))
+  (global $cost_debug_print (export "charge_debug_print") (mut i64) (i64.const 0))
+  (global $cost_trap (export "charge_trap") (mut i64) (i64.const 0))
+  (global $cost_stable_access (export "charge_stable_access") (mut i64) (i64.const 0))
+  (global $cost_stable_byte (export "charge_stable_byte") (mut i64) (i64.const 0))
+  (global $cost_stable_grow (export "charge_stable_grow") (mut i64) (i64.const 0))
+  (global $cost_dirty_os_page (export "charge_dirty_os_page") (mut i64) (i64.const 0))
   (global $cost_stable_region_accessed (export "charge_stable_region_accessed")
     (mut i64) (i64.const 0))
   (global $cost_stable_region_dirty (export "charge_stable_region_dirty") (mut i64) (i64.const 0))
   (global $cost_heap_region_accessed (export "charge_heap_region_accessed") (mut i64) (i64.const 0))
   (global $cost_heap_region_written (export "charge_heap_region_written") (mut i64) (i64.const 0))
   ;; What a border costs in the canister module; given back, so that borders are free.
-  (global $cost_border (export "charge_border") (mut i64) (i64.const 7))
+  (global $cost_border (export "charge_border") (mut i64) (i64.const 0))
 
   (global $has_heap_marks (export "has_heap_marks") (mut i32) (i32.const 0))
   (global $stable_size_max (export "stable_size_max") (mut i64) (i64.const 8192000))  ;; 500 GiB

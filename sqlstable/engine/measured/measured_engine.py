@@ -40,8 +40,6 @@ from sqlstable.engine.measured.notes import (
     MessageNotes,
     TakenLog,
     allocated_buckets,
-    heap_cost,
-    heap_cost_max,
     managed_map,
 )
 from sqlstable.engine.measured.schema_copy import Piece, Plans
@@ -50,6 +48,7 @@ from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import CacheState
 from sqlstable.wasm import shim
 from sqlstable.wasm.memory import WasmMemory
+from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
 from sqlstable.wasm.stack import check_thread
 from sqlstable.wasm.traps import TrapCode, trap_of
 
@@ -118,7 +117,7 @@ class WasmEngine:
         self._cursors: list[WasmCursor] = []
         self._last_results: Sequence[StatementResult] = ()
         self._key_number, self._random_key = -1, b""
-        self._heap_cost_max = heap_cost_max(memory.machine.program.regime)
+        self._heap_cost_max = memory.machine.program.regime.heap_cost_max(HEAP_WASM_PAGES_MAX)
         self._map = RAW_MAP
         self._map_start = RAW_MAP.start()
         self._map_wasm_pages = -1
@@ -417,7 +416,7 @@ class WasmEngine:
             told(_HEAP_OS_PAGES_WRITTEN),
             told(_HEAP_SIZE),
         )
-        if heap_cost(program.regime, heap) > told(_COUNTER):
+        if heap.cost(program.regime) > told(_COUNTER):
             trap = trap_of(
                 TrapCode.OUT_OF_INSTRUCTIONS, instruction_limit=machine.instruction_limit
             )

@@ -14,14 +14,13 @@ import numpy.typing as npt
 
 from sqlstable.engine.measured.codec import StatementResult
 from sqlstable.ic import words
+from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.units import INT64_MAX, OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.ic.words import GROW, WRITE
 from sqlstable.layout.directory import DATABASE_MEMORY_ID
 from sqlstable.memory.accesslog import FEW_ACCESSES, Access, Columns
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_OFFSET
 from sqlstable.wasm import shim
-from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
-from sqlstable.wasm.rewrite.weights import PriceRegime
 
 _Numbers = npt.NDArray[np.int64]
 
@@ -157,26 +156,24 @@ class TakenLog:
 
     def page_cost(self, regime: PriceRegime) -> int:
         """Return what the canister pays for OS pages and regions, whoever was there before it."""
-        rows, costs = self._rows, regime.costs
+        rows = self._rows
         moved = rows[(rows[:, 0] <= WRITE) & (rows[:, 2] > 0)]
         written = moved[moved[:, 0] == WRITE]
-        return (
-            _distinct(moved, WASM_PAGE_BYTES) * costs.stable_region_accessed
-            + _distinct(written, WASM_PAGE_BYTES) * costs.stable_region_dirty
-            + _distinct(written, OS_PAGE_BYTES) * costs.dirty_os_page
+        return regime.stable_page_cost(
+            wasm_pages_accessed=_distinct(moved, WASM_PAGE_BYTES),
+            wasm_pages_dirty=_distinct(written, WASM_PAGE_BYTES),
+            os_pages_dirty=_distinct(written, OS_PAGE_BYTES),
         )
 
     def stable_cost(self, start: int, stop: int, regime: PriceRegime) -> int:
         """Return what the canister's calls of a part cost, without OS pages and regions."""
-        rows, costs = self._rows[start:stop], regime.costs
+        rows = self._rows[start:stop]
         kinds = rows[:, 0]
         moved = kinds <= WRITE
-        count, grown = int(np.count_nonzero(moved)), int(np.count_nonzero(kinds == GROW))
-        bytes_moved = int(rows[moved, 2].sum())
-        return (
-            count * costs.stable_access
-            + bytes_moved * costs.stable_byte
-            + grown * costs.stable_grow
+        return regime.stable_call_cost(
+            accesses=int(np.count_nonzero(moved)),
+            bytes_moved=int(rows[moved, 2].sum()),
+            grows=int(np.count_nonzero(kinds == GROW)),
         )
 
     def _columns(self, rows: _Numbers) -> Columns:
@@ -252,6 +249,14 @@ class HeapTouched(NamedTuple):
     os_pages_written: int
     size_bytes: int
 
+    def cost(self, regime: PriceRegime) -> int:
+        """Return what a regime charges for it."""
+        return regime.heap_cost(
+            wasm_pages_accessed=self.wasm_pages_accessed,
+            wasm_pages_written=self.wasm_pages_written,
+            os_pages_written=self.os_pages_written,
+        )
+
 
 @dataclass(slots=True)
 class MessageNotes:
@@ -290,7 +295,7 @@ class MessageNotes:
     @property
     def cost(self) -> Cost:
         """Instructions of the whole message."""
-        heap = heap_cost(self.regime, self.heap)
+        heap = 0 if self.heap is None else self.heap.cost(self.regime)
         counted = self.instruction_limit - self.number("counter")
         pages = self.number("page_charges")
         if self.log.has_drivers:
@@ -305,22 +310,3 @@ class MessageNotes:
         """Return the borders as rows of `shim.BORDERS`."""
         columns = len(shim.BORDERS.columns)
         return np.frombuffer(self.borders, dtype=np.int64).reshape(-1, columns)
-
-
-def heap_cost_max(regime: PriceRegime) -> int:
-    """Return what no message's heap costs more than: all of it accessed and written."""
-    os_pages = HEAP_WASM_PAGES_MAX * (WASM_PAGE_BYTES // OS_PAGE_BYTES)
-    whole = HeapTouched(HEAP_WASM_PAGES_MAX, HEAP_WASM_PAGES_MAX, os_pages, 0)
-    return heap_cost(regime, whole)
-
-
-def heap_cost(regime: PriceRegime, heap: HeapTouched | None) -> int:
-    """Return what a regime charges for the heap; nothing where it was not watched."""
-    if heap is None:
-        return 0
-    costs = regime.costs
-    return (
-        heap.wasm_pages_accessed * costs.heap_region_accessed
-        + heap.wasm_pages_written * costs.heap_region_written
-        + heap.os_pages_written * regime.dirty_heap_os_page
-    )

@@ -43,6 +43,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlstable.errors import ModuleError
+from sqlstable.ic.prices import REPLICA, WeightTable
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.wasm.rewrite.binary import (
     FUNCTION,
@@ -70,7 +71,6 @@ from sqlstable.wasm.rewrite.helpers import (
 )
 from sqlstable.wasm.rewrite.metering import COUNTER_LOCALS, FunctionCharges
 from sqlstable.wasm.rewrite.operators import LOADS, STORES, cut, name_of, numbers_of
-from sqlstable.wasm.rewrite.weights import REPLICA, WeightTable
 
 REWRITER_VERSION: Final = 2
 """Goes up with every change of what `rewrite` gives; part of the key of cached modules."""
@@ -353,7 +353,7 @@ class _Rewriter:
         """Decide what becomes of an operator."""
         name = name_of(operator)
         table = self.options.weights
-        weight = 0 if table is None else table.weights[name]
+        weight = 0 if table is None else table.weight(name)
         kind = _KINDS.get(name)
         if kind is not None:
             return weight, kind, operator

@@ -23,9 +23,9 @@ from importlib.resources.abc import Traversable
 from typing import Final
 
 from sqlstable.errors import ModuleError, SettingsError
+from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.units import KIB, MIB
 from sqlstable.wasm.program import NEAR_BYTES, Program, shared_program
-from sqlstable.wasm.rewrite.weights import PriceRegime
 
 SQLITE_SOURCE_ID: Final = (
     "2026-10-16 14:45:20 555e07ef33f69a0957d24d8e555b702464a131d6f1607f4c3c1e4551e8e6ca76"

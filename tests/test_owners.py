@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from sqlstable.errors import ImageError
 from sqlstable.sqlite.btree import (
     lock_byte_number,
-    parse_database_header,
     parse_node,
-    parse_trunk,
     pointer_map_numbers,
 )
+from sqlstable.sqlite.freelist import parse_trunk
+from sqlstable.sqlite.header import require_header
 from sqlstable.trace.ownership import owner_update
 from sqlstable.trace.ownership import owners as owners_module
 from sqlstable.trace.ownership.owners import Changes, Owner, OwnerMap, owner_runs
@@ -1033,12 +1033,12 @@ def test_a_pointer_map_makes_room_for_the_lock_byte(monkeypatch):
 )
 def test_headers_that_contradict_themselves_are_refused(at, octets):
     content = bytearray(filled(5).image[:100])
-    assert parse_database_header(bytes(content)).sqlite_page_bytes == 4096
+    assert require_header(bytes(content)).page_size == 4096
     content[at : at + len(octets)] = octets
     with pytest.raises(ImageError):
-        parse_database_header(bytes(content))
+        require_header(bytes(content))
     with pytest.raises(ImageError):
-        parse_database_header(bytes(content[:99]))
+        require_header(bytes(content[:99]))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ OBSERVATION = ("trace", "analysis", "report")
 MAY_IMPORT = {
     "ic": (),
     "sqlite": ("ic",),
-    "memory": ("ic",),
+    "memory": GROUND,
     "layout": (*GROUND, "memory"),
     "wasm": ("ic", "memory"),
     "database": (*GROUND, "memory", "layout"),

@@ -9,12 +9,6 @@ from sqlstable.sqlite.header import HEADER_BYTES, parse_header
 from sqlstable.trace.model import StableArea
 from sqlstable.trace.ownership.file_owners import FileListing
 
-_FREE_COUNT = slice(36, 40)
-"""Where a database's header counts its free SQLite pages.
-
-Source: https://www.sqlite.org/fileformat2.html section 1.3.
-"""
-
 
 def list_files(vfs: StableVFS) -> FileListing:
     """Return the files in stable memory and their buckets."""
@@ -71,11 +65,8 @@ def _free_bytes(vfs: StableVFS, info: StableFileInfo) -> int:
     """Return how much of a database is free SQLite pages, as its header says."""
     if info.used_bytes < HEADER_BYTES or not info.bucket_addresses:
         return 0
-    data = vfs.memory.peek(info.bucket_addresses[0], HEADER_BYTES)
     try:
-        header = parse_header(data)
+        header = parse_header(vfs.memory.peek(info.bucket_addresses[0], HEADER_BYTES))
     except ImageError:
         return 0
-    if header is None:
-        return 0
-    return int.from_bytes(data[_FREE_COUNT], "big") * header.page_size
+    return 0 if header is None else header.free_count * header.page_size

@@ -20,7 +20,7 @@ from sqlstable.database.transfer import extract_database
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
 from sqlstable.layout.files import StableFileInfo
-from sqlstable.memory.manager import MAGIC as MANAGER_MAGIC
+from sqlstable.memory.signatures import MANAGER_MAGIC
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import counted, size
 from sqlstable.report.text import clean

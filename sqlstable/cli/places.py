@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from sqlstable.cli.failures import UsageError, note
 from sqlstable.errors import ImageError
-from sqlstable.sqlite.header import MAGIC as SQLITE_MAGIC
+from sqlstable.memory.signatures import MANAGER_SIGNATURE
+from sqlstable.sqlite.header import SQLITE_MAGIC
 
 if TYPE_CHECKING:
     from sqlstable.memory.image.folderlock import FolderLock
     from sqlstable.memory.stable import StableMemory
 
-_IMAGE_MAGICS: Final = (b"MGR\x01", SQLITE_MAGIC)
 _FIRST_BYTES: Final = 16
 
 _PREFIX: Final = "sqlstable-"
@@ -140,13 +140,13 @@ def _locked_old(image: Path, target: Path, *, force: bool) -> "StableMemory | No
         return None
     _check_replaceable(image, force=force, kind="image")
     first_bytes = _first_bytes(image)
-    if any(first_bytes) and not first_bytes.startswith(_IMAGE_MAGICS):
+    from sqlstable.memory.stable import StableMemory
+
+    if any(first_bytes) and not first_bytes.startswith((MANAGER_SIGNATURE, SQLITE_MAGIC)):
         raise UsageError(
             f"{image} exists and is not an image of stable memory, so it is not replaced; choose "
             "another file"
         )
-    from sqlstable.memory.stable import StableMemory
-
     old = StableMemory.open(image, limits=None, is_created=False)
     assert old.image_file is not None
     if old.image_file.is_read_only:

@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 from sqlstable.engine.native.native_engine import is_complete
 from sqlstable.errors import ScriptError
 from sqlstable.ic.units import MIB
-from sqlstable.sqlite.header import MAGIC as SQLITE_MAGIC
+from sqlstable.sqlite.header import SQLITE_MAGIC
 from sqlstable.workload.script import ScriptStep, parse_script
 
 STDIN: Final = "-"

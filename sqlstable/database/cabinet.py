@@ -21,7 +21,7 @@ from sqlstable.layout.directory import (
     NAME_BYTES_MAX,
     Directory,
 )
-from sqlstable.layout.files import StableFileInfo
+from sqlstable.layout.files import StableFileInfo, file_size_bytes
 from sqlstable.layout.placement import (
     ManagedPlacement,
     NamedPlacement,
@@ -29,7 +29,7 @@ from sqlstable.layout.placement import (
 )
 from sqlstable.memory.manager import NO_OWNER, MemoryManager
 from sqlstable.memory.stable import StableMemory
-from sqlstable.sqlite.header import HEADER_BYTES, file_size_bytes
+from sqlstable.sqlite.header import HEADER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

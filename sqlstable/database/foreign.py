@@ -34,7 +34,8 @@ from sqlstable.database.elsewhere import call_elsewhere, is_open_here
 from sqlstable.database.settings import resolve_settings
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import MIB
-from sqlstable.sqlite.header import HEADER_BYTES, MAGIC, parse_header, stand_alone
+from sqlstable.memory.signatures import MANAGER_SIGNATURE
+from sqlstable.sqlite.header import HEADER_BYTES, SQLITE_MAGIC, parse_header, stand_alone
 
 PIECE_BYTES: Final = MIB
 """Bytes that are held in memory at a time."""
@@ -326,7 +327,7 @@ class _Reading:
         with ExitStack() as brief:
             file = _open_file(self._path, brief)
             first_bytes, size_bytes = file.xRead(HEADER_BYTES, 0), file.xFileSize()
-        if first_bytes[:4] == b"MGR\x01":
+        if first_bytes.startswith(MANAGER_SIGNATURE):
             raise ImageError(
                 f"{self._name} is an image of stable memory, no SQLite database; sqlstable extract "
                 f"{self._name} APP.db takes its database out"
@@ -336,7 +337,7 @@ class _Reading:
         except ImageError as error:
             raise ImageError(f"{self._name}: {error}") from error
         if header is None:
-            start = first_bytes[: len(MAGIC)]
+            start = first_bytes[: len(SQLITE_MAGIC)]
             raise ImageError(f"{self._name} is not a SQLite database: it begins with {start!r}")
         is_alone = not any(_beside(self._path, it).exists() for it in ("-wal", "-journal"))
         if header.size_bytes > size_bytes and is_alone:

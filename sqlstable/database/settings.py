@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from sqlstable.errors import SettingsError
 from sqlstable.ic.units import KIB, WASM_PAGE_BYTES
+from sqlstable.sqlite.header import SQLITE_PAGE_BYTES_MAX, SQLITE_PAGE_BYTES_MIN
 
 if TYPE_CHECKING:
     import apsw
 
-SQLITE_PAGE_BYTES_MIN: Final = 512
-SQLITE_PAGE_BYTES_MAX: Final = 65_536
 assert SQLITE_PAGE_BYTES_MAX == WASM_PAGE_BYTES, "no SQLite page ever crosses a Wasm page"
 
 JOURNAL_MODES: Final = ("memory", "off", "delete", "truncate", "persist")

@@ -19,8 +19,8 @@ from sqlstable.database.implicit import Messages
 from sqlstable.errors import Trap
 from sqlstable.layout.placement import Placement
 from sqlstable.memory.backing import Bytes
+from sqlstable.sqlite.header import JOURNAL_MAGIC
 
-MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 """First bytes of a journal. Source: sqlite.org/fileformat2.html, section 3."""
 
 HEADER_BYTES: Final = 28
@@ -91,7 +91,7 @@ class StableFile:
         self._messages.intercept("write")
         self._write(data, offset)
         self.size_bytes = max(self.size_bytes, end)
-        if offset < len(MAGIC):
+        if offset < len(JOURNAL_MAGIC):
             self._look()
 
     def truncate(self, size_bytes: int) -> None:
@@ -140,8 +140,8 @@ class StableFile:
     def _look(self) -> None:
         start = b""
         if self.placement.allocated_bytes:
-            start = self._memory.peek(self.placement.map.address(0), len(MAGIC))
-        self.exists = start == MAGIC
+            start = self._memory.peek(self.placement.map.address(0), len(JOURNAL_MAGIC))
+        self.exists = start == JOURNAL_MAGIC
 
     def _pieces(self, amount: int, offset: int) -> Iterator[tuple[int, int]]:
         return self.placement.map.pieces(offset, min(amount, self.size_bytes - offset))

@@ -24,9 +24,10 @@ from sqlstable.database import hotpath
 from sqlstable.database.hotpath import Read, Write
 from sqlstable.database.implicit import Interceptor, Messages
 from sqlstable.database.locks import NONE, RESERVED, LockTable
-from sqlstable.database.settings import SQLITE_PAGE_BYTES_MIN, refuse_wal
+from sqlstable.database.settings import refuse_wal
 from sqlstable.database.stablefile import StableFile, grow
 from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.layout.files import file_size_bytes
 from sqlstable.layout.placement import Placement
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import Bytes
@@ -36,10 +37,10 @@ from sqlstable.sqlite.header import (
     HEADER_BYTES,
     ROLLBACK_VERSIONS,
     SCHEMA_COOKIE,
+    SQLITE_PAGE_BYTES_MIN,
     VERSIONS_OFFSET,
     WAL_VERSION,
     empty_database,
-    file_size_bytes,
     states_size,
 )
 

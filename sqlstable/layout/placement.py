@@ -27,6 +27,7 @@ from sqlstable.errors import ImageError
 from sqlstable.ic.units import WASM_PAGE_BYTES, wasm_pages_needed
 from sqlstable.layout.directory import DATABASE_MEMORY_ID, Directory, Entry
 from sqlstable.memory.manager import MemoryManager
+from sqlstable.memory.signatures import MANAGER_MAGIC
 from sqlstable.memory.stable import StableMemory
 
 
@@ -96,7 +97,7 @@ class RawPlacement:
 
     def __init__(self, memory: StableMemory) -> None:
         """Look at the memory; nothing is written."""
-        if memory.wasm_pages and memory.peek(0, 3) == b"MGR":
+        if memory.wasm_pages and memory.peek(0, len(MANAGER_MAGIC)) == MANAGER_MAGIC:
             raise ImageError(
                 "the image begins with a memory manager's header ('MGR'); open it with layout "
                 "managed"

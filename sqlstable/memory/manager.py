@@ -48,7 +48,7 @@ Source: dfinity/stable-structures src/memory_manager.rs, v0.7.2, 2025-09-22.
 """
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 
@@ -63,12 +63,7 @@ from sqlstable.errors import (
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, wasm_pages_needed
 from sqlstable.ic.words import STABLE_MEMORY_BYTES
 from sqlstable.memory.seams import Memory
-
-MAGIC: Final = b"MGR"
-"""The first three bytes of a managed memory."""
-
-LAYOUT_VERSION: Final = 1
-"""The only layout that was ever released."""
+from sqlstable.memory.signatures import MANAGER_MAGIC, MANAGER_VERSION, Reader, what_is_there
 
 MEMORIES_MAX: Final = 255
 """How many virtual memories there can be; their ids are 0 to 254."""
@@ -111,7 +106,6 @@ assert (BUCKET_TABLE_OFFSET + BUCKETS_MAX - 1) // OS_PAGE_BYTES == 8
 assert BUCKETS_MAX * DEFAULT_BUCKET_WASM_PAGES * WASM_PAGE_BYTES == 256 * GIB
 assert NO_OWNER not in range(MEMORIES_MAX)
 
-Reader = Callable[[int, int], bytes]
 """Returns ``length`` bytes from byte ``offset`` on, as ``Memory.read`` does."""
 
 
@@ -300,14 +294,14 @@ class MemoryManager:
         """Return the tables that the bytes hold, or blank ones where a new manager may go."""
         if size_wasm_pages == 0:
             return _blank_tables(self._new_bucket_wasm_pages)
-        if read(0, len(MAGIC)) == MAGIC:
+        if read(0, len(MANAGER_MAGIC)) == MANAGER_MAGIC:
             header = read(0, HEADER_BYTES)
             return _decode(header, read(BUCKET_TABLE_OFFSET, BUCKETS_MAX), size_wasm_pages)
         if self._overwrite:
             return _blank_tables(self._new_bucket_wasm_pages)
         raise ImageError(
             f"no memory manager in this memory of {size_wasm_pages} Wasm pages: "
-            f"{_what_is_there(read, size_wasm_pages)}. To put a manager in its place and lose "
+            f"{what_is_there(read, size_wasm_pages)}. To put a manager in its place and lose "
             f"the first {BUCKET_TABLE_OFFSET + BUCKETS_MAX} bytes, open it by "
             "MemoryManager(memory, overwrite=True)"
         )
@@ -583,7 +577,9 @@ def _format(memory: Memory, tables: _Tables) -> None:
 
 
 def _encode_header(bucket_wasm_pages: int, allocated: int, sizes_wasm_pages: list[int]) -> bytes:
-    return _HEADER.pack(MAGIC, LAYOUT_VERSION, allocated, bucket_wasm_pages, *sizes_wasm_pages)
+    return _HEADER.pack(
+        MANAGER_MAGIC, MANAGER_VERSION, allocated, bucket_wasm_pages, *sizes_wasm_pages
+    )
 
 
 def _blank_tables(bucket_wasm_pages: int) -> _Tables:
@@ -599,9 +595,9 @@ def _blank_tables(bucket_wasm_pages: int) -> _Tables:
 def _decode(header: bytes, bucket_table: bytes, size_wasm_pages: int) -> _Tables:
     """Return the tables in a header that starts with the magic, or say why they cannot be."""
     _, version, allocated, bucket_wasm_pages, *sizes_wasm_pages = _HEADER.unpack(header)
-    if version != LAYOUT_VERSION:
+    if version != MANAGER_VERSION:
         raise MemoryManagerError(
-            f"the memory manager has layout version {version}; only version {LAYOUT_VERSION} was "
+            f"the memory manager has layout version {version}; only version {MANAGER_VERSION} was "
             "ever released, so the image is damaged, or it needs a newer sqlstable"
         )
     tables = _blank_tables(bucket_wasm_pages)
@@ -666,35 +662,3 @@ def _find_oversized_memory(tables: _Tables) -> str | None:
                 f"{held * tables.bucket_wasm_pages}; restore an intact image"
             )
     return None
-
-
-_SQLITE_MAGIC: Final = b"SQLite format 3\0"
-
-# Where a signature stands, the signature, and what has it.
-_FOREIGN_SIGNATURES: Final = (
-    (0, _SQLITE_MAGIC, "'SQLite format 3', a raw database: open it with layout='raw'"),
-    (8, _SQLITE_MAGIC, "a length, then 'SQLite format 3': the layout of froghub's ic-sqlite"),
-    (0, b"NIMSQLV1", "'NIMSQLV1', a SQLite database in the layout of the Nim port"),
-    (0, b"MOREGION", "'MOREGION', the regions of a Motoko canister"),
-    (0, b"BTR", "'BTR', a BTreeMap of ic-stable-structures without a manager"),
-    (0, b"SCL", "'SCL', a Cell of ic-stable-structures without a manager"),
-    (0, b"SVC", "'SVC', a Vec of ic-stable-structures without a manager"),
-    (0, b"SMH", "'SMH', a MinHeap of ic-stable-structures without a manager"),
-    (0, b"GLI", "'GLI', the index of a Log of ic-stable-structures without a manager"),
-    (0, b"GLD", "'GLD', the data of a Log of ic-stable-structures without a manager"),
-    (
-        WASM_PAGE_BYTES,
-        MAGIC,
-        "a header of its own and has a manager at byte 65536, as Internet Identity does",
-    ),
-)
-
-
-def _what_is_there(read: Reader, size_wasm_pages: int) -> str:
-    """Describe a memory that is not empty and has no manager at its start."""
-    for offset, signature, name in _FOREIGN_SIGNATURES:
-        end = offset + len(signature)
-        if end <= size_wasm_pages * WASM_PAGE_BYTES and read(offset, len(signature)) == signature:
-            return f"it begins with {name}"
-    head = read(0, 16)
-    return f"it begins with the bytes {head.hex(' ')}" if any(head) else "it begins with zeros"

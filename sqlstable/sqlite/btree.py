@@ -1,16 +1,7 @@
 """SQLite's file format as far as it says who refers to whom, read from bytes.
 
-Offsets and meanings are those of sqlite.org/fileformat.html, sections 1.3 to 1.8. All numbers
+Offsets and meanings are those of sqlite.org/fileformat.html, sections 1.4 to 1.8. All numbers
 are big-endian, SQLite pages are counted from 1, and 0 stands for "none".
-
-Header, the first 100 bytes of SQLite page 1::
-
-    0   magic, 16 bytes          28  SQLite pages in the file
-    16  bytes of a SQLite page   32  first freelist trunk
-    20  reserved bytes at the    36  SQLite pages on the freelist
-        end of each SQLite page  52  largest root; not 0: there are pointer maps
-    24  change counter           56  text encoding: 1 UTF-8, 2 and 3 UTF-16
-                                 92  change counter for which 28 is valid
 
 Node, a SQLite page of a B-tree (on SQLite page 1 behind the header)::
 
@@ -26,8 +17,7 @@ Cell, in this order where the kind has it::
     payload, the part kept here    2, 10, 13
     first overflow, 4 bytes        2, 10, 13, only if not all of P is kept here
 
-Overflow: the next one of the chain, 4 bytes, then payload. Trunk of the freelist: the next
-trunk, the number of leaves, then the leaves, 4 bytes each.
+Overflow: the next one of the chain, 4 bytes, then payload.
 
 **Invariants**
 
@@ -40,7 +30,7 @@ trunk, the number of leaves, then the leaves, 4 bytes each.
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,15 +39,10 @@ import numpy.typing as npt
 
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import GIB
+from sqlstable.sqlite.header import HEADER_BYTES
 
 SCHEMA_ROOT: Final = 1
 """Number of the root of the schema's own tree."""
-MAGIC: Final = b"SQLite format 3\x00"
-HEADER_BYTES: Final = 100
-SQLITE_PAGE_BYTES_MIN: Final = 512
-SQLITE_PAGE_BYTES_MAX: Final = 65_536
-USABLE_BYTES_MIN: Final = 480
-"""SQLite refuses databases that reserve more of a SQLite page than leaves so many bytes."""
 LOCK_BYTE_OFFSET: Final = GIB
 """First byte of the range on which SQLite takes file locks; nothing is stored around it."""
 POINTER_MAP_ENTRY_BYTES: Final = 5
@@ -82,26 +67,6 @@ NO_NUMBERS: Final[Numbers] = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseHeader:
-    """What the header says that decides who owns which SQLite page."""
-
-    sqlite_page_bytes: int
-    "512 to 65 536, a power of two."
-    usable_bytes: int
-    "Bytes of a SQLite page without the reserved ones at its end; 480 or more."
-    sqlite_page_count: int
-    "SQLite pages in the file, or 0 where the header does not know (written by old versions)."
-    first_trunk: int
-    "Number of the first freelist trunk, or 0."
-    free_count: int
-    "SQLite pages on the freelist, trunks and leaves."
-    has_pointer_maps: bool
-    "Whether the database is one with auto_vacuum, full or incremental."
-    text_encoding: int
-    "1 for UTF-8 (or 0 where nothing was created yet), 2 and 3 for UTF-16, little and big-endian."
-
-
-@dataclass(frozen=True, slots=True)
 class Node:
     """One SQLite page of a B-tree, as far as it refers to other SQLite pages."""
 
@@ -110,37 +75,6 @@ class Node:
     "Left children in the order of the cells, then the right-most one; empty for a leaf."
     overflow_heads: list[int]
     "First SQLite page of each cell's overflow chain, in the order of the cells."
-
-
-def parse_database_header(content: bytes) -> DatabaseHeader:
-    """Return what the header says.
-
-    Args:
-        content: SQLite page 1, or its first 100 bytes.
-
-    Raises:
-        ImageError: The bytes are no header, or contradict themselves.
-    """
-    if len(content) < HEADER_BYTES or content[:16] != MAGIC:
-        raise ImageError(f"no database header: the bytes begin with {content[:16]!r}")
-    (stored,) = struct.unpack_from(">H", content, 16)
-    size = SQLITE_PAGE_BYTES_MAX if stored == 1 else stored
-    usable = size - content[20]
-    if size & (size - 1) or size < SQLITE_PAGE_BYTES_MIN or usable < USABLE_BYTES_MIN:
-        raise ImageError(
-            f"the database header states SQLite pages of {size} bytes, {usable} of them usable"
-        )
-    change, count, first_trunk, free_count = struct.unpack_from(">4I", content, 24)
-    return DatabaseHeader(
-        sqlite_page_bytes=size,
-        usable_bytes=usable,
-        # Writers before SQLite 3.7.0 left the count alone; it holds only if both counters agree.
-        sqlite_page_count=count if change == _u32(content, 92) else 0,
-        first_trunk=first_trunk,
-        free_count=free_count,
-        has_pointer_maps=_u32(content, 52) != 0,
-        text_encoding=_u32(content, 56),
-    )
 
 
 def parse_node(content: bytes, *, number: int, usable_bytes: int) -> Node:
@@ -182,132 +116,6 @@ def parse_node(content: bytes, *, number: int, usable_bytes: int) -> Node:
         cells += 4 if is_interior else 0
         heads = _overflow_heads(content, cells, is_table=kind == LEAF_TABLE, usable=usable_bytes)
     return Node(is_interior=is_interior, children=children, overflow_heads=heads)
-
-
-def parse_trunk(content: bytes, *, number: int, usable_bytes: int) -> tuple[int, Numbers]:
-    """Return the next trunk of the freelist, or 0, and the leaves of this one.
-
-    Args:
-        content: The whole SQLite page.
-        number: Its number, for the error's text.
-        usable_bytes: Bytes of a SQLite page without the reserved ones.
-
-    Raises:
-        ImageError: It states more leaves than it has room for.
-    """
-    following, leaf_count = struct.unpack_from(">II", content)
-    if 8 + 4 * leaf_count > usable_bytes:
-        raise ImageError(f"trunk {number} of the freelist has no room for {leaf_count} leaves")
-    return following, np.frombuffer(content, ">u4", leaf_count, 8).astype(np.intp)
-
-
-@dataclass(frozen=True, slots=True)
-class FreelistChange:
-    """What came to the freelist and what left it, as numbers of SQLite pages."""
-
-    gone: Numbers
-    "No longer a leaf, or no longer a trunk; some may have come back as the other."
-    leaves_come: Numbers
-    trunks_come: Numbers
-
-
-class Freelist:
-    """The freelist as it was when last followed, so that following it again reads little.
-
-    Invariants: `trunks` holds the last trunk first, because SQLite works at the head, so that
-    most positions stay; `positions` is its inverse; `count` is the number of trunks and leaves.
-    """
-
-    def __init__(self) -> None:
-        self.trunks: list[int] = []
-        self.positions: dict[int, int] = {}
-        self.leaves: dict[int, Numbers] = {}
-        self.count = 0
-
-    def differs(self, header: DatabaseHeader) -> bool:
-        """Return whether the header speaks of another freelist."""
-        first_trunk = self.trunks[-1] if self.trunks else 0
-        return header.first_trunk != first_trunk or header.free_count != self.count
-
-    def follow(
-        self,
-        header: DatabaseHeader,
-        sqlite_page_count: int,
-        read: Callable[[int], bytes],
-        *,
-        rewritten: list[int],
-    ) -> FreelistChange:
-        """Bring the freelist up to date, reading only trunks that are new or were rewritten.
-
-        Args:
-            header: As it is now.
-            sqlite_page_count: SQLite pages in the file now.
-            read: Returns the content of a SQLite page.
-            rewritten: Trunks as of the last time whose SQLite pages were written since.
-
-        Raises:
-            ImageError: The freelist refers to what cannot be on it, or runs in a circle, or
-                is not as long as the header says. What is kept of it is useless then.
-        """
-        kept, fresh = self._fresh_trunks(header, sqlite_page_count, read, set(rewritten))
-        gone: list[Numbers | list[int]] = []
-        leaves_come: list[Numbers] = []
-        dropped = self.trunks[kept:]
-        for trunk in dropped:
-            old, new = self.leaves.pop(trunk), fresh.get(trunk)
-            del self.positions[trunk]
-            self.count -= 1 + len(old)
-            if new is None:
-                gone += [old, [trunk]]
-            elif new is not old:
-                # SQLite appends leaves and fills gaps with the last one: most stay in place.
-                both = min(len(old), len(new))
-                moved = np.flatnonzero(old[:both] != new[:both])
-                gone += [old[moved], old[both:]]
-                leaves_come += [new[moved], new[both:]]
-        del self.trunks[kept:]
-        known = set(dropped)
-        trunks_come = [trunk for trunk in fresh if trunk not in known]
-        leaves_come += [fresh[trunk] for trunk in trunks_come]
-        for trunk, leaves in reversed(fresh.items()):
-            self.positions[trunk] = len(self.trunks)
-            self.trunks.append(trunk)
-            self.leaves[trunk] = leaves
-            self.count += 1 + len(leaves)
-        if self.count != header.free_count:
-            raise ImageError(f"{self.count} SQLite pages are free, not {header.free_count}")
-        return FreelistChange(_joined(gone), _joined(leaves_come), _joined([trunks_come]))
-
-    def _fresh_trunks(
-        self,
-        header: DatabaseHeader,
-        sqlite_page_count: int,
-        read: Callable[[int], bytes],
-        rewritten: set[int],
-    ) -> tuple[int, dict[int, Numbers]]:
-        """Return how many trunks stay at the tail, and the leaves of those before, head first."""
-        # Behind the last rewritten trunk no trunk's successor changed, so that all of them stay.
-        kept = min((self.positions[trunk] for trunk in rewritten), default=len(self.trunks))
-        fresh: dict[int, Numbers] = {}
-        number = header.first_trunk
-        while number:
-            position = self.positions.get(number)
-            if position is not None and position < kept:
-                return position + 1, fresh
-            if number in fresh or not 2 <= number <= sqlite_page_count:
-                raise ImageError(f"the freelist refers to SQLite page {number} as a trunk")
-            if position is None or number in rewritten:
-                content = read(number)
-                following, leaves = parse_trunk(
-                    content, number=number, usable_bytes=header.usable_bytes
-                )
-                require_inside(leaves, sqlite_page_count)
-            else:
-                leaves = self.leaves[number]
-                following = self.trunks[position - 1] if position else 0
-            fresh[number] = leaves
-            number = following
-        return 0, fresh
 
 
 def next_overflow(content: bytes) -> int:
@@ -410,10 +218,6 @@ def require_inside(numbers: Numbers, sqlite_page_count: int) -> None:
             f"SQLite pages {numbers.min()} to {numbers.max()} are referred to, "
             f"but the file has {sqlite_page_count}"
         )
-
-
-def _joined(parts: Sequence[Numbers | list[int]]) -> Numbers:
-    return np.concatenate([NO_NUMBERS, *parts]).astype(np.intp, copy=False)
 
 
 def _overflow_heads(content: bytes, cells: Numbers, *, is_table: bool, usable: int) -> list[int]:

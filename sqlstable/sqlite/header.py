@@ -1,15 +1,34 @@
-"""The first 100 bytes of a database file, as far as its size and kind follow from them.
+"""The first 100 bytes of a database file: its size and kind, and where its freelist begins.
 
-Offsets and meanings are those of SQLite's file format (sqlite.org/fileformat.html, section 1.3).
+Offsets and meanings are those of sqlite.org/fileformat.html, section 1.3; numbers are big-endian::
+
+    0   magic, 16 bytes          32  first freelist trunk
+    16  bytes of a SQLite page   36  SQLite pages on the freelist
+    18  write and read version   40  schema cookie
+    20  reserved bytes at the    52  largest root; not 0: there are pointer maps
+        end of each SQLite page  56  text encoding: 1 UTF-8, 2 and 3 UTF-16
+    21  payload fractions, 3     92  change counter for which 28 is valid
+    24  change counter
+    28  SQLite pages in the file
 """
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
 from sqlstable.errors import ImageError
 
-MAGIC: Final = b"SQLite format 3\x00"
+SQLITE_MAGIC: Final = b"SQLite format 3\x00"
+JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
+"""What a rollback journal begins with; sqlite.org/fileformat.html, section 3."""
+
 HEADER_BYTES: Final = 100
+SQLITE_PAGE_BYTES_MIN: Final = 512
+SQLITE_PAGE_BYTES_MAX: Final = 65_536
+USABLE_BYTES_MIN: Final = 480
+"""SQLite refuses databases that reserve more of a SQLite page than leaves so many bytes."""
+
+PAGE_SIZE: Final = slice(16, 18)
 
 CHANGE_COUNTER_OFFSET: Final = 24
 CHANGE_COUNTER_BYTES: Final = 16
@@ -23,6 +42,9 @@ WAL_VERSION: Final = 2
 ROLLBACK_VERSIONS: Final = b"\x01\x01"
 """The two bytes from 18 on are 2 in WAL mode, and 1 otherwise."""
 
+_PAYLOAD_FRACTIONS: Final = b"\x40\x20\x20"
+_FIELDS: Final = struct.Struct(">16xH2sB3s4I12xII32xI4x")
+assert _FIELDS.size == HEADER_BYTES
 _CHANGE_COUNTER: Final = slice(24, 28)
 _PAGE_COUNT: Final = slice(28, 32)
 _VERSION_VALID_FOR: Final = slice(92, 96)
@@ -33,16 +55,37 @@ class Header:
     """What the header says of the file."""
 
     page_size: int
-    "Bytes of a SQLite page."
+    "Bytes of a SQLite page: 512 to 65 536, a power of two."
+    usable_bytes: int
+    "The same without the reserved ones at its end; 480 or more."
     sqlite_page_count: int
     "SQLite pages in the file, or 0 where the header does not know (written by old versions)."
     is_wal: bool
     "Whether the file is in WAL mode, which needs files beside it."
+    first_trunk: int
+    "Number of the first freelist trunk, or 0."
+    free_count: int
+    "SQLite pages on the freelist, trunks and leaves."
+    has_pointer_maps: bool
+    "Whether the database is one with auto_vacuum, full or incremental."
+    text_encoding: int
+    "1 for UTF-8 (or 0 where nothing was created yet), 2 and 3 for UTF-16, little and big-endian."
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the file, or 0 where the header does not know."""
         return self.page_size * self.sqlite_page_count
+
+
+def stated_page_size(stored: bytes) -> int:
+    r"""Return the page size that the two bytes `PAGE_SIZE` of a header state, right or wrong.
+
+    Examples:
+        >>> stated_page_size(b"\x10\x00"), stated_page_size(b"\x00\x01")
+        (4096, 65536)
+    """
+    # 65 536 does not fit into two bytes and is written as 1.
+    return int.from_bytes(stored, "big") if stored != b"\x00\x01" else SQLITE_PAGE_BYTES_MAX
 
 
 def parse_header(data: bytes) -> Header | None:
@@ -54,55 +97,49 @@ def parse_header(data: bytes) -> Header | None:
     Raises:
         ImageError: The magic is there, but the header contradicts itself.
     """
-    if data[:16] != MAGIC or len(data) < HEADER_BYTES:
+    if data[:16] != SQLITE_MAGIC or len(data) < HEADER_BYTES:
         return None
-    stored = int.from_bytes(data[16:18], "big")
-    page_size = 65_536 if stored == 1 else stored
-    if page_size & (page_size - 1) or not 512 <= page_size <= 65_536:
+    _, versions, reserved, fractions, change, count, trunk, free, largest_root, encoding, valid = (
+        _FIELDS.unpack_from(data)
+    )
+    page_size = stated_page_size(data[PAGE_SIZE])
+    usable = page_size - reserved
+    if page_size & (page_size - 1) or page_size < SQLITE_PAGE_BYTES_MIN:
         raise ImageError(
             f"the database header states SQLite pages of {page_size} bytes; it is damaged"
         )
-    if data[21:24] != b"\x40\x20\x20":
+    if usable < USABLE_BYTES_MIN:
         raise ImageError(
-            f"the database header's payload fractions are {data[21:24].hex()}; it is damaged"
+            f"the database header states SQLite pages of {page_size} bytes, {usable} of them "
+            "usable; it is damaged"
         )
-    # Writers before SQLite 3.7.0 left the count alone; it is true only if both counters agree.
-    is_known = data[_CHANGE_COUNTER] == data[_VERSION_VALID_FOR]
-    known = int.from_bytes(data[_PAGE_COUNT], "big") if is_known else 0
-    return Header(page_size=page_size, sqlite_page_count=known, is_wal=WAL_VERSION in data[18:20])
+    if fractions != _PAYLOAD_FRACTIONS:
+        raise ImageError(
+            f"the database header's payload fractions are {fractions.hex()}; it is damaged"
+        )
+    return Header(
+        page_size=page_size,
+        usable_bytes=usable,
+        # Writers before SQLite 3.7.0 left the count alone; it holds only if both counters agree.
+        sqlite_page_count=count if change == valid else 0,
+        is_wal=WAL_VERSION in versions,
+        first_trunk=trunk,
+        free_count=free,
+        has_pointer_maps=largest_root != 0,
+        text_encoding=encoding,
+    )
 
 
-def file_size_bytes(first_bytes: bytes, allocated_bytes: int) -> int:
-    """Return how long the database file is that lies in ``allocated_bytes`` bytes of memory.
-
-    Memory is allocated in Wasm pages and never shrinks, so the header decides. A first
-    transaction that was rolled back leaves a header of zeros behind: that file is empty.
-
-    Args:
-        first_bytes: The first bytes of the memory, at least 100 where there are so many.
-        allocated_bytes: Bytes allocated to the file.
+def require_header(data: bytes) -> Header:
+    """Return the header of what has to be a database.
 
     Raises:
-        ImageError: The bytes are not a database, are cut off, or in WAL mode.
+        ImageError: The bytes are no header, or contradict themselves.
     """
-    if allocated_bytes == 0 or not any(first_bytes[:HEADER_BYTES]):
-        return 0
-    header = parse_header(first_bytes)
+    header = parse_header(data)
     if header is None:
-        raise ImageError(_foreign(first_bytes))
-    if header.is_wal:
-        raise ImageError(
-            "the database is in WAL mode, and no canister has a write-ahead log. If this is a "
-            "database file, import it: sqlstable import APP.db IMAGE; if it is an image, the early "
-            "sqlstable that made it takes it out of that mode: PRAGMA journal_mode = delete"
-        )
-    if header.size_bytes > allocated_bytes:
-        raise ImageError(
-            f"the database says it has {header.sqlite_page_count} SQLite pages of "
-            f"{header.page_size} bytes, {header.size_bytes} in all, but only {allocated_bytes} "
-            "bytes are there; the image is truncated"
-        )
-    return header.size_bytes or allocated_bytes
+        raise ImageError(f"no database header: the bytes begin with {data[:16]!r}")
+    return header
 
 
 def states_size(first_bytes: bytes) -> bool:
@@ -148,29 +185,11 @@ def empty_database(page_size: int) -> bytes:
         512
     """
     data = bytearray(page_size)
-    data[: len(MAGIC)] = MAGIC
-    # 65 536 does not fit into two bytes and is written as 1.
-    data[16:18] = (page_size if page_size < 1 << 16 else 1).to_bytes(2, "big")
-    data[18:24] = b"\x01\x01\x00\x40\x20\x20"
-    data[28:32] = (1).to_bytes(4, "big")
+    data[: len(SQLITE_MAGIC)] = SQLITE_MAGIC
+    data[PAGE_SIZE] = (page_size if page_size < SQLITE_PAGE_BYTES_MAX else 1).to_bytes(2, "big")
+    data[18:24] = ROLLBACK_VERSIONS + b"\x00" + _PAYLOAD_FRACTIONS
+    data[_PAGE_COUNT] = (1).to_bytes(4, "big")
     # An empty leaf of the schema's table, whose cells would begin at the end.
     data[100] = 13
     data[105:107] = (page_size % (1 << 16)).to_bytes(2, "big")
     return bytes(data)
-
-
-def _foreign(first_bytes: bytes) -> str:
-    start = first_bytes[:16]
-    if start[8:] == MAGIC[:8]:
-        return (
-            "a SQLite database begins at byte 8, behind a length: that is the layout of "
-            "froghub's ic-sqlite, which is not read yet; copy the bytes from 8 on and import them"
-        )
-    if start[:3] == b"MGR":
-        return "the bytes begin with a memory manager's header; open them with layout managed"
-    if start[:8] == b"ICSQLITE":
-        return "the bytes begin with ic-sqlite-vfs's superblock, a layout that is not read yet"
-    return (
-        f"no SQLite database is there: the bytes begin with {start!r}, and a database with "
-        f"{MAGIC!r}; choose the layout and memory that hold it"
-    )

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from sqlstable.errors import ImageError
-from sqlstable.sqlite.btree import DatabaseHeader, next_overflow, payloads_of, varint_at
+from sqlstable.sqlite.btree import next_overflow, payloads_of, varint_at
+from sqlstable.sqlite.header import Header
 
 _COLUMNS: Final = 4
 _INTEGER_BYTES: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
@@ -43,7 +44,7 @@ def schema_rows(
     content: bytes,
     *,
     number: int,
-    header: DatabaseHeader,
+    header: Header,
     read: Callable[[int], bytes],
     known: SchemaLeaf | None = None,
 ) -> SchemaLeaf:
@@ -92,7 +93,7 @@ def _shown_character(character: str) -> str:
 
 
 def _row(
-    payload: bytes, size: int, overflow: int, header: DatabaseHeader, read: Callable[[int], bytes]
+    payload: bytes, size: int, overflow: int, header: Header, read: Callable[[int], bytes]
 ) -> SchemaRow | None:
     payload = _lengthened(payload, 9, size, overflow, header, read)
     values_at, at = varint_at(payload, 0)
@@ -121,7 +122,7 @@ def _lengthened(
     wanted: int,
     size: int,
     overflow: int,
-    header: DatabaseHeader,
+    header: Header,
     read: Callable[[int], bytes],
 ) -> bytes:
     """Return at least so many bytes of a payload, or all, and follow its overflow for them."""
@@ -153,7 +154,7 @@ def _integer(serial_type: int, value: bytes) -> int:
     return 1 if serial_type == 9 else 0
 
 
-def _text(value: bytes, header: DatabaseHeader) -> str:
+def _text(value: bytes, header: Header) -> str:
     encoding = _ENCODINGS.get(header.text_encoding)
     if encoding is None:
         return value.decode("utf-8", "surrogateescape")

@@ -46,6 +46,7 @@ from sqlstable.engine.measured.schema_copy import Piece, Plans
 from sqlstable.errors import ImageError, SettingsError, SqlError, Trap
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import CacheState
+from sqlstable.sqlite.header import PAGE_SIZE, stated_page_size
 from sqlstable.wasm import shim
 from sqlstable.wasm.memory import WasmMemory
 from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
@@ -60,8 +61,6 @@ _READ_SCHEMA: Final = encode_request("PRAGMA cache_size")
 ``PRAGMA defer_foreign_keys`` has begun."""
 
 _EMPTY_CACHE: Final = encode_request("", cold=True)
-_PAGE_SIZE_OFFSET: Final = 16
-"""Source: https://www.sqlite.org/fileformat2.html section 1.3."""
 
 _IDLE: Final = Finish(
     is_autocommit=True,
@@ -307,8 +306,7 @@ class WasmEngine:
         place = self._map_start
         if place is None:
             return None
-        stored = int.from_bytes(memory.peek(place + _PAGE_SIZE_OFFSET, 2), "big")
-        return {0: None, 1: 65_536}.get(stored, stored)
+        return stated_page_size(memory.peek(place + PAGE_SIZE.start, 2)) or None
 
     # -- inside ---------------------------------------------------------------------------------
 

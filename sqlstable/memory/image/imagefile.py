@@ -52,6 +52,7 @@ from sqlstable.memory.image.durable import (
 )
 from sqlstable.memory.image.filebacking import FileBacking, open_backing
 from sqlstable.memory.image.osfile import File, OsFile, flush_folder
+from sqlstable.sqlite.header import SQLITE_MAGIC
 
 LOG_SUFFIX: Final = "-log"
 
@@ -59,7 +60,6 @@ _PIECE_BYTES: Final = MIB
 _NOT_WRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _OPENED: Final = os.O_NONBLOCK
 """With every opening of a file that is there: one of a pipe would wait for its other end."""
-_SQLITE_MAGIC: Final = b"SQLite format 3\0"
 
 LOOK_AGAIN_NS: Final = 1_000_000
 """The file's time is looked at before a message that begins so long after the last look.
@@ -534,7 +534,7 @@ def _check_length(view: File, name: str) -> None:
             f"{amount(wasm_pages, 'Wasm page')} of {WASM_PAGE_BYTES}; it is truncated, or not an "
             "image of stable memory"
         )
-        if view.read(0, 16) == _SQLITE_MAGIC:
+        if view.read(0, 16) == SQLITE_MAGIC:
             msg = f"{name} is a SQLite database, no image; sqlstable import {name} IMAGE makes one"
         raise ImageError(msg)
 

@@ -89,7 +89,7 @@ class ChainFinder:
             for number in numbers:
                 self._read_node(number, self._source.sqlite_page(number))
             return
-        step = max(1, _READ_BYTES // self._header.sqlite_page_bytes)
+        step = max(1, _READ_BYTES // self._header.page_size)
         for start in range(0, len(numbers), step):
             self._read_together(numbers[start : start + step])
 
@@ -156,7 +156,7 @@ class ChainFinder:
         """Return the kind and the parent that the pointer maps state."""
         stride = self._header.usable_bytes // POINTER_MAP_ENTRY_BYTES + 1
         place = (number - 2) // stride * stride + 2
-        if place == lock_byte_number(self._header.sqlite_page_bytes):
+        if place == lock_byte_number(self._header.page_size):
             place += 1
         if number <= place:
             return 0, 0

@@ -12,18 +12,17 @@ import numpy as np
 
 from sqlstable.errors import ImageError
 from sqlstable.sqlite.btree import (
-    HEADER_BYTES,
     INTERIOR_INDEX,
     INTERIOR_TABLE,
     LEAF_INDEX,
     LEAF_TABLE,
     SCHEMA_ROOT,
-    DatabaseHeader,
     Numbers,
     kind_of_node,
     parse_node,
     require_inside,
 )
+from sqlstable.sqlite.header import HEADER_BYTES, Header
 from sqlstable.sqlite.nodes import children_of
 from sqlstable.sqlite.schema_rows import SchemaRow, schema_rows, shown_name
 from sqlstable.trace.ownership.owner_source import GuardedReader
@@ -84,7 +83,7 @@ def list_owners(source: GuardedReader, tree_of: TreeOf) -> tuple[OwnerState, str
 class _Listing:
     """One listing: owners are claimed, and what is claimed twice is nobody's in the end."""
 
-    def __init__(self, state: OwnerState, header: DatabaseHeader, source: GuardedReader) -> None:
+    def __init__(self, state: OwnerState, header: Header, source: GuardedReader) -> None:
         self.faults: list[str] = []
         self._state = state
         self._header = header
@@ -170,7 +169,7 @@ class _Listing:
 
     def _children(self, numbers: Numbers, kind: int) -> tuple[Numbers, Numbers]:
         usable, found = self._header.usable_bytes, []
-        step = max(1, _READ_BYTES // self._header.sqlite_page_bytes)
+        step = max(1, _READ_BYTES // self._header.page_size)
         for start in range(0, len(numbers), step):
             some = numbers[start : start + step]
             contents = [self._source.sqlite_page(number) for number in some.tolist()]

@@ -3,7 +3,8 @@
 from typing import Protocol
 
 from sqlstable.errors import ImageError
-from sqlstable.sqlite.btree import SCHEMA_ROOT, DatabaseHeader, parse_database_header
+from sqlstable.sqlite.btree import SCHEMA_ROOT
+from sqlstable.sqlite.header import Header, require_header
 
 
 class DatabaseReader(Protocol):
@@ -31,15 +32,15 @@ class GuardedReader:
         self._sqlite_page_bytes = 0
         self._reads_left = 1
 
-    def expect(self, header: DatabaseHeader, count: int) -> None:
+    def expect(self, header: Header, count: int) -> None:
         """Allow what a sound database of this shape can need: nothing is read four times."""
-        self._sqlite_page_bytes = header.sqlite_page_bytes
+        self._sqlite_page_bytes = header.page_size
         self._reads_left = 3 * count + 1
 
-    def header(self) -> tuple[DatabaseHeader, bytes]:
+    def header(self) -> tuple[Header, bytes]:
         """Return the header and SQLite page 1, of a size that is not known yet."""
         first = self._read(SCHEMA_ROOT)
-        return parse_database_header(first), first
+        return require_header(first), first
 
     def sqlite_page(self, number: int) -> bytes:
         """Return a whole SQLite page."""
@@ -48,13 +49,13 @@ class GuardedReader:
             raise ImageError(f"SQLite page {number} has {len(content)} bytes")
         return content
 
-    def sqlite_page_count(self, header: DatabaseHeader) -> int:
+    def sqlite_page_count(self, header: Header) -> int:
         """Return how many SQLite pages there are.
 
         Raises:
             ImageError: The header promises more than the file has.
         """
-        there = -(-self.size_bytes() // header.sqlite_page_bytes)
+        there = -(-self.size_bytes() // header.page_size)
         if header.sqlite_page_count > there:
             raise ImageError(
                 f"the header states {header.sqlite_page_count} SQLite pages, the file has {there}"

@@ -23,12 +23,12 @@ import numpy.typing as npt
 
 from sqlstable.sqlite.btree import (
     NO_NUMBERS,
-    DatabaseHeader,
-    Freelist,
     Numbers,
     lock_byte_number,
     pointer_map_numbers,
 )
+from sqlstable.sqlite.freelist import Freelist
+from sqlstable.sqlite.header import Header
 from sqlstable.sqlite.schema_rows import SchemaLeaf
 
 OwnerIndexes = npt.NDArray[np.int32]
@@ -102,7 +102,7 @@ NO_CHANGES: Final = Changes(NO_NUMBERS, _NO_OWNERS, _NO_OWNERS)
 class OwnerState:
     """What is known of a database between two messages; the module's docstring has the rules."""
 
-    header: DatabaseHeader | None = None
+    header: Header | None = None
     count: int = 0
     "SQLite pages in the file; the arrays are longer by at least one."
     codes: OwnerIndexes = field(default_factory=lambda: np.zeros(1, dtype=np.int32))
@@ -129,21 +129,19 @@ def roles_of(codes: Any) -> Any:  # noqa: ANN401  as in trees_of
     return (codes - FIRST_TREE) % len(TREE_ROLES)
 
 
-def places_by_number(
-    header: DatabaseHeader, *, first: int, last: int
-) -> Iterable[tuple[Numbers, int]]:
+def places_by_number(header: Header, *, first: int, last: int) -> Iterable[tuple[Numbers, int]]:
     """Return the SQLite pages from first to last whose number alone says what they are."""
     if header.has_pointer_maps:
         yield (
             pointer_map_numbers(
-                sqlite_page_bytes=header.sqlite_page_bytes,
+                sqlite_page_bytes=header.page_size,
                 usable_bytes=header.usable_bytes,
                 first=first,
                 last=last,
             ),
             POINTER_MAP,
         )
-    lock_byte = lock_byte_number(header.sqlite_page_bytes)
+    lock_byte = lock_byte_number(header.page_size)
     if first <= lock_byte <= last:
         yield np.array([lock_byte], dtype=np.intp), LOCK_BYTE
 

@@ -21,15 +21,14 @@ import numpy.typing as npt
 
 from sqlstable.errors import ImageError
 from sqlstable.sqlite.btree import (
-    HEADER_BYTES,
     SCHEMA_ROOT,
     Node,
     Numbers,
     next_overflow,
-    parse_database_header,
     parse_node,
     require_inside,
 )
+from sqlstable.sqlite.header import HEADER_BYTES, require_header
 from sqlstable.sqlite.schema_rows import SchemaLeaf, SchemaRow, schema_rows
 from sqlstable.trace.ownership.owner_source import GuardedReader
 from sqlstable.trace.ownership.owner_state import (
@@ -149,9 +148,9 @@ class OwnerUpdate:
         """Read the header, and make the map as long as the file."""
         state, known = self._state, self._header
         content = self._content(SCHEMA_ROOT)
-        header = parse_database_header(content)
+        header = require_header(content)
         if (
-            header.sqlite_page_bytes != known.sqlite_page_bytes
+            header.page_size != known.page_size
             or header.usable_bytes != known.usable_bytes
             or header.has_pointer_maps != known.has_pointer_maps
         ):

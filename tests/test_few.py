@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sqlstable.engine.measured.notes import RAW_MAP, TakenLog, managed_map
+from sqlstable.engine.measured.notes import TakenLog
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES
 from sqlstable.ic.words import COMMIT, GROW, PREPARE, READ, RUN, SIZE, WRITE
-from sqlstable.layout.directory import DATABASE_MEMORY_ID
+from sqlstable.layout.filemap import ENDLESS, FileMap
 from sqlstable.memory.accesslog import FEW_ACCESSES, AccessLog
 from sqlstable.trace.blocks import decode_accesses, encode_accesses
 from sqlstable.trace.model import Accesses, FewAccesses
@@ -174,10 +174,10 @@ def test_few_accesses_are_encoded_as_many_are(seed):
 @pytest.mark.parametrize("is_managed", [False, True])
 def test_a_shims_log_gives_few_accesses_as_integers_and_as_columns(is_managed):
     rng = random.Random(is_managed)
-    file_map = RAW_MAP
+    file_map = FileMap.of((0,), bucket_bytes=ENDLESS)
     if is_managed:
-        table = bytes(rng.choice((DATABASE_MEMORY_ID, 3, 255)) for _ in range(20))
-        file_map = managed_map(b"MGR\1" + (20).to_bytes(2, "little") + b"\1\0", table)
+        buckets = [bucket for bucket in range(20) if rng.randrange(3) == 0]
+        file_map = FileMap.of((65_536 * (1 + it) for it in buckets), bucket_bytes=65_536)
     for count in (0, 1, 9, FEW_ACCESSES, FEW_ACCESSES + 1):
         rows = [
             (

@@ -3,14 +3,13 @@
 import sys
 
 import apsw
-import numpy as np
 import pytest
 
 import sqlstable
 from sqlstable import Canister, StableMemory
-from sqlstable.database import cabinet, hotpath
-from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.layout.placement import FileMap, RawPlacement
+from sqlstable.database import hotpath
+from sqlstable.layout import raw
+from sqlstable.layout.placement import RawPlacement
 from sqlstable.memory import backing, bytemap
 from tests.images import DURABILITIES, run_python
 
@@ -206,25 +205,10 @@ def test_more_images_are_open_at_once_than_have_addresses(tmp_path):
 # -- where a file begins --------------------------------------------------------------------------
 
 
-class ShiftedPlacement(RawPlacement):
-    """The file begins at some address, as in layouts of other products."""
-
-    def __init__(self, memory, origin):
-        super().__init__(memory)
-        self.map = FileMap(WASM_PAGE_BYTES, np.full(1, origin, dtype=np.int64), origin)
-
-    @property
-    def allocated_bytes(self):
-        return max(super().allocated_bytes - self.map.origin, 0)
-
-    def grow_to(self, size_bytes):
-        return super().grow_to(size_bytes + self.map.origin)
-
-
 @pytest.mark.parametrize("page_size", [512, 4096, 65_536])
 @pytest.mark.parametrize("origin", [0, 8, 4095, 4096, 4097, 65_536])
 def test_counts_are_of_os_pages_wherever_the_file_begins(monkeypatch, origin, page_size):
-    monkeypatch.setattr(cabinet, "RawPlacement", lambda memory: ShiftedPlacement(memory, origin))
+    monkeypatch.setattr(raw, "RawPlacement", lambda memory: RawPlacement(memory, origin))
     with Canister(layout="raw", page_size=page_size, owners=False, trace=":memory:") as canister:
         canister.update("CREATE TABLE t (x)")
         canister.update(

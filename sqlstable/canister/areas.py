@@ -12,7 +12,7 @@ from sqlstable.trace.ownership.file_owners import FileListing
 
 def list_files(vfs: StableVFS) -> FileListing:
     """Return the files in stable memory and their buckets."""
-    return FileListing(vfs.stable_files(), vfs.bucket_pages * WASM_PAGE_BYTES)
+    return FileListing(vfs.stable_files(), (vfs.bucket_pages or 1) * WASM_PAGE_BYTES)
 
 
 def list_areas(vfs: StableVFS, message: int) -> tuple[StableArea, ...]:
@@ -22,10 +22,9 @@ def list_areas(vfs: StableVFS, message: int) -> tuple[StableArea, ...]:
         vfs: Its files are listed.
         message: Index of the message that has just ended.
     """
-    is_managed = vfs.layout != "raw"
-    unit_bytes = vfs.bucket_pages * WASM_PAGE_BYTES if is_managed else WASM_PAGE_BYTES
+    unit_bytes = (vfs.bucket_pages or 1) * WASM_PAGE_BYTES
     areas = [_area(vfs, info, message, unit_bytes) for info in vfs.stable_files()]
-    if is_managed and vfs.memory.wasm_pages:
+    if vfs.bucket_pages and vfs.memory.wasm_pages:
         tables_bytes = BUCKET_TABLE_OFFSET + BUCKETS_MAX
         areas.append(
             StableArea(

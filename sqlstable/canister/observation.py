@@ -87,7 +87,7 @@ class Observation:
         """Look at the database through this VFS from now on."""
         self.forget_vfs()
         self._reader = StoreReader(vfs)
-        is_needed = self._owner_map is not None and vfs.layout != "raw"
+        is_needed = self._owner_map is not None and vfs.bucket_pages is not None
         self._files = FileOwners(lambda: list_files(vfs)) if is_needed else None
         self._files_wasm_pages, self._files_undone = -1, False
 

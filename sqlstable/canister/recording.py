@@ -184,7 +184,7 @@ class _Watch:
         self._reader = StoreReader(vfs)
         self._owners = OwnerMap()
         self._owners.refresh(self._reader, whole=True)
-        self._files = FileOwners(lambda: list_files(vfs)) if vfs.layout != "raw" else None
+        self._files = FileOwners(lambda: list_files(vfs)) if vfs.bucket_pages else None
         self._refresh_files()
         self._wasm_pages = vfs.memory.wasm_pages
 
@@ -246,8 +246,8 @@ def _settings(vfs: StableVFS, connection: "apsw.Connection") -> dict[str, object
     return {
         "engine": "native",
         "sqlite": sqlite_version(),
-        "layout": vfs.layout,
-        "bucket_pages": vfs.bucket_pages if vfs.layout == "managed" else None,
+        "layout": vfs.layout.name,
+        "bucket_pages": vfs.bucket_pages,
         **pragmas,
         "growth": getattr(vfs, "growth", None),
         "durability": None if image_file is None else image_file.durability,

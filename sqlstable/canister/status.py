@@ -9,6 +9,7 @@ from sqlstable.canister.observation import Observation
 from sqlstable.database.settings import Settings
 from sqlstable.errors import MessageError
 from sqlstable.ic.units import amount
+from sqlstable.layout.layouts import layout_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def described(host: Host, settings: Settings, *, owners: bool) -> dict[str, obje
     memory = host.memory
     limits, image_file = memory.limits, memory.image_file
     values: dict[str, object] = asdict(settings)
-    if settings.layout != "managed":
+    if not layout_named(settings.layout).traits.has_buckets:
         values["bucket_pages"] = values["growth"] = None
     return {
         **host.described(),

@@ -27,6 +27,7 @@ from sqlstable.ic.limits import Limits, resolve_limits
 from sqlstable.ic.prices import regime_of
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import INSTRUCTION_PHASES, CacheState
+from sqlstable.layout.filemap import FileMap
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.model import HeapUse, Instructions, LoopUse
 from sqlstable.trace.recording.raw import (
@@ -313,7 +314,7 @@ class WasmRecorder:
         return self._memory.machine.number(_LOG_COUNT)
 
 
-_NO_ACCESSES: Final = TakenLog(b"")
+_NO_ACCESSES: Final = TakenLog(b"", FileMap.of((), bucket_bytes=1))
 
 
 def _costs(notes: MessageNotes) -> tuple[Instructions, HeapUse | None]:

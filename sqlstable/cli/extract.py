@@ -15,12 +15,13 @@ from sqlstable.cli.places import check_regular, new_database, note_recovery
 from sqlstable.cli.progress import LoadProgress
 from sqlstable.database.checking import find_damage
 from sqlstable.database.foreign import WAY_OUT
-from sqlstable.database.settings import LAYOUTS, resolve_settings
+from sqlstable.database.settings import resolve_settings
 from sqlstable.database.transfer import extract_database
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
 from sqlstable.layout.files import StableFileInfo
-from sqlstable.memory.signatures import MANAGER_MAGIC
+from sqlstable.layout.layout import Peek
+from sqlstable.layout.layouts import LAYOUT_NAMES, recognised
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import counted, size
 from sqlstable.report.text import clean
@@ -48,7 +49,7 @@ def extract_to_file(
         str | None,
         typer.Option(
             "--layout",
-            metavar="|".join(LAYOUTS),
+            metavar="|".join(LAYOUT_NAMES),
             help="Of the image. [default: found out by its first bytes]",
         ),
     ] = None,
@@ -90,7 +91,7 @@ def extract_to_file(
 @contextmanager
 def _opened(memory: StableMemory, image: Path, layout: str | None) -> Iterator[StableVFS]:
     try:
-        vfs = StableVFS(memory, layout=layout or _layout_of(memory))
+        vfs = StableVFS(memory, layout=layout or _found(memory))
     except ImageError as error:
         raise ImageError(f"{image}: {error}") from error
     try:
@@ -99,10 +100,10 @@ def _opened(memory: StableMemory, image: Path, layout: str | None) -> Iterator[S
         vfs.unregister()
 
 
-def _layout_of(memory: StableMemory) -> str:
-    """Find out the layout by the first bytes; what is none is refused when it is opened."""
-    first_bytes = memory.peek(0, len(MANAGER_MAGIC)) if memory.wasm_pages else b""
-    return "managed" if first_bytes == MANAGER_MAGIC else "raw"
+def _found(memory: StableMemory) -> str:
+    """Return the layout of an image; as raw, what is of none is refused when it is opened."""
+    layout = recognised(Peek.at(memory))
+    return "raw" if layout is None else layout.name
 
 
 def _other_names(vfs: StableVFS, image: Path, name: str | None) -> list[str]:

@@ -12,10 +12,10 @@ from sqlstable.database.settings import (
     DEFAULTS,
     GROWTH_POLICIES,
     JOURNAL_MODES,
-    LAYOUTS,
     PRESETS,
 )
 from sqlstable.errors import SettingsError
+from sqlstable.layout.layouts import LAYOUT_NAMES
 from sqlstable.memory.image.durability import DURABILITIES
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ LayoutOption = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        metavar="|".join(LAYOUTS),
+        metavar="|".join(LAYOUT_NAMES),
         help="Stable memory with the memory manager of ic-stable-structures, or without. "
         f"[default: {DEFAULTS.layout}]",
     ),

@@ -49,6 +49,7 @@ from sqlstable.cli.places import check_regular
 from sqlstable.cli.report import check_plan
 from sqlstable.cli.running import Output, Runtime, Workload, run
 from sqlstable.database.settings import resolve_settings
+from sqlstable.layout.layouts import layout_named
 from sqlstable.report.view import Look
 
 
@@ -144,6 +145,8 @@ def _check(machine: Runtime, output: Output) -> None:
     for name, value in (("--build", machine.build), ("--track-heap", machine.track_heap)):
         if value is not None and machine.engine is not EngineChoice.WASM:
             raise UsageError(f"{name} concerns the wasm engine; add --engine wasm, or leave it out")
-    layout = resolve_settings(**machine.settings).layout
-    if layout == "raw" and machine.settings["bucket_pages"] is not None:
-        raise UsageError("--bucket-pages concerns layout managed; layout raw has no buckets")
+    layout = layout_named(resolve_settings(**machine.settings).layout)
+    if not layout.traits.has_buckets and machine.settings["bucket_pages"] is not None:
+        raise UsageError(
+            f"--bucket-pages concerns layout managed; layout {layout.name} has no buckets"
+        )

@@ -19,15 +19,11 @@ from sqlstable.layout.directory import (
     DATABASE_MEMORY_ID,
     DIRECTORY_MEMORY_ID,
     NAME_BYTES_MAX,
-    Directory,
 )
 from sqlstable.layout.files import StableFileInfo, file_size_bytes
-from sqlstable.layout.placement import (
-    ManagedPlacement,
-    NamedPlacement,
-    RawPlacement,
-)
-from sqlstable.memory.manager import NO_OWNER, MemoryManager
+from sqlstable.layout.layout import Layout
+from sqlstable.layout.placement import NamedPlacement
+from sqlstable.memory.manager import NO_OWNER
 from sqlstable.memory.stable import StableMemory
 from sqlstable.sqlite.header import HEADER_BYTES
 
@@ -51,7 +47,7 @@ class Cabinet:
 
     Args:
         memory: The stable memory; empty, or holding an image of the same layout.
-        layout: ``managed`` or ``raw``.
+        layout: Where files lie.
         page_size: Bytes of a SQLite page of the main database.
         bucket_pages: Wasm pages of a bucket of a new memory manager.
         growth: ``bucket`` or ``wasm-page``; layout raw always grows by Wasm pages.
@@ -65,7 +61,7 @@ class Cabinet:
         self,
         memory: StableMemory,
         *,
-        layout: str,
+        layout: Layout,
         page_size: int,
         bucket_pages: int,
         growth: str,
@@ -76,16 +72,20 @@ class Cabinet:
         self.growth = growth
         self.page_size = page_size
         self.messages = Messages(memory, implicit=implicit_messages)
-        self.manager: MemoryManager | None = None
-        self.directory: Directory | None = None
         self._opened_main_name: str | None = None
         self._stores: dict[str, DatabaseStore] = {}
         self._stable: dict[str, StableFile] = {}
         self._heap: dict[str, HeapFile] = {}
         "Journals of layout raw, and super-journals."
-        self.store = DatabaseStore(
-            self.messages, self._place(layout, bucket_pages), page_size=page_size
+        opened = layout.open(
+            memory,
+            bucket_pages=bucket_pages,
+            growth=growth,
+            is_read_only=self.messages.is_read_only,
         )
+        self.manager = opened.manager
+        self.directory = opened.directory
+        self.store = DatabaseStore(self.messages, opened.main, page_size=page_size)
         self.messages.reload = self._reload
         self.messages.forget = self._forget
         memory.watchers.append(self.messages)
@@ -268,24 +268,6 @@ class Cabinet:
             return size_bytes
 
     # -- inside ---------------------------------------------------------------------------------
-
-    def _place(self, layout: str, bucket_pages: int) -> "RawPlacement | ManagedPlacement":
-        memory = self.memory
-        if layout == "raw":
-            return RawPlacement(memory)
-        assert layout == "managed"
-        if memory.kind is None and memory.wasm_pages == 0:
-            if self.messages.is_read_only:
-                raise ImageError(
-                    "the image file is empty and read-only; there is nothing to look at"
-                )
-            # An image file takes no writes outside of messages.
-            with memory.message("install"):
-                self.manager = MemoryManager(memory, bucket_wasm_pages=bucket_pages)
-        else:
-            self.manager = MemoryManager(memory, bucket_wasm_pages=bucket_pages)
-        self.directory = Directory(memory, self.manager)
-        return ManagedPlacement(self.manager, growth=self.growth)
 
     def _further_store(self, name: str) -> DatabaseStore:
         if self.directory is None:

@@ -1,11 +1,14 @@
 """How a database is set up: page size, cache, journal, and the presets of known products."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from sqlstable.errors import SettingsError
 from sqlstable.ic.units import KIB, WASM_PAGE_BYTES
+from sqlstable.layout.layout import Layout
+from sqlstable.layout.layouts import LAYOUT_NAMES, layout_named
 from sqlstable.sqlite.header import SQLITE_PAGE_BYTES_MAX, SQLITE_PAGE_BYTES_MIN
 
 if TYPE_CHECKING:
@@ -16,8 +19,8 @@ assert SQLITE_PAGE_BYTES_MAX == WASM_PAGE_BYTES, "no SQLite page ever crosses a 
 JOURNAL_MODES: Final = ("memory", "off", "delete", "truncate", "persist")
 """The first two keep no file: a message is atomic by itself, the journal serves ROLLBACK only."""
 
-JOURNAL_MODES_OF_RAW: Final = ("memory", "off")
-"""Layout raw has no place for a second file."""
+HEAP_JOURNAL_MODES: Final = JOURNAL_MODES[:2]
+"""Not every layout has a place for a second file."""
 
 NO_WAL: Final = (
     "journal_mode wal is not available: no canister has the shared memory that a write-ahead log "
@@ -25,8 +28,6 @@ NO_WAL: Final = (
 )
 
 GROWTH_POLICIES: Final = ("bucket", "wasm-page")
-
-LAYOUTS: Final = ("managed", "raw")
 
 CACHE_SIZE_DEFAULT: Final = 500
 """SQLite pages."""
@@ -52,8 +53,8 @@ class Settings:
     "SQLite pages that SQLite keeps in the heap; positive."
     journal_mode: str = "memory"
     "memory, off, delete, truncate or persist; the first two only in layout raw."
-    layout: str = "managed"
-    "managed or raw."
+    layout: str = LAYOUT_NAMES[0]
+    "Where its bytes lie in stable memory, a name in `LAYOUT_NAMES`."
     bucket_pages: int = 128
     "Wasm pages of a bucket of the memory manager; layout managed only."
     growth: str = "bucket"
@@ -132,6 +133,11 @@ def resolve_settings(*, preset: str | None = None, **chosen: object) -> Settings
     return replace(DEFAULTS, **values)  # type: ignore[arg-type]  # the names were checked above
 
 
+def layout_of(values: Mapping[str, object]) -> Layout:
+    """Return the layout that settings name, which are checked."""
+    return layout_named(str(values.get("layout", DEFAULTS.layout)))
+
+
 def cache_sqlite_pages(cache_kib: int, page_size: int) -> int:
     """Return how many SQLite pages a cache of ``cache_kib`` KiB holds on wasm32.
 
@@ -171,12 +177,14 @@ def _check(values: dict[str, object]) -> None:
         raise SettingsError(
             "cache_size is 0; SQLite would then choose by itself: give 1 or more SQLite pages"
         )
-    _check_choice(values, "layout", LAYOUTS)
+    _check_choice(values, "layout", LAYOUT_NAMES)
     _check_choice(values, "growth", GROWTH_POLICIES)
     _check_journal(values)
-    if values.get("layout") == "raw" and values.get("growth") == "wasm-page":
+    layout = layout_of(values)
+    if not layout.traits.has_buckets and values.get("growth") == "wasm-page":
         raise SettingsError(
-            "growth wasm-page concerns layout managed: layout raw always grows by Wasm pages"
+            f"growth wasm-page concerns layout managed: layout {layout.name} always grows by Wasm "
+            "pages"
         )
 
 
@@ -209,12 +217,13 @@ def _check_journal(values: dict[str, object]) -> None:
         raise SettingsError(NO_WAL)
     _check_choice(values, "journal_mode", JOURNAL_MODES)
     mode = values.get("journal_mode", DEFAULTS.journal_mode)
-    if values.get("layout") == "raw" and mode not in JOURNAL_MODES_OF_RAW:
+    layout = layout_of(values)
+    if not layout.traits.has_further_files and mode not in HEAP_JOURNAL_MODES:
         origin = f" (of preset {values['preset']})" if values.get("preset") else ""
         raise SettingsError(
-            f"journal_mode {mode}{origin} keeps a file beside the database, and layout raw has "
-            "room for the database only; choose journal_mode memory or off, which keep the "
-            "journal in the heap, or layout managed"
+            f"journal_mode {mode}{origin} keeps a file beside the database, and layout "
+            f"{layout.name} has room for the database only; choose journal_mode memory or off, "
+            "which keep the journal in the heap, or layout managed"
         )
 
 

@@ -16,7 +16,7 @@ from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.layout.placement import FileMap
+from sqlstable.layout.filemap import FileMap
 from sqlstable.memory.image.osfile import OsFile
 from sqlstable.memory.stable import StableMemory
 from sqlstable.sqlite.header import stand_alone

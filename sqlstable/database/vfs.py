@@ -20,8 +20,8 @@ from sqlstable.database.settings import resolve_settings
 from sqlstable.database.stablefile import ObserverHandle, StableHandle
 from sqlstable.database.store import DatabaseFile, ObserverFile
 from sqlstable.errors import SettingsError
-from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.layout.files import StableFileInfo
+from sqlstable.layout.layouts import layout_named
 from sqlstable.memory.stable import StableMemory
 from sqlstable.sqlite.header import HEADER_BYTES, parse_header
 
@@ -47,7 +47,7 @@ class StableVFS(apsw.VFS):
 
     Args:
         memory: The stable memory; empty, or holding an image of the same layout.
-        layout: ``managed`` or ``raw``, see `sqlstable.layout.placement`.
+        layout: A name in `sqlstable.layout.layouts.LAYOUT_NAMES`.
         page_size: Bytes of a SQLite page of a new database; an existing one keeps its own.
         bucket_pages: Wasm pages of a bucket of a new memory manager.
         growth: ``bucket`` allocates whole buckets to a file, ``wasm-page`` the Wasm pages that it
@@ -94,19 +94,22 @@ class StableVFS(apsw.VFS):
         )
         self._now_ms = None if now is None else julian_milliseconds(now)
         self.memory = memory
-        self.layout = layout
-        self.growth = growth if layout == "managed" else None
+        self.layout = layout_named(layout)
+        has_buckets = self.layout.traits.has_buckets
+        self.growth = growth if has_buckets else None
         "The growth policy; None where there is no choice."
         self.cabinet = Cabinet(
             memory,
-            layout=layout,
+            layout=self.layout,
             page_size=page_size,
             bucket_pages=bucket_pages,
             growth=growth,
             implicit_messages=implicit_messages,
         )
         self.store = self.cabinet.store
-        self.bucket_pages = self.store.placement.map.bucket_bytes // WASM_PAGE_BYTES
+        manager = self.cabinet.manager
+        self.bucket_pages = None if manager is None else manager.bucket_wasm_pages
+        "Wasm pages of a bucket; None where there are none."
         self.adopt_page_size()
         self._own_locks = implicit_messages
         self.name = _free_name()

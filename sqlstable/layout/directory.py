@@ -31,12 +31,14 @@ Invariants:
 
 import struct
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.manager import MemoryManager
-from sqlstable.memory.stable import StableMemory
+
+if TYPE_CHECKING:
+    from sqlstable.memory.stable import StableMemory
 
 DIRECTORY_MEMORY_ID: Final = 121
 """Virtual memory of the directory, the one behind the main database's."""
@@ -86,7 +88,7 @@ class Directory:
         ImageError: There is a directory, of a newer version or damaged.
     """
 
-    def __init__(self, memory: StableMemory, manager: MemoryManager) -> None:
+    def __init__(self, memory: "StableMemory", manager: MemoryManager) -> None:
         """Read the directory, if there is one; nothing is recorded or written."""
         self._memory = memory
         self._manager = manager

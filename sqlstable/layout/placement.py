@@ -1,73 +1,41 @@
-"""Where the bytes of the database file lie in stable memory.
+"""Where one file lies in stable memory, and how it gets more room.
 
 A *placement* answers three questions for the virtual file system: how much is allocated, where a
-file offset lies, and how to get more. Layouts are placements:
+file offset lies, and how to get more. There are two, and one over them:
 
-``managed``
-    The memory manager of ic-stable-structures; the main database lies raw in virtual memory 120,
-    as ic-rusqlite keeps it, and further files in virtual memories of their own, which the
-    directory names. Allocated by whole buckets (growth policy ``bucket``), because each growth of
-    a virtual memory rewrites the manager's header, or by the Wasm pages that are needed
-    (``wasm-page``), which is what a file mounted by stable-fs pays.
-``raw``
-    The file begins at address 0 of stable memory. Allocated by Wasm pages.
+`RawPlacement`
+    The file has stable memory for itself, from some byte on. Allocated by Wasm pages.
+`ManagedPlacement`
+    The file has a virtual memory of a memory manager for itself, from some byte on. Allocated by
+    whole buckets (growth policy ``bucket``), because each growth of a virtual memory rewrites the
+    manager's header, or by the Wasm pages that are needed (``wasm-page``), which is what a file
+    mounted by stable-fs pays.
+`NamedPlacement`
+    A further file in a virtual memory of its own, which the directory names.
 
 A SQLite page never crosses a bucket's border: both are aligned to powers of two, and a bucket
 holds whole Wasm pages.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from sqlstable.errors import ImageError
 from sqlstable.ic.units import WASM_PAGE_BYTES, wasm_pages_needed
 from sqlstable.layout.directory import DATABASE_MEMORY_ID, Directory, Entry
+from sqlstable.layout.filemap import ENDLESS, FileMap
 from sqlstable.memory.manager import MemoryManager
-from sqlstable.memory.signatures import MANAGER_MAGIC
-from sqlstable.memory.stable import StableMemory
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FileMap:
-    """Where file offsets lie in stable memory: one address for each bucket of the file."""
-
-    bucket_bytes: int
-    starts: npt.NDArray[np.int64]
-    "Address of each bucket, in the order of the file."
-    origin: int | None
-    "Address of offset 0 where all buckets follow each other, else None."
-
-    def address(self, offset: int) -> int:
-        """Return the address of one offset inside the allocated part."""
-        if self.origin is not None:
-            return self.origin + offset
-        bucket, rest = divmod(offset, self.bucket_bytes)
-        return int(self.starts[bucket]) + rest
-
-    def pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Yield address and length of each piece of a range inside the allocated part."""
-        while length > 0:
-            count = length
-            if self.origin is None:
-                count = min(length, self.bucket_bytes - offset % self.bucket_bytes)
-            yield self.address(offset), count
-            offset += count
-            length -= count
-
-    def translate(self, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the addresses of many offsets."""
-        if self.origin is not None:
-            return offsets + self.origin
-        buckets = offsets // self.bucket_bytes
-        return self.starts[buckets] + offsets - buckets * self.bucket_bytes
+if TYPE_CHECKING:
+    from sqlstable.memory.stable import StableMemory
 
 
 class Placement(Protocol):
     """Where a file lies, and how it gets more room."""
+
+    @property
+    def memory_id(self) -> int | None:
+        """Virtual memory of the file, or None where there are none, or it has none yet."""
+        ...
 
     @property
     def allocated_bytes(self) -> int:
@@ -89,30 +57,27 @@ class Placement(Protocol):
 
 
 class RawPlacement:
-    """The file begins at address 0, and is all there is.
+    """The file begins at a byte of stable memory, and has all that follows.
 
-    Raises:
-        ImageError: The memory holds a memory manager's image.
+    Args:
+        memory: The stable memory.
+        base: Its first byte.
     """
 
-    def __init__(self, memory: StableMemory) -> None:
-        """Look at the memory; nothing is written."""
-        if memory.wasm_pages and memory.peek(0, len(MANAGER_MAGIC)) == MANAGER_MAGIC:
-            raise ImageError(
-                "the image begins with a memory manager's header ('MGR'); open it with layout "
-                "managed"
-            )
+    memory_id = None
+
+    def __init__(self, memory: "StableMemory", base: int = 0) -> None:
         self._memory = memory
-        self.map = FileMap(WASM_PAGE_BYTES, np.zeros(1, dtype=np.int64), 0)
+        self.map = FileMap.of((0,), bucket_bytes=ENDLESS, base=base)
 
     @property
     def allocated_bytes(self) -> int:
-        """The whole memory."""
-        return self._memory.wasm_pages * WASM_PAGE_BYTES
+        """All of the memory behind the base."""
+        return max(self._memory.wasm_pages * WASM_PAGE_BYTES - self.map.base, 0)
 
     def grow_to(self, size_bytes: int) -> bool:
         """Grow the memory by the Wasm pages that are missing."""
-        missing = wasm_pages_needed(size_bytes) - self._memory.wasm_pages
+        missing = wasm_pages_needed(self.map.base + size_bytes) - self._memory.wasm_pages
         return missing <= 0 or self._memory.grow(missing) >= 0
 
     def reload(self) -> None:
@@ -126,25 +91,32 @@ class ManagedPlacement:
         manager: The memory manager.
         growth: ``bucket`` or ``wasm-page``.
         memory_id: Virtual memory of the file.
+        base: Its first byte there.
     """
 
     def __init__(
-        self, manager: MemoryManager, *, growth: str, memory_id: int = DATABASE_MEMORY_ID
+        self,
+        manager: MemoryManager,
+        *,
+        growth: str,
+        memory_id: int = DATABASE_MEMORY_ID,
+        base: int = 0,
     ) -> None:
         self._manager = manager
         self._by_bucket = growth == "bucket"
+        self._base = base
         self.memory_id = memory_id
         self._handle = manager.get(memory_id)
         self.map = self._derive()
 
     @property
     def allocated_bytes(self) -> int:
-        """The virtual memory's size."""
-        return self._handle.size() * WASM_PAGE_BYTES
+        """The virtual memory's size, from the base on."""
+        return max(self._handle.size() * WASM_PAGE_BYTES - self._base, 0)
 
     def grow_to(self, size_bytes: int) -> bool:
         """Grow by whole buckets, or by what is needed, as the growth policy has it."""
-        needed = wasm_pages_needed(size_bytes)
+        needed = wasm_pages_needed(self._base + size_bytes)
         allocated = self._handle.size()
         if needed <= allocated:
             return True
@@ -161,7 +133,9 @@ class ManagedPlacement:
         self.map = self._derive()
 
     def _derive(self) -> FileMap:
-        return map_of(self._manager, self.memory_id)
+        manager = self._manager
+        addresses = map(manager.bucket_address, manager.buckets(self.memory_id))
+        return FileMap.of(addresses, bucket_bytes=manager.bucket_bytes, base=self._base)
 
 
 class NamedPlacement:
@@ -188,7 +162,7 @@ class NamedPlacement:
         get_main_name: Callable[[], str],
         before_write: Callable[[], None],
     ) -> None:
-        """Look the file up; a new one gets its place with its first byte."""
+        """Peek the file up; a new one gets its place with its first byte."""
         self._manager = manager
         self._directory = directory
         self._growth = growth
@@ -196,6 +170,7 @@ class NamedPlacement:
         self._kind = kind
         self._get_main_name = get_main_name
         self._before_write = before_write
+        self._nowhere = FileMap.of((), bucket_bytes=manager.bucket_bytes)
         self._place: ManagedPlacement | None = None
         self.reload()
 
@@ -212,7 +187,7 @@ class NamedPlacement:
     @property
     def map(self) -> FileMap:
         """Where the file's offsets lie."""
-        return _nowhere(self._manager) if self._place is None else self._place.map
+        return self._nowhere if self._place is None else self._place.map
 
     def grow_to(self, size_bytes: int) -> bool:
         """Grow, after giving a new file its virtual memory; its name is written last."""
@@ -236,23 +211,9 @@ class NamedPlacement:
         return True
 
     def reload(self) -> None:
-        """Look the file up anew."""
+        """Peek the file up anew."""
         entry = self._directory.entries.get(self._name)
         self._place = None if entry is None else self._placed(entry.memory_id)
 
     def _placed(self, memory_id: int) -> ManagedPlacement:
         return ManagedPlacement(self._manager, growth=self._growth, memory_id=memory_id)
-
-
-def map_of(manager: MemoryManager, memory_id: int) -> FileMap:
-    """Return where a virtual memory lies."""
-    addresses = [manager.bucket_address(bucket) for bucket in manager.buckets(memory_id)]
-    if not addresses:
-        return _nowhere(manager)
-    starts = np.array(addresses, dtype=np.int64)
-    contiguous = bool(np.all(np.diff(starts) == manager.bucket_bytes))
-    return FileMap(manager.bucket_bytes, starts, addresses[0] if contiguous else None)
-
-
-def _nowhere(manager: MemoryManager) -> FileMap:
-    return FileMap(manager.bucket_bytes, np.zeros(1, dtype=np.int64), 0)

@@ -290,13 +290,12 @@ class MemoryManager:
         )
         return peek(0, HEADER_BYTES) == header
 
-    def _derive(self, read: Reader, size_wasm_pages: int) -> "_Tables":
+    def _derive(self, read: Reader, size_wasm_pages: int) -> "Tables":
         """Return the tables that the bytes hold, or blank ones where a new manager may go."""
         if size_wasm_pages == 0:
             return _blank_tables(self._new_bucket_wasm_pages)
         if read(0, len(MANAGER_MAGIC)) == MANAGER_MAGIC:
-            header = read(0, HEADER_BYTES)
-            return _decode(header, read(BUCKET_TABLE_OFFSET, BUCKETS_MAX), size_wasm_pages)
+            return read_tables(read, size_wasm_pages)
         if self._overwrite:
             return _blank_tables(self._new_bucket_wasm_pages)
         raise ImageError(
@@ -439,7 +438,7 @@ class VirtualMemory:
 
 
 @dataclass(slots=True)
-class _Tables:
+class Tables:
     """What header and bucket table say, ready for looking up."""
 
     bucket_wasm_pages: int
@@ -455,12 +454,15 @@ class _Tables:
 
     @property
     def bucket_bytes(self) -> int:
+        """Bytes of one bucket."""
         return self.bucket_wasm_pages * WASM_PAGE_BYTES
 
     def bucket_address(self, bucket_index: int) -> int:
+        """Return where a bucket begins."""
         return BUCKETS_OFFSET + bucket_index * self.bucket_bytes
 
     def buckets_needed(self, size_wasm_pages: int) -> int:
+        """Return how many buckets a memory of this size has at least."""
         return -(-size_wasm_pages // self.bucket_wasm_pages)
 
 
@@ -469,7 +471,7 @@ class _State:
     """What a manager shares with its handles; ``reload`` replaces the tables for all of them."""
 
     memory: Memory
-    tables: _Tables
+    tables: Tables
 
 
 def _check_bucket_size(bucket_wasm_pages: int) -> None:
@@ -568,7 +570,7 @@ def _growing_write(memory: Memory, offset: int, data: bytes) -> None:
     memory.write(offset, data)
 
 
-def _format(memory: Memory, tables: _Tables) -> None:
+def _format(memory: Memory, tables: Tables) -> None:
     """Write the header and bucket table of a manager that has handed out nothing."""
     assert not tables.owners
     header = _encode_header(tables.bucket_wasm_pages, 0, tables.sizes_wasm_pages)
@@ -582,8 +584,8 @@ def _encode_header(bucket_wasm_pages: int, allocated: int, sizes_wasm_pages: lis
     )
 
 
-def _blank_tables(bucket_wasm_pages: int) -> _Tables:
-    return _Tables(
+def _blank_tables(bucket_wasm_pages: int) -> Tables:
+    return Tables(
         bucket_wasm_pages=bucket_wasm_pages,
         sizes_wasm_pages=[0] * MEMORIES_MAX,
         owners=bytearray(),
@@ -592,8 +594,17 @@ def _blank_tables(bucket_wasm_pages: int) -> _Tables:
     )
 
 
-def _decode(header: bytes, bucket_table: bytes, size_wasm_pages: int) -> _Tables:
-    """Return the tables in a header that starts with the magic, or say why they cannot be."""
+def read_tables(read: Reader, size_wasm_pages: int) -> Tables:
+    """Return what the bytes of a manager say, which begin with its magic.
+
+    Args:
+        read: Returns so many bytes from an address on.
+        size_wasm_pages: Of the memory below.
+
+    Raises:
+        MemoryManagerError: They are of another version, or contradict themselves.
+    """
+    header, bucket_table = read(0, HEADER_BYTES), read(BUCKET_TABLE_OFFSET, BUCKETS_MAX)
     _, version, allocated, bucket_wasm_pages, *sizes_wasm_pages = _HEADER.unpack(header)
     if version != MANAGER_VERSION:
         raise MemoryManagerError(
@@ -653,7 +664,7 @@ def _find_stray_owner(bucket_table: bytes, allocated: int) -> str | None:
     )
 
 
-def _find_oversized_memory(tables: _Tables) -> str | None:
+def _find_oversized_memory(tables: Tables) -> str | None:
     for memory_id, size in enumerate(tables.sizes_wasm_pages):
         held = len(tables.buckets[memory_id])
         if tables.buckets_needed(size) > held:

@@ -19,6 +19,7 @@ import apsw
 from sqlstable.database.settings import Settings
 from sqlstable.errors import ModuleError, SettingsError, SqlError
 from sqlstable.ic.units import INT64_MAX, INT64_MIN
+from sqlstable.layout.layouts import LAYOUTS, layout_named
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 Row = tuple[Any, ...]
@@ -79,7 +80,6 @@ _NUMBER_BYTES_MAX: Final = 10
 
 _UINT32_MAX: Final = (1 << 32) - 1
 
-_LAYOUTS: Final = {"managed": 0, "raw": 1}
 _GROWTHS: Final = {"bucket": 0, "wasm-page": 1}
 _JOURNALS: Final = {"memory": 0, "off": 1}
 
@@ -112,6 +112,13 @@ def encode_settings(
             f"journal_mode {settings.journal_mode} keeps a file beside the database, which the "
             f"wasm engine does not; choose {' or '.join(_JOURNALS)}, or the native engine"
         )
+    layout = layout_named(settings.layout)
+    if layout.traits.module_number is None:
+        known = ", ".join(it.name for it in LAYOUTS if it.traits.module_number is not None)
+        raise SettingsError(
+            f"the wasm engine does not know layout {layout.name}; choose one of {known}, or the "
+            "native engine"
+        )
     name_bytes = name.encode()
     if not 0 < len(name_bytes) <= NAME_BYTES_MAX or b"\0" in name_bytes:
         raise SettingsError(
@@ -122,7 +129,7 @@ def encode_settings(
         SETTINGS_VERSION,
         settings.page_size,
         settings.cache_size,
-        _LAYOUTS[settings.layout],
+        layout.traits.module_number,
         settings.bucket_pages,
         _GROWTHS[settings.growth],
         journal,

@@ -32,20 +32,18 @@ from sqlstable.engine.measured.codec import (
     random_key,
 )
 from sqlstable.engine.measured.notes import (
-    RAW_MAP,
-    TABLE_OFFSET,
     CallNote,
-    FileMap,
     HeapTouched,
     MessageNotes,
     TakenLog,
-    allocated_buckets,
-    managed_map,
 )
 from sqlstable.engine.measured.schema_copy import Piece, Plans
-from sqlstable.errors import ImageError, SettingsError, SqlError, Trap
-from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.errors import ImageError, MemoryManagerError, SettingsError, SqlError, Trap
 from sqlstable.ic.words import CacheState
+from sqlstable.layout.filemap import FileMap
+from sqlstable.layout.layout import Peek
+from sqlstable.layout.layouts import layout_named
+from sqlstable.memory.manager import BUCKETS_OFFSET
 from sqlstable.sqlite.header import PAGE_SIZE, stated_page_size
 from sqlstable.wasm import shim
 from sqlstable.wasm.memory import WasmMemory
@@ -117,9 +115,9 @@ class WasmEngine:
         self._last_results: Sequence[StatementResult] = ()
         self._key_number, self._random_key = -1, b""
         self._heap_cost_max = memory.machine.program.regime.heap_cost_max(HEAP_WASM_PAGES_MAX)
-        self._map = RAW_MAP
-        self._map_start = RAW_MAP.start()
-        self._map_wasm_pages = -1
+        self._layout = layout_named(settings.layout)
+        self._map = self._layout.locate(Peek(memory.peek, 0))
+        self._map_wasm_pages = 0
 
     # -- the life of the heap -------------------------------------------------------------------
 
@@ -171,8 +169,8 @@ class WasmEngine:
             self._plans.renew()
             self._start("canister_post_upgrade")
             self._finish = _IDLE
-            is_managed = self._settings.layout != "raw"
-            self._memory.machine.forget_below(WASM_PAGE_BYTES if is_managed else 0)
+            tables_bytes = BUCKETS_OFFSET if self._layout.traits.has_buckets else 0
+            self._memory.machine.forget_below(tables_bytes)
         elif self._cache == "cold":
             memory = self._memory
             machine = memory.machine
@@ -302,8 +300,7 @@ class WasmEngine:
         memory = self._memory
         if memory.wasm_pages == 0:
             return None
-        self._file_map()
-        place = self._map_start
+        place = self._file_map().start
         if place is None:
             return None
         return stated_page_size(memory.peek(place + PAGE_SIZE.start, 2)) or None
@@ -443,17 +440,12 @@ class WasmEngine:
                 connection.close(force=True)
 
     def _file_map(self) -> FileMap:
-        memory = self._memory
-        if self._settings.layout == "raw":
-            return RAW_MAP
-        wasm_pages = memory.wasm_pages
-        if wasm_pages == 0:
-            return RAW_MAP
-        if wasm_pages != self._map_wasm_pages:
-            header = memory.peek(0, 8)
-            self._map = managed_map(header, memory.peek(TABLE_OFFSET, allocated_buckets(header)))
-            self._map_start = self._map.start()
-            self._map_wasm_pages = wasm_pages
+        peek = Peek.at(self._memory)
+        if peek.wasm_pages != self._map_wasm_pages:
+            # A message that trapped while it grew leaves tables that are half written.
+            with suppress(MemoryManagerError):
+                self._map = self._layout.locate(peek)
+                self._map_wasm_pages = peek.wasm_pages
         return self._map
 
     def _close_observers(self) -> None:

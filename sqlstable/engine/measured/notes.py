@@ -17,9 +17,8 @@ from sqlstable.ic import words
 from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.units import INT64_MAX, OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.ic.words import GROW, WRITE
-from sqlstable.layout.directory import DATABASE_MEMORY_ID
+from sqlstable.layout.filemap import FileMap
 from sqlstable.memory.accesslog import FEW_ACCESSES, Access, Columns
-from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_OFFSET
 from sqlstable.wasm import shim
 
 _Numbers = npt.NDArray[np.int64]
@@ -38,74 +37,10 @@ class Mark(IntEnum):
 _RECORD_NUMBERS: Final = len(shim.LOG.columns)
 
 
-class FileMap(NamedTuple):
-    """Where the database file lies, for turning addresses back into its offsets."""
-
-    origin: int
-    "First byte that a bucket can have; 0 in layout raw."
-    bucket_bytes: int
-    "0 in layout raw, where addresses are offsets."
-    order: _Numbers
-    "Of each bucket: how many of the file's lie before it, or -1 for one that is not the file's."
-
-    def offsets(self, addresses: _Numbers) -> _Numbers:
-        """Return offsets in the file, -1 for what lies outside."""
-        if not self.bucket_bytes:
-            return addresses.copy()
-        bucket = (addresses - self.origin) // self.bucket_bytes
-        inside = (addresses >= self.origin) & (bucket < len(self.order))
-        result = np.full(len(addresses), -1, dtype=np.int64)
-        place = self.order[bucket[inside]]
-        rest = (addresses[inside] - self.origin) % self.bucket_bytes
-        result[inside] = np.where(place >= 0, place * self.bucket_bytes + rest, -1)
-        return result
-
-    def offset(self, address: int) -> int:
-        """Return the same of one address."""
-        if not self.bucket_bytes:
-            return address
-        bucket, rest = divmod(address - self.origin, self.bucket_bytes)
-        if not 0 <= bucket < len(self.order):
-            return -1
-        place = self.order.item(bucket)
-        return place * self.bucket_bytes + rest if place >= 0 else -1
-
-    def start(self) -> int | None:
-        """Return the address of the file's first byte, or None where it has none yet."""
-        if not self.bucket_bytes:
-            return self.origin
-        first = np.flatnonzero(self.order == 0)
-        return self.origin + int(first[0]) * self.bucket_bytes if len(first) else None
-
-
-RAW_MAP: Final = FileMap(0, 0, np.empty(0, dtype=np.int64))
-
-
-def managed_map(header: bytes, table: bytes) -> FileMap:
-    """Return where a memory manager's tables say that the database lies.
-
-    Args:
-        header: The first bytes of stable memory, eight at least.
-        table: The bucket table, as far as buckets are allocated.
-    """
-    bucket_bytes = int.from_bytes(header[6:8], "little") * WASM_PAGE_BYTES
-    owned = np.frombuffer(table, dtype=np.uint8) == DATABASE_MEMORY_ID
-    order = np.where(owned, np.cumsum(owned) - 1, -1).astype(np.int64)
-    return FileMap(BUCKETS_OFFSET, bucket_bytes, order)
-
-
-def allocated_buckets(header: bytes) -> int:
-    """Return how many buckets a memory manager's header says are allocated."""
-    return int.from_bytes(header[4:6], "little")
-
-
-TABLE_OFFSET: Final = BUCKET_TABLE_OFFSET
-
-
 class TakenLog:
     """The accesses of one message in order; `sqlstable.trace.recording.raw.TakenAccesses`."""
 
-    def __init__(self, data: bytes, file_map: FileMap = RAW_MAP) -> None:
+    def __init__(self, data: bytes, file_map: FileMap) -> None:
         self._rows = np.frombuffer(data, dtype=np.int64).reshape(-1, _RECORD_NUMBERS)
         self._map = file_map
         self._decoded: Columns | None = None

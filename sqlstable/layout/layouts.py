@@ -1,0 +1,22 @@
+"""The layouts there are. A new one is a module with its object, and its name in this tuple."""
+
+from typing import Final
+
+from sqlstable.layout.layout import Layout, Peek
+from sqlstable.layout.managed import Managed
+from sqlstable.layout.raw import Raw
+
+LAYOUTS: Final[tuple[Layout, ...]] = (Managed(), Raw())
+"""All layouts, the default first."""
+
+LAYOUT_NAMES: Final = tuple(layout.name for layout in LAYOUTS)
+
+
+def layout_named(name: str) -> Layout:
+    """Return the layout of a name in `LAYOUT_NAMES`."""
+    return LAYOUTS[LAYOUT_NAMES.index(name)]
+
+
+def recognised(peek: Peek) -> Layout | None:
+    """Return the layout that an image has, or None where it is of none that is known."""
+    return next((layout for layout in LAYOUTS if layout.probe(peek)), None)

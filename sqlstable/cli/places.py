@@ -140,13 +140,13 @@ def _locked_old(image: Path, target: Path, *, force: bool) -> "StableMemory | No
         return None
     _check_replaceable(image, force=force, kind="image")
     first_bytes = _first_bytes(image)
-    from sqlstable.memory.stable import StableMemory
-
     if any(first_bytes) and not first_bytes.startswith((MANAGER_SIGNATURE, SQLITE_MAGIC)):
         raise UsageError(
             f"{image} exists and is not an image of stable memory, so it is not replaced; choose "
             "another file"
         )
+    from sqlstable.memory.stable import StableMemory
+
     old = StableMemory.open(image, limits=None, is_created=False)
     assert old.image_file is not None
     if old.image_file.is_read_only:

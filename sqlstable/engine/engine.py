@@ -1,17 +1,20 @@
 """The seam between a canister and what executes its SQL."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sqlstable.database.values import Params
+from sqlstable.errors import SqlError
 from sqlstable.ic.words import CacheState
 
 if TYPE_CHECKING:
     import apsw
 
-__all__ = ["Cursor", "Engine", "Params", "Rows"]
+__all__ = ["Cursor", "Engine", "Params", "Rows", "sql_error"]
 
 Rows = list[tuple[Any, ...]]
+
+_SQL_SHOWN_CHARACTERS: Final = 200
 
 
 class Cursor(Protocol):
@@ -100,3 +103,11 @@ class Engine(Protocol):
     def close(self) -> None:
         """Let everything go."""
         ...
+
+
+def sql_error(words: str, sql: str) -> SqlError:
+    """Return SQLite's refusal of a statement, with as much of it as helps."""
+    shown = " ".join(sql.split())
+    if len(shown) > _SQL_SHOWN_CHARACTERS:
+        shown = shown[: _SQL_SHOWN_CHARACTERS - 1] + "…"
+    return SqlError(f"{words}; in: {shown}")

@@ -106,8 +106,6 @@ assert (BUCKET_TABLE_OFFSET + BUCKETS_MAX - 1) // OS_PAGE_BYTES == 8
 assert BUCKETS_MAX * DEFAULT_BUCKET_WASM_PAGES * WASM_PAGE_BYTES == 256 * GIB
 assert NO_OWNER not in range(MEMORIES_MAX)
 
-"""Returns ``length`` bytes from byte ``offset`` on, as ``Memory.read`` does."""
-
 
 class MemoryManager:
     """Virtual memories over one memory.

@@ -7,7 +7,7 @@ from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.sqlite.header import SQLITE_MAGIC
 
 Reader = Callable[[int, int], bytes]
-"""Returns the bytes at an offset, so many of them."""
+"""Returns ``length`` bytes from byte ``offset`` on, as ``Memory.read`` does."""
 
 MANAGER_MAGIC: Final = b"MGR"
 """The first three bytes of a memory with the memory manager of ic-stable-structures."""
@@ -37,8 +37,6 @@ _FOREIGN: Final = (
         "a header of its own and has a manager at byte 65536, as Internet Identity does",
     ),
 )
-
-
 """Where a signature stands, the signature, and what has it."""
 
 

@@ -1,1 +1,1 @@
-"""What SQLite's file format says: the header, B-trees, the rows that name them; no library."""
+"""What SQLite says: its file format, read from bytes, and the rows of its plans; no library."""

@@ -18,10 +18,9 @@ import apsw
 
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS, julian_milliseconds
-from sqlstable.engine.engine import Params, Rows
+from sqlstable.engine.engine import Params, Rows, sql_error
 from sqlstable.engine.inspector import Inspector
 from sqlstable.engine.measured.codec import (
-    Failure,
     Finish,
     Reply,
     StatementResult,
@@ -51,7 +50,6 @@ from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
 from sqlstable.wasm.stack import check_thread
 from sqlstable.wasm.traps import TrapCode, trap_of
 
-_SQL_SHOWN_CHARACTERS: Final = 200
 _UPDATE: Final = "canister_update execute"
 _QUERY: Final = "canister_query execute"
 _READ_SCHEMA: Final = encode_request("PRAGMA cache_size")
@@ -359,7 +357,7 @@ class WasmEngine:
             plans.follow(pieces, params, is_autocommit=reply.finish.is_autocommit, is_sure=is_sure)
         self._check_instructions()
         if reply.failure is not None:
-            raise _sql_error(reply.failure, sql)
+            raise sql_error(reply.failure.message, sql)
         return rows
 
     def _note(
@@ -493,10 +491,3 @@ def _pieces(sql: str, reply: Reply) -> tuple[list[Piece], bool]:
     # What failed is the last one, or what could not be prepared behind it.
     is_sure = not failed or not results or not sql.encode()[results[-1].facts.end :].strip()
     return [Piece(each.facts.cut_from(sql), each.facts.is_readonly) for each in ran], is_sure
-
-
-def _sql_error(failure: Failure, sql: str) -> SqlError:
-    shown = " ".join(sql.split())
-    if len(shown) > _SQL_SHOWN_CHARACTERS:
-        shown = shown[: _SQL_SHOWN_CHARACTERS - 1] + "…"
-    return SqlError(f"{failure.message}; in: {shown}")

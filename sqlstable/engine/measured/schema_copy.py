@@ -13,7 +13,7 @@ once, and then follows the statements that change it, transactions included.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,7 @@ from sqlstable.engine.engine import Params
 from sqlstable.engine.inspector import prepare
 from sqlstable.engine.pragmas import PROCESS_WIDE
 from sqlstable.errors import ImageError
+from sqlstable.sqlite.plan_rows import plan_lines
 
 _KNOWN_MAX: Final = 10_000
 _KNOWN_CHARACTERS_MAX: Final = 10_000_000
@@ -349,22 +350,6 @@ def plan_of(connection: apsw.Connection, sql: str, params: Params) -> Plan:
     finally:
         cursor.close(force=True)
     return Plan(plan_lines(rows), is_readonly)
-
-
-def plan_lines(rows: Iterable[Sequence[Any]]) -> tuple[str, ...]:
-    """Return EXPLAIN QUERY PLAN's rows as lines, indented by two spaces per level.
-
-    Examples:
-        >>> plan_lines([(3, 0, 0, "SCAN a"), (7, 3, 0, "SEARCH b")])
-        ('SCAN a', '  SEARCH b')
-    """
-    # As the recorder of the other half does: no room that both may import is about SQL.
-    depths = {0: -1}
-    lines = []
-    for number, parent, _, detail in rows:
-        depth = depths[number] = depths.get(parent, -1) + 1
-        lines.append("  " * depth + detail)
-    return tuple(lines)
 
 
 def _concerns(sql: str) -> bool:

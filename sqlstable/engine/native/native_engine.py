@@ -28,7 +28,7 @@ from sqlstable.database.checking import Setup
 from sqlstable.database.settings import Settings
 from sqlstable.database.store import DatabaseFile
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.engine import Cursor, Params, Rows
+from sqlstable.engine.engine import Cursor, Params, Rows, sql_error
 from sqlstable.engine.inspector import Inspector, prepare
 from sqlstable.engine.native.functions import (
     NOTHING_COUNTED,
@@ -50,7 +50,7 @@ from sqlstable.engine.state import (
     take_state,
     without_authorizer,
 )
-from sqlstable.errors import ImageError, SqlError
+from sqlstable.errors import ImageError
 from sqlstable.ic.words import CacheState
 
 Effect = Literal["nothing", "rows", "schema", "connection"]
@@ -58,8 +58,6 @@ Effect = Literal["nothing", "rows", "schema", "connection"]
 to the connection. Each means all before it, too."""
 
 _READ_SCHEMA: Final = "SELECT 1 FROM sqlite_schema LIMIT 0"
-
-_SQL_SHOWN_CHARACTERS: Final = 200
 
 
 class Runner(Protocol):
@@ -286,7 +284,7 @@ class NativeEngine:
 
     def explained(self, error: Exception, sql: str) -> Exception:
         """Return SQLite's error as a `SqlError` that names the statement, any other as it is."""
-        return _sql_error(error, sql) if isinstance(error, apsw.Error) else error
+        return sql_error(_words(error), sql) if isinstance(error, apsw.Error) else error
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
         """Execute once per row.
@@ -299,7 +297,7 @@ class NativeEngine:
         try:
             return self._active.runner.executemany(sql, rows)
         except apsw.Error as error:
-            raise _sql_error(error, sql) from error
+            raise sql_error(_words(error), sql) from error
 
     def open_cursor(self, sql: str, params: Params = None) -> Cursor:
         """Begin a statement that the caller steps.
@@ -312,7 +310,7 @@ class NativeEngine:
         try:
             return self._active.runner.open_cursor(sql, params)
         except apsw.Error as error:
-            raise _sql_error(error, sql) from error
+            raise sql_error(_words(error), sql) from error
 
     def unfinished(self, *, keep_transaction: bool = False) -> str | None:
         """Say what the message has left open and must not; a cursor never outlives its message."""
@@ -587,13 +585,6 @@ def _opening() -> Iterator[None]:
         yield
     except apsw.Error as error:
         raise ImageError(f"the database in stable memory cannot be opened: {error}") from error
-
-
-def _sql_error(error: apsw.Error, sql: str) -> SqlError:
-    shown = " ".join(sql.split())
-    if len(shown) > _SQL_SHOWN_CHARACTERS:
-        shown = shown[: _SQL_SHOWN_CHARACTERS - 1] + "…"
-    return SqlError(f"{_words(error)}; in: {shown}")
 
 
 def _words(error: apsw.Error) -> str:

@@ -28,6 +28,7 @@ from typing import Any, Final
 import apsw
 
 from sqlstable.ic.words import COMMIT, PREPARE, RUN
+from sqlstable.sqlite.plan_rows import plan_lines
 from sqlstable.trace.recording.raw import (
     Access,
     AccessColumns,
@@ -40,7 +41,7 @@ from sqlstable.trace.recording.raw import (
     TakenAccesses,
     clean_sql,
 )
-from sqlstable.trace.recording.recorder import VM_STEPS_BETWEEN_COMPACTIONS, plan_lines
+from sqlstable.trace.recording.recorder import VM_STEPS_BETWEEN_COMPACTIONS
 from sqlstable.trace.shape import kind_of
 
 _EVENTS: Final = apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_ROW | apsw.SQLITE_TRACE_PROFILE

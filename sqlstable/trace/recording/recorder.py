@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Protocol
 import apsw
 
 from sqlstable.ic.words import COMMIT, PREPARE, RUN
+from sqlstable.sqlite.plan_rows import plan_lines
 from sqlstable.trace.recording.raw import (
     CONNECTION,
     EFFECTS,
@@ -583,24 +584,6 @@ class RecordedCursor:
             runner.recorder.statements.append(
                 RawStatement(self._watch.texts[0], spans, self._row_count, 1, *reading)
             )
-
-
-def plan_lines(rows: Iterable[Sequence[Any]]) -> tuple[str, ...]:
-    """Return EXPLAIN QUERY PLAN's rows as lines, indented by two spaces per level.
-
-    Args:
-        rows: Rows of id, parent id, unused, detail.
-
-    Examples:
-        >>> plan_lines([(3, 0, 0, "SCAN a"), (7, 3, 0, "SEARCH b")])
-        ('SCAN a', '  SEARCH b')
-    """
-    depths = {0: -1}
-    lines = []
-    for number, parent, _, detail in rows:
-        depth = depths[number] = depths.get(parent, -1) + 1
-        lines.append("  " * depth + detail)
-    return tuple(lines)
 
 
 def _can_cache(sql: str) -> bool:

@@ -1,25 +1,21 @@
 """The shim against the model that the native engine runs on, and its own rules."""
 
 import random
-import re
-from importlib.resources import files
 
 import pytest
 import wasmtime
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sqlstable.engine.measured.notes import Mark
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits, MessageLimits, latest_limits
 from sqlstable.ic.prices import PRICE_REGIMES, SystemCosts
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.ic.words import GROW, READ, SIZE, WRITE
+from sqlstable.ic.words import READ, WRITE
 from sqlstable.memory import accesslog
 from sqlstable.memory.api import SystemApi
 from sqlstable.memory.stable import StableMemory
 from sqlstable.wasm import shim
-from sqlstable.wasm.traps import TrapCode
 from tests.wasm_machine import (
     FREE,
     NO_LIMIT,
@@ -462,25 +458,6 @@ def test_an_access_that_is_entered_once_more_costs_its_os_pages_only():
     machine.ic0("enter_access", 4090, 10, 3)
     assert machine.list(shim.LOG) == [(WRITE, 4090, 10)]
     assert machine.used == machine.get("page_charges") == 2000
-
-
-def test_numbers_that_the_sources_share_are_those_of_the_driver():
-    text = files("sqlstable.wasm").joinpath("shim.wat").read_text(encoding="utf-8")
-    for name, value in (
-        ("READ", READ),
-        ("WRITE", WRITE),
-        ("SIZE", SIZE),
-        ("GROW", GROW),
-        ("OF_DRIVER", shim.OF_DRIVER),
-    ):
-        assert f"(global ${name} i64 (i64.const {value}))" in text
-    for code in TrapCode:
-        if code is not TrapCode.WASM:
-            assert f"(global ${code.name} i32 (i32.const {code.value}))" in text
-    folder = files("sqlstable.engine.measured.module").joinpath("source")
-    header = folder.joinpath("ic0.h").read_text(encoding="utf-8")
-    found = re.findall(r"^#define PHASE_(\w+) (\d+)", header, re.MULTILINE)
-    assert {name: int(value) for name, value in found} == {mark.name: mark for mark in Mark}
 
 
 # -- borders -------------------------------------------------------------------------------------

@@ -24,6 +24,10 @@ OS_PAGE_BYTES: Final = 4096
 WASM_PAGE_BYTES: Final = 65_536
 """Bytes of one Wasm page. Source: WebAssembly core specification, memory instances."""
 
+OS_PAGE_SHIFT: Final = 12
+"""Turns addresses into OS pages. Where every access pays for it, it is written as a literal."""
+assert OS_PAGE_BYTES == 1 << OS_PAGE_SHIFT
+
 OS_PAGES_PER_WASM_PAGE: Final = WASM_PAGE_BYTES // OS_PAGE_BYTES
 assert OS_PAGES_PER_WASM_PAGE * OS_PAGE_BYTES == WASM_PAGE_BYTES
 

@@ -29,6 +29,12 @@ CacheState = Literal["fresh", "cold", "warm"]
 
 CACHE_STATES: Final[tuple[CacheState, ...]] = get_args(CacheState)
 
+Effect = Literal["nothing", "rows", "schema", "connection"]
+"""What a statement or a message may change: rows of any database, TEMP ones as well; what tables
+there are; whatever else belongs to the connection. Each means all before it, too."""
+
+EFFECTS: Final[tuple[Effect, ...]] = get_args(Effect)
+
 # -- phases of a statement -----------------------------------------------------------------------
 
 PHASES: Final = ("prepare", "run", "commit")

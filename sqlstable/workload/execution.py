@@ -15,13 +15,13 @@ ends the run after the message that it has undone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.message import Message
 from sqlstable.engine.engine import Rows
 from sqlstable.errors import ImageError, SqlError, SqlstableError, TraceError, Trap
-from sqlstable.ic.words import CacheState
+from sqlstable.ic.words import CacheState, CallKind
 from sqlstable.workload.script import ScriptStatement, ScriptStep
 
 TRAP_TEXT: Final = "the script says --@ trap"
@@ -62,7 +62,6 @@ OnStep: TypeAlias = Callable[[ScriptStep, int], None]
 OnRows: TypeAlias = Callable[[ScriptStep, ScriptStatement, StatementRows], None]
 """Is told what a statement returned, when its message has ended well."""
 
-_Sent: TypeAlias = Literal["update", "query"]
 
 _FINAL_ERRORS: Final = (ImageError, TraceError)
 """After these no message can succeed, or none be recorded."""
@@ -232,7 +231,7 @@ class _Run:
                 self._send_message(step, "update", answers)
 
     def _send_message(
-        self, step: ScriptStep, kind: _Sent, answers: list[tuple[ScriptStatement, StatementRows]]
+        self, step: ScriptStep, kind: CallKind, answers: list[tuple[ScriptStatement, StatementRows]]
     ) -> None:
         with self._canister.message(kind, cache=self._cache, label=step.label) as message:
             for statement in step.statements:

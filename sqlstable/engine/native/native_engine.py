@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import apsw
 
@@ -51,11 +51,7 @@ from sqlstable.engine.state import (
     without_authorizer,
 )
 from sqlstable.errors import ImageError
-from sqlstable.ic.words import CacheState
-
-Effect = Literal["nothing", "rows", "schema", "connection"]
-"""What a message may change: rows, TEMP ones as well; what tables there are; whatever else belongs
-to the connection. Each means all before it, too."""
+from sqlstable.ic.words import CacheState, Effect
 
 _READ_SCHEMA: Final = "SELECT 1 FROM sqlite_schema LIMIT 0"
 

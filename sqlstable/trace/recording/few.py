@@ -11,16 +11,14 @@ from typing import Final
 
 import numpy as np
 
-from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
+from sqlstable.ic.units import OS_PAGE_SHIFT, OS_PAGES_PER_WASM_PAGE
 from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.footprint import EMPTY, Footprint
 from sqlstable.trace.model import NO_USE, Calls, FewAccesses, OwnerUse, StableUse
 from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
 from sqlstable.trace.recording.raw import Access, Span
 
-_OS_PAGE_SHIFT: Final = OS_PAGE_BYTES.bit_length() - 1
 _WASM_PAGE_SHIFT: Final = OS_PAGES_PER_WASM_PAGE.bit_length() - 1
-assert 1 << _OS_PAGE_SHIFT == OS_PAGE_BYTES
 assert 1 << _WASM_PAGE_SHIFT == OS_PAGES_PER_WASM_PAGE
 
 
@@ -44,8 +42,8 @@ class Tally:
                 continue
             moved[kind] += length
             if length > 0:
-                first = address >> _OS_PAGE_SHIFT
-                last = (address + length - 1) >> _OS_PAGE_SHIFT
+                first = address >> OS_PAGE_SHIFT
+                last = (address + length - 1) >> OS_PAGE_SHIFT
                 if first == last:
                     accessed.add(first)
                     if kind == WRITE:
@@ -119,8 +117,8 @@ class FewMeter:
             for kind, address, length, offset in self._rows[start:stop]:
                 if kind > WRITE or length <= 0:
                     continue
-                first = address >> _OS_PAGE_SHIFT
-                for os_page in range(first, ((address + length - 1) >> _OS_PAGE_SHIFT) + 1):
+                first = address >> OS_PAGE_SHIFT
+                for os_page in range(first, ((address + length - 1) >> OS_PAGE_SHIFT) + 1):
                     number = places.number_of(os_page, address, offset)
                     key = number << OWNER_SHIFT | os_page
                     accessed.add(key)

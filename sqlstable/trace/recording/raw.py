@@ -8,12 +8,12 @@ from ``start`` to ``stop - 1``. Spans of all statements are disjoint; what no sp
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sqlstable.ic.words import RUN
+from sqlstable.ic.words import EFFECTS, RUN
 from sqlstable.trace.model import HeapUse, Instructions, LoopUse
 
 Span = tuple[int, int, int]
@@ -22,13 +22,8 @@ Span = tuple[int, int, int]
 PREPARE_ERROR: Final = "prepare error"
 """Whose accesses they are that SQLite made for a statement that it then refused."""
 
-Effect = Literal["nothing", "rows", "schema", "connection"]
-EFFECTS: Final[tuple[Effect, ...]] = ("nothing", "rows", "schema", "connection")
-"""What a statement or a message may change: rows of any database, TEMP ones as well; what tables
-there are; whatever else belongs to the connection. Each means all before it, too."""
-
 NOTHING, ROWS, SCHEMA, CONNECTION = range(len(EFFECTS))
-"""The same as numbers, because messages ask for the highest."""
+"""`EFFECTS` as numbers, because messages ask for the highest."""
 
 _EFFECTS: Final = {"read": NOTHING, "write": ROWS, "transaction": ROWS, "ddl": SCHEMA}
 

@@ -19,17 +19,15 @@ from typing import Any, Final, Literal, Protocol
 
 import apsw
 
-from sqlstable.ic.words import COMMIT, PREPARE, RUN
+from sqlstable.ic.words import COMMIT, EFFECTS, PREPARE, RUN, Effect
 from sqlstable.sqlite.plan_rows import plan_lines
 from sqlstable.trace.recording.raw import (
     CONNECTION,
-    EFFECTS,
     NO_COUNTERS,
     NOTHING,
     PREPARE_ERROR,
     AccessSource,
     Counters,
-    Effect,
     OutsideSpan,
     QuickStatement,
     RawMessage,

@@ -16,7 +16,7 @@ needed.
 
 from typing import Final
 
-from sqlstable.ic.units import GIB, MIB, OS_PAGE_BYTES
+from sqlstable.ic.units import GIB, MIB, OS_PAGE_BYTES, OS_PAGE_SHIFT
 from sqlstable.wasm.rewrite.assembly import assemble
 from sqlstable.wasm.rewrite.binary import F32, F64, I32, I64
 from sqlstable.wasm.rewrite.bytereader import signed
@@ -34,8 +34,6 @@ assert MARKS_BYTES == 2 * MIB
 MARKS_MEMORY: Final = 1
 """Index of the memory of marks in a rewritten module; the heap has index 0."""
 
-OS_PAGE_SHIFT: Final = 12
-assert 1 << OS_PAGE_SHIFT == OS_PAGE_BYTES
 
 SCRATCH_LOCALS: Final = ((1, I32), (1, I32), (1, I64), (1, F32), (1, F64))
 """Locals that a function with marks gets: an address, and a value of each type."""

@@ -196,7 +196,7 @@ def counted() -> list[object]:
             ]
         machine: Any = canister.memory
         seen.append(hashlib.sha256(canister.image()).hexdigest())
-        seen.append(hashlib.sha256(machine.machine.heap_bytes()).hexdigest())
+        seen.append(hashlib.sha256(machine.store.machine.heap_bytes()).hexdigest())
     return seen
 
 

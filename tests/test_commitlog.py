@@ -31,7 +31,7 @@ from sqlstable.memory.image.commitlog import (
     read_records,
     record_parts,
 )
-from sqlstable.memory.image.durable import Change, CommitPipeline, apply_records, os_page_runs
+from sqlstable.memory.image.durable import CommitPipeline, PageChange, apply_records, os_page_runs
 from sqlstable.memory.image.fingerprint import ALL_OS_PAGES, sector_crcs
 from tests.sim.storage import Storage
 
@@ -101,11 +101,11 @@ class Staged:
 
 
 MESSAGES = (
-    Change([0, 1], Staged({0: page("one "), 1: page("two ")}), 0, 1),
-    Change([0, 3], Staged({0: page("first "), 3: page("fourth ")}), 1, 2),
-    Change([20], Staged({20: page("far ")}), 2, 2),
-    Change([5], Staged({5: page("wiped ")}), 2, 1, is_wiped=True),
-    Change([], Staged({}), 1, 3),
+    PageChange([0, 1], Staged({0: page("one "), 1: page("two ")}), 0, 1),
+    PageChange([0, 3], Staged({0: page("first "), 3: page("fourth ")}), 1, 2),
+    PageChange([20], Staged({20: page("far ")}), 2, 2),
+    PageChange([5], Staged({5: page("wiped ")}), 2, 1, is_wiped=True),
+    PageChange([], Staged({}), 1, 3),
 )
 
 

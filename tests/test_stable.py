@@ -26,7 +26,7 @@ from sqlstable.errors import (
 from sqlstable.ic.limits import latest_limits, resolve_limits
 from sqlstable.ic.units import GIB, KIB, OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, WASM_PAGE_BYTES
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
-from sqlstable.memory import accesslog, backing, stable
+from sqlstable.memory import accesslog, backing, staged
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import ChunkBacking, MappedBacking, TieredBacking
 from sqlstable.memory.bytemap import ACCESSED, DIRTY
@@ -818,7 +818,7 @@ def test_unknown_kind_is_refused(limits):
 
 @pytest.mark.parametrize("ending", ["commit", "rollback"])
 def test_staged_memory_is_given_back_when_there_is_much_of_it(memory, monkeypatch, ending):
-    monkeypatch.setattr(stable, "STAGED_BYTES_KEPT", 8 * OS_PAGE_BYTES)
+    monkeypatch.setattr(staged, "STAGED_BYTES_KEPT", 8 * OS_PAGE_BYTES)
     end = 4 * WASM_PAGE_BYTES
 
     def stage(index):
@@ -839,7 +839,7 @@ def test_staged_memory_is_given_back_when_there_is_much_of_it(memory, monkeypatc
 
 
 def test_staged_memory_of_growth_rolled_back_is_given_back_too(memory, monkeypatch):
-    monkeypatch.setattr(stable, "STAGED_BYTES_KEPT", OS_PAGE_BYTES)
+    monkeypatch.setattr(staged, "STAGED_BYTES_KEPT", OS_PAGE_BYTES)
     memory.begin("update")
     memory.grow(20)
     memory.write(23 * WASM_PAGE_BYTES, b"x")
@@ -851,12 +851,12 @@ def test_staged_memory_of_growth_rolled_back_is_given_back_too(memory, monkeypat
 
 
 def test_staged_memory_of_a_load_is_given_back_at_once(memory, monkeypatch):
-    monkeypatch.setattr(stable, "BULK_BYTES", 2 * OS_PAGE_BYTES)
+    monkeypatch.setattr(staged, "BULK_BYTES", 2 * OS_PAGE_BYTES)
     for os_page_count, kept in ((2, 2), (3, 0)):
         with memory.message():
             memory.write(0, b"x" * (os_page_count * OS_PAGE_BYTES))
-        staged = bytes(memory.staging.read(0, WASM_PAGE_BYTES))
-        assert staged.count(b"x") == kept * OS_PAGE_BYTES
+        held = bytes(memory.staging.read(0, WASM_PAGE_BYTES))
+        assert held.count(b"x") == kept * OS_PAGE_BYTES
 
 
 # --- Watchers

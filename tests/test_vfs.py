@@ -282,7 +282,7 @@ def test_opening_a_connection_leaves_no_message_open(opened):
 
 
 def committed(memory):
-    return bytes(memory.backing.read(0, memory._committed_wasm_pages * 65_536))
+    return bytes(memory.backing.read(0, memory.store.committed_wasm_pages * 65_536))
 
 
 def test_a_read_is_a_message_of_its_own_and_changes_nothing(opened):

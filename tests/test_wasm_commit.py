@@ -11,13 +11,13 @@ from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.memory.image.durable import NotCommittedError
 from sqlstable.memory.image.imagefile import ImageFile
+from sqlstable.memory.message import OpenMessage
 from sqlstable.wasm import calls, program
 from sqlstable.wasm.calls import Globals
 from sqlstable.wasm.instance import Instance
-from sqlstable.wasm.memory import WasmMemory
 from sqlstable.wasm.overlay import Overlay
 
-STEPS = {"commit": Instance, "values": Globals, "on_commit": Overlay, "_end": WasmMemory}
+STEPS = {"commit": Instance, "values": Globals, "on_commit": Overlay, "_end": OpenMessage}
 REQUEST = encode_request("INSERT INTO t VALUES (5)")
 
 
@@ -83,7 +83,7 @@ def lived(path, *, fault=None, patch=None):
 
 def patch_shim(name, monkeypatch):
     def patch(canister, fault):
-        machine = canister.memory.machine
+        machine = canister.memory.store.machine
         fault.real = getattr(machine, name)
         monkeypatch.setattr(machine, name, fault)
 
@@ -141,7 +141,7 @@ def test_each_shim_call_of_a_message_may_fail_once(name, kind, is_after):
     for index in range(20):
         with Canister(engine="wasm", limits=None) as canister:
             canister.update("CREATE TABLE t (x)")
-            machine = canister.memory.machine
+            machine = canister.memory.store.machine
             real = getattr(machine, name)
             fault = Fault(real, index, is_after=is_after, error=wasmtime.Trap("injected"))
             setattr(machine, name, fault)
@@ -158,13 +158,13 @@ def test_each_shim_call_of_a_message_may_fail_once(name, kind, is_after):
     assert index < 19
 
 
-MACHINE_STEPS = ("start", "call", "renew_heap", "prepare_commit", "numbers", "commit", "rollback")
+MACHINE_STEPS = ("start", "call", "renew_heap", "prepare_commit", "tell", "commit", "rollback")
 
 
 @pytest.mark.parametrize("kind", ["upgrade", "reinstall"])
 @pytest.mark.parametrize("name", MACHINE_STEPS)
 def test_each_step_of_an_upgrade_or_reinstallation_may_fail_once(monkeypatch, name, kind):
-    for index in range(20):
+    for index in range(60):
         with Canister(engine="wasm", limits=None) as canister:
             canister.update("CREATE TABLE t (x)")
             fault = Fault(None, index, is_after=False, error=wasmtime.Trap("injected"))
@@ -179,7 +179,7 @@ def test_each_step_of_an_upgrade_or_reinstallation_may_fail_once(monkeypatch, na
             canister.update("CREATE TABLE u (x)")
         if not fault.is_hit:
             break
-    assert index < 19
+    assert index < 59
 
 
 @pytest.mark.parametrize("is_file", [False, True])
@@ -213,7 +213,7 @@ def test_a_commit_that_is_cut_off_from_outside_is_finished_by_the_rollback(
         canister.update("CREATE TABLE t (x)")
         memory = canister.memory
         memory.begin("update")
-        memory.machine.call("canister_update execute", REQUEST)
+        memory.store.machine.call("canister_update execute", REQUEST)
         fault = Fault(None, 0, is_after=is_after, error=KeyboardInterrupt())
         patch_step(name, STEPS[name], monkeypatch)(canister, fault)
         with pytest.raises(KeyboardInterrupt):

@@ -34,7 +34,7 @@ from sqlstable.memory.image.imagefile import ImageFile
 from sqlstable.report.json_schema import report_schema
 from sqlstable.wasm import cache, calls, overlay, program
 from sqlstable.wasm.instance import Instance
-from sqlstable.wasm.memory import WasmMemory
+from sqlstable.wasm.shimstore import wasm_memory
 
 ROWS = [(index, f"row {index}") for index in range(300)]
 
@@ -59,7 +59,7 @@ def fill(canister):
 
 
 def heap_of(canister):
-    return canister.memory.machine.heap_bytes()
+    return canister.memory.store.machine.heap_bytes()
 
 
 def costs(reply):
@@ -210,7 +210,7 @@ def test_an_upgrade_makes_the_heap_that_a_new_instance_has():
 
 def test_a_failed_upgrade_brings_the_old_heap_back(filled, monkeypatch):
     image, heap = filled.image(), heap_of(filled)
-    machine = filled.memory.machine
+    machine = filled.memory.store.machine
     monkeypatch.setattr(machine, "start", failing(machine.start))
     with pytest.raises(Trap, match="too late"):
         filled.upgrade()
@@ -249,10 +249,10 @@ CHANGES = """
 
 def test_a_trap_at_each_access_leaves_nothing(filled):
     image, heap = filled.image(), heap_of(filled)
-    filled.memory.machine.set_value("trap_at", -1)
+    filled.memory.store.machine.set_value("trap_at", -1)
     index = 0
     while True:
-        filled.memory.machine.set_value("trap_at", index)
+        filled.memory.store.machine.set_value("trap_at", index)
         with suppress(Trap):
             filled.update(CHANGES)
             break
@@ -358,7 +358,7 @@ def test_a_heap_that_is_dearer_than_todays_is_held_against_the_limit():
     found = load_program("standard", PRICE_REGIMES["memory-tracker"], watches_heap=True)
     costs = replace(found.regime.costs, heap_region_accessed=1_000_000_000)
     dear = replace(found, regime=replace(found.regime, costs=costs))
-    with Canister(engine="wasm", memory=WasmMemory(lambda _: dear)) as canister:
+    with Canister(engine="wasm", memory=wasm_memory(lambda _: dear)) as canister:
         canister.update("CREATE TABLE t (x)")
         with pytest.raises(LimitTrap, match="exceeded the limit of 40000000000 instructions"):
             canister.update("INSERT INTO t VALUES (zeroblob(4000000))")
@@ -403,7 +403,7 @@ with sqlstable.Canister(engine="wasm") as canister:
         reply = canister.query("SELECT sum(length(body)) FROM t")
         seen.append((reply.rows, reply.message.instructions, reply.footprint.accessed.tolist()))
     canister.upgrade()
-    heap, image = canister.memory.machine.heap_bytes(), canister.image()
+    heap, image = canister.memory.store.machine.heap_bytes(), canister.image()
     print(seen, hashlib.sha256(heap).hexdigest(), hashlib.sha256(image).hexdigest())
 """
 

@@ -69,7 +69,7 @@ def test_a_call_that_no_heap_holds_is_refused():
             return 1 << 32
 
     with Canister(engine="wasm") as canister:
-        machine = canister.memory.machine
+        machine = canister.memory.store.machine
         with pytest.raises(Trap, match="a heap has 4 GiB"):
             machine.call("canister_update execute", Huge(b"x"))
 

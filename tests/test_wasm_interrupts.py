@@ -24,7 +24,7 @@ def interrupt_when(machine):
 send = WasmEngine._send
 def sending(engine, sql, *rest):
     if "RECURSIVE" in sql:
-        machine = engine._memory.machine
+        machine = engine._store.machine
         threading.Thread(target=interrupt_when, args=(machine,)).start()
     return send(engine, sql, *rest)
 WasmEngine._send = sending

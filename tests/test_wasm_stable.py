@@ -424,9 +424,9 @@ def test_the_driver_has_the_numbers_of_a_message_at_one_look():
     machine.ic0("stable64_write", 0, 0, 10)
     machine.ic0("debug_print", 0, 4)
     machine.shim["tell"](machine.store)
-    data = machine.bytes_of("status", 0, 8 * len(shim.STATUS))
-    numbers = dict(zip(shim.STATUS, memoryview(data).cast("q"), strict=True))
-    for name in shim.STATUS:
+    data = machine.bytes_of("status", 0, 8 * len(shim.ShimStatus._fields))
+    numbers = dict(zip(shim.ShimStatus._fields, memoryview(data).cast("q"), strict=True))
+    for name in shim.ShimStatus._fields:
         assert numbers[name] == machine.get("stable_size_now" if name == "stable_size" else name)
     assert numbers["dirty_count"] == numbers["log_count"] == 1
     assert numbers["debug_size"] == 8

@@ -553,7 +553,7 @@ class Canister(Presence):
         try:
             memory.begin(kind)
             if not limited:
-                memory.bytemap.begin(None, kind)
+                memory.limit(None)
             with self._observation.recorder.outside("open"):
                 step()
             ended = EndedMessage(memory, kind, label=label)

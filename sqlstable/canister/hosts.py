@@ -188,7 +188,7 @@ class NativeHost:
         """Start a new heap for the one that is gone, unlimited; nothing of the start is kept."""
         left = self._left
         self.memory.begin("query")
-        self.memory.bytemap.begin(None, "query")
+        self.memory.limit(None)
         try:
             start()
         finally:

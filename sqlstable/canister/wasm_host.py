@@ -41,9 +41,14 @@ from sqlstable.trace.recording.raw import (
 )
 from sqlstable.trace.recording.recorder import Depth
 from sqlstable.trace.shape import kind_of
-from sqlstable.wasm import shim
-from sqlstable.wasm.memory import WasmMemory, open_image_memory
 from sqlstable.wasm.program import Program
+from sqlstable.wasm.shimstore import (
+    ShimStore,
+    catch_up,
+    open_image_memory,
+    shim_of,
+    wasm_memory,
+)
 
 SQLITE_VERSION: Final = "3.54.1"
 """Of the amalgamation that the modules are built from."""
@@ -53,18 +58,16 @@ DEFAULT_BUILD: Final = "standard"
 _Rows = npt.NDArray[np.int64]
 
 
-_LOG_COUNT: Final = shim.STATUS.index("log_count")
-
-
 class WasmHost:
-    """SQLite in a Wasm module on a `WasmMemory`."""
+    """SQLite in a Wasm module on a `StableMemory` over a `ShimStore`."""
 
     engine_name: EngineName = "wasm"
     cache: CacheState = "warm"
 
-    def __init__(self, memory: WasmMemory, *, depth: Depth) -> None:
+    def __init__(self, memory: StableMemory, *, depth: Depth) -> None:
         """Note everything that happens in ``memory``."""
         self.memory = memory
+        self._store = shim_of(memory)
         self.recorder = WasmRecorder(memory, depth=depth)
         self.vfs: StableVFS | None = None
         self.engine: WasmEngine | None = None
@@ -123,10 +126,10 @@ class WasmHost:
         if self._old is None:
             # There never was one: an image that only takes queries.
             self.memory.begin("query")
-            self.memory.bytemap.begin(None, "query")
+            self.memory.limit(None)
             try:
                 start()
-                self.memory.keep_heap()
+                self._store.keep_heap()
             finally:
                 self.memory.rollback()
             return
@@ -146,18 +149,18 @@ class WasmHost:
     def settle(self, *, is_watched: bool) -> None:
         """Let the VFS follow what messages have done."""
         engine, vfs = self.engine, self.vfs
-        if engine is None or vfs is None or not self.memory.is_behind:
+        if engine is None or vfs is None or not self._store.is_behind:
             return
         page_size = engine.page_size()
         is_other = page_size is not None and page_size != vfs.store.page_size
         if is_watched or is_other:
-            self.memory.catch_up()
+            catch_up(self.memory)
         if is_other:
             vfs.store.is_page_size_stale = True
 
     def described(self) -> dict[str, object]:
         """Return the settings that are the engine's own."""
-        program = self.memory.machine.program
+        program = self._store.machine.program
         return {
             "engine": self.engine_name,
             "sqlite": SQLITE_VERSION,
@@ -171,7 +174,7 @@ class WasmHost:
         """Nothing: the memory is closed next."""
 
     def _look(self, settings: Settings) -> None:
-        with self.memory.looking():
+        with self._store.looking():
             vfs = StableVFS(
                 self.memory,
                 layout=settings.layout,
@@ -191,7 +194,7 @@ class WasmHost:
             )
 
 
-def open_wasm_memory(flavour: Flavour, place: Place) -> WasmMemory:
+def open_wasm_memory(flavour: Flavour, place: Place) -> StableMemory:
     """Return a memory for the wasm engine, empty or on an image file.
 
     Raises:
@@ -201,7 +204,7 @@ def open_wasm_memory(flavour: Flavour, place: Place) -> WasmMemory:
     limits = resolve_limits(place.limits)
     make = _program_maker(flavour, limits)
     if place.path is None:
-        return WasmMemory(make, limits=limits)
+        return wasm_memory(make, limits=limits)
     return open_image_memory(
         make,
         place.path,
@@ -211,14 +214,14 @@ def open_wasm_memory(flavour: Flavour, place: Place) -> WasmMemory:
     )
 
 
-def adopted_memory(memory: StableMemory, flavour: Flavour) -> WasmMemory:
+def adopted_memory(memory: StableMemory, flavour: Flavour) -> StableMemory:
     """Return a memory for the wasm engine that holds what another one does, or is it already.
 
     Raises:
         SettingsError: It is an image file of the native engine, or of another build.
     """
-    if isinstance(memory, WasmMemory):
-        program = memory.machine.program
+    if isinstance(memory.store, ShimStore):
+        program = memory.store.machine.program
         for name, wanted, found in (
             ("build", flavour.build, program.name),
             ("track_heap", flavour.track_heap, program.watches_heap),
@@ -232,12 +235,14 @@ def adopted_memory(memory: StableMemory, flavour: Flavour) -> WasmMemory:
             "as in Canister(path, engine='wasm')"
         )
     copy = open_wasm_memory(flavour, Place(limits=memory.limits))
-    if not copy.load(_pieces(memory), memory.wasm_pages):
+    if copy.grow(memory.wasm_pages) < 0:
         copy.close()
         raise SettingsError(
             f"the memory has {memory.wasm_pages} Wasm pages, more than the wasm engine reaches; "
             "keep it in an image file"
         )
+    for address, data in _pieces(memory):
+        copy.write(address, data)
     return copy
 
 
@@ -265,10 +270,10 @@ def _program_maker(flavour: Flavour, limits: Limits | None) -> Callable[[int], P
 class WasmRecorder:
     """Gives what the wasm engine has noted in the form of a recorder."""
 
-    def __init__(self, memory: WasmMemory, *, depth: Depth) -> None:
+    def __init__(self, memory: StableMemory, *, depth: Depth) -> None:
         self.depth: Depth = depth
         self.engine: WasmEngine | None = None
-        self._memory = memory
+        self._store = shim_of(memory)
         self._outside: list[OutsideSpan] = []
         self._notes: MessageNotes | None = None
 
@@ -311,7 +316,7 @@ class WasmRecorder:
         self._notes = None
 
     def _position(self) -> int:
-        return self._memory.machine.number(_LOG_COUNT)
+        return self._store.machine.tell().log_count
 
 
 _NO_ACCESSES: Final = TakenLog(b"", FileMap.of((), bucket_bytes=1))

@@ -29,7 +29,8 @@ from typing import Final
 
 from sqlstable.errors import OutOfBoundsTrap, Trap
 from sqlstable.ic.units import GIB, WASM_PAGE_BYTES
-from sqlstable.memory.stable import OUT_OF_BOUNDS, StableMemory
+from sqlstable.memory.seams import OUT_OF_BOUNDS
+from sqlstable.memory.stable import StableMemory
 
 HEAP_OUT_OF_BOUNDS: Final = "heap out of bounds"
 """Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31."""

@@ -55,30 +55,6 @@ _CALLS: Final = {
 }
 
 
-class Status:
-    """What `Instance.tell` found: the numbers of `shim.STATUS` by name."""
-
-    __slots__ = shim.STATUS
-
-    counter: int
-    trap_code: int
-    answer: int
-    reply_size: int
-    text_size: int
-    debug_size: int
-    accessed_count: int
-    dirty_count: int
-    log_count: int
-    border_count: int
-    page_charges: int
-    stable_size: int
-    heap_size: int
-    heap_os_pages_accessed: int
-    heap_os_pages_written: int
-    heap_regions_accessed: int
-    heap_regions_written: int
-
-
 class Instance:
     """One canister in a store of its own.
 
@@ -130,8 +106,8 @@ class Instance:
         self._reset_heap = calls["reset_heap"]
         self._entries: dict[str, Call] = {}
         self._is_heap_touched = False
-        self._is_told = False
-        "Whether nothing has moved since the shim told its numbers."
+        self._told: shim.ShimStatus | None = None
+        "What the shim told, as long as nothing has moved since."
         self._is_running = False
         "Whether code of the canister runs, or was cut off before the shim could be called again."
         mutable = [self._instance[name] for name in program.layout.mutable_globals]
@@ -168,12 +144,13 @@ class Instance:
             raise Trap(f"the call has {size} bytes, and a heap has 4 GiB; make several of it")
         self._is_heap_touched = True
         self._shim_call(self._begin_call, size)
-        self._is_told = False
+        self._told = None
         if size:
             ctypes.memmove(self.address_of("argument"), argument, size)
         self._run(entry)
-        self._ask()
-        return ctypes.string_at(self.address_of("reply"), self._numbers[_REPLY_SIZE])
+        status = self.tell()
+        self._follow_stable(status.stable_size)
+        return ctypes.string_at(self.address_of("reply"), status.reply_size)
 
     def start(self, name: str, argument: bytes) -> None:
         """Make the heap new, and call ``canister_init`` or ``canister_post_upgrade``.
@@ -190,7 +167,7 @@ class Instance:
     def renew_heap(self) -> None:
         """Make the heap what a new instance's is; the kept one stays."""
         self._is_heap_touched = True
-        self._is_told = False
+        self._told = None
         if not self._reset_heap(self.program.layout.heap_wasm_pages):
             raise Trap("this computer has no memory left for the heap")
         ctypes.memmove(self._heap_address, self._new_heap, len(self._new_heap))
@@ -233,43 +210,29 @@ class Instance:
         In a fresh heap the database is opened anew and the memory manager is not: its tables were
         read when the canister was upgraded, in a message of its own.
         """
-        numbers, marks = self.numbers(), self._marks()
-        rows = memoryview(self.noted(shim.LOG, numbers[_LOG_COUNT])).cast("q").tolist()
+        status, marks = self.tell(), self._marks()
+        rows = memoryview(self.noted(shim.LOG, status.log_count)).cast("q").tolist()
         accesses = [row for row in zip(*[iter(rows)] * 3, strict=True) if row[0] <= WRITE]
         forgotten = [length for _, start, length in accesses if start < address]
         free = self.program.regime.stable_call_cost(
             accesses=len(forgotten), bytes_moved=sum(forgotten)
         )
-        counter = numbers[_COUNTER] + numbers[_PAGE_CHARGES] + free
+        counter = status.counter + status.page_charges + free
         self.end_unseen()
         for kind, start, length in accesses:
             if start >= address:
                 self._enter_access(start, length, 3 if kind == WRITE else 2)
         for at, part in marks:
             ctypes.memmove(at, part, len(part))
-        self.set_value("counter", counter - self.numbers()[_PAGE_CHARGES])
+        self.set_value("counter", counter - self.tell().page_charges)
 
-    def tell(self) -> Status:
-        """Return what the message has done so far."""
-        self._ask()
-        status = Status()
-        for name, number in zip(shim.STATUS, self._numbers, strict=True):
-            setattr(status, name, number)
+    def tell(self) -> shim.ShimStatus:
+        """Return what the message has done so far; the shim is asked if anything has moved."""
+        status = self._told
+        if status is None:
+            self._shim_call(self._tell)
+            status = self._told = shim.ShimStatus._make(_STATUS.unpack_from(self._numbers))
         return status
-
-    def numbers(self) -> tuple[int, ...]:
-        """Return the same as a tuple, in the order of `shim.STATUS`."""
-        self._ask()
-        return _STATUS.unpack_from(self._numbers)
-
-    def told(self, index: int) -> int:
-        """Return one number that the last call, or `tell`, left."""
-        return self._numbers[index]
-
-    def number(self, index: int) -> int:
-        """Return one number of the message so far."""
-        self._ask()
-        return self._numbers[index]
 
     # -- stable memory, from outside ------------------------------------------------------------
 
@@ -281,7 +244,7 @@ class Instance:
     @property
     def stable_wasm_pages(self) -> int:
         """Size of stable memory as the open message sees it."""
-        return self.number(_STABLE_SIZE)
+        return self.tell().stable_size
 
     def host_access(self, offset: int, length: int, *, is_write: bool) -> None:
         """Check, mark and log an access of the driver, which then moves the bytes; it is free.
@@ -294,7 +257,7 @@ class Instance:
     def host_grow(self, wasm_pages: int, wasm_pages_max: int) -> int:
         """Grow stable memory; returns the old size, or -1."""
         old = self._shim_call(self._host_grow, _signed(wasm_pages), _signed(wasm_pages_max))
-        self._follow_stable()
+        self._follow_stable(self.tell().stable_size)
         return old
 
     def note_size(self) -> None:
@@ -304,7 +267,7 @@ class Instance:
     def set_stable_size(self, wasm_pages: int) -> bool:
         """Set the size between messages; returns whether there was room. Bytes are the caller's."""
         is_set = bool(self._shim_call(self._set_stable_size, wasm_pages))
-        self._follow_stable()
+        self._follow_stable(wasm_pages)
         return is_set
 
     # -- what was noted -------------------------------------------------------------------------
@@ -322,7 +285,7 @@ class Instance:
 
     def set_value(self, name: str, value: int) -> None:
         """Set one of the shim's globals."""
-        self._is_told = False
+        self._told = None
         self._shim[name].set_value(self._store, value)
 
     def value(self, name: str) -> int:
@@ -356,7 +319,7 @@ class Instance:
 
     def _run(self, entry: Call) -> None:
         """Let code of the canister run, which an interrupt ends if this is the main thread."""
-        self._is_told = False
+        self._told = None
         if get_ident() == _MAIN_THREAD:
             self._is_running = True
             self._trampoline.set_deadline(NEXT_INTERRUPT)
@@ -372,15 +335,9 @@ class Instance:
         self._trampoline.set_deadline(NEVER)
         self._is_running = False
 
-    def _ask(self) -> None:
-        """Have the shim tell, unless nothing has moved since it did."""
-        if not self._is_told:
-            self._shim_call(self._tell)
-            self._is_told = True
-
     def _shim_call(self, call: Call, *numbers: int) -> int:
         """Call the shim; what it refuses, or finds no memory for, is a trap of ours."""
-        self._is_told = False
+        self._told = None
         try:
             return call(*numbers)
         except self._trap_type as trap:
@@ -393,7 +350,7 @@ class Instance:
         """
         self._stop_running()
         self._is_heap_touched = True
-        self._is_told = False
+        self._told = None
 
     def _stop_running(self) -> None:
         """Make the shim's calls come to their end again."""
@@ -476,19 +433,16 @@ class Instance:
         self._addresses = {name: self._address(self._shim[name]) for name in names}
         self._heap_address = self._address(self._heap)
         self._stable_address = self._address(self._stable)
-        count = len(shim.STATUS)
-        self._numbers = (ctypes.c_int64 * count).from_address(self._addresses["status"])
+        self._numbers = (ctypes.c_int64 * len(shim.ShimStatus._fields)).from_address(
+            self._addresses["status"]
+        )
 
     def _address(self, memory: "Memory") -> int:
         return ctypes.addressof(memory.data_ptr(self._store).contents)
 
-    def _follow_stable(self) -> None:
-        if self.stable_wasm_pages * WASM_PAGE_BYTES > _MAY_LEAVE_BYTES:
-            self._stable_address = self._address(self._stable)
-
-    def follow_stable(self) -> None:
+    def _follow_stable(self, wasm_pages: int) -> None:
         """Ask where stable memory is, if it has grown so far that it could have moved."""
-        if self._numbers[_STABLE_SIZE] * WASM_PAGE_BYTES > _MAY_LEAVE_BYTES:
+        if wasm_pages * WASM_PAGE_BYTES > _MAY_LEAVE_BYTES:
             self._stable_address = self._address(self._stable)
 
     def _entry(self, name: str) -> Call:
@@ -508,12 +462,7 @@ _ARGUMENT_BYTES_MAX: Final = (1 << 32) - 1
 _MAIN_THREAD: Final = main_thread().ident
 """The only one in which Python raises KeyboardInterrupt."""
 
-_STATUS: Final = struct.Struct(f"={len(shim.STATUS)}q")
-_COUNTER: Final = shim.STATUS.index("counter")
-_LOG_COUNT: Final = shim.STATUS.index("log_count")
-_PAGE_CHARGES: Final = shim.STATUS.index("page_charges")
-_REPLY_SIZE: Final = shim.STATUS.index("reply_size")
-_STABLE_SIZE: Final = shim.STATUS.index("stable_size")
+_STATUS: Final = struct.Struct(f"={len(shim.ShimStatus._fields)}q")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlstable.ic.prices import SystemCosts
 
@@ -74,13 +74,27 @@ accessed, and written in the upper 32 bits; OS pages of it written.
 LISTS: Final = (ACCESSED, DIRTY, LOG, BORDERS)
 
 
-STATUS: Final = (
-    *("counter", "trap_code", "answer", "reply_size", "text_size", "debug_size"),
-    *("accessed_count", "dirty_count", "log_count", "border_count", "page_charges"),
-    *("stable_size", "heap_size", "heap_os_pages_accessed", "heap_os_pages_written"),
-    *("heap_regions_accessed", "heap_regions_written"),
-)
-"""Numbers that ``tell`` writes into the memory ``status``, eight bytes each."""
+class ShimStatus(NamedTuple):
+    """What ``tell`` writes into the memory ``status``, in this order, eight bytes each."""
+
+    counter: int
+    trap_code: int
+    answer: int
+    reply_size: int
+    text_size: int
+    debug_size: int
+    accessed_count: int
+    dirty_count: int
+    log_count: int
+    border_count: int
+    page_charges: int
+    stable_size: int
+    "In Wasm pages, as the open message sees it."
+    heap_size: int
+    heap_os_pages_accessed: int
+    heap_os_pages_written: int
+    heap_regions_accessed: int
+    heap_regions_written: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sqlstable.ic.limits import Limits
 from sqlstable.ic.words import INSTRUCTIONS, STABLE_MEMORY_BYTES
 from sqlstable.memory.api import HEAP_OUT_OF_BOUNDS, MEMORY_TOO_BIG_FOR_32_BITS
 from sqlstable.memory.bytemap import accessed_trap, dirty_trap
-from sqlstable.memory.stable import OUT_OF_BOUNDS
+from sqlstable.memory.seams import OUT_OF_BOUNDS
 
 
 class TrapCode(IntEnum):

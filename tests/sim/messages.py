@@ -7,7 +7,7 @@ from itertools import count
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.memory.image.belonging import find_misfit, may_lack_sectors, pending_records
 from sqlstable.memory.image.commitlog import LogHeader, read_header, read_records
-from sqlstable.memory.image.durable import Change, CommitPipeline, apply_records
+from sqlstable.memory.image.durable import CommitPipeline, PageChange, apply_records
 from tests.sim.storage import Fault, Killed, Storage, cuts
 
 IMAGE, LOG = "image", "image-log"
@@ -54,7 +54,7 @@ def models(messages):
 
 
 def change_of(message, wasm_pages_before):
-    return Change(
+    return PageChange(
         [*message.pages],
         Staged(message.pages),
         wasm_pages_before,

@@ -26,7 +26,7 @@ from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
-from sqlstable.memory import accesslog, bytemap, stable
+from sqlstable.memory import accesslog, bytemap, staged
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import ChunkBacking, MappedBacking, TieredBacking
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_MAX, MemoryManager
@@ -178,8 +178,8 @@ class MemoryModel(RuleBasedStateMachine):
     def start(self, bucket_wasm_pages, is_in_message, first_wasm_pages):
         self.patch = pytest.MonkeyPatch()
         # Small, so that both ways of committing, clearing and compacting are taken.
-        self.patch.setattr(stable, "STAGED_BYTES_KEPT", 50 * OS_PAGE_BYTES)
-        self.patch.setattr(stable, "_LOOPED_OS_PAGES", 12)
+        self.patch.setattr(staged, "STAGED_BYTES_KEPT", 50 * OS_PAGE_BYTES)
+        self.patch.setattr(staged, "_LOOPED_OS_PAGES", 12)
         self.patch.setattr(bytemap, "_VECTOR_OS_PAGES", 12)
         self.patch.setattr(accesslog, "COMPACT_AT", 20)
         self.memory = StableMemory(limits=LIMITS, backing=type(self).make_backing())

@@ -43,10 +43,11 @@ from sqlstable.layout.filemap import FileMap
 from sqlstable.layout.layout import Peek
 from sqlstable.layout.layouts import layout_named
 from sqlstable.memory.manager import BUCKETS_OFFSET
+from sqlstable.memory.stable import StableMemory
 from sqlstable.sqlite.header import PAGE_SIZE, stated_page_size
 from sqlstable.wasm import shim
-from sqlstable.wasm.memory import WasmMemory
 from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
+from sqlstable.wasm.shimstore import catch_up, shim_of
 from sqlstable.wasm.stack import check_thread
 from sqlstable.wasm.traps import TrapCode, trap_of
 
@@ -67,18 +68,9 @@ _IDLE: Final = Finish(
     heap_bytes=0,
 )
 
-_COUNTER: Final = shim.STATUS.index("counter")
-_LOG_COUNT: Final = shim.STATUS.index("log_count")
-_BORDER_COUNT: Final = shim.STATUS.index("border_count")
-_PAGE_CHARGES: Final = shim.STATUS.index("page_charges")
-_HEAP_SIZE: Final = shim.STATUS.index("heap_size")
-_HEAP_OS_PAGES_WRITTEN: Final = shim.STATUS.index("heap_os_pages_written")
-_HEAP_REGIONS_ACCESSED: Final = shim.STATUS.index("heap_regions_accessed")
-_HEAP_REGIONS_WRITTEN: Final = shim.STATUS.index("heap_regions_written")
-
 
 class WasmEngine:
-    """Executes SQL in the module of a `WasmMemory`.
+    """Executes SQL in the module of a `StableMemory` over a `ShimStore`.
 
     Args:
         memory: The stable memory, with its machine.
@@ -90,7 +82,7 @@ class WasmEngine:
 
     def __init__(
         self,
-        memory: WasmMemory,
+        memory: StableMemory,
         settings: Settings,
         *,
         counters: bool,
@@ -100,6 +92,7 @@ class WasmEngine:
         self.is_foreign = is_foreign
         self.message_number = 0
         self._memory = memory
+        self._store = shim_of(memory)
         self._settings = settings
         self._counters = counters
         self._vfs: StableVFS | None = None
@@ -112,7 +105,7 @@ class WasmEngine:
         self._cursors: list[WasmCursor] = []
         self._last_results: Sequence[StatementResult] = ()
         self._key_number, self._random_key = -1, b""
-        self._heap_cost_max = memory.machine.program.regime.heap_cost_max(HEAP_WASM_PAGES_MAX)
+        self._heap_cost_max = self._store.machine.program.regime.heap_cost_max(HEAP_WASM_PAGES_MAX)
         self._layout = layout_named(settings.layout)
         self._map = self._layout.locate(Peek(memory.peek, 0))
         self._map_wasm_pages = 0
@@ -168,20 +161,20 @@ class WasmEngine:
             self._start("canister_post_upgrade")
             self._finish = _IDLE
             tables_bytes = BUCKETS_OFFSET if self._layout.traits.has_buckets else 0
-            self._memory.machine.forget_below(tables_bytes)
+            self._store.machine.forget_below(tables_bytes)
         elif self._cache == "cold":
             memory = self._memory
-            machine = memory.machine
-            memory.renew_heap()
+            machine = self._store.machine
+            self._store.renew_heap()
             # Neither counted nor limited, because it stands for what was there before.
-            memory.bytemap.begin(None, "query")
+            memory.limit(None)
             try:
                 machine.call(self._name, _READ_SCHEMA)
                 machine.call(self._name, _EMPTY_CACHE)
             except Trap as trap:
                 raise memory.poison(trap) from None
             machine.end_unseen()
-            memory.bytemap.begin(memory.limits, "query")
+            memory.limit(memory.limits)
 
     def end(self, *, discarded: bool) -> None:
         """Take note that the message is over."""
@@ -259,8 +252,8 @@ class WasmEngine:
     def is_readonly(self, sql: str, params: Params = None) -> bool:
         """Return whether a statement only reads, and so can be a query; nothing is recorded."""
         assert self._inspector is not None
-        with self._memory.looking():
-            self._memory.catch_up()
+        catch_up(self._memory)
+        with self._store.looking():
             return self._inspector.is_readonly(sql, params)
 
     def columns(self, sql: str, params: Params = None) -> tuple[str, ...]:
@@ -279,13 +272,13 @@ class WasmEngine:
 
     def take_notes(self) -> MessageNotes:
         """Return what was noted of the message that is about to end, and begin anew."""
-        machine = self._memory.machine
-        numbers = machine.numbers()
+        machine = self._store.machine
+        status = machine.tell()
         notes = MessageNotes(
             calls=self._calls,
-            log=TakenLog(machine.noted(shim.LOG, numbers[_LOG_COUNT]), self._file_map()),
-            borders=machine.noted(shim.BORDERS, numbers[_BORDER_COUNT]),
-            numbers=numbers,
+            log=TakenLog(machine.noted(shim.LOG, status.log_count), self._file_map()),
+            borders=machine.noted(shim.BORDERS, status.border_count),
+            status=status,
             instruction_limit=machine.instruction_limit,
             regime=machine.program.regime,
             watches_heap=machine.program.watches_heap,
@@ -314,9 +307,9 @@ class WasmEngine:
         )
         memory = self._memory
         check_thread()
-        memory.renew_heap()
+        self._store.renew_heap()
         try:
-            memory.machine.start(name, argument)
+            self._store.machine.start(name, argument)
         except Trap as trap:
             memory.poison(trap)
             if memory.kind == "query" or "cannot be opened" not in str(trap):
@@ -330,9 +323,8 @@ class WasmEngine:
         return self._send(sql, request, params)
 
     def _send(self, sql: str, request: bytes, params: Params = None) -> Rows:
-        memory = self._memory
-        machine = memory.machine
-        border_start = machine.told(_BORDER_COUNT) if self._calls else self._borders_so_far()
+        memory, machine = self._memory, self._store.machine
+        border_start = self._calls[-1].border_stop if self._calls else 0
         try:
             data = machine.call(self._name, request)
         except Trap as trap:
@@ -341,10 +333,8 @@ class WasmEngine:
         except KeyboardInterrupt:
             # The message is lost, and what it cost up to here is this statement's.
             with suppress(Trap):
-                machine.tell()
                 self._note(sql, (), border_start, is_trapped=True)
             raise
-        machine.follow_stable()
         reply = decode_whole(data)
         assert reply.finish is not None
         self._finish = reply.finish
@@ -369,9 +359,9 @@ class WasmEngine:
         is_trapped: bool = False,
         is_failed: bool = False,
     ) -> None:
-        told = self._memory.machine.told
+        machine = self._store.machine
+        status = machine.tell()
         plan = self._plans.plan(sql)
-        regions = told(_HEAP_REGIONS_ACCESSED) | told(_HEAP_REGIONS_WRITTEN) << 32
         counts = [len(each.rows) for each in results]
         for each in results:
             # They may be many, and are the caller's.
@@ -382,12 +372,12 @@ class WasmEngine:
                 results=results,
                 row_counts=counts,
                 border_start=border_start,
-                border_stop=told(_BORDER_COUNT),
-                log_stop=told(_LOG_COUNT),
-                instructions_stop=self._memory.machine.instruction_limit - told(_COUNTER),
-                page_charges_stop=told(_PAGE_CHARGES),
-                heap_regions_stop=regions,
-                heap_os_pages_stop=told(_HEAP_OS_PAGES_WRITTEN),
+                border_stop=status.border_count,
+                log_stop=status.log_count,
+                instructions_stop=machine.instruction_limit - status.counter,
+                page_charges_stop=status.page_charges,
+                heap_regions_stop=status.heap_regions_accessed | status.heap_regions_written << 32,
+                heap_os_pages_stop=status.heap_os_pages_written,
                 plans=[plan.lines] if is_trapped or len(counts) == 1 else [],
                 is_trapped=is_trapped,
                 is_failed=is_failed,
@@ -397,26 +387,15 @@ class WasmEngine:
 
     def _check_instructions(self) -> None:
         """Trap where the counter and what the heap costs are more than the message may use."""
-        memory = self._memory
-        machine = memory.machine
-        program = machine.program
-        if not program.watches_heap or machine.told(_COUNTER) > self._heap_cost_max:
+        machine = self._store.machine
+        program, status = machine.program, machine.tell()
+        if not program.watches_heap or status.counter > self._heap_cost_max:
             return
-        told = machine.told
-        heap = HeapTouched(
-            told(_HEAP_REGIONS_ACCESSED),
-            told(_HEAP_REGIONS_WRITTEN),
-            told(_HEAP_OS_PAGES_WRITTEN),
-            told(_HEAP_SIZE),
-        )
-        if heap.cost(program.regime) > told(_COUNTER):
+        if HeapTouched.of(status).cost(program.regime) > status.counter:
             trap = trap_of(
                 TrapCode.OUT_OF_INSTRUCTIONS, instruction_limit=machine.instruction_limit
             )
-            raise memory.poison(trap)
-
-    def _borders_so_far(self) -> int:
-        return self._memory.machine.number(_BORDER_COUNT)
+            raise self._memory.poison(trap)
 
     def _key(self) -> bytes:
         if self._key_number != self.message_number:
@@ -428,9 +407,8 @@ class WasmEngine:
     def _observing(self) -> Iterator[apsw.Connection]:
         """Give a connection that sees the database as it is now; nothing of it is recorded."""
         assert self._vfs is not None
-        memory = self._memory
-        with memory.looking():
-            memory.catch_up()
+        catch_up(self._memory)
+        with self._store.looking():
             connection = self._vfs.observe()
             try:
                 yield connection

@@ -184,6 +184,16 @@ class HeapTouched(NamedTuple):
     os_pages_written: int
     size_bytes: int
 
+    @classmethod
+    def of(cls, status: shim.ShimStatus) -> "HeapTouched":
+        """Take it from what the shim told."""
+        return cls(
+            status.heap_regions_accessed,
+            status.heap_regions_written,
+            status.heap_os_pages_written,
+            status.heap_size * WASM_PAGE_BYTES,
+        )
+
     def cost(self, regime: PriceRegime) -> int:
         """Return what a regime charges for it."""
         return regime.heap_cost(
@@ -200,8 +210,8 @@ class MessageNotes:
     calls: list[CallNote]
     log: TakenLog
     borders: bytes
-    numbers: tuple[int, ...]
-    "What the shim told at its end, in the order of `shim.STATUS`."
+    status: shim.ShimStatus
+    "What the shim told at its end."
     instruction_limit: int
     regime: PriceRegime
     watches_heap: bool
@@ -211,28 +221,19 @@ class MessageNotes:
         """Whether SQLite refused a statement."""
         return any(call.is_failed for call in self.calls)
 
-    def number(self, name: str) -> int:
-        """Return one number of `shim.STATUS`."""
-        return self.numbers[shim.STATUS.index(name)]
-
     @property
     def heap(self) -> HeapTouched | None:
         """What the message did to the heap, or None where nobody watched."""
         if not self.watches_heap:
             return None
-        return HeapTouched(
-            self.number("heap_regions_accessed"),
-            self.number("heap_regions_written"),
-            self.number("heap_os_pages_written"),
-            self.number("heap_size") * WASM_PAGE_BYTES,
-        )
+        return HeapTouched.of(self.status)
 
     @property
     def cost(self) -> Cost:
         """Instructions of the whole message."""
         heap = 0 if self.heap is None else self.heap.cost(self.regime)
-        counted = self.instruction_limit - self.number("counter")
-        pages = self.number("page_charges")
+        counted = self.instruction_limit - self.status.counter
+        pages = self.status.page_charges
         if self.log.has_drivers:
             # The canister pays for what it accesses, also where the driver did before.
             found = max(pages, self.log.page_cost(self.regime))

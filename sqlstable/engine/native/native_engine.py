@@ -492,7 +492,7 @@ class NativeEngine:
         vfs.store.rebind()
         try:
             with memory.message("update"):
-                memory.bytemap.begin(None, "update")
+                memory.limit(None)
                 connection = vfs.connect(name)
                 try:
                     _look(connection, _READ_SCHEMA)

@@ -126,7 +126,7 @@ class NotCommittedError(Exception):
     """The message could not be committed; the image is as it was before."""
 
 
-class Change(NamedTuple):
+class PageChange(NamedTuple):
     """What one message does to the image."""
 
     dirty: Sequence[int]
@@ -137,6 +137,12 @@ class Change(NamedTuple):
     wasm_pages_after: int
     is_wiped: bool = False
     "Whether everything before is gone."
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it leaves the image as it is."""
+        is_resized = self.wasm_pages_before != self.wasm_pages_after
+        return not (self.dirty or is_resized or self.is_wiped)
 
 
 class CommitPipeline:
@@ -180,7 +186,7 @@ class CommitPipeline:
         self._wasm_pages = 0
         self._last_head: Bytes = b""
 
-    def commit(self, change: Change) -> None:
+    def commit(self, change: PageChange) -> None:
         """Make one message permanent.
 
         Raises:
@@ -227,7 +233,7 @@ class CommitPipeline:
 
     def _describe(
         self,
-        change: Change,
+        change: PageChange,
         runs: Sequence[Run],
         os_pages: Sequence[int],
         data: Sequence[Bytes],
@@ -375,7 +381,7 @@ class CommitPipeline:
 
     # -- behind it ------------------------------------------------------------------------------
 
-    def _apply(self, change: Change, runs: Sequence[Run], data: Sequence[Bytes]) -> None:
+    def _apply(self, change: PageChange, runs: Sequence[Run], data: Sequence[Bytes]) -> None:
         before, after = change.wasm_pages_before, change.wasm_pages_after
         if change.is_wiped:
             self._image.resize(0)

@@ -43,9 +43,9 @@ from sqlstable.memory.image.commitlog import (
 from sqlstable.memory.image.durability import DURABILITIES, Durability
 from sqlstable.memory.image.durable import (
     CUT_OFF,
-    Change,
     CommitPipeline,
     NotCommittedError,
+    PageChange,
     PatchedFile,
     apply_records,
     reason,
@@ -84,6 +84,7 @@ class ImageFile:
         backing: Its committed bytes.
         is_read_only: Whether only queries may run.
         durability: What a commit survives; None where there are no commits.
+        committed: What was committed last, or None.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class ImageFile:
         self.is_read_only = pipeline is None
         self.durability = None if pipeline is None else pipeline.durability
         self.wasm_pages = view.size() // WASM_PAGE_BYTES
+        self.committed: PageChange | None = None
         self._image = image
         self._view = view
         self._pipeline = pipeline
@@ -147,7 +149,7 @@ class ImageFile:
                 f"it again for messages of kind {kind}"
             )
 
-    def commit(self, change: Change) -> None:
+    def commit(self, change: PageChange) -> None:
         """Make one message permanent.
 
         Raises:
@@ -170,6 +172,7 @@ class ImageFile:
         self.wasm_pages = change.wasm_pages_after
         self._size_bytes = change.wasm_pages_after * WASM_PAGE_BYTES
         self._expect_times(began_ns, is_written=bool(change.dirty))
+        self.committed = change
         self._refusal = pipeline.failure
 
     def close(self) -> None:

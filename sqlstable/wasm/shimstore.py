@@ -1,0 +1,367 @@
+"""Stable memory whose bytes lie in a Wasm memory.
+
+To a canister and to whoever observes it, that is a `StableMemory` as any other, over a `ShimStore`.
+Bytes, marks, limits, undo log and access log are the shim's (``shim.wat``); the canister's module
+works there without any Python, and what Python itself reads and writes (an import, say) goes by
+the same rules.
+
+**Invariants**
+
+* Bytes are changed in place; the undo log brings them back. So what is read inside of a message
+  always is what the message sees.
+* The heap belongs to the message as well: commit keeps it, rollback brings it back.
+* A reinstallation gets a machine of its own; the old one waits until the message has ended.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from sqlstable.errors import MessageError, OutOfBoundsTrap, Trap
+from sqlstable.ic.limits import Limits, resolve_limits
+from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.memory.backing import Backing, Bytes, check_size
+from sqlstable.memory.bytemap import ACCESSED, DIRTY, Bytemap
+from sqlstable.memory.image.durable import PageChange
+from sqlstable.memory.image.imagefile import ImageFile, open_image
+from sqlstable.memory.seams import OUT_OF_BOUNDS
+from sqlstable.memory.stable import StableMemory, size_max
+from sqlstable.wasm import shim
+from sqlstable.wasm.instance import Instance
+from sqlstable.wasm.overlay import Overlay
+from sqlstable.wasm.program import FAR_BYTES, NEAR_BYTES, Program
+
+MakeProgram = Callable[[int], Program]
+"""Returns the program whose memories reserve so many bytes."""
+
+_UINT64_MAX: Final = (1 << 64) - 1
+
+
+class ShimStore:
+    """The bytes of a stable memory that a machine works on.
+
+    Args:
+        make_program: Gives the program.
+        limits: Those of the memory; without any, stable memory ends at 512 GiB.
+        image_file: An open image file that keeps the committed bytes.
+    """
+
+    def __init__(
+        self, make_program: MakeProgram, limits: Limits | None, image_file: ImageFile | None = None
+    ) -> None:
+        self._make_program = make_program
+        self._limits = limits
+        self._reach_bytes = NEAR_BYTES
+        if image_file is not None and image_file.wasm_pages * WASM_PAGE_BYTES > NEAR_BYTES // 2:
+            self._reach_bytes = FAR_BYTES
+        self.backing: Backing = ShimBytes(self._committed)
+        self.staging: Backing = ShimBytes(self.read)
+        self.machine = self._new_machine()
+        "What works on it now; another one after a reinstallation."
+        self._wiped: Instance | None = None
+        "The machine before, while a message has wiped it."
+        self._overlay = None if image_file is None else Overlay(image_file)
+        if self._overlay is not None:
+            self._overlay.cover(self.machine)
+        self._committed_wasm_pages = self.machine.stable_wasm_pages
+        self._bytemap = Bytemap(0)
+        self._kind: str | None = None
+        "Of the open message."
+        self._is_new_heap = False
+        self._is_behind = False
+        self._is_looking = False
+        self._undo_places: dict[int, int] | None = None
+        "Where the old bytes of each dirty OS page are, once somebody asks; until the message ends."
+
+    # -- bytes ----------------------------------------------------------------------------------
+
+    @property
+    def wasm_pages(self) -> int:
+        """The size in Wasm pages, without counting as a call."""
+        if self._kind is None:
+            return self._committed_wasm_pages
+        return self.machine.stable_wasm_pages
+
+    def size(self) -> int:
+        """Return the size in Wasm pages."""
+        if not self._is_looking:
+            self.machine.note_size()
+        return self.machine.stable_wasm_pages
+
+    def grow(self, wasm_pages: int, wasm_pages_max: int) -> int:
+        """Add zeroed Wasm pages."""
+        self._refuse_looking()
+        return self.machine.host_grow(wasm_pages & _UINT64_MAX, wasm_pages_max)
+
+    def access(self, address: int, length: int, *, write: bool) -> None:
+        """Check, mark and log, as the shim does for a canister; only check what is looked at."""
+        if write:
+            self._refuse_looking()
+        last = self.wasm_pages * WASM_PAGE_BYTES if self._is_looking else _UINT64_MAX
+        if not (0 <= address <= last and 0 <= length <= last):
+            raise OutOfBoundsTrap(OUT_OF_BOUNDS)
+        if not self._is_looking:
+            self.machine.host_access(address, length, is_write=write)
+        elif address + length > last:
+            raise OutOfBoundsTrap(OUT_OF_BOUNDS)
+
+    def read(self, address: int, length: int) -> bytes:
+        """Return a copy; beyond the size there are zeros."""
+        there = min(max(self.wasm_pages * WASM_PAGE_BYTES - address, 0), length)
+        if there == length:
+            return ctypes.string_at(self.machine.stable_address + address, length)
+        return self.read(address, there) + bytes(length - there)
+
+    def write(self, address: int, data: Bytes) -> None:
+        """Write in place."""
+        self._refuse_looking()
+        self._is_behind = True
+        content = data if isinstance(data, bytes) else bytes(data)
+        ctypes.memmove(self.machine.stable_address + address, content, len(content))
+
+    def close(self) -> None:
+        """Close machines and overlay."""
+        for machine in (self.machine, self._wiped):
+            if machine is not None:
+                machine.close()
+        self._wiped = None
+        if self._overlay is not None:
+            self._overlay.close()
+
+    # -- messages -------------------------------------------------------------------------------
+
+    def begin(self, limits: Limits | None, kind: str) -> None:
+        """Set the limits, of instructions too."""
+        bytemap = self._bytemap
+        bytemap.begin(limits, kind)
+        instructions = shim.INSTRUCTIONS_MAX
+        if limits is not None and bytemap.is_enforced:
+            instructions = min(instructions, limits.of(kind).instructions_max)
+        self.machine.begin_message(instructions, bytemap.accessed_max, bytemap.dirty_max)
+        self._kind = kind
+
+    def prepare(self) -> PageChange:
+        """Make room for the heap that is kept, and return what the message has changed."""
+        self.machine.prepare_commit()
+        before, after = self._committed_wasm_pages, self.machine.stable_wasm_pages
+        return PageChange(self.marks().dirty, self.staging, before, after, self._wiped is not None)
+
+    def commit(self, change: PageChange) -> None:
+        """Keep bytes and heap."""
+        self.machine.commit(is_new_heap=self._is_new_heap or change.is_wiped)
+        if self._wiped is not None:
+            self._wiped.close()
+            self._wiped = None
+        self._committed_wasm_pages = change.wasm_pages_after
+        if not change.is_empty:
+            self._is_behind = True
+            if self._overlay is not None:
+                self._overlay.on_commit(
+                    self.machine, os_pages_dirty=len(change.dirty), is_wiped=change.is_wiped
+                )
+        self._end()
+
+    def rollback(self) -> bool:
+        """Take back bytes and heap."""
+        if self._wiped is not None:
+            other = self.machine
+            self.machine, self._wiped = self._wiped, None
+            other.close()
+            is_changed = True
+        else:
+            try:
+                status = self.machine.tell()
+                is_changed = bool(status.dirty_count) or (
+                    status.stable_size != self._committed_wasm_pages
+                )
+                self.machine.rollback(is_new_heap=self._is_new_heap)
+            except Trap:
+                # Nothing may stay of the message, and to take it back again does no harm.
+                self.machine.rollback(is_new_heap=self._is_new_heap)
+                is_changed = True
+        self._end()
+        return is_changed
+
+    def marks(self) -> Bytemap:
+        """Return a bytemap that has the marks that the shim has now."""
+        bytemap, status = self._bytemap, self.machine.tell()
+        for what, os_pages, count, mark in (
+            (shim.ACCESSED, bytemap.accessed, status.accessed_count, ACCESSED),
+            (shim.DIRTY, bytemap.dirty, status.dirty_count, DIRTY),
+        ):
+            if count != len(os_pages):
+                data = self.machine.noted(what, count)
+                os_pages[:] = memoryview(data).cast("q").tolist()
+                bytemap.far_marks.update(dict.fromkeys(os_pages, mark))
+        return bytemap
+
+    def wipe(self) -> None:
+        """Go on with a new machine, which has a new heap."""
+        assert self._kind is not None
+        machine = self._new_machine()
+        self._wiped, self.machine = self.machine, machine
+        self.begin(self._bytemap.limits, self._kind)
+
+    def recover(self) -> None:
+        """Let no call of the canister go on, and go by the whole heap."""
+        self._is_looking = self._is_behind = False
+        self._is_new_heap = True
+        self.machine.recover()
+
+    # -- the heap, and those who look -----------------------------------------------------------
+
+    def renew_heap(self) -> None:
+        """Take note that the open message makes the heap anew: marks do not tell what changed."""
+        self._is_new_heap = True
+
+    def keep_heap(self) -> None:
+        """Let the heap of the open query outlive it: it stands for an earlier one."""
+        self.machine.keep_heap()
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Let nothing in a block be recorded, marked or limited, and refuse all writes."""
+        was_looking, self._is_looking = self._is_looking, True
+        try:
+            yield
+        finally:
+            self._is_looking = was_looking
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether others derive their state from bytes that messages have changed since.
+
+        Inside of a message that is what it has changed so far, too.
+        """
+        return self._is_behind or (self._kind is not None and self.machine.tell().dirty_count > 0)
+
+    def caught_up(self) -> None:
+        """Take note that they have looked again."""
+        self._is_behind = False
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _new_machine(self) -> Instance:
+        reach = self._reach_bytes // WASM_PAGE_BYTES
+        return Instance(
+            self._make_program(self._reach_bytes),
+            stable_wasm_pages_max=min(size_max(self._limits), reach),
+            limits=self._limits,
+        )
+
+    def _committed(self, address: int, length: int) -> bytes:
+        """Return bytes as they are now, but for OS pages that the message wrote their old ones."""
+        content = bytearray(self.read(address, length))
+        if self._undo_places is None:
+            self._undo_places = {os_page: at for at, os_page in enumerate(self.marks().dirty)}
+        for os_page in os_pages_spanned(address, length):
+            place = self._undo_places.get(os_page)
+            if place is None:
+                continue
+            start = os_page * OS_PAGE_BYTES
+            low, high = max(start, address), min(start + OS_PAGE_BYTES, address + length)
+            undo = self.machine.address_of("undo", (place + 1) * OS_PAGE_BYTES)
+            old = ctypes.string_at(undo + place * OS_PAGE_BYTES + low - start, high - low)
+            content[low - address : high - address] = old
+        return bytes(content)
+
+    def _refuse_looking(self) -> None:
+        if self._is_looking:
+            raise MessageError("stable memory is only looked at; writes are the canister's")
+
+    def _end(self) -> None:
+        self._kind = None
+        self._is_new_heap = False
+        self._undo_places = None
+        self._bytemap.clear()
+
+
+class ShimBytes:
+    """Bytes of a `ShimStore` to be read; there is no view, because they may move."""
+
+    flat: memoryview | None = None
+
+    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+        self._read = read
+
+    def read(self, address: int, length: int) -> bytes:
+        """Return a copy."""
+        return self._read(address, length)
+
+    def write(self, address: int, data: Bytes) -> None:
+        """Refuse: bytes are changed by messages."""
+        raise AssertionError(address, len(data))
+
+    def discard(self, address: int, length: int) -> None:
+        """Refuse, likewise."""
+        raise AssertionError(address, length)
+
+    def empty(self) -> "ShimBytes":
+        """Refuse, likewise."""
+        raise AssertionError
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def wasm_memory(
+    make_program: MakeProgram, *, limits: Limits | date | str | None = "latest"
+) -> StableMemory:
+    """Return an empty stable memory that a machine works on.
+
+    Args:
+        make_program: Gives the program.
+        limits: As for `StableMemory`; without any, stable memory ends at 512 GiB.
+    """
+    resolved = resolve_limits(limits)
+    return StableMemory(limits=resolved, store=ShimStore(make_program, resolved))
+
+
+def open_image_memory(
+    make_program: MakeProgram,
+    path: Path | str,
+    *,
+    limits: Limits | None,
+    durability: str,
+    is_read_only: bool,
+) -> StableMemory:
+    """Open an image file as `StableMemory.open` does, for a machine.
+
+    Raises:
+        ImageError: It is no image, is open elsewhere, was cut off, or passes the limit.
+        SettingsError: ``durability`` is unknown.
+    """
+    wasm_pages_max = min(FAR_BYTES // WASM_PAGE_BYTES, size_max(limits))
+    # Before the file is locked: it may have to be compiled.
+    make_program(NEAR_BYTES)
+    image_file = open_image(
+        path,
+        capacity_bytes=wasm_pages_max * WASM_PAGE_BYTES,
+        durability=durability,
+        is_read_only=is_read_only,
+    )
+    try:
+        check_size(image_file.wasm_pages, wasm_pages_max)
+        store = ShimStore(make_program, limits, image_file)
+        return StableMemory(limits=limits, image=image_file, store=store)
+    except BaseException:
+        image_file.close()
+        raise
+
+
+def shim_of(memory: StableMemory) -> ShimStore:
+    """Return the store of a memory that a machine works on."""
+    assert isinstance(memory.store, ShimStore)
+    return memory.store
+
+
+def catch_up(memory: StableMemory) -> None:
+    """Let those who derive state from the bytes see what messages have changed."""
+    store = shim_of(memory)
+    if store.is_behind:
+        store.caught_up()
+        with store.looking():
+            memory.announce()

@@ -1,78 +1,98 @@
-"""README is true: its code runs, its output is what is printed, and nothing public is missing."""
+"""Documents are true: code runs, output is what is printed, nothing public is missing."""
 
-import doctest
-import os
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
+import runpy
 
 import pytest
 
 import sqlstable
+import sqlstable.testing
+from sqlstable.cli import COMMANDS
+from tests.documents import ROOT, blocks_of, examples_of, make_programs, run_document
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONSOLE_BLOCKS = re.findall(r"```console\n\$ (sqlstable [^\n]*)\n(.*?)```", README, re.DOTALL)
-VERSION = re.compile(r"sqlite \d+\.\d+\.\d+")
-OMISSION = re.compile(r"^…\n", re.MULTILINE)
-"""A line that stands for lines left out."""
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md"))
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", *PAGES]
+SESSIONS = [name for name in PAGES if examples_of(blocks_of(ROOT / name))]
+SHOWN_ONLY = {"text", "sql"}
+"""Languages of blocks that neither run nor are files: formats, lists, drawings."""
+LESSONS = ("docs/tutorial", "docs/how-to")
+"""Pages where each block must run."""
 
-
-def test_readmes_python_runs_and_prints_what_it_says():
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) >= 4
-    session = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "README", None, 0)
-    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(session)
-    assert results.attempted > 20
-    assert results.failed == 0
+generator = runpy.run_path(str(DOCS / "generate.py"))
 
 
-@pytest.mark.parametrize(("command", "shown"), CONSOLE_BLOCKS)
-def test_readmes_output_blocks_are_what_is_printed(command, shown):
-    if "--engine wasm" in command:
-        # The first use of a module compiles it, and may say so.
-        sqlstable.Canister(engine="wasm").close()
-    printed = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
-    )
-    # Another SQLite may be installed one day; what it prints is compared all the same.
-    output, expected = (VERSION.sub("sqlite", text) for text in (printed.stdout, shown))
-    pieces = OMISSION.split(expected)
-    if len(pieces) == 1:
-        assert output == expected
-    for piece in pieces:
-        assert piece in output
-        output = output[output.index(piece) + len(piece) :]
-    assert printed.stderr == ""
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    return make_programs(tmp_path_factory.mktemp("programs") / "bin")
 
 
-def test_readme_has_an_output_block():
-    assert len(CONSOLE_BLOCKS) >= 1
+def test_readme_runs_and_prints_what_it_says(programs):
+    blocks = blocks_of(ROOT / "README.md")
+    assert {"console", "sh"} <= {block.language for block in blocks}
+    run_document([block for block in blocks if block.language != "sh"], ROOT, programs)
 
 
-def test_readme_names_every_command():
-    for command in sorted((ROOT / "sqlstable" / "cli").glob("*.py")):
-        if "typer.Argument" in command.read_text(encoding="utf-8"):
-            # A module cannot be named import, so it has an underscore behind its name.
-            assert f"`sqlstable {command.stem.rstrip('_')} " in README
+@pytest.mark.slow
+@pytest.mark.parametrize("document", SESSIONS)
+def test_pages_run_and_print_what_they_say(document, programs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_document(blocks_of(ROOT / document), tmp_path, programs)
+
+
+def test_the_documents_together_show_the_python_api_at_work():
+    python = [
+        block
+        for document in ("README.md", *PAGES)
+        for block in blocks_of(ROOT / document)
+        if block.language == "python" and block.title is None
+    ]
+    assert len(python) >= 6
+    assert examples_of(python) > 40
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_blocks_of_pages_run_or_are_there_to_be_read(document):
+    for block in blocks_of(ROOT / document):
+        runs = block.title is not None or block.language in {"console", "python"}
+        is_lesson = document.startswith(LESSONS)
+        # README's commands run in CI, in a clean environment.
+        is_of_readme = block.language == "sh" and block in blocks_of(ROOT / "README.md")
+        assert runs or is_of_readme or (block.language in SHOWN_ONLY and not is_lesson), block
+
+
+@pytest.mark.parametrize("name", generator["MADE"])
+def test_generated_pages_are_what_the_package_says(name):
+    found = (DOCS / "reference" / name).read_text(encoding="utf-8")
+    assert found == generator["page"](name), "stale: run python docs/generate.py"
+
+
+def test_every_command_is_in_readme_and_in_the_reference():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    reference = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
+    for command in COMMANDS:
+        assert f"`sqlstable {command}" in readme
+        assert f"\n## `sqlstable {command}`\n" in reference
 
 
 def test_every_public_name_exists_and_is_documented():
-    for name in sqlstable.__all__:
-        public = getattr(sqlstable, name)
-        assert name == "__version__" or (public.__doc__ or "").strip(), name
+    reference = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    for module in (sqlstable, sqlstable.testing):
+        for name in set(module.__all__) - {"__version__"}:
+            assert (getattr(module, name).__doc__ or "").strip(), name
+            assert f"\n::: {module.__name__}.{name}\n" in reference
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
+def test_every_page_is_in_the_site_and_every_page_of_the_site_exists():
+    site = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+    named = re.findall(r'"([\w/-]+\.md)"', site)
+    assert sorted(f"docs/{name}" for name in named) == PAGES
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_documents_point_at_what_exists(document):
     text = (ROOT / document).read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:tests|benchmarks|examples|sqlstable)/[\w/.]*)`", text):
+    for path in re.findall(r"`((?:tests|benchmarks|examples|sqlstable|docs)/[\w/.]*)`", text):
         assert (ROOT / path).exists(), f"{document} names {path}"
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert ((ROOT / document).parent / link).exists(), f"{document} links to {link}"

@@ -1,0 +1,281 @@
+"""Write the parts of the reference that are made from the package, so that they cannot differ.
+
+    python docs/generate.py
+
+A page keeps what stands above its marker; all below is made here. A test fails when a page in the
+repository is not what `page` gives.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import date
+from enum import Enum
+from importlib import import_module
+from inspect import getdoc, signature
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from typer.models import ArgumentInfo, OptionInfo
+
+from sqlstable.cli import COMMANDS
+from sqlstable.ic.dated_value import DatedValue, Limit
+from sqlstable.ic.limit_tables import LIMITS
+from sqlstable.ic.limits import EARLIEST_LIMITS_DATE, LATEST_LIMITS_DATE
+from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, SystemCosts
+from sqlstable.ic.units import NO_LIMIT
+from sqlstable.report.json_schema import report_schema
+from sqlstable.trace.format.schema import schema
+
+REFERENCE = Path(__file__).parent / "reference"
+MARKER = "<!-- All below is made by docs/generate.py: change the package, then run it. -->\n"
+FARTHEST = "as far back as sources reach"
+BINARY_UNITS = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+
+
+def page(name: str) -> str:
+    """Return a page of the reference as it should be."""
+    above, found, _ = (REFERENCE / name).read_text(encoding="utf-8").partition(MARKER)
+    assert found, f"{name} has no line {MARKER}"
+    below = "\n\n".join(MADE[name]())
+    return f"{above}{MARKER}\n{below}\n"
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Lay out a table in Markdown."""
+    first, *others = ([" ".join(field.split()) for field in row] for row in (header, *rows))
+    lines = (first, ["---"] * len(first), *others)
+    return "\n".join(
+        f"| {' | '.join(field.replace('|', BAR) for field in line)} |" for line in lines
+    )
+
+
+BAR = "\\|"
+"""What does not end a cell of a table."""
+
+
+def _marked(text: str) -> str:
+    """Return text of a docstring with its code as Markdown marks it."""
+    return text.replace("``", "`")
+
+
+def commands() -> Iterator[str]:
+    """Make a section for each command, from the function behind it."""
+    for name, place in COMMANDS.items():
+        module, _, attribute = place.partition(".")
+        function = getattr(import_module(f"sqlstable.cli.{module}"), attribute)
+        taken = _taken_by(function)
+        arguments = [it for it in taken if isinstance(it.info, ArgumentInfo)]
+        options = [it for it in taken if isinstance(it.info, OptionInfo)]
+        usage = " ".join(["sqlstable", name, *(it.metavar() for it in arguments), "[OPTIONS]"])
+        yield f"## `sqlstable {name}`"
+        yield getdoc(function) or ""
+        yield f"```text\n{usage}\n```"
+        if arguments:
+            rows = ((f"`{it.metavar()}`", it.help()) for it in arguments)
+            yield _table(("argument", "meaning"), rows)
+        yield _table(("option", "meaning"), ((f"`{it.spelled()}`", it.help()) for it in options))
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """One argument or option, as the function behind a command declares it."""
+
+    name: str
+    kind: Any
+    info: ArgumentInfo | OptionInfo
+    default: object
+
+    def choices(self) -> list[str]:
+        """Return the words that it takes, if it takes only some."""
+        for kind in (self.kind, *get_args(self.kind)):
+            if get_origin(kind) is Literal:
+                return list(get_args(kind))
+            if isinstance(kind, type) and issubclass(kind, Enum):
+                return [member.value for member in kind]
+        return []
+
+    def metavar(self) -> str:
+        """Return what stands for its value."""
+        return self.info.metavar or "|".join(self.choices()) or self.name.upper()
+
+    def spelled(self) -> str:
+        """Return how the option is written."""
+        # In an Annotated type the first name stands where the default would be elsewhere.
+        names = (self.info.default, *(self.info.param_decls or ()))
+        declared = " / ".join(name for name in names if isinstance(name, str))
+        name = f"--{self.name.replace('_', '-')}"
+        if bool in (self.kind, *get_args(self.kind)):
+            return (declared or f"{name} / --no-{name[2:]}").replace("/--", " / --")
+        return f"{declared or name} {self.metavar()}"
+
+    def help(self) -> str:
+        """Return its help with its default."""
+        default = self.default.value if isinstance(self.default, Enum) else self.default
+        says_itself = "[default:" in str(self.info.help)
+        is_plain = isinstance(default, str | int) and not isinstance(default, bool)
+        note = f" [default: {default}]" if is_plain and not says_itself else ""
+        return f"{self.info.help}{note}"
+
+
+def _taken_by(function: Callable[..., None]) -> list[_Taken]:
+    hints = get_type_hints(function, include_extras=True)
+    return [
+        _Taken(name, *get_args(hints[name])[:2], parameter.default)
+        for name, parameter in signature(function).parameters.items()
+    ]
+
+
+def limits() -> Iterator[str]:
+    """Make a table of all limits as they are, and one of each limit's history."""
+    yield (
+        f"These are {len(LIMITS)} numbers, compared with the documentation on "
+        f"{LATEST_LIMITS_DATE}; the history that was read begins on {EARLIEST_LIMITS_DATE}."
+    )
+    yield "## As they are now"
+    rows = (
+        (f"[`{it.name}`](#{it.name})", _amount(it, it.history[-1].value), _marked(it.description))
+        for it in LIMITS.values()
+    )
+    yield _table(("limit", "value", "what is limited"), rows)
+    yield "## Histories and sources"
+    for limit in LIMITS.values():
+        yield f"### `{limit.name}`"
+        yield _marked(limit.description)
+        yield _table(
+            ("since", "value", "source", "note"), (_dated(limit, row) for row in limit.history)
+        )
+
+
+def _dated(limit: Limit, row: DatedValue) -> tuple[str, str, str, str]:
+    note = f"{'Unverified. ' if row.unverified else ''}{_marked(row.note)}"
+    return (_since(row.since), _amount(limit, row.value), f"`{row.source}`", note)
+
+
+def _amount(limit: Limit, value: int) -> str:
+    """Return a value with its unit, round numbers of bytes in larger ones."""
+    if value == NO_LIMIT:
+        return "no limit"
+    if limit.unit == "bytes":
+        for unit, size in BINARY_UNITS:
+            if value and value % size == 0:
+                return f"{value // size:,} {unit}"
+    return f"{value:,} {limit.unit}"
+
+
+def prices() -> Iterator[str]:
+    """Make a table of the price lists, one of what calls and pages cost, and one of operators."""
+    lists = tuple(PRICE_REGIMES.values())
+    rows = ((f"`{it.name}`", _since(it.since), f"`{it.table.name}`", it.source) for it in lists)
+    yield _table(("price list", "since", "weights", "source"), rows)
+    yield "## What calls and pages cost"
+    header = ("instructions for", *(f"`{it.name}`" for it in lists))
+    costs = [(_cost_words(field.name), *_costs(lists, field.name)) for field in fields(SystemCosts)]
+    heap = ("dirty heap OS page", *(f"{it.dirty_heap_os_page:,}" for it in lists))
+    yield _table(header, [*costs, heap])
+    yield "## What operators cost"
+    tables = {it.table.name: it.table for it in lists}
+    for table in tables.values():
+        yield f"### `{table.name}`"
+        yield (
+            f"{table.source}. An operator that is not named costs {table.default}, entering a "
+            f"function {table.function_entry}, each byte or entry of a bulk operator "
+            f"{table.per_unit}."
+        )
+        named = sorted({weight for weight in table.weights.values() if weight != table.default})
+        rows = (
+            (
+                f"{weight:,}",
+                ", ".join(
+                    f"`{name}`" for name, it in sorted(table.weights.items()) if it == weight
+                ),
+            )
+            for weight in named
+        )
+        yield _table(("weight", "operators"), rows)
+
+
+def _since(day: date | None) -> str:
+    return FARTHEST if day is None else day.isoformat()
+
+
+def _cost_words(name: str) -> str:
+    return name.replace("_os_page", " OS page").replace("_", " ")
+
+
+def _costs(lists: Iterable[PriceRegime], name: str) -> Iterator[str]:
+    return (f"{getattr(it.costs, name):,}" for it in lists)
+
+
+def trace_format() -> Iterator[str]:
+    """Make a section for each table and view of a trace file, with the comments of its schema."""
+    for title, kind in (("Tables", "TABLE"), ("Views", "VIEW")):
+        yield f"## {title}"
+        for found in re.finditer(
+            rf"^CREATE {kind} (\w+).*?;(?: --[^\n]*)?$", schema(), re.DOTALL | re.MULTILINE
+        ):
+            yield f"### `{found.group(1)}`"
+            yield f"```sql\n{found.group()}\n```"
+
+
+def json_report() -> Iterator[str]:
+    """Make a section for each object of the JSON report, from its schema."""
+    whole = report_schema()
+    yield _marked(whole["description"])
+    for name, part in {"The report": whole, **whole["$defs"]}.items():
+        yield f"## {name}"
+        if "description" in part and part is not whole:
+            yield _marked(part["description"])
+        yield _fields(part) if "properties" in part else f"Type: {_type(part)}."
+
+
+def _fields(part: Mapping[str, Any]) -> str:
+    rows = (
+        (f"`{name}`", _type(field), _marked(field.get("description", "")))
+        for name, field in part["properties"].items()
+    )
+    return _table(("field", "type", "meaning"), rows)
+
+
+def _type(field: Mapping[str, Any]) -> str:  # noqa: PLR0911  one for each form
+    """Return the type of a field in words, with a link where it has a section of its own."""
+    match field:
+        case {"$ref": reference}:
+            name = reference.rpartition("/")[2]
+            return f"[{name}](#{name.lower()})"
+        case {"const": value}:
+            return f"`{value}`"
+        case {"enum": values}:
+            return ", ".join("null" if value is None else f"`{value}`" for value in values)
+        case {"anyOf": kinds} | {"oneOf": kinds}:
+            return " or ".join(map(_type, kinds))
+        case {"type": "array", "items": kind}:
+            return f"list of {_type(kind)}"
+        case {"type": "object", "properties": fields}:
+            return "object with " + ", ".join(f"`{name}`" for name in fields)
+        case {"type": [*kinds]}:
+            return " or ".join(kinds)
+    return str(field.get("type", "any"))
+
+
+MADE = {
+    "commands.md": commands,
+    "limits.md": limits,
+    "prices.md": prices,
+    "trace-format.md": trace_format,
+    "json.md": json_report,
+}
+"""The pages with a generated part, each with what makes it."""
+
+
+def main() -> None:
+    """Write what is stale."""
+    for name in MADE:
+        made = page(name)
+        if (REFERENCE / name).read_text(encoding="utf-8") != made:
+            (REFERENCE / name).write_text(made, encoding="utf-8", newline="\n")
+            print(f"wrote docs/reference/{name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -74,7 +74,7 @@ def commands() -> Iterator[str]:
         if arguments:
             rows = ((f"`{it.metavar()}`", it.help()) for it in arguments)
             yield _table(("argument", "meaning"), rows)
-        yield _table(("option", "meaning"), ((f"`{it.spelled()}`", it.help()) for it in options))
+        yield _table(("option", "meaning"), ((it.spelled(), it.help()) for it in options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class _Taken:
 
     def metavar(self) -> str:
         """Return what stands for its value."""
-        return self.info.metavar or "|".join(self.choices()) or self.name.upper()
+        return self.info.metavar or self.name.upper()
 
     def spelled(self) -> str:
         """Return how the option is written."""
@@ -106,8 +106,11 @@ class _Taken:
         declared = " / ".join(name for name in names if isinstance(name, str))
         name = f"--{self.name.replace('_', '-')}"
         if bool in (self.kind, *get_args(self.kind)):
-            return (declared or f"{name} / --no-{name[2:]}").replace("/--", " / --")
-        return f"{declared or name} {self.metavar()}"
+            return f"`{(declared or f'{name} / --no-{name[2:]}').replace('/--', ' / --')}`"
+        # A bar between the choices would end the cell, or stand there with its backslash.
+        *others, last = (f"`{word}`" for word in self.choices() or self.metavar().split("|"))
+        values = f"{', '.join(others)} or {last}" if others else last
+        return f"`{declared or name}` {values}"
 
     def help(self) -> str:
         """Return its help with its default."""

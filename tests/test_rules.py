@@ -208,7 +208,7 @@ class WitnessedJournal:
         return getattr(self._handle, name)
 
     def count(self, kind, offset, length):
-        if self._vfs.is_unrecorded:
+        if self._vfs.cabinet.messages.is_unrecorded:
             return
         memory = self._vfs.memory
         for _, count in self._file.placement.map.pieces(offset, length):

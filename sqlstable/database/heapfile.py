@@ -3,10 +3,11 @@
 They die with the heap, as they would in a canister, and never touch stable memory.
 """
 
+from sqlstable.database.quietfile import QuietFile
 from sqlstable.memory.backing import Bytes
 
 
-class HeapFile:
+class HeapFile(QuietFile):
     """A growable buffer with the calls that SQLite makes on a file."""
 
     def __init__(self) -> None:
@@ -30,30 +31,6 @@ class HeapFile:
         """Return the size in bytes."""
         return len(self.data)
 
-    def xSync(self, flags: int) -> None:
-        """Do nothing: there is no disk."""
-
-    def xLock(self, level: int) -> None:
-        """Do nothing: nobody else has this file."""
-
-    def xUnlock(self, level: int) -> None:
-        """Do nothing."""
-
-    def xCheckReservedLock(self) -> bool:
-        """Nobody holds a lock."""
-        return False
-
-    def xFileControl(self, op: int, pointer: int) -> bool:
-        """No operation is known."""
-        return False
-
-    def xSectorSize(self) -> int:
-        """Return the same as the database file."""
-        return 512
-
     def xDeviceCharacteristics(self) -> int:
         """Claim nothing."""
         return 0
-
-    def xClose(self) -> None:
-        """Keep the data: a journal is opened again by its name."""

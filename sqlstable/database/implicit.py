@@ -112,7 +112,7 @@ class Messages:
         self.forget: Callable[[], None] = _nothing
         "Lets go what does not outlive a message."
         self.is_unrecorded = False
-        "While True, files are opened and journals are read unseen."
+        "Whether files are bound, and journals are read, for looking only; see `unrecorded`."
         self.is_probe_free = False
         "Whether files are opened whose look at the change counter is an artefact, not counted."
         self.interceptor: Interceptor | None = None
@@ -154,6 +154,15 @@ class Messages:
                 self._begin()
             for store in self.stores:
                 store.on_begin()
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Have files that are opened or bound in a block look only: no marks, limits or log."""
+        self.is_unrecorded = True
+        try:
+            yield
+        finally:
+            self.is_unrecorded = False
 
     def intercept(self, kind: str) -> None:
         """Tell the interceptor, if there is one, what is about to happen."""

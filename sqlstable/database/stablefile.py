@@ -16,6 +16,7 @@ from typing import Final
 import apsw
 
 from sqlstable.database.implicit import Messages
+from sqlstable.database.quietfile import QuietFile
 from sqlstable.errors import Trap
 from sqlstable.layout.placement import Placement
 from sqlstable.memory.backing import Bytes
@@ -147,7 +148,7 @@ class StableFile:
         return self.placement.map.pieces(offset, min(amount, self.size_bytes - offset))
 
 
-class StableHandle:
+class StableHandle(QuietFile):
     """What SQLite holds when it has opened a journal."""
 
     def __init__(self, file: StableFile) -> None:
@@ -162,49 +163,11 @@ class StableHandle:
         """Return the size; no stable memory is involved."""
         return self._file.size_bytes
 
-    def xSync(self, flags: int) -> None:
-        """Do nothing: the message commits, not the file."""
-
-    def xLock(self, level: int) -> None:
-        """Do nothing: the database's lock covers the file."""
-
-    def xUnlock(self, level: int) -> None:
-        """Do nothing."""
-
-    def xCheckReservedLock(self) -> bool:
-        """Nobody holds a lock of its own."""
-        return False
-
-    def xFileControl(self, op: int, pointer: int) -> bool:
-        """No operation is known."""
-        return False
-
-    def xSectorSize(self) -> int:
-        """Return the same as the database file."""
-        return 512
-
-    def xDeviceCharacteristics(self) -> int:
-        """Say the same as the database file."""
-        return apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE
-
     def xClose(self) -> None:
         """Let go; the file stays."""
         if self._is_open:
             self._is_open = False
             self._file.handle_count -= 1
-
-
-class ObserverHandle(StableHandle):
-    """A handle that only looks, unrecorded."""
-
-    def __init__(self, file: StableFile) -> None:
-        """Open; it does not count."""
-        super().__init__(file)
-        file.handle_count -= 1
-        self._is_open = False
-        self.xRead = file.peek
-        self.xWrite = _refuse_write
-        self.xTruncate = _refuse_truncate
 
 
 def grow(messages: Messages, placement: Placement, size_bytes: int, what: str) -> None:
@@ -226,11 +189,3 @@ def grow(messages: Messages, placement: Placement, size_bytes: int, what: str) -
             f"{placement.allocated_bytes} are allocated; delete data and VACUUM, use "
             "larger buckets, or split the data over several canisters"
         )
-
-
-def _refuse_write(data: Bytes, offset: int) -> None:
-    raise apsw.ReadOnlyError("an observer must not write")
-
-
-def _refuse_truncate(size_bytes: int) -> None:
-    _refuse_write(b"", size_bytes)

@@ -24,6 +24,7 @@ from sqlstable.database import hotpath
 from sqlstable.database.hotpath import Read, Write
 from sqlstable.database.implicit import Interceptor, Messages
 from sqlstable.database.locks import NONE, RESERVED, LockTable
+from sqlstable.database.quietfile import QuietFile, refuse_write
 from sqlstable.database.settings import refuse_wal
 from sqlstable.database.stablefile import StableFile, grow
 from sqlstable.ic.units import OS_PAGE_BYTES
@@ -181,13 +182,12 @@ class DatabaseStore:
         Args:
             file: Its main database; attached ones and journals follow.
         """
-        for one in self.siblings(file):
-            one.look_only()
-        self.messages.is_unrecorded = True
         try:
-            yield
+            with self.messages.unrecorded():
+                for one in self.siblings(file):
+                    one.bind()
+                yield
         finally:
-            self.messages.is_unrecorded = False
             # Also those that were opened meanwhile.
             for one in self.siblings(file):
                 one.bind()
@@ -217,10 +217,7 @@ class DatabaseStore:
             file = DatabaseFile(self, own_locks=own_locks)
             file.is_probe_free = self.messages.is_probe_free
             self.files.append(file)
-            if self.messages.is_unrecorded:
-                file.look_only()
-            else:
-                self.bind(file)
+            self.bind(file)
             return file
 
     def forget(self, file: "DatabaseFile") -> None:
@@ -230,7 +227,7 @@ class DatabaseStore:
             self.locks.unlock(file, NONE)
             # The functions close over the file: without them it goes at once, not with the next
             # garbage collection.
-            file.xRead, file.xWrite = _closed_read, _refuse_write
+            file.xRead, file.xWrite = _closed_read, refuse_write
             self.messages.on_close()
 
     def is_open(self) -> bool:
@@ -326,7 +323,7 @@ class DatabaseStore:
     def slow_read(self, file: "DatabaseFile", amount: int, offset: int) -> Bytes:
         """Read any length anywhere; what lies beyond the end is cut off."""
         size = self.size_bytes
-        if offset == CHANGE_COUNTER_OFFSET and amount == CHANGE_COUNTER_BYTES:
+        if is_probe(amount, offset):
             if file.is_stale:
                 file.is_stale = False
                 return CHANGED
@@ -396,7 +393,9 @@ class DatabaseStore:
 
     def bind(self, file: "DatabaseFile") -> None:
         """Give a file the paths that it needs now."""
-        if self.messages.implicit and self.memory.kind is None:
+        if self.messages.is_unrecorded:
+            file.xRead, file.xWrite = self.peek, refuse_write
+        elif self.messages.implicit and self.memory.kind is None:
             file.xRead, file.xWrite = self._idle_paths(file)
         else:
             self._bind_active(file)
@@ -475,7 +474,7 @@ class DatabaseStore:
         return self.memory.peek(self.placement.map.address(offset), length)
 
 
-class DatabaseFile:
+class DatabaseFile(QuietFile):
     """What SQLite holds when it has opened the database file.
 
     ``xRead`` and ``xWrite`` are set by the store, which changes them as messages come and go.
@@ -502,10 +501,6 @@ class DatabaseFile:
         self.on_pragma: Callable[[apsw.VFSFcntlPragma], bool] | None = None
         "Is told of each PRAGMA of this database before SQLite obeys, and may refuse or answer it."
 
-    def look_only(self) -> None:
-        """Read unrecorded and refuse to write, until `bind`."""
-        self.xRead, self.xWrite = self._store.peek, _refuse_write
-
     def bind(self) -> None:
         """Read and write as the store has it."""
         if not self.is_dead:
@@ -524,9 +519,6 @@ class DatabaseFile:
         if self.schema != _TRUSTED:
             return self._store.size_bytes or SQLITE_PAGE_BYTES_MIN
         return self._store.size_bytes
-
-    def xSync(self, flags: int) -> None:
-        """Do nothing: the message commits, not the file."""
 
     def xLock(self, level: int) -> None:
         """Take a lock among the connections of this file.
@@ -586,47 +578,14 @@ class DatabaseFile:
             self.connection_id = ctypes.c_void_p.from_address(pointer).value
         return False
 
-    def xSectorSize(self) -> int:
-        """Return 512, so that no neighbour of a small SQLite page is ever written with it."""
-        return 512
-
-    def xDeviceCharacteristics(self) -> int:
-        """Say, as SQLite's own files do, that a write never damages its neighbours."""
-        return apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE
-
     def xClose(self) -> None:
         """Give the handle back."""
         self._store.forget(self)
 
 
-class ObserverFile(DatabaseFile):
-    """A handle that only looks: nothing it does is recorded, marked, limited, or locked."""
-
-    def __init__(self, store: DatabaseStore) -> None:
-        """Make the handle; it is not one of the store's files."""
-        super().__init__(store, own_locks=False)
-        self.xRead, self.xWrite = self._read, _refuse_write
-
-    def _read(self, amount: int, offset: int) -> Bytes:
-        if offset == CHANGE_COUNTER_OFFSET and amount == CHANGE_COUNTER_BYTES:
-            # Writers under an exclusive lock leave the counter alone; always look again.
-            return CHANGED
-        return self._store.peek(amount, offset)
-
-    def xCheckReservedLock(self) -> bool:
-        """Say yes: a journal that is there belongs to somebody, and is not to be played back."""
-        return True
-
-    def xTruncate(self, new_size: int) -> None:
-        """Refuse."""
-        _refuse_write(b"", 0)
-
-    def xFileControl(self, op: int, pointer: int) -> bool:
-        """Leave messages alone."""
-        return False
-
-    def xClose(self) -> None:
-        """Nothing to give back."""
+def is_probe(amount: int, offset: int) -> bool:
+    """Return whether SQLite looks at the change counter, to learn whether its cache is old."""
+    return offset == CHANGE_COUNTER_OFFSET and amount == CHANGE_COUNTER_BYTES
 
 
 def _doubt(file: DatabaseFile) -> None:
@@ -643,7 +602,7 @@ def _doubt(file: DatabaseFile) -> None:
     delta = (file.rollbacks % 0x7FFF + 1) << 16
 
     def xRead(amount: int, offset: int) -> Bytes:
-        if offset == CHANGE_COUNTER_OFFSET and amount == CHANGE_COUNTER_BYTES:
+        if is_probe(amount, offset):
             if file.schema == _DECEIVED:
                 file.is_stale = True
                 file.schema = _TRUSTED
@@ -671,8 +630,7 @@ def _intercept(file: DatabaseFile, interceptor: Interceptor) -> None:
     read, write = file.xRead, file.xWrite
 
     def xRead(amount: int, offset: int) -> Bytes:
-        is_probe = offset == CHANGE_COUNTER_OFFSET and amount == CHANGE_COUNTER_BYTES
-        if not is_probe or not (file.is_stale or file.is_probe_free):
+        if not is_probe(amount, offset) or not (file.is_stale or file.is_probe_free):
             interceptor("read")
         return read(amount, offset)
 
@@ -689,7 +647,3 @@ def _ignore_write(data: Bytes, offset: int) -> None:
 
 def _closed_read(amount: int, offset: int) -> Bytes:
     raise apsw.IOError("the database file is closed")
-
-
-def _refuse_write(data: Bytes, offset: int) -> None:
-    raise apsw.ReadOnlyError("an observer of the database must not write to it")

@@ -16,17 +16,15 @@ import apsw
 from sqlstable.database.cabinet import Cabinet
 from sqlstable.database.extent import exact_size_bytes
 from sqlstable.database.heapfile import HeapFile
+from sqlstable.database.observer import ObserverVFS
 from sqlstable.database.settings import resolve_settings
-from sqlstable.database.stablefile import ObserverHandle, StableHandle
-from sqlstable.database.store import DatabaseFile, ObserverFile
+from sqlstable.database.stablefile import StableHandle
+from sqlstable.database.store import DatabaseFile
 from sqlstable.errors import SettingsError
 from sqlstable.layout.files import StableFileInfo
 from sqlstable.layout.layouts import layout_named
 from sqlstable.memory.stable import StableMemory
 from sqlstable.sqlite.header import HEADER_BYTES, parse_header
-
-OBSERVER_NAME: Final = "sqlstable-observer"
-"""File name under which a connection sees the database without being seen."""
 
 JULIAN_DAY_OF_UNIX_EPOCH: Final = 2_440_587.5
 MILLISECONDS_PER_DAY: Final = 86_400_000
@@ -112,6 +110,7 @@ class StableVFS(apsw.VFS):
         "Wasm pages of a bucket; None where there are none."
         self.adopt_page_size()
         self._own_locks = implicit_messages
+        self._observer: ObserverVFS | None = None
         self.name = _free_name()
         super().__init__(self.name, base="")
         _REGISTERED[self.name] = self
@@ -120,6 +119,8 @@ class StableVFS(apsw.VFS):
     def unregister(self) -> None:
         """Take the VFS out of SQLite's list, after all its connections are closed."""
         self.cabinet.close()
+        if self._observer is not None:
+            self._observer.unregister()
         super().unregister()
 
     def connect(self, name: str | None = None) -> apsw.Connection:
@@ -152,12 +153,9 @@ class StableVFS(apsw.VFS):
             apsw.CantOpenError: Stable memory holds no such database.
             ImageError: The database is damaged.
         """
-        flags = apsw.SQLITE_OPEN_READONLY
-        observed = OBSERVER_NAME if name is None else f"{OBSERVER_NAME}/{name}"
-        connection = apsw.Connection(observed, flags=flags, vfs=self.name)
-        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-        return connection
+        if self._observer is None:
+            self._observer = ObserverVFS(f"{self.name}-observer", self.cabinet)
+        return self._observer.connect(name)
 
     def stable_files(self) -> tuple[StableFileInfo, ...]:
         """Return what lies in stable memory, the main database first; nothing is recorded."""
@@ -167,24 +165,6 @@ class StableVFS(apsw.VFS):
     def main_name(self) -> str:
         """Name of the main database: recorded in the image, first opened, or ``main.db``."""
         return self.cabinet.main_name
-
-    @property
-    def is_unrecorded(self) -> bool:
-        """While True, files are opened for reading unseen; see `DatabaseStore.unrecorded`."""
-        return self.cabinet.messages.is_unrecorded
-
-    @is_unrecorded.setter
-    def is_unrecorded(self, is_unrecorded: bool) -> None:
-        self.cabinet.messages.is_unrecorded = is_unrecorded
-
-    @property
-    def is_probe_free(self) -> bool:
-        """Whether looks at the change counter are artefacts of the owner's, and not counted."""
-        return self.cabinet.messages.is_probe_free
-
-    @is_probe_free.setter
-    def is_probe_free(self, is_probe_free: bool) -> None:
-        self.cabinet.messages.is_probe_free = is_probe_free
 
     # -- what SQLite calls ----------------------------------------------------------------------
 
@@ -207,8 +187,6 @@ class StableVFS(apsw.VFS):
 
     def xAccess(self, pathname: str, flags: int) -> bool:
         """Whether a file exists; no stable memory is involved."""
-        if pathname.startswith(OBSERVER_NAME):
-            pathname = self._observed_name(pathname)
         return self.cabinet.exists(pathname)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: FBT001  SQLite's signature
@@ -236,9 +214,6 @@ class StableVFS(apsw.VFS):
     def _open_database(self, name: str, flags: list[int]) -> DatabaseFile:
         # SQLite goes by the answer: without it a read-only connection would write.
         flags[1] = flags[0]
-        if name.startswith(OBSERVER_NAME):
-            observed = self._observed_name(name)
-            return ObserverFile(self.cabinet.existing(observed))
         if name.rpartition("/")[2] in ("", ".", ".."):
             raise apsw.CantOpenError(
                 f"{name!r} can only be the name of a folder, of which stable memory has none; "
@@ -251,18 +226,8 @@ class StableVFS(apsw.VFS):
         return store.open(own_locks=self._own_locks)
 
     def _open_journal(self, name: str) -> StableHandle | HeapFile:
-        is_observer = name.startswith(OBSERVER_NAME)
-        found = self._observed_name(name) if is_observer else name
-        file = self.cabinet.stable_file(found)
-        if file is None:
-            return self.cabinet.heap_file(name)
-        return ObserverHandle(file) if is_observer else StableHandle(file)
-
-    def _observed_name(self, name: str) -> str:
-        """Return the name of the file that the observer looks at under its own name."""
-        rest = name.removeprefix(OBSERVER_NAME)
-        # Of an attached database its name follows, of the main one what SQLite has appended.
-        return rest[1:] if rest.startswith("/") else self.main_name + rest
+        file = self.cabinet.stable_file(name)
+        return self.cabinet.heap_file(name) if file is None else StableHandle(file)
 
     def _learn_size(self) -> None:
         """Look for the end of a database whose header does not say where it is."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import apsw
 
 from sqlstable.database.checking import Setup
-from sqlstable.database.vfs import OBSERVER_NAME, StableVFS
+from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.engine import Params
 from sqlstable.engine.pragmas import READING_PRAGMAS
 from sqlstable.engine.state import NOTHING_SET, give_databases
@@ -91,7 +91,7 @@ class Inspector:
                 setup(connection)
         if self.state.has_names:
             with suppress(apsw.Error):
-                give_databases(connection, self.state, folder=f"{OBSERVER_NAME}/")
+                give_databases(connection, self.state, only_looks=True)
         connection.authorizer = _authorize
         return connection
 

@@ -173,16 +173,16 @@ def defer_foreign_keys(connection: apsw.Connection, state: ConnectionState) -> N
 
 
 def give_databases(
-    connection: apsw.Connection, state: ConnectionState, *, folder: str = ""
+    connection: apsw.Connection, state: ConnectionState, *, only_looks: bool = False
 ) -> None:
     """Attach what a state says, and fill what lives in the heap.
 
     Args:
         connection: Whatever it has attached otherwise goes.
         state: What it is to hold.
-        folder: What the names of the files begin with for a connection that only observes.
+        only_looks: Whether the connection cannot write.
     """
-    wanted = [(one.name, one.filename and folder + one.filename) for one in state.attached]
+    wanted = [(one.name, one.filename) for one in state.attached]
     found = attached_databases(connection)
     if found != wanted:
         for name, _ in found:
@@ -192,8 +192,8 @@ def give_databases(
     for one in state.attached:
         if one.content is None or _content(connection, one.name) == one.content:
             continue
-        if folder:
-            # Nothing is copied into what it has attached, as it cannot write.
+        if only_looks:
+            # Nothing can be copied into what it has attached.
             connection.deserialize(one.name, one.content)
         else:
             _fill(connection, one.name, one.content)

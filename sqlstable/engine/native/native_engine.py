@@ -167,7 +167,7 @@ class NativeEngine:
         self._heap = Heap()
         self._owed: Effect = "nothing"
         "What an open SQL transaction may have changed, to be looked at when it has ended."
-        vfs.is_probe_free = True
+        vfs.cabinet.messages.is_probe_free = True
         self._process = ProcessSettings.read()
         self._utc = UtcFunctions(vfs.name)
         self._inspector = Inspector(vfs, self._setups, is_foreign=is_foreign)
@@ -463,11 +463,8 @@ class NativeEngine:
         """Open a connection that stands for a heap that was there already."""
         for name in self._vfs.cabinet.hot_databases():
             self._play_back(name)
-        self._vfs.is_unrecorded = True
-        try:
+        with self._vfs.cabinet.messages.unrecorded():
             link = self._connect(exclusive=exclusive, state=self._heap.state)
-        finally:
-            self._vfs.is_unrecorded = False
         self._read_schema(link)
         if self._heap.state != NOTHING_SET:
             self._give(link, without=() if exclusive else ("locking_mode",))

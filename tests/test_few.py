@@ -24,7 +24,7 @@ from sqlstable.trace.recording.attribution import (
 from sqlstable.trace.recording.owner_numbers import Places
 from sqlstable.trace.recording.raw import OutsideSpan, RawMessage, RawStatement, StatementText
 from sqlstable.wasm import shim
-from tests.test_owners import filled
+from tests.owner_world import filled
 
 
 class Taken:

@@ -12,7 +12,7 @@ from sqlstable import Canister
 from sqlstable.canister.observation import StoreReader
 from sqlstable.ic.words import WRITE
 from sqlstable.trace.ownership.owners import OwnerMap
-from tests.test_owners import (
+from tests.owner_world import (
     Database,
     ImageReader,
     SqlReader,

@@ -38,7 +38,7 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
 
 STARTS: Final = """
 import time
-import sqlstable.canister.wasm_host
+import sqlstable.canister.measured_machine
 begin = time.perf_counter()
 from sqlstable.engine.measured.module.builds import load_program
 from sqlstable.ic.prices import regime_of
@@ -57,7 +57,8 @@ print(hashlib.sha256(repr(counted()).encode()).hexdigest())
 OPENS: Final = """
 import sys, time
 from sqlstable import Canister
-from sqlstable.canister.hosts import Flavour, Place, open_memory
+from sqlstable.canister.choices import Flavour, Place
+from sqlstable.canister.machines import open_memory
 Canister(engine="wasm").close()
 open_memory("wasm", Flavour(), Place(sys.argv[1])).close()
 begin = time.perf_counter()

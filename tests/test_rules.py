@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import apsw
@@ -17,7 +18,9 @@ import pytest
 
 import sqlstable
 from sqlstable import Canister, LimitTrap, MemoryManager, StableMemory, Trap, latest_limits
-from sqlstable.canister import hosts as hosts_module
+from sqlstable.canister.machine import open_vfs
+from sqlstable.canister.native_machine import NativeMachine
+from sqlstable.database.stablefile import StableHandle
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.ic.words import PHASES, WRITE
 
@@ -232,11 +235,15 @@ class WitnessedJournal:
 
 
 class WitnessedVFS(sqlstable.StableVFS):
-    def _open_journal(self, name):
-        handle = super()._open_journal(name)
-        if name.startswith("sqlstable-observer"):
-            return handle
-        return WitnessedJournal(handle, self.cabinet.stable_file(name), self)
+    """Gives SQLite files that count."""
+
+    def xOpen(self, name, flags):
+        file = super().xOpen(name, flags)
+        if file in self.store.files:
+            return WitnessedFile(file, self.memory)
+        if type(file) is StableHandle:
+            return WitnessedJournal(file, self.cabinet.stable_file(name), self)
+        return file
 
     def xDelete(self, filename, syncdir):
         existed = self.xAccess(filename, 0)
@@ -245,27 +252,31 @@ class WitnessedVFS(sqlstable.StableVFS):
             header_bytes = 28 if filename.endswith("-journal") else 32
             self.memory.witness.count(self.memory, "write", header_bytes)
 
-    def _open_database(self, name, flags):
-        file = super()._open_database(name, flags)
-        return WitnessedFile(file, self.memory) if file in self.store.files else file
+
+class WitnessMachine:
+    """A machine that does what another one does, and counts beside it."""
+
+    def __init__(self, memory):
+        self._machine = NativeMachine(
+            memory, depth="counters", make_vfs=partial(open_vfs, kind=WitnessedVFS)
+        )
+
+    def __getattr__(self, name):
+        return getattr(self._machine, name)
+
+    def end(self, call, look):
+        self.memory.witness.end_message(self.memory.bytemap)
+        return self._machine.end(call, look)
 
 
 @pytest.fixture
-def witnessed(monkeypatch):
+def witnessed():
     """Makes canisters with a witness; gives canister, its witness and its connections."""
-    monkeypatch.setattr(hosts_module, "StableVFS", WitnessedVFS)
     made = []
 
     def make(**options):
         memory = CountedMemory()
-        clear = memory.bytemap.clear
-
-        def clear_and_tell():
-            memory.witness.end_message(memory.bytemap)
-            clear()
-
-        memory.bytemap.clear = clear_and_tell
-        canister = Canister(memory=memory, trace=":memory:", **options)
+        canister = Canister(memory=memory, machine=WitnessMachine, trace=":memory:", **options)
         made.append(canister)
         return canister, memory.witness
 
@@ -744,7 +755,7 @@ def test_rule_9_owners_plans_depth_and_trace_change_no_count(layout, tmp_path):
         canister = Canister(
             layout=layout, bucket_pages=1, cache_size=9, trace=trace, owners=owners, depth=depth
         )
-        canister._observation.recorder.plans = plans
+        canister.machine.recorder.plans = plans
         seen.append([*counts_of_a_workload(canister), canister.image()])
         canister.close()
     assert all(one == seen[0] for one in seen)

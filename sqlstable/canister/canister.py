@@ -6,34 +6,27 @@ and keeps stable memory.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
-from weakref import ref
+from typing import TYPE_CHECKING, Self
 
-from sqlstable.canister.hosts import (
-    ENGINES,
-    EngineName,
-    Flavour,
-    Place,
-    check_image_arguments,
-    chosen_cache_size,
-    make_host,
-)
+from sqlstable.canister.choices import Flavour, Place, check_image_arguments, chosen_cache_size
+from sqlstable.canister.life import Life
+from sqlstable.canister.machine import ENGINES, Call, EngineName, Machine, Opening
+from sqlstable.canister.machines import make_machine, open_memory
 from sqlstable.canister.message import Message, check_choice
-from sqlstable.canister.observation import EndedMessage, Observation, open_writer
+from sqlstable.canister.observation import Observation, open_writer
+from sqlstable.canister.presence import Presence
 from sqlstable.canister.reply import Reply
-from sqlstable.canister.status import Presence, Status, described
-from sqlstable.canister.turns import Turn, Turns
-from sqlstable.database.extent import state_size
+from sqlstable.canister.status import Status
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.transfer import extract_database, import_database
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.engine import Engine, Params
-from sqlstable.errors import LimitTrap, MessageError, Trap
+from sqlstable.engine.statements import Params, Statements
+from sqlstable.errors import MessageError
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import CacheState, CallKind
@@ -87,6 +80,8 @@ class Canister(Presence):
             ``lean`` (set up for prices that charge the heap).
         track_heap: Of the wasm engine: whether to watch what is touched in the heap; by default
             where the prices of the limits' date charge it.
+        machine: Makes what the canister runs on, where that is none of the engines; see
+            `sqlstable.canister.machine.Machine`.
 
     Raises:
         SettingsError: A setting is unknown, out of range, or does not go with another one.
@@ -133,11 +128,12 @@ class Canister(Presence):
         foreign_keys: bool | None = None,
         build: str | None = None,
         track_heap: bool | None = None,
+        machine: Callable[[StableMemory], Machine] | None = None,
     ) -> None:
         check_choice("engine", engine, ENGINES)
         check_choice("depth", depth, ("counters", "pages"))
         check_image_arguments(path, memory, durability, read_only=read_only)
-        self.settings = resolve_settings(
+        settings = resolve_settings(
             preset=preset,
             layout=layout,
             page_size=page_size,
@@ -151,31 +147,27 @@ class Canister(Presence):
         )
         place = Place(path, limits, durability, read_only=read_only)
         flavour = Flavour(build, track_heap=track_heap)
-        self._host = make_host(engine, flavour, self.settings, memory or place, depth=depth)
-        self._memory = self._host.memory
-        self._memory.bytemap.is_enforced = enforce
-        self.turns = Turns()
-        self._setups: list[Callable[[apsw.Connection], None]] = []
-        self._message: ref[Message] | None = None
-        # Not while a message runs, and not after one that was cut off from outside.
-        self._is_whole = True
-        # What a step of the life cycle has changed, which is undone with it.
-        self._before: tuple[Settings, bool] | None = None
-        self._is_closed = self._is_let_go = self._is_given_back = False
-        self._is_foreign = self._memory.wasm_pages > 0
+        if machine is None:
+            made = make_machine(engine, flavour, memory or place, depth=depth)
+        else:
+            made = machine(memory or open_memory(engine, flavour, place))
+        self.machine = made
+        "What it runs on."
+        made.memory.bytemap.is_enforced = enforce
         with ExitStack() as undo:
-            if self._memory is not memory:
-                undo.callback(self._memory.close)
-            self._observation = Observation(
-                self._memory,
-                self._host.recorder,
+            if made.memory is not memory:
+                undo.callback(made.memory.close)
+            observation = Observation(
+                made.memory,
                 writer=open_writer(trace, {}, overwrite=overwrite_trace),
                 owners=owners if owners is not None else trace is not None,
             )
-            undo.callback(self._let_go)
+            is_foreign = made.memory.wasm_pages > 0
+            self._life = Life(made, observation, Opening(settings, is_foreign=is_foreign))
+            undo.callback(self._life.let_go)
             self._install()
             undo.pop_all()
-        self._state_settings()
+        self._life.state_settings()
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -191,7 +183,7 @@ class Canister(Presence):
             SqlError: SQLite refused a statement.
             Trap: The message trapped; nothing it did remains.
         """
-        message = Message(self, "update", label=label)
+        message = Message(self._life, "update", label=label)
         with message:
             message.execute(sql, params)
         return message.reply
@@ -220,7 +212,7 @@ class Canister(Presence):
             SqlError: SQLite refused a statement.
             Trap: The message trapped.
         """
-        message = Message(self, "query", cache=cache or self._host.cache, label=label)
+        message = Message(self._life, "query", cache=cache or self.machine.cache, label=label)
         with message:
             message.execute(sql, params)
         return message.reply
@@ -252,25 +244,30 @@ class Canister(Presence):
             2
         """
         return Message(
-            self, kind, cache=cache or self._host.cache, label=label, keep_open=keep_open
+            self._life,
+            kind,
+            cache=cache or self.machine.cache,
+            label=label,
+            keep_open=keep_open,
         )
 
     # -- life cycle -----------------------------------------------------------------------------
 
     def upgrade(self, *, label: str | None = None) -> Reply:
         """Upgrade the canister: the heap goes, stable memory stays."""
-        return self._life_cycle_step("upgrade", self._restart_heap, label=label)
+        return self._step(Call("upgrade", label=label), self._life.restart)
 
     def reinstall(self, *, label: str | None = None) -> Reply:
         """Reinstall the canister: heap and stable memory go."""
+        life = self._life
 
-        def step() -> None:
-            self._stop_heap()
-            self._memory.wipe()
-            self._is_foreign = False
-            self._start_heap()
+        def body() -> None:
+            life.stop()
+            life.memory.wipe()
+            life.opening = replace(life.opening, is_foreign=False)
+            life.start()
 
-        return self._life_cycle_step("reinstall", step, label=label)
+        return self._step(Call("reinstall", label=label), body)
 
     def close(self) -> None:
         """Finish the trace and give all memory back; closing twice does no harm.
@@ -278,24 +275,7 @@ class Canister(Presence):
         Raises:
             ImageError: The image file could not be left whole; it keeps its log.
         """
-        if not self.turns.is_mine():
-            with Turn(self.turns, "close", self._close):
-                return
-        message = None if self._message is None else self._message()
-        if message is not None:
-            message.abandon()
-        self._close()
-
-    def _close(self) -> None:
-        if self._is_given_back:
-            return
-        try:
-            self._let_go()
-        finally:
-            # Closing it twice does no harm: the first time may have been cut off.
-            self._is_let_go = True
-            self._memory.close()
-        self._is_given_back = True
+        self._life.close()
 
     def __enter__(self) -> Self:
         """Use the canister in a ``with`` block."""
@@ -331,18 +311,19 @@ class Canister(Presence):
             ImageError: The file is missing, not a database, truncated or damaged.
             MessageError: The canister has a database already.
         """
-        with self._turn("import"), ExitStack() as stack:
+        life = self._life
+        with life.turn("import"), ExitStack() as stack:
             vfs = self._check_empty()
             if not isinstance(path, DatabaseSource):
                 options = SourceOptions(
-                    setups=tuple(self._setups), is_thorough=integrity_check, page_size=page_size
+                    setups=life.opening.setups, is_thorough=integrity_check, page_size=page_size
                 )
                 path = stack.enter_context(open_source(path, options))
             return self._import(vfs, path)
 
     def _check_empty(self) -> StableVFS:
-        self._memory.check("install")
-        vfs = self._open_vfs()
+        self._life.memory.check("install")
+        vfs = self._life.view()
         if vfs.store.size_bytes:
             raise MessageError(
                 f"the canister has a database of {vfs.store.size_bytes} bytes already; reinstall "
@@ -351,14 +332,16 @@ class Canister(Presence):
         return vfs
 
     def _import(self, vfs: StableVFS, source: DatabaseSource) -> Reply:
-        def step() -> None:
-            import_database(vfs.store, source)
-            self._is_foreign = True
-            self._restart_heap()
+        life = self._life
 
-        reply = self._run_step("install", step, label=None, limited=False)
+        def body() -> None:
+            import_database(vfs.store, source)
+            life.opening = replace(life.opening, is_foreign=True)
+            life.restart()
+
+        reply = Reply([], life.step(Call("install", is_limited=False), body))
         reply.notes = source.notes
-        self._state_settings()
+        life.state_settings()
         return reply
 
     def extract_database(self, path: Path | str, *, overwrite: bool = False) -> int:
@@ -367,20 +350,19 @@ class Canister(Presence):
         Raises:
             ImageError: The file exists already, or cannot be written.
         """
-        with self._turn("extract"):
-            self._memory.check("query")
-            return extract_database(self._open_vfs(), path, overwrite=overwrite)
+        with self._life.turn("extract"):
+            return extract_database(self._life.view(), path, overwrite=overwrite)
 
     def image(self) -> bytes:
         """Return all of stable memory, as in a snapshot's ``stable_memory.bin``."""
-        return self._memory.image()
+        return self._life.memory.image()
 
     # -- looking --------------------------------------------------------------------------------
 
     @property
     def memory(self) -> StableMemory:
         """The canister's stable memory."""
-        return self._memory
+        return self._life.memory
 
     @property
     def vfs(self) -> StableVFS:
@@ -389,31 +371,31 @@ class Canister(Presence):
         Raises:
             MessageError: The canister is closed.
         """
-        vfs = self._open_vfs()
-        self._memory.check("query")
+        vfs = self._life.view()
+        self._life.memory.check("query")
         return vfs
 
     @property
     def recovery(self) -> str | None:
         """One line on what was recovered from the image file's log on opening, or None."""
-        image_file = self._memory.image_file
+        image_file = self._life.memory.image_file
         return None if image_file is None else image_file.recovery
 
     @property
     def message_count(self) -> int:
         """Messages that have ended, life-cycle steps included; known of a closed canister, too."""
-        return self._observation.message_count
+        return self._life.observation.message_count
 
     def status(self) -> Status:
         """Return sizes and settings."""
-        vfs = self._open_vfs()
-        self._memory.check("query")
+        vfs = self._life.view()
+        self._life.memory.check("query")
         return Status(
-            stable_size_bytes=self._memory.wasm_pages * WASM_PAGE_BYTES,
+            stable_size_bytes=self._life.memory.wasm_pages * WASM_PAGE_BYTES,
             database_size_bytes=vfs.store.size_bytes,
-            messages=self._observation.message_count,
-            settings=described(self._host, self.settings, owners=self._observation.has_owners),
-            growth=self._observation.growth(vfs),
+            messages=self._life.observation.message_count,
+            settings=self._life.described,
+            growth=self._life.observation.growth(vfs),
         )
 
     def trace(self) -> Trace:
@@ -423,9 +405,9 @@ class Canister(Presence):
             MessageError: The canister was made without a trace.
             TraceError: The trace cannot be written or read.
         """
-        if not self._is_closed:
-            self._memory.check("query")
-        trace = self._observation.trace()
+        if not self._life.is_closed:
+            self._life.memory.check("query")
+        trace = self._life.observation.trace()
         if trace is None:
             raise MessageError(
                 'the canister keeps no trace; make it with trace=":memory:", or with a path'
@@ -437,262 +419,28 @@ class Canister(Presence):
 
         For functions, collations and authorizers: they live in the heap, and go with it.
         """
-        with self._turn("on_connect"):
-            self.engine.on_connect(setup)
-            self._setups.append(setup)
+        with self._life.turn("on_connect"):
+            self._life.on_connect(setup)
 
-    # -- inside: messages -----------------------------------------------------------------------
-
-    def begin_message(self, message: "Message") -> None:
-        """Begin a message whose turn it is; `Message` calls this."""
-        # Before anybody looks into the image: reading a map beyond its file kills the process.
-        self._memory.check(message.kind)
-        self.settle()
-        engine = self._host.engine
-        assert engine is not None
-        self._is_whole = False
-        self._message = ref(message)
-        must_enter = engine.begin(message.kind, message.cache)
-        self._memory.begin(message.kind)
-        if must_enter:
-            try:
-                with self._observation.recorder.outside("open"):
-                    engine.enter()
-            except BaseException as error:
-                self.end_message(message, error)
-                raise
-
-    def end_message(self, message: "Message", error: BaseException | None) -> Trap | None:
-        """End a message; returns the trap, if there was one. `Message` calls this."""
-        memory, engine, vfs = self._memory, self._host.engine, self._host.vfs
-        assert engine is not None
-        assert vfs is not None
-        trap = memory.trap
-        if trap is None and error is not None:
-            trap = memory.poison(_trap_of(error))
-        ended = EndedMessage(memory, message.kind, label=message.label, cache=message.cache)
-        self._host.capture()
-        self._observation.before_end()
-        if trap is None and message.kind != "query":
-            try:
-                memory.commit()
-            except Trap as refused:
-                trap = refused
-        if trap is not None or message.kind == "query":
-            self._observation.before_rollback()
-        if trap is not None:
-            engine.discard_heap()
-            memory.rollback()
-            ended.outcome = "trapped"
-            ended.trap = str(trap)
-            ended.trap_limit = trap.limit or None if isinstance(trap, LimitTrap) else None
-        elif message.kind == "query":
-            ended.discarded_writes = bool(memory.bytemap.dirty)
-            memory.rollback()
-            engine.end(discarded=ended.discarded_writes)
-            ended.outcome = "discarded"
-        else:
-            engine.end(discarded=False)
-        ended.wasm_pages = memory.wasm_pages
-        self._host.settle(is_watched=self._observation.is_watching)
-        if vfs.store.is_page_size_stale:
-            vfs.adopt_page_size()
-            self._observation.end_message(ended)
-            # Not before the log is taken, which is still in the old unit.
-            self._adopt(vfs)
-            self._state_settings()
-        else:
-            self._observation.end_message(ended)
-        message.ended = ended
-        self._message = None
-        self._is_whole = True
-        return trap
-
-    def outside(self, name: str) -> AbstractContextManager[None]:
-        """Bill accesses to a name; `Message` calls this."""
-        return self._observation.recorder.outside(name)
-
-    def unfinished(self, *, keep_transaction: bool) -> str | None:
-        """Say what the open message has left open; `Message` calls this."""
-        return self.engine.unfinished(keep_transaction=keep_transaction)
+    # -- inside ---------------------------------------------------------------------------------
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> Statements:
         """What executes the SQL."""
-        if self._host.engine is None:
-            raise MessageError(_CLOSED)
-        return self._host.engine
+        return self._life.statements
+
+    @property
+    def settings(self) -> Settings:
+        """How the database is opened; one that is there keeps what it is."""
+        return self._life.opening.settings
 
     def _install(self) -> None:
-        if self._is_read_only:
-            self._revive_heap()
-            self._observation.recorder.take()
+        image_file = self._life.memory.image_file
+        if image_file is not None and image_file.is_read_only:
+            self._life.start()
         else:
-            self._life_cycle_step("install", self._start_heap)
+            self._step(Call("install"), self._life.start)
 
-    # -- inside: the heap -----------------------------------------------------------------------
-
-    def _life_cycle_step(
-        self,
-        kind: str,
-        step: Callable[[], None],
-        *,
-        label: str | None = None,
-    ) -> Reply:
-        with self._turn(kind):
-            return self._run_step(kind, step, label=label)
-
-    def _run_step(
-        self, kind: str, step: Callable[[], None], *, label: str | None, limited: bool = True
-    ) -> Reply:
-        memory = self._memory
-        memory.check(kind)
-        had_heap = self._host.engine is not None
-        self._is_whole = False
-        self._before = (self.settings, self._is_foreign)
-        try:
-            memory.begin(kind)
-            if not limited:
-                memory.limit(None)
-            with self._observation.recorder.outside("open"):
-                step()
-            ended = EndedMessage(memory, kind, label=label)
-            self._host.capture()
-            memory.commit()
-            self._before = None
-            self._observation.end_message(ended)
-            self._is_whole = True
-        except BaseException:
-            # Without a heap before, it is the installation that fails, and the canister goes.
-            if had_heap:
-                # Where it cannot now, as in the middle of a commit to an image, the next use of
-                # the canister tries again, and says why.
-                with suppress(Exception):
-                    self._recover()
-            raise
-        return Reply([], ended)
-
-    # -- inside: whole again --------------------------------------------------------------------
-
-    def _turn(self, kind: str) -> Turn:
-        return Turn(self.turns, kind, self._begin_turn)
-
-    def _begin_turn(self) -> None:
-        self.settle()
-        self._memory.check("query")
-
-    def settle(self) -> None:
-        """Begin a turn: a canister that is closed has none, and one that was cut off recovers.
-
-        Raises:
-            MessageError: The canister is closed.
-        """
-        if self._is_closed:
-            raise MessageError(_CLOSED)
-        if not self._is_whole:
-            self._recover()
-
-    def _recover(self) -> None:
-        """Start over from what is committed, wherever a message or step was cut off.
-
-        What is derived from it is made anew. That may be cut off as well, and be done again.
-        """
-        # A commit to an image that was cut off may have left its file shorter than a map of it.
-        self._memory.check("query")
-        message = None if self._message is None else self._message()
-        if message is not None:
-            message.cut_off()
-        self._drop_heap()
-        is_committed = self._memory.recover()
-        if self._before is not None and not is_committed:
-            self.settings, self._is_foreign = self._before
-        self._revive_heap()
-        self._observation.recorder.take()
-        self._message = self._before = None
-        self._is_whole = True
-
-    def _drop_heap(self) -> None:
-        """Let the heap go, in whatever state it is; what it still writes changes nothing."""
-        self._memory.seal()
-        self._observation.drop_vfs()
-        self._host.drop_heap()
-
-    def _start_heap(self) -> None:
-        host = self._host
-        host.open_vfs(self.settings)
-        if host.vfs is not None:
-            self._adopt(host.vfs)
-            if self._memory.kind != "query":
-                # Each engine goes by the header.
-                state_size(host.vfs.store)
-        host.open_engine(self.settings, self._setups, is_foreign=self._is_foreign)
-        assert host.vfs is not None
-        self._adopt(host.vfs)
-        self._observation.watch(host.vfs)
-
-    def _adopt(self, vfs: StableVFS) -> None:
-        """An existing database keeps its page size, an existing manager its bucket size."""
-        self._host.adopt(vfs)
-        self.settings = resolve_settings(
-            **{
-                **asdict(self.settings),
-                "page_size": vfs.store.page_size,
-                "bucket_pages": vfs.bucket_pages,
-            }
-        )
-
-    def _stop_heap(self) -> None:
-        self._observation.forget_vfs()
-        self._host.close_heap()
-
-    def _restart_heap(self) -> None:
-        self._stop_heap()
-        self._start_heap()
-
-    def _revive_heap(self) -> None:
-        """Have a heap again for the one that a failed step wiped."""
-        self._host.revive(self._start_heap)
-        assert self._host.vfs is not None
-        self._observation.watch(self._host.vfs)
-
-    def _let_go(self) -> None:
-        """Finish the trace and leave the memory alone."""
-        self._is_closed = True
-        was_whole, self._is_whole = self._is_whole, False
-        if self._is_let_go:
-            self._observation.drop_vfs()
-        elif was_whole:
-            self._stop_heap()
-        else:
-            self._drop_heap()
-            self._memory.recover()
-        self._observation.close()
-        self._host.let_go()
-
-    def _open_vfs(self) -> StableVFS:
-        if not self._is_whole and not self.turns.is_mine():
-            with self._turn("look"):
-                pass
-        vfs = self._host.vfs
-        if vfs is None:
-            raise MessageError(_CLOSED)
-        self._host.settle(is_watched=True)
-        return vfs
-
-    def _state_settings(self) -> None:
-        """Write the settings into the trace: those of an imported database are its own."""
-        writer = self._observation.writer
-        if writer is not None:
-            writer.update_settings(self.status().settings)
-
-    @property
-    def _is_read_only(self) -> bool:
-        image_file = self._memory.image_file
-        return image_file is not None and image_file.is_read_only
-
-
-def _trap_of(error: BaseException) -> Trap:
-    return error if isinstance(error, Trap) else Trap(str(error) or type(error).__name__)
-
-
-_CLOSED: Final = "the canister is closed; make a new one"
+    def _step(self, call: Call, body: Callable[[], None]) -> Reply:
+        with self._life.turn(call.kind):
+            return Reply([], self._life.step(call, body))

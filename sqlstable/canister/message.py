@@ -4,53 +4,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
-from sqlstable.canister.observation import EndedMessage
+from sqlstable.canister.life import Life
+from sqlstable.canister.machine import Call
 from sqlstable.canister.reply import Reply
-from sqlstable.canister.turns import Leaving, Ticket, Turns
+from sqlstable.canister.turns import Leaving, Ticket
 from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
-from sqlstable.engine.engine import Cursor, Engine, Params, Rows
+from sqlstable.engine.statements import Cursor, Params, Rows, Statements
 from sqlstable.errors import MessageError, SettingsError, SqlError, Trap
 from sqlstable.ic.words import CACHE_STATES, CacheState, CallKind
-from sqlstable.memory.stable import StableMemory
 
 T = TypeVar("T")
-
-
-class MessageHost(Protocol):
-    """What a message needs of its canister."""
-
-    @property
-    def engine(self) -> Engine:
-        """What executes the SQL."""
-        ...
-
-    @property
-    def memory(self) -> StableMemory:
-        """The stable memory."""
-        ...
-
-    @property
-    def turns(self) -> Turns:
-        """Whose turn it is."""
-        ...
-
-    def begin_message(self, message: "Message") -> None:
-        """Begin a message."""
-        ...
-
-    def end_message(self, message: "Message", error: BaseException | None) -> Trap | None:
-        """Commit, discard or roll back; returns the trap, if there was one."""
-        ...
-
-    def unfinished(self, *, keep_transaction: bool) -> str | None:
-        """Say what the open message has left open."""
-        ...
-
-    def outside(self, name: str) -> AbstractContextManager[None]:
-        """Bill accesses to a name."""
-        ...
 
 
 class Message:
@@ -63,7 +28,7 @@ class Message:
 
     def __init__(
         self,
-        canister: "MessageHost",
+        life: Life,
         kind: CallKind,
         *,
         cache: CacheState = "cold",
@@ -76,16 +41,13 @@ class Message:
         if cache not in CACHE_STATES:
             check_choice("cache", cache, CACHE_STATES)
         self.kind: CallKind = kind
-        self.cache: CacheState = "warm" if kind == "update" else cache
-        self.label = label
-        self.ended: EndedMessage | None = None
         self.ticket: Ticket | None = None
-        self._canister = canister
-        self._memory = canister.memory
+        self._call = Call(kind, "warm" if kind == "update" else cache, label)
+        self._life = life
+        self._memory = life.memory
         self._run: Callable[[str, Params], Rows] = _not_open
         self._keep_open = keep_open
         self._rows: Rows = []
-        self._is_open = False
 
     def execute(self, sql: str, params: Params = None) -> Rows:
         """Run one or more statements, and return their rows.
@@ -95,7 +57,11 @@ class Message:
             Trap: The message trapped; it cannot go on.
         """
         memory = self._memory
-        if not self._is_open or memory.trap is not None or memory.thread != get_ident():
+        if (
+            self._life.call is not self._call
+            or memory.trap is not None
+            or memory.thread != get_ident()
+        ):
             self._check_open()
         if params is not None:
             params = bindable(params, sql)
@@ -122,7 +88,7 @@ class Message:
         self._check_open()
         bound = bindable_rows(rows, sql)
         try:
-            result = self._canister.engine.executemany(sql, bound)
+            result = self._life.statements.executemany(sql, bound)
         except BaseException as error:
             explained = self._explained(error, sql, bound.last, place=bound.place)
             if isinstance(explained, SqlError):
@@ -139,7 +105,7 @@ class Message:
         self._check_open()
         params = bindable(params, sql)
         with self._explaining(sql, params):
-            cursor = self._canister.engine.open_cursor(sql, params)
+            cursor = self._life.statements.open_cursor(sql, params)
         return MessageCursor(self, cursor, sql, params)
 
     def window(self, name: str) -> AbstractContextManager[None]:
@@ -148,7 +114,7 @@ class Message:
         For what is done on the connection itself (see `Canister.on_connect`): blob I/O, backups.
         """
         self._check_open()
-        return self._canister.outside(name)
+        return self._life.machine.outside(name)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -167,7 +133,7 @@ class Message:
         try:
             yield
         except BaseException:
-            if self._canister.memory.trap is None:
+            if self._memory.trap is None:
                 self.execute("ROLLBACK")
             raise
         self.execute("COMMIT")
@@ -179,7 +145,7 @@ class Message:
             Trap: Always.
         """
         self._check_open()
-        raise self._canister.memory.poison(Trap(text))
+        raise self._memory.poison(Trap(text))
 
     @property
     def reply(self) -> Reply:
@@ -188,9 +154,10 @@ class Message:
         Raises:
             MessageError: The message has not ended.
         """
-        if self.ended is None:
+        ended = self._call.ended
+        if ended is None:
             raise MessageError("the message has no reply yet: read it after its with block")
-        return Reply(self._rows if self.ended.trap is None else [], self.ended)
+        return Reply([] if ended.facts.trap is not None else self._rows, ended)
 
     def step(self, run: Callable[[], T], sql: str, params: Params) -> T:
         """Let a cursor of the message do something; `MessageCursor` calls this.
@@ -205,27 +172,17 @@ class Message:
         with self._explaining(sql, params):
             return run()
 
-    def abandon(self) -> None:
-        """Roll the message back without raising; for a canister that is closed in between."""
-        self._is_open = False
-        self._canister.end_message(self, Trap("the canister was closed"))
-
-    def cut_off(self) -> None:
-        """Take note that the canister has rolled the message back, whose block is over."""
-        self._is_open = False
-
     def __enter__(self) -> Self:
-        if self.ended is not None or self._is_open:
+        if self._call.ended is not None or self._is_open:
             raise MessageError("a message runs once; ask the canister for another one")
-        turns = self._canister.turns
-        turns.take(self)
+        life = self._life
+        life.turns.take(self)
         try:
-            self._canister.begin_message(self)
+            life.begin(self._call)
         except BaseException:
-            turns.give(self)
+            life.turns.give(self)
             raise
-        self._run = self._canister.engine.execute
-        self._is_open = True
+        self._run = life.statements.execute
         return self
 
     def _leave(
@@ -241,34 +198,35 @@ class Message:
             MessageError: An SQL transaction or a cursor was left open; or another thread began
                 the message.
         """
-        if not self._is_open:
+        life = self._life
+        if life.call is not self._call:
             return
         if self._memory.thread != get_ident():
             raise MessageError(
                 "a message is ended by the thread that began it; leave its with block there"
             )
-        self._is_open = False
+        life.call = None
         self._run = _not_open
-        try:
-            self._end(error)
-        finally:
-            self._canister.turns.give(self)
-
-    __exit__ = Leaving(_leave)
-
-    def _end(self, error: BaseException | None) -> None:
-        canister = self._canister
         left = None
-        if error is None and canister.memory.trap is None:
-            left = canister.unfinished(keep_transaction=self._keep_open)
-            if left is not None:
-                error = _left_open(self.kind, left)
-        trap = canister.end_message(self, error)
+        try:
+            if error is None and self._memory.trap is None:
+                left = life.statements.unfinished(keep_transaction=self._keep_open)
+                if left is not None:
+                    error = _left_open(self.kind, left)
+            trap = life.end(self._call, error)
+        finally:
+            life.turns.give(self)
         if left is not None:
             assert error is not None
             raise error
         if trap is not None and error is None:
             raise trap
+
+    __exit__ = Leaving(_leave)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._life.call is self._call
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -277,7 +235,7 @@ class Message:
             raise MessageError(
                 "a message is used by the thread that began it; use one for each thread"
             )
-        trap = self._canister.memory.trap
+        trap = self._memory.trap
         if trap is not None:
             raise trap
 
@@ -297,7 +255,7 @@ class Message:
     ) -> BaseException:
         """Return what is to be raised; the message cannot go on after an exception from outside."""
         if isinstance(error, Exception):
-            return _explained(self._canister.engine, error, sql, params, place=place)
+            return _explained(self._life.statements, error, sql, params, place=place)
         if self._is_open:
             self._memory.poison(Trap(f"the message was cut off by {type(error).__name__}"))
         return error
@@ -335,13 +293,13 @@ class MessageCursor:
 
 
 def _explained(
-    engine: Engine, error: Exception, sql: str, params: Params, *, place: str = ""
+    statements: Statements, error: Exception, sql: str, params: Params, *, place: str = ""
 ) -> Exception:
     """Return the error that says best why a statement failed; the same on all engines."""
     if isinstance(error, Trap | MessageError):
         return error
     fault = find_fault(sql, params, place=place) or explain_foreign(error, sql, params)
-    return fault or engine.explained(error, sql)
+    return fault or statements.explained(error, sql)
 
 
 def _not_open(sql: str, params: Params) -> Rows:

@@ -220,7 +220,7 @@ class _Watch:
         if is_last:
             self._wasm_pages = wasm_pages
         facts = MessageFacts(
-            index=index,
+            message=index,
             kind="update" if wrote else "query",
             outcome="committed" if wrote else "discarded",
             image_bytes=self._wasm_pages * WASM_PAGE_BYTES,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlstable.canister.observation import EndedMessage
+from sqlstable.canister.ended import EndedMessage
 from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.model import LimitUse, Message, Statement
 
@@ -23,7 +23,7 @@ class Reply:
     @property
     def outcome(self) -> str:
         """``committed``, ``discarded`` or ``trapped``."""
-        return self._ended.outcome
+        return self._ended.facts.outcome
 
     @property
     def footprint(self) -> Footprint:
@@ -48,7 +48,7 @@ class Reply:
     @property
     def discarded_writes(self) -> bool:
         """Whether a query wrote, in vain."""
-        return self._ended.discarded_writes
+        return self._ended.facts.discarded_writes
 
     def __repr__(self) -> str:
         return f"Reply(rows={len(self.rows)}, outcome={self.outcome!r})"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlstable.canister.canister import Canister
-from sqlstable.canister.hosts import Place
+from sqlstable.canister.choices import Place
 from sqlstable.cli.failures import UsageError, note
 from sqlstable.cli.places import check_regular, note_recovery
 from sqlstable.database.checking import Setup

@@ -19,7 +19,7 @@ from sqlstable.layout.layouts import LAYOUT_NAMES
 from sqlstable.memory.image.durability import DURABILITIES
 
 if TYPE_CHECKING:
-    from sqlstable.canister.hosts import EngineName
+    from sqlstable.canister.machine import EngineName
     from sqlstable.ic.limits import Limits
     from sqlstable.ic.words import CacheState
     from sqlstable.trace.recording.recorder import Depth as DepthName

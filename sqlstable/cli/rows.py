@@ -17,7 +17,7 @@ from rich.style import Style
 from rich.text import Text
 
 from sqlstable.cli.output import Screen, write
-from sqlstable.engine.engine import Rows
+from sqlstable.engine.statements import Rows
 from sqlstable.report.grid import GAP
 from sqlstable.report.numbers import counted
 from sqlstable.report.text import ELLIPSIS, clean, fit

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlstable.canister.canister import Canister
-from sqlstable.canister.hosts import Flavour, open_memory
+from sqlstable.canister.choices import Flavour
+from sqlstable.canister.machines import open_memory
 from sqlstable.cli.failures import InterruptedRunError, RunError, UsageError, note
 from sqlstable.cli.installation import install
 from sqlstable.cli.on_connect import load_setups

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from sqlstable.cli.rows import row_lines
-from sqlstable.engine.engine import Rows
+from sqlstable.engine.statements import Rows
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import bar, count
 from sqlstable.trace.model import OwnerUse

@@ -11,7 +11,7 @@ from typing import Final
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.reply import Reply
 from sqlstable.cli.scene import Change, Check, Meter, Scene, owner_counts
-from sqlstable.engine.engine import Rows
+from sqlstable.engine.statements import Rows
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import OS_PAGES_DIRTY
 from sqlstable.report.limit_words import tightest_words

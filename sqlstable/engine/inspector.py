@@ -13,9 +13,9 @@ import apsw
 
 from sqlstable.database.checking import Setup
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.engine import Params
 from sqlstable.engine.pragmas import READING_PRAGMAS
 from sqlstable.engine.state import NOTHING_SET, give_databases
+from sqlstable.engine.statements import Params
 
 _READING_PRAGMAS_WITHOUT_ARGUMENT: Final = frozenset(
     (

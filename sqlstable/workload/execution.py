@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.message import Message
-from sqlstable.engine.engine import Rows
+from sqlstable.engine.statements import Rows
 from sqlstable.errors import ImageError, SqlError, SqlstableError, TraceError, Trap
 from sqlstable.ic.words import CacheState, CallKind
 from sqlstable.workload.script import ScriptStatement, ScriptStep

@@ -10,15 +10,14 @@ message: a trap brings the old one back warm, a query's is thrown away, an upgra
 * ``cold`` and ``fresh`` are made inside of the message, from the heap as it is, and go with it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Self
 
 import apsw
 
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS, julian_milliseconds
-from sqlstable.engine.engine import Params, Rows, sql_error
 from sqlstable.engine.inspector import Inspector
 from sqlstable.engine.measured.codec import (
     Finish,
@@ -37,7 +36,8 @@ from sqlstable.engine.measured.notes import (
     TakenLog,
 )
 from sqlstable.engine.measured.schema_copy import Piece, Plans
-from sqlstable.errors import ImageError, MemoryManagerError, SettingsError, SqlError, Trap
+from sqlstable.engine.statements import Params, Rows, sql_error
+from sqlstable.errors import ImageError, MemoryManagerError, SqlError, Trap
 from sqlstable.ic.words import CacheState
 from sqlstable.layout.filemap import FileMap
 from sqlstable.layout.layout import Peek
@@ -118,17 +118,6 @@ class WasmEngine:
         self._vfs = vfs
         self._inspector = Inspector(vfs, (), is_foreign=self.is_foreign)
 
-    def on_connect(self, setup: Callable[[apsw.Connection], None]) -> NoReturn:
-        """Refuse: a Wasm module calls no Python.
-
-        Raises:
-            SettingsError: Always.
-        """
-        raise SettingsError(
-            "functions and collations of Python cannot be called from a Wasm module; use the "
-            "native engine for them, or SQL"
-        )
-
     def open(self) -> None:
         """Start a new heap in the open message, as ``canister_init`` does.
 
@@ -197,10 +186,11 @@ class WasmEngine:
 
     # -- statements -----------------------------------------------------------------------------
 
-    @property
-    def execute(self) -> Callable[[str, Params], Rows]:
-        """Executes statements of the open message, and returns all their rows."""
-        return self._execute
+    def execute(self, sql: str, params: Params = None, /) -> Rows:
+        """Execute statements of the open message, and return all their rows."""
+        request = encode_request(sql, params, counters=self._counters, key=self._key())
+        self._plans.learn(sql, params)
+        return self._send(sql, request, params)
 
     def explained(self, error: Exception, sql: str) -> Exception:
         """Return the error: it is one of ours already."""
@@ -230,7 +220,7 @@ class WasmEngine:
             SqlError: SQLite refused.
             Trap: The message trapped inside.
         """
-        cursor = WasmCursor(self._execute(sql, params), self._cursors)
+        cursor = WasmCursor(self.execute(sql, params), self._cursors)
         if not cursor.is_finished:
             self._cursors.append(cursor)
         return cursor
@@ -316,11 +306,6 @@ class WasmEngine:
                 raise memory.poison(trap) from None
             raise ImageError(str(trap)) from trap
         self._check_instructions()
-
-    def _execute(self, sql: str, params: Params = None) -> Rows:
-        request = encode_request(sql, params, counters=self._counters, key=self._key())
-        self._plans.learn(sql, params)
-        return self._send(sql, request, params)
 
     def _send(self, sql: str, request: bytes, params: Params = None) -> Rows:
         memory, machine = self._memory, self._store.machine

@@ -19,9 +19,9 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
-from sqlstable.engine.engine import Params
 from sqlstable.engine.inspector import prepare
 from sqlstable.engine.pragmas import PROCESS_WIDE
+from sqlstable.engine.statements import Params
 from sqlstable.errors import ImageError
 from sqlstable.sqlite.plan_rows import plan_lines
 

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
-from sqlstable.engine.engine import Params
 from sqlstable.engine.inspector import prepare
 from sqlstable.engine.state import without_authorizer
+from sqlstable.engine.statements import Params
 from sqlstable.ic.units import INT64_MAX, INT64_MIN, MIB
 
 # Innocuous, as SQLite's own are: schemas may use them in DEFAULT clauses and views.

@@ -28,7 +28,6 @@ from sqlstable.database.checking import Setup
 from sqlstable.database.settings import Settings
 from sqlstable.database.store import DatabaseFile
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.engine import Cursor, Params, Rows, sql_error
 from sqlstable.engine.inspector import Inspector, prepare
 from sqlstable.engine.native.functions import (
     NOTHING_COUNTED,
@@ -50,6 +49,7 @@ from sqlstable.engine.state import (
     take_state,
     without_authorizer,
 )
+from sqlstable.engine.statements import Cursor, Params, Rows, sql_error
 from sqlstable.errors import ImageError
 from sqlstable.ic.words import CacheState, Effect
 
@@ -229,7 +229,9 @@ class NativeEngine:
     def end(self, *, discarded: bool) -> None:
         """Keep what an update left in the connection, and undo what a query did."""
         link = self._active
-        assert link is not None
+        if link is None:
+            # A step of the life cycle, which has executed nothing.
+            return
         self._active = None
         effect = link.runner.effect
         if link.was_set or self._heap.state.is_deferring:

@@ -1,0 +1,268 @@
+"""The life of a canister: every message of it, the steps of the life cycle included.
+
+A message begins, something is done, it ends, and the observation is given what it was. An update
+executes statements in between, an upgrade lets the heap go and starts another one. `Life` does the
+part that all have in common, and makes a canister whole again after one that was cut off.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from sqlstable.canister.ended import EndedMessage
+from sqlstable.canister.machine import Call, Machine, Opening
+from sqlstable.canister.observation import Observation
+from sqlstable.canister.status import described
+from sqlstable.canister.turns import Turn, Turns
+from sqlstable.database.checking import Setup
+from sqlstable.database.vfs import StableVFS
+from sqlstable.engine.statements import Statements
+from sqlstable.errors import MessageError, Trap
+
+CLOSED: Final = "the canister is closed; make a new one"
+
+
+class Life:
+    """Every message of one canister.
+
+    Args:
+        machine: What they run on.
+        observation: Is given each of them.
+        opening: How the heap is to open the database.
+    """
+
+    def __init__(self, machine: Machine, observation: Observation, opening: Opening) -> None:
+        self.machine = machine
+        self.memory = machine.memory
+        self.observation = observation
+        self.opening = opening
+        self.turns = Turns()
+        self.call: Call | None = None
+        "The update or query that is open."
+        self.is_closed = False
+        self._statements: Statements | None = None
+        # Not while a message runs, and not after one that was cut off from outside.
+        self._is_whole = True
+        self._step: tuple[Call, Opening] | None = None
+        "The step that is running, and what is to hold again where it fails."
+        self._is_let_go = self._is_given_back = False
+
+    # -- messages -------------------------------------------------------------------------------
+
+    def begin(self, call: Call) -> None:
+        """Begin a message whose turn it is."""
+        # Before anybody looks into the image: reading a map beyond its file kills the process.
+        self.memory.check(call.kind)
+        if self.is_closed or not self._is_whole:
+            self.settle()
+        self._is_whole = False
+        call.index = self.observation.message_count
+        call.first_statement = self.observation.statement_count
+        try:
+            self.machine.begin(call)
+        except BaseException as error:
+            if call.cache is not None and self.memory.kind is not None:
+                self.end(call, error)
+            raise
+        self.call = call
+
+    def end(self, call: Call, error: BaseException | None = None) -> Trap | None:
+        """End a message, which traps by an error; returns the trap, if there was one."""
+        if error is not None and self.memory.trap is None:
+            self.memory.poison(_trap_of(error))
+        look = None if call.cache is None else self.observation.look
+        ended = self.machine.end(call, look)
+        if call.cache is None and ended.trap is not None:
+            # A step that failed is no message of the trace: the canister goes on without it.
+            raise ended.trap
+        call.ended = self.observation.note(ended)
+        if ended.page_size != self.opening.settings.page_size:
+            self._adopt()
+            self.state_settings()
+        self._is_whole = True
+        return ended.trap
+
+    def step(self, call: Call, body: Callable[[], None]) -> EndedMessage:
+        """Run a step of the life cycle as one message; where it fails, nothing has happened.
+
+        Args:
+            call: The message, whose turn it is.
+            body: Makes a heap for those that follow.
+        """
+        self.memory.check(call.kind)
+        had_heap = self._statements is not None
+        self._step = call, self.opening
+        try:
+            self.begin(call)
+            # It is nobody's to end but its own.
+            self.call = None
+            with self.machine.outside("open"):
+                body()
+            self.end(call)
+        except BaseException:
+            # Without a heap before, it is the installation that fails, and the canister goes.
+            if had_heap:
+                # Where it cannot now, as in the middle of a commit to an image, the next use of
+                # the canister tries again, and says why.
+                with suppress(Exception):
+                    self._recover()
+            raise
+        self._step = None
+        assert call.ended is not None
+        return call.ended
+
+    # -- the heap -------------------------------------------------------------------------------
+
+    @property
+    def statements(self) -> Statements:
+        """What executes the SQL.
+
+        Raises:
+            MessageError: The canister is closed.
+        """
+        if self._statements is None:
+            raise MessageError(CLOSED)
+        return self._statements
+
+    def start(self) -> None:
+        """Start a heap: a new one in an open message, else one that goes on with the last."""
+        self._statements = self.machine.start(self.opening)
+        self._adopt()
+        vfs = self.machine.view
+        assert vfs is not None
+        self.observation.watch(vfs)
+
+    def stop(self) -> None:
+        """Let the heap go."""
+        self.observation.forget_vfs()
+        self._statements = None
+        self.machine.stop()
+
+    def restart(self) -> None:
+        """Let the heap go, and start another one on the same stable memory."""
+        self.stop()
+        self.start()
+
+    def on_connect(self, setup: Setup) -> None:
+        """Run ``setup`` on each connection, those of later heaps as well."""
+        self.machine.on_connect(setup)
+        self.opening = replace(self.opening, setups=(*self.opening.setups, setup))
+
+    # -- between messages -----------------------------------------------------------------------
+
+    def turn(self, kind: str) -> Turn:
+        """Return a block that has the canister for something else than a message."""
+        return Turn(self.turns, kind, self._begin_turn)
+
+    def settle(self) -> None:
+        """Begin a turn: a canister that is closed has none, and one that was cut off recovers.
+
+        Raises:
+            MessageError: The canister is closed.
+        """
+        if self.is_closed:
+            raise MessageError(CLOSED)
+        if not self._is_whole:
+            self._recover()
+
+    def view(self) -> StableVFS:
+        """Return what the observer looks through.
+
+        Raises:
+            MessageError: The canister is closed.
+        """
+        if not self._is_whole and not self.turns.is_mine():
+            with self.turn("look"):
+                pass
+        vfs = self.machine.view
+        if vfs is None:
+            raise MessageError(CLOSED)
+        return vfs
+
+    @property
+    def described(self) -> dict[str, object]:
+        """All settings, as reports state them."""
+        owners = self.observation.has_owners
+        return described(self.machine, self.opening.settings, owners=owners)
+
+    def state_settings(self) -> None:
+        """Write the settings into the trace: those of an imported database are its own."""
+        if self.observation.writer is not None:
+            self.observation.writer.update_settings(self.described)
+
+    def close(self) -> None:
+        """Finish the trace and give all memory back; closing twice does no harm."""
+        if self.turns.is_mine():
+            call, self.call = self.call, None
+            if call is not None:
+                self.end(call, Trap("the canister was closed"))
+            self._close()
+            return
+        with Turn(self.turns, "close", self._close):
+            pass
+
+    def let_go(self) -> None:
+        """Finish the trace and leave the memory alone."""
+        self.is_closed = True
+        was_whole, self._is_whole = self._is_whole, False
+        if self._is_let_go:
+            self.observation.drop_vfs()
+        elif was_whole:
+            self.stop()
+        else:
+            self._drop()
+        self.observation.close()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _begin_turn(self) -> None:
+        self.settle()
+        self.memory.check("query")
+
+    def _close(self) -> None:
+        if self._is_given_back:
+            return
+        try:
+            self.let_go()
+        finally:
+            # Closing it twice does no harm: the first time may have been cut off.
+            self._is_let_go = True
+            self.memory.close()
+        self._is_given_back = True
+
+    def _adopt(self) -> None:
+        """An existing database keeps its page size, an existing manager its bucket size."""
+        vfs = self.machine.view
+        assert vfs is not None
+        self.opening = self.opening.adopting(vfs)
+
+    def _recover(self) -> None:
+        """Start over from what is committed, wherever a message or step was cut off.
+
+        What is derived from it is made anew. That may be cut off as well, and be done again.
+        """
+        # A commit to an image that was cut off may have left its file shorter than a map of it.
+        self.memory.check("query")
+        self.call = None
+        is_committed = self._drop()
+        if self._step is not None:
+            step, before = self._step
+            if not is_committed and not step.is_committed:
+                self.opening = before
+        self.start()
+        self._step = None
+        self._is_whole = True
+
+    def _drop(self) -> bool:
+        """Let the heap go, in whatever state it is; what it still writes changes nothing.
+
+        Returns:
+            Whether what was cut off is committed.
+        """
+        self.observation.drop_vfs()
+        return self.machine.stop(is_whole=False)
+
+
+def _trap_of(error: BaseException) -> Trap:
+    return error if isinstance(error, Trap) else Trap(str(error) or type(error).__name__)

@@ -1,0 +1,242 @@
+"""The one seam below a canister: a stable memory with what runs on it, and what watches it.
+
+Native and measured are two machines (`sqlstable.canister.native_machine`,
+`sqlstable.canister.measured_machine`); a canister knows neither. A machine knows nothing of what
+messages are for: `begin`, whatever is executed or started meanwhile, and `end` are all that there
+is to an update, a query, an upgrade or an import.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final, Literal, NamedTuple, Protocol, Self
+
+from sqlstable.canister.ended import EndedMessage
+from sqlstable.database.checking import Setup
+from sqlstable.database.settings import Settings, resolve_settings
+from sqlstable.database.vfs import StableVFS
+from sqlstable.engine.statements import Statements
+from sqlstable.errors import LimitTrap, Trap
+from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import CacheState, MessageKind
+from sqlstable.memory.stable import StableMemory
+from sqlstable.trace.recording.attribution import MessageFacts
+from sqlstable.trace.recording.raw import RawMessage, TakenAccesses
+from sqlstable.trace.recording.recorder import Depth
+
+EngineName = Literal["native", "wasm"]
+ENGINES: Final[tuple[EngineName, ...]] = ("native", "wasm")
+"""Names of the engines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a heap opens the database."""
+
+    settings: Settings
+    setups: tuple[Setup, ...] = ()
+    "Run on each connection."
+    is_foreign: bool = field(default=False, kw_only=True)
+    "Whether the database came from elsewhere, and its schema is not trusted."
+
+    def adopting(self, vfs: StableVFS) -> Self:
+        """Return the same where a database has a page size already, and a manager its buckets."""
+        found = {"page_size": vfs.store.page_size, "bucket_pages": vfs.bucket_pages}
+        return replace(self, settings=resolve_settings(**{**asdict(self.settings), **found}))
+
+
+@dataclass(slots=True)
+class Call:
+    """One message, from the moment it is asked for."""
+
+    kind: MessageKind
+    cache: CacheState | None = None
+    "State of the heap; None for a step of the life cycle, which makes a heap."
+    label: str | None = None
+    is_limited: bool = field(default=True, kw_only=True)
+    index: int = field(default=0, init=False)
+    "How many messages have ended before it; known when it begins."
+    first_statement: int = field(default=0, init=False)
+    "How many statements these had."
+    is_committed: bool = field(default=False, init=False)
+    "Whether it is behind its commit point."
+    ended: EndedMessage | None = field(default=None, init=False)
+    "What became of it, once that is known."
+
+
+class Ended(NamedTuple):
+    """A message that is over, as its machine hands it on."""
+
+    facts: MessageFacts
+    raw: RawMessage
+    trap: Trap | None
+    page_size: int
+    "Bytes of a SQLite page, as the message has left the database."
+
+
+Look = Callable[[TakenAccesses, bool], None]
+"""Is shown the accesses of a message that is about to end, and whether it is to be kept."""
+
+
+class Machine(Protocol):
+    """A stable memory, what runs SQL on it, and the record of what happens.
+
+    Attributes:
+        name: Of the engine.
+        cache: What a query finds in the heap unless it asks for something else.
+        memory: The stable memory.
+        depth: How much is recorded.
+        described: The settings that are the machine's own, as reports state them.
+    """
+
+    name: EngineName
+    cache: CacheState
+    memory: StableMemory
+    depth: Depth
+    described: dict[str, object]
+
+    @property
+    def view(self) -> StableVFS | None:
+        """What the observer looks through, up to date; None while there is no heap."""
+        ...
+
+    def start(self, opening: Opening) -> Statements:
+        """Start a heap on what stable memory holds.
+
+        In an open message the heap is the message's own. Between messages it stands for the one
+        that was there already, unlimited and unrecorded.
+
+        Raises:
+            ImageError: Stable memory holds something else than the layout.
+        """
+        ...
+
+    def stop(self, *, is_whole: bool = True) -> bool:
+        """Let the heap go, and record no more.
+
+        Args:
+            is_whole: False where a message may have been cut off anywhere: nothing that still
+                happens changes a byte, and the memory goes back to what is committed.
+
+        Returns:
+            Whether a message that was cut off turned out to be committed.
+        """
+        ...
+
+    def begin(self, call: Call) -> None:
+        """Begin a message: the heap is as the call wants it, the memory's message is open."""
+        ...
+
+    def end(self, call: Call, look: Look | None) -> Ended:
+        """End the open message: it is kept, unless it is a query or has trapped."""
+        ...
+
+    def outside(self, name: str, /) -> AbstractContextManager[None]:
+        """Bill the accesses of a block to nobody's statement, under ``name``."""
+        ...
+
+    def on_connect(self, setup: Setup) -> None:
+        """Run ``setup`` on every connection that is open and on those to come.
+
+        Raises:
+            SettingsError: There are no connections in this process.
+        """
+        ...
+
+
+MakeVFS = Callable[[StableMemory, Opening], StableVFS]
+"""Gives SQLite the database file as an opening wants it."""
+
+
+def open_vfs(
+    memory: StableMemory, opening: Opening, *, kind: type[StableVFS] = StableVFS
+) -> StableVFS:
+    """Open the layout; a new memory manager is written into an empty memory.
+
+    Raises:
+        ImageError: The memory holds something else than the layout.
+    """
+    settings = opening.settings
+    return kind(
+        memory,
+        layout=settings.layout,
+        page_size=settings.page_size,
+        bucket_pages=settings.bucket_pages,
+        growth=settings.growth,
+        now=settings.now,
+        implicit_messages=False,
+    )
+
+
+class Used(NamedTuple):
+    """What a message has used of its limits, before it ends and nobody knows any more."""
+
+    os_pages_accessed: int
+    os_pages_dirty: int
+
+
+class MessageEnd(Protocol):
+    """What an engine does when a message ends."""
+
+    def end(self, *, discarded: bool) -> None:
+        """Take note that the message is over; ``discarded`` when its writes were undone."""
+        ...
+
+    def discard_heap(self) -> None:
+        """Let the heap go after a trap."""
+        ...
+
+
+def finish(
+    call: Call,
+    memory: StableMemory,
+    heap: MessageEnd,
+    used: Used,
+    look: Look | None,
+    accesses: Callable[[], TakenAccesses],
+) -> Trap | None:
+    """End the memory's message, and the heap's part in it; returns the trap, if there was one."""
+    trap, is_query = memory.trap, call.kind == "query"
+    is_kept = trap is None and not is_query
+    if look is not None:
+        look(accesses(), is_kept)
+    if is_kept:
+        try:
+            memory.commit()
+            call.is_committed = True
+        except Trap as refused:
+            trap, is_kept = refused, False
+            if look is not None:
+                look(accesses(), is_kept)
+    if trap is not None:
+        # Before the bytes go back, so that SQLite's own rollback runs into the void.
+        heap.discard_heap()
+        memory.rollback()
+    elif is_query:
+        memory.rollback()
+        heap.end(discarded=used.os_pages_dirty > 0)
+    else:
+        heap.end(discarded=False)
+    return trap
+
+
+def ended(
+    call: Call, memory: StableMemory, used: Used, trap: Trap | None, raw: RawMessage, page_size: int
+) -> Ended:
+    """Say what there is to say of a message that is over."""
+    is_query = call.kind == "query"
+    facts = MessageFacts(
+        call.index,
+        call.kind,
+        "trapped" if trap is not None else "discarded" if is_query else "committed",
+        memory.wasm_pages * WASM_PAGE_BYTES,
+        call.label,
+        None if trap is None else str(trap),
+        trap.limit or None if isinstance(trap, LimitTrap) else None,
+        is_query and trap is None and used.os_pages_dirty > 0,
+        call.cache,
+        call.first_statement,
+        memory.limits if call.is_limited else None,
+        *used,
+    )
+    return Ended(facts, raw, trap, page_size)

@@ -1,0 +1,308 @@
+"""The measured machine: SQLite in a Wasm module, whose instructions are counted."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, NoReturn
+
+from sqlstable.canister.choices import Flavour, Place
+from sqlstable.canister.machine import (
+    Call,
+    Ended,
+    EngineName,
+    Look,
+    Opening,
+    Used,
+    ended,
+    finish,
+    open_vfs,
+)
+from sqlstable.canister.noted import raw_message
+from sqlstable.database.checking import Setup
+from sqlstable.database.extent import state_size
+from sqlstable.database.vfs import StableVFS
+from sqlstable.engine.measured.measured_engine import WasmEngine
+from sqlstable.engine.measured.module.builds import BUILDS, load_program
+from sqlstable.errors import ImageError, SettingsError
+from sqlstable.ic.limits import Limits, resolve_limits
+from sqlstable.ic.prices import regime_of
+from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import CacheState
+from sqlstable.memory.stable import StableMemory
+from sqlstable.trace.recording.raw import OutsideSpan
+from sqlstable.trace.recording.recorder import Depth
+from sqlstable.wasm.program import Program
+from sqlstable.wasm.shimstore import (
+    ShimStore,
+    catch_up,
+    open_image_memory,
+    shim_of,
+    wasm_memory,
+)
+
+SQLITE_VERSION: Final = "3.54.1"
+"""Of the amalgamation that the modules are built from."""
+
+DEFAULT_BUILD: Final = "standard"
+
+
+class MeasuredMachine:
+    """SQLite in a Wasm module.
+
+    Args:
+        memory: The stable memory, with the instance that works on it.
+        depth: Of the record.
+    """
+
+    name: EngineName = "wasm"
+    cache: CacheState = "warm"
+
+    def __init__(self, memory: StableMemory, *, depth: Depth) -> None:
+        store = shim_of(memory)
+        program = store.machine.program
+        self.memory = memory
+        self.depth: Depth = depth
+        self.described: dict[str, object] = {
+            "engine": self.name,
+            "sqlite": SQLITE_VERSION,
+            "build": program.name,
+            "measured": True,
+            "price_regime": program.regime.name,
+            "track_heap": program.watches_heap,
+        }
+        self._store = store
+        self._has_counters = depth == "counters"
+        self._outside: list[OutsideSpan] = []
+        self._vfs: StableVFS | None = None
+        self._engine: WasmEngine | None = None
+        self._opening: Opening
+        self._old: tuple[WasmEngine, Opening] | None = None
+        "The heap that the memory has, while there is no engine for it."
+
+    @property
+    def view(self) -> StableVFS | None:
+        """What the observer looks through, up to date."""
+        if self._vfs is not None:
+            self._settle(self._vfs, is_watched=True)
+        return self._vfs
+
+    def start(self, opening: Opening) -> WasmEngine:
+        """Start the module on a new heap; see `Machine.start`."""
+        memory = self.memory
+        if memory.kind is not None:
+            return self._open(opening)
+        if self._old is not None:
+            engine, opening = self._old
+            self._go_on(engine, opening)
+        else:
+            # There never was one: an image that only takes queries.
+            memory.begin("query")
+            memory.limit(None)
+            try:
+                engine = self._open(opening)
+                self._store.keep_heap()
+            finally:
+                memory.rollback()
+        engine.take_notes()
+        return engine
+
+    def stop(self, *, is_whole: bool = True) -> bool:
+        """Let go of engine and VFS; the memory still has the heap."""
+        if is_whole:
+            self._close()
+            return False
+        self.memory.seal()
+        with suppress(Exception):
+            self._close()
+        if self._engine is not None:
+            self._old = (self._engine, self._opening)
+        self._engine = self._vfs = None
+        if self._old is not None:
+            self._old[0].discard_heap()
+        self._outside.clear()
+        return self.memory.recover()
+
+    def begin(self, call: Call) -> None:
+        """Begin the memory's message, with the heap that the call wants."""
+        must_enter = False
+        if call.cache is not None:
+            assert self._engine is not None
+            must_enter = self._engine.begin(call.kind, call.cache)
+        self.memory.begin(call.kind)
+        if not call.is_limited:
+            self.memory.limit(None)
+        if must_enter:
+            assert self._engine is not None
+            with self.outside("open"):
+                self._engine.enter()
+
+    def end(self, call: Call, look: Look | None) -> Ended:
+        """Commit, discard or roll back, and say what happened."""
+        memory, engine, vfs = self.memory, self._engine, self._vfs
+        assert engine is not None
+        assert vfs is not None
+        # The shim forgets with the message.
+        notes = engine.take_notes()
+        status = notes.status
+        used = Used(status.accessed_count, status.dirty_count)
+        trap = finish(call, memory, engine, used, look, lambda: notes.log)
+        self._settle(vfs, is_watched=look is not None)
+        if vfs.store.is_page_size_stale:
+            vfs.adopt_page_size()
+        raw = raw_message(notes, self._outside)
+        self._outside.clear()
+        return ended(call, memory, used, trap, raw, vfs.store.page_size)
+
+    @contextmanager
+    def outside(self, name: str, /) -> Iterator[None]:
+        """Bill the accesses of a block to nobody's statement, under ``name``."""
+        start = self._position()
+        try:
+            yield
+        finally:
+            stop = self._position()
+            if stop > start:
+                self._outside.append(OutsideSpan(start, stop, name))
+
+    def on_connect(self, setup: Setup) -> NoReturn:
+        """Refuse: a Wasm module calls no Python.
+
+        Raises:
+            SettingsError: Always.
+        """
+        raise SettingsError(
+            "functions and collations of Python cannot be called from a Wasm module; use the "
+            "native engine for them, or SQL"
+        )
+
+    def _open(self, opening: Opening) -> WasmEngine:
+        self._opening = opening
+        if self.memory.wasm_pages:
+            # Where it is empty, the module comes first.
+            vfs = self._look(opening)
+            opening = self._opening = opening.adopting(vfs)
+            if self.memory.kind != "query":
+                # The module goes by the header.
+                state_size(vfs.store)
+        self._engine = engine = WasmEngine(
+            self.memory,
+            opening.settings,
+            counters=self._has_counters,
+            is_foreign=opening.is_foreign,
+        )
+        engine.open()
+        engine.look_through(self._vfs or self._look(opening))
+        return engine
+
+    def _go_on(self, engine: WasmEngine, opening: Opening) -> None:
+        """Go on with the heap that the memory's rollback has brought back."""
+        engine.look_through(self._look(opening))
+        self._engine = engine
+
+    def _look(self, opening: Opening) -> StableVFS:
+        with self._store.looking():
+            vfs = open_vfs(self.memory, opening)
+        self._vfs = vfs
+        hot = vfs.cabinet.hot_databases()
+        if hot:
+            raise ImageError(
+                f"the image has a journal of {hot[0]} that was left in the middle of a "
+                "transaction, which the wasm engine does not play back; open it with the native "
+                "engine once"
+            )
+        return vfs
+
+    def _close(self) -> None:
+        if self._engine is not None:
+            self._old = (self._engine, self._opening)
+            self._engine.close()
+            self._engine = None
+        if self._vfs is not None:
+            self._vfs.unregister()
+            self._vfs = None
+
+    def _settle(self, vfs: StableVFS, *, is_watched: bool) -> None:
+        """Let the VFS follow what messages have done; at once if ``is_watched``."""
+        if self._engine is None or not self._store.is_behind:
+            return
+        page_size = self._engine.page_size()
+        is_other = page_size is not None and page_size != vfs.store.page_size
+        if is_watched or is_other:
+            catch_up(self.memory)
+        if is_other:
+            vfs.store.is_page_size_stale = True
+
+    def _position(self) -> int:
+        return self._store.machine.tell().log_count
+
+
+def open_wasm_memory(flavour: Flavour, place: Place) -> StableMemory:
+    """Return a memory for the wasm engine, empty or on an image file.
+
+    Raises:
+        SettingsError: wasmtime is missing, or there is no such build.
+        ImageError: The image file cannot be used.
+    """
+    limits = resolve_limits(place.limits)
+    make = _program_maker(flavour, limits)
+    if place.path is None:
+        return wasm_memory(make, limits=limits)
+    return open_image_memory(
+        make,
+        place.path,
+        limits=limits,
+        durability=place.durability or "process",
+        is_read_only=place.read_only,
+    )
+
+
+def adopted_memory(memory: StableMemory, flavour: Flavour) -> StableMemory:
+    """Return a memory for the wasm engine that holds what another one does, or is it already.
+
+    Raises:
+        SettingsError: It is an image file of the native engine, or of another build.
+    """
+    if isinstance(memory.store, ShimStore):
+        program = memory.store.machine.program
+        for name, wanted, found in (
+            ("build", flavour.build, program.name),
+            ("track_heap", flavour.track_heap, program.watches_heap),
+        ):
+            if wanted is not None and wanted != found:
+                raise SettingsError(f"{name} is {wanted!r}, and the memory was made for {found!r}")
+        return memory
+    if memory.image_file is not None:
+        raise SettingsError(
+            "the memory is an image file that the native engine has open; give its path instead, "
+            "as in Canister(path, engine='wasm')"
+        )
+    copy = open_wasm_memory(flavour, Place(limits=memory.limits))
+    if copy.grow(memory.wasm_pages) < 0:
+        copy.close()
+        raise SettingsError(
+            f"the memory has {memory.wasm_pages} Wasm pages, more than the wasm engine reaches; "
+            "keep it in an image file"
+        )
+    for address, data in _pieces(memory):
+        copy.write(address, data)
+    return copy
+
+
+def _pieces(memory: StableMemory) -> Iterator[tuple[int, bytes]]:
+    zeros = bytes(WASM_PAGE_BYTES)
+    for address in range(0, memory.wasm_pages * WASM_PAGE_BYTES, WASM_PAGE_BYTES):
+        data = memory.peek(address, WASM_PAGE_BYTES)
+        if data != zeros:
+            yield address, data
+
+
+def _program_maker(flavour: Flavour, limits: Limits | None) -> Callable[[int], Program]:
+    name, track_heap = flavour.build or DEFAULT_BUILD, flavour.track_heap
+    if name not in BUILDS:
+        raise SettingsError(f"build is {name!r}; it must be one of {', '.join(BUILDS)}")
+    regime = regime_of(limits)
+    is_watched = regime.charges_heap if track_heap is None else track_heap
+
+    def make(reach_bytes: int) -> Program:
+        return load_program(name, regime, watches_heap=is_watched, reach_bytes=reach_bytes)
+
+    return make

@@ -1,0 +1,149 @@
+"""The native machine: APSW on a `StableMemory`, with the recorder of own connections."""
+
+from contextlib import AbstractContextManager, suppress
+
+from sqlstable.canister.machine import (
+    Call,
+    Ended,
+    EngineName,
+    Look,
+    MakeVFS,
+    Opening,
+    Used,
+    ended,
+    finish,
+    open_vfs,
+)
+from sqlstable.database.checking import Setup
+from sqlstable.database.extent import state_size
+from sqlstable.database.library import sqlite_version
+from sqlstable.database.vfs import StableVFS
+from sqlstable.engine.native.native_engine import Heap, NativeEngine
+from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.ic.words import CacheState
+from sqlstable.memory.accesslog import AccessLog
+from sqlstable.memory.stable import StableMemory
+from sqlstable.trace.recording.recorder import Depth, Recorder
+
+
+class NativeMachine:
+    """SQLite in this process.
+
+    Args:
+        memory: The stable memory.
+        depth: Of the record.
+        make_vfs: What SQLite's files come from.
+    """
+
+    name: EngineName = "native"
+    cache: CacheState = "cold"
+
+    def __init__(self, memory: StableMemory, *, depth: Depth, make_vfs: MakeVFS = open_vfs) -> None:
+        self.memory = memory
+        self.depth: Depth = depth
+        self.described: dict[str, object] = {"engine": self.name, "sqlite": sqlite_version()}
+        self.view: StableVFS | None = None
+        self._log = AccessLog(OS_PAGE_BYTES)
+        self.recorder = Recorder(self._log, depth=depth)
+        self._make_vfs = make_vfs
+        self._engine: NativeEngine | None = None
+        self._left = Heap()
+
+    def start(self, opening: Opening) -> NativeEngine:
+        """Open the connection of the updates; see `Machine.start`."""
+        if self.memory.kind is not None:
+            return self._open(opening)
+        self.memory.begin("query")
+        self.memory.limit(None)
+        try:
+            engine = self._open(opening)
+        finally:
+            self.memory.rollback()
+        engine.resume(self._left)
+        self.recorder.take()
+        return engine
+
+    def stop(self, *, is_whole: bool = True) -> bool:
+        """Close all connections; see `Machine.stop`."""
+        if is_whole:
+            self._close()
+            return False
+        self.memory.seal()
+        with suppress(Exception):
+            self._close()
+        # What could not be closed goes with its last reference, and its log with it.
+        self._engine = self.view = self.memory.log = None
+        self._log = AccessLog(OS_PAGE_BYTES)
+        self.recorder.start_over(self._log)
+        return self.memory.recover()
+
+    def begin(self, call: Call) -> None:
+        """Choose a connection, and begin the memory's message."""
+        must_enter = False
+        if call.cache is not None:
+            assert self._engine is not None
+            must_enter = self._engine.begin(call.kind, call.cache)
+        self.memory.begin(call.kind)
+        if not call.is_limited:
+            self.memory.limit(None)
+        if must_enter:
+            assert self._engine is not None
+            with self.recorder.outside("open"):
+                self._engine.enter()
+
+    def end(self, call: Call, look: Look | None) -> Ended:
+        """Commit, discard or roll back, and say what happened."""
+        memory, vfs = self.memory, self.view
+        assert self._engine is not None
+        assert vfs is not None
+        bytemap, log = memory.bytemap, self._log
+        used = Used(len(bytemap.accessed), len(bytemap.dirty))
+        trap = finish(call, memory, self._engine, used, look, log.so_far)
+        raw = self.recorder.take()
+        store = vfs.store
+        if store.is_page_size_stale:
+            # Not before the log is taken, which is still in the old unit.
+            vfs.adopt_page_size()
+            log.sqlite_page_bytes = store.page_size
+        return ended(call, memory, used, trap, raw, store.page_size)
+
+    def outside(self, name: str, /) -> AbstractContextManager[None]:
+        """Bill the accesses of a block to nobody's statement, under ``name``."""
+        return self.recorder.outside(name)
+
+    def on_connect(self, setup: Setup) -> None:
+        """Run ``setup`` on every connection, those that are open and those to come."""
+        assert self._engine is not None
+        self._engine.on_connect(setup)
+
+    def _open(self, opening: Opening) -> NativeEngine:
+        memory, log = self.memory, self._log
+        memory.log = log
+        self.view = vfs = self._make_vfs(memory, opening)
+        opening = opening.adopting(vfs)
+        log.sqlite_page_bytes = vfs.store.page_size
+        if memory.kind != "query":
+            # The measured engine goes by the header, too.
+            state_size(vfs.store)
+        engine = NativeEngine(
+            vfs, opening.settings, self.recorder.attach, is_foreign=opening.is_foreign
+        )
+        try:
+            for setup in opening.setups:
+                engine.on_connect(setup)
+            engine.open()
+        except BaseException:
+            engine.close()
+            raise
+        self._engine = engine
+        return engine
+
+    def _close(self) -> None:
+        if self._engine is not None:
+            self._left = self._engine.heap
+            self._engine.close()
+            self._engine = None
+        if self.view is not None:
+            self.view.unregister()
+            self.view = None
+        self.memory.log = None

@@ -1,10 +1,16 @@
 """CONTRIBUTING tells the truth: its files and names exist, and its recipes work as it says."""
 
 import importlib
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import sqlstable
 from tests.documents import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -47,3 +53,150 @@ def test_paths_exist():
     for module in re.findall(r"python -m ([\w.]+)", TEXT):
         if module != "pytest":
             assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+
+
+class House:
+    """A copy of the package, to which a recipe adds something."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        shutil.copytree(
+            Path(sqlstable.__file__).parent,
+            folder / "sqlstable",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        self.touched = set()
+
+    def add(self, path, text):
+        """Write a new file."""
+        assert not (self.folder / path).exists()
+        (self.folder / path).write_text(text, encoding="utf-8")
+        self.touched.add(path)
+
+    def change(self, path, old, new):
+        """Change one place of a file."""
+        text = (self.folder / path).read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{old} is {text.count(old)} times in {path}"
+        (self.folder / path).write_text(text.replace(old, new), encoding="utf-8")
+        self.touched.add(path)
+
+    def run(self, *arguments):
+        """Run Python on the changed package, and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def house(tmp_path):
+    house = House(tmp_path)
+    (tmp_path / "one.sql").write_text("CREATE TABLE t (x);\nSELECT * FROM t;\n", encoding="utf-8")
+    yield house
+    assert 1 <= len(house.touched) <= FILES_MAX
+
+
+@pytest.mark.slow
+def test_a_limit_is_a_row(house):
+    house.change(
+        "sqlstable/ic/limit_tables.py",
+        "\n_MEMORY: Final = (\n",
+        '\n_MEMORY: Final = (\n    Limit("toy_bytes", "bytes", "A toy.", _only(5, "a test")),\n',
+    )
+    code = (
+        "from sqlstable.ic.limit_tables import LIMITS; print(LIMITS['toy_bytes'].history[-1].value)"
+    )
+    assert house.run("-c", code) == "5\n"
+
+
+@pytest.mark.slow
+def test_a_price_list_is_a_row(house):
+    count = (
+        "import sqlstable\n"
+        "with sqlstable.Canister(engine='wasm') as canister:\n"
+        "    print(canister.update('CREATE TABLE t (x)').message.instructions.stable)\n"
+    )
+    before = int(house.run("-c", count))
+    house.change(
+        "sqlstable/ic/prices.py",
+        "    ),\n)\n\nPRICE_REGIMES",
+        "    ),\n    PriceRegime(\n"
+        '        name="toy", since=date(2026, 7, 2), table=REPLICA, dirty_heap_os_page=0,\n'
+        "        costs=SystemCosts(dirty_os_page=7_000_000), source='a test',\n"
+        "    ),\n)\n\nPRICE_REGIMES",
+    )
+    # Three OS pages are dirty; what regions cost is no longer charged.
+    assert int(house.run("-c", count)) > before + 20_000_000
+
+
+LAYOUT = """
+from sqlstable.layout.filemap import ENDLESS, FileMap
+from sqlstable.layout.layout import Opened, Traits
+from sqlstable.layout.placement import RawPlacement
+
+
+class Toy:
+    name = "toy"
+    traits = Traits(has_buckets=False, has_further_files=False, module_number=None)
+
+    def probe(self, peek):
+        return peek.start(6, BASE) == b"SQLite"
+
+    def locate(self, peek):
+        return FileMap.of((0,), bucket_bytes=ENDLESS, base=BASE)
+
+    def open(self, memory, *, bucket_pages, growth, is_read_only):
+        return Opened(RawPlacement(memory, base=BASE))
+
+
+BASE = 8192
+"""
+
+
+@pytest.mark.slow
+def test_a_layout_is_a_module_and_its_name_in_a_tuple(house):
+    house.add("sqlstable/layout/toy.py", LAYOUT)
+    house.change(
+        "sqlstable/layout/layouts.py",
+        "\nLAYOUTS: Final[tuple[Layout, ...]] = (",
+        "\nfrom sqlstable.layout.toy import Toy\n\nLAYOUTS: Final[tuple[Layout, ...]] = (Toy(), ",
+    )
+    house.run("-m", "sqlstable", "run", "one.sql", "--layout", "toy", "--image", "one.stable")
+    image = (house.folder / "one.stable").read_bytes()
+    assert image[8192:].startswith(b"SQLite format 3")
+    # Extraction is told no layout: it asks each.
+    house.run("-m", "sqlstable", "extract", "one.stable", "one.db")
+    assert (house.folder / "one.db").read_bytes()[:16] == image[8192:8208]
+
+
+COMMAND = """
+import typer
+
+
+def show_toy() -> None:
+    \"\"\"Show a toy.\"\"\"
+    typer.echo("a toy")
+"""
+
+
+@pytest.mark.slow
+def test_a_command_is_a_module_and_a_line(house):
+    house.add("sqlstable/cli/toy.py", COMMAND)
+    house.change(
+        "sqlstable/cli/__init__.py",
+        '    "demo": "demo.show_demo",\n',
+        '    "demo": "demo.show_demo",\n    "toy": "toy.show_toy",\n',
+    )
+    house.change(
+        "sqlstable/cli/__init__.py",
+        "SUMMARIES: Final = {\n",
+        'SUMMARIES: Final = {\n    "toy": "Show a toy.",\n',
+    )
+    assert house.run("-m", "sqlstable", "toy") == "a toy\n"
+    assert "Show a toy." in house.run("-m", "sqlstable", "--help")

@@ -117,12 +117,10 @@ def _interceptor(canister: Canister, intercept: Callable[[str], None]) -> Iterat
             "accesses are counted and trapped at on the native engine only; make the canister "
             "with engine='native', whose SQLite is the same"
         )
-    store = canister.vfs.store
-    previous = store.interceptor
-    store.interceptor = intercept
-    store.rebind()
+    messages = canister.vfs.store.messages
+    previous = messages.interceptor
+    messages.interceptor = intercept
     try:
         yield
     finally:
-        store.interceptor = previous
-        store.rebind()
+        messages.interceptor = previous

@@ -760,7 +760,7 @@ def test_a_message_that_begins_while_another_ends_is_not_forgotten():
         thread = Thread(target=lambda: two.execute(W).fetchall())
 
         def disturb():
-            vfs.store.interceptor = lambda _: begun.set()
+            vfs.store.messages.interceptor = lambda _: begun.set()
             thread.start()
             # It has to wait; were it let in, it would have begun by then.
             begun.wait(0.1)

@@ -157,12 +157,12 @@ def record(connection: "apsw.Connection") -> Iterator[Recording]:
     settings = _settings(vfs, connection)
     watch = _Watch(vfs)
     memory.log = store.new_log()
-    store.position_after_commit = store.messages.position_at_lock = 0
+    store.messages.position_after_commit = store.messages.position_at_lock = 0
     store.rebind()
     recorder = ForeignRecorder(
         memory.log,
         connection,
-        position_after_commit=lambda: store.position_after_commit,
+        position_after_commit=lambda: store.messages.position_after_commit,
         position_at_lock=lambda: store.messages.position_at_lock,
     )
     recording = Recording(recorder)

@@ -14,26 +14,40 @@ Which pair is made:
 ===============  ==================================================================================
 """
 
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.layout.placement import Placement
 from sqlstable.memory.backing import Bytes
 from sqlstable.memory.bytemap import ACCESSED, DIRTY
-
-if TYPE_CHECKING:
-    from sqlstable.database.store import DatabaseFile, DatabaseStore
-    from sqlstable.memory.stable import StableMemory
+from sqlstable.memory.stable import StableMemory
 
 Read = Callable[[int, int], Bytes]
 Write = Callable[[Bytes, int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the functions are made from: a database file as it is now."""
+
+    memory: StableMemory
+    placement: Placement
+    page_size: int
+    size_bytes: int
+    slow_write: Write
+    "Writes any length anywhere."
+    first_write_of_part: Callable[[int], None]
+    "Marks an OS page as dirty of which SQLite writes only a part, keeping the rest."
+
+
 class Paths(NamedTuple):
     """What one binding of the store gives its files."""
 
-    read_of: Callable[["DatabaseFile"], Read]
-    "Makes the xRead of one open file."
+    read_of: Callable[[Read], Read]
+    "Makes the xRead of one open file from one that reads any length anywhere."
     write: Write
     "The xWrite of all open files."
     get_size: Callable[[], int]
@@ -42,48 +56,45 @@ class Paths(NamedTuple):
     "Sets that size; also makes newly allocated bytes known."
 
 
-def make_paths(store: "DatabaseStore") -> Paths:
+def make_paths(source: Source) -> Paths:
     """Return the quickest pair of functions for the store as it is now.
 
     The quick ones need one piece of addresses, both views flat over it, and a beginning at an OS
     page: they tell OS pages by the offset in the file.
     """
-    origin = store.placement.map.origin
-    reach = _flat_bytes(store.memory)
+    origin = source.placement.map.origin
+    reach = _flat_bytes(source.memory)
     if (
         origin is None
         or origin % OS_PAGE_BYTES
         or not reach
-        or origin + store.placement.allocated_bytes > reach
+        or origin + source.placement.allocated_bytes > reach
     ):
-        return slow_paths(store)
-    if store.page_size > OS_PAGE_BYTES:
-        return wide_paths(store, origin)
-    if store.memory.log is None:
-        return unrecorded_paths(store, origin)
-    return narrow_paths(store, origin)
+        return slow_paths(source)
+    if source.page_size > OS_PAGE_BYTES:
+        return wide_paths(source, origin)
+    return narrow_paths(source, origin)
 
 
-def narrow_paths(store: "DatabaseStore", origin: int) -> Paths:
+def narrow_paths(source: Source, origin: int) -> Paths:
     """Return recorded paths for SQLite pages that lie inside one OS page each."""
-    memory = store.memory
-    base, staged, marks = _views(store, origin)
+    memory = source.memory
+    base, staged, marks = _views(source, origin)
     shift = origin // OS_PAGE_BYTES
-    page_size = store.page_size
-    size, allocated = store.known_size, store.placement.allocated_bytes
-    slow_read, slow_write = store.slow_read, store.slow_write
+    page_size = source.page_size
+    size, allocated = source.size_bytes, source.placement.allocated_bytes
+    slow_write = source.slow_write
     bytemap = memory.bytemap
     accessed, dirty = bytemap.accessed, bytemap.dirty
     is_part = page_size < OS_PAGE_BYTES
     first_read = memory.first_read
-    first_write = store.first_write_of_part if is_part else memory.first_write
-    assert memory.log is not None
-    log = memory.log.append
+    first_write = source.first_write_of_part if is_part else memory.first_write
+    log = _log_of(source)
 
-    def read_of(file: "DatabaseFile") -> Read:
+    def read_of(slow_read: Read) -> Read:
         def xRead(amount: int, offset: int) -> Bytes:
             if amount != page_size or offset >= size:
-                return slow_read(file, amount, offset)
+                return slow_read(amount, offset)
             mark = marks[offset >> 12]
             if mark == DIRTY:
                 log(offset)
@@ -129,85 +140,22 @@ def narrow_paths(store: "DatabaseStore", origin: int) -> Paths:
 
     def set_size(new_size: int) -> None:
         nonlocal size, allocated
-        size, allocated = new_size, store.placement.allocated_bytes
+        size, allocated = new_size, source.placement.allocated_bytes
 
     return Paths(read_of, xWrite, get_size, set_size)
 
 
-def unrecorded_paths(store: "DatabaseStore", origin: int) -> Paths:
-    """Return `narrow_paths` without the log, for connections that nobody records."""
-    memory = store.memory
-    base, staged, marks = _views(store, origin)
-    shift = origin // OS_PAGE_BYTES
-    page_size = store.page_size
-    size, allocated = store.known_size, store.placement.allocated_bytes
-    slow_read, slow_write = store.slow_read, store.slow_write
-    bytemap = memory.bytemap
-    accessed, dirty = bytemap.accessed, bytemap.dirty
-    is_part = page_size < OS_PAGE_BYTES
-    first_read = memory.first_read
-    first_write = store.first_write_of_part if is_part else memory.first_write
-
-    def read_of(file: "DatabaseFile") -> Read:
-        def xRead(amount: int, offset: int) -> Bytes:
-            if amount != page_size or offset >= size:
-                return slow_read(file, amount, offset)
-            mark = marks[offset >> 12]
-            if mark == DIRTY:
-                return staged[offset : offset + amount]
-            if not mark:
-                if len(accessed) >= bytemap.accessed_max:
-                    first_read((offset >> 12) + shift)
-                accessed.append((offset >> 12) + shift)
-                marks[offset >> 12] = ACCESSED
-            return base[offset : offset + amount]
-
-        return xRead
-
-    def xWrite(data: Bytes, offset: int) -> None:
-        nonlocal size
-        length = len(data)
-        if length != page_size or offset > size or offset >= allocated:
-            return slow_write(data, offset)
-        mark = marks[offset >> 12]
-        if mark != DIRTY:
-            if (
-                is_part
-                or len(dirty) >= bytemap.dirty_max
-                or (not mark and len(accessed) >= bytemap.accessed_max)
-            ):
-                first_write((offset >> 12) + shift)
-            else:
-                if not mark:
-                    accessed.append((offset >> 12) + shift)
-                dirty.append((offset >> 12) + shift)
-                marks[offset >> 12] = DIRTY
-        staged[offset : offset + length] = data
-        if offset == size:
-            size = offset + length
-        return None
-
-    def get_size() -> int:
-        return size
-
-    def set_size(new_size: int) -> None:
-        nonlocal size, allocated
-        size, allocated = new_size, store.placement.allocated_bytes
-
-    return Paths(read_of, xWrite, get_size, set_size)
-
-
-def wide_paths(store: "DatabaseStore", origin: int) -> Paths:
+def wide_paths(source: Source, origin: int) -> Paths:
     """Return paths for SQLite pages that span several whole OS pages."""
-    base, staged, marks = _views(store, origin)
-    page_size = store.page_size
+    base, staged, marks = _views(source, origin)
+    page_size = source.page_size
     count = page_size // OS_PAGE_BYTES
     all_accessed, all_dirty = bytes([ACCESSED]) * count, bytes([DIRTY]) * count
-    size, allocated = store.known_size, store.placement.allocated_bytes
-    slow_read, slow_write = store.slow_read, store.slow_write
-    log = _log_of(store)
+    size, allocated = source.size_bytes, source.placement.allocated_bytes
+    slow_write = source.slow_write
+    log = _log_of(source)
 
-    def read_of(file: "DatabaseFile") -> Read:
+    def read_of(slow_read: Read) -> Read:
         def xRead(amount: int, offset: int) -> Bytes:
             if amount == page_size and offset < size:
                 first = offset >> 12
@@ -218,7 +166,7 @@ def wide_paths(store: "DatabaseStore", origin: int) -> Paths:
                 if state == all_dirty:
                     log(offset)
                     return staged[offset : offset + amount]
-            return slow_read(file, amount, offset)
+            return slow_read(amount, offset)
 
         return xRead
 
@@ -236,20 +184,17 @@ def wide_paths(store: "DatabaseStore", origin: int) -> Paths:
 
     def set_size(new_size: int) -> None:
         nonlocal size, allocated
-        size, allocated = new_size, store.placement.allocated_bytes
+        size, allocated = new_size, source.placement.allocated_bytes
 
     return Paths(read_of, xWrite, get_size, set_size)
 
 
-def slow_paths(store: "DatabaseStore") -> Paths:
+def slow_paths(source: Source) -> Paths:
     """Return paths that leave everything to the store."""
-    size = store.known_size
+    size = source.size_bytes
 
-    def read_of(file: "DatabaseFile") -> Read:
-        def xRead(amount: int, offset: int) -> Bytes:
-            return store.slow_read(file, amount, offset)
-
-        return xRead
+    def read_of(slow_read: Read) -> Read:
+        return slow_read
 
     def get_size() -> int:
         return size
@@ -258,13 +203,13 @@ def slow_paths(store: "DatabaseStore") -> Paths:
         nonlocal size
         size = new_size
 
-    return Paths(read_of, store.slow_write, get_size, set_size)
+    return Paths(read_of, source.slow_write, get_size, set_size)
 
 
 def closed_paths(size: int) -> Paths:
     """Return paths of a file that is ``size`` bytes long and closed; they refer to no store."""
 
-    def read_of(file: "DatabaseFile") -> Read:
+    def read_of(slow_read: Read) -> Read:
         return xRead
 
     def xRead(amount: int, offset: int) -> Bytes:
@@ -282,27 +227,25 @@ def closed_paths(size: int) -> Paths:
     return Paths(read_of, xWrite, get_size, set_size)
 
 
-def _flat_bytes(memory: "StableMemory") -> int:
+def _flat_bytes(memory: StableMemory) -> int:
     """Return how far both views and the marks reach; 0 where addresses did not suffice for one."""
     views = memory.backing.flat, memory.staging.flat
     reaches = [0 if view is None else len(view) for view in views]
     return min(*reaches, memory.bytemap.flat_os_pages * OS_PAGE_BYTES)
 
 
-def _views(store: "DatabaseStore", origin: int) -> tuple[memoryview, memoryview, memoryview]:
+def _views(source: Source, origin: int) -> tuple[memoryview, memoryview, memoryview]:
     """Views of committed bytes, staged bytes and marks that begin where the file begins."""
     assert origin % OS_PAGE_BYTES == 0, origin
-    memory = store.memory
+    memory = source.memory
     base, staged = memory.backing.flat, memory.staging.flat
     assert base is not None
     assert staged is not None
     return base[origin:], staged[origin:], memory.bytemap.marks[origin // OS_PAGE_BYTES :]
 
 
-def _log_of(store: "DatabaseStore") -> Callable[[int], object]:
-    log = store.memory.log
-    return _ignore if log is None else log.append
-
-
-def _ignore(entry: int) -> None:
-    """Stand for the log where nobody records."""
+def _log_of(source: Source) -> Callable[[int], object]:
+    log = source.memory.log
+    # Where nobody records, an append that keeps nothing: in C, and so hardly a cost, where a second
+    # pair of functions without the call would be twice the code.
+    return deque[int](maxlen=0).append if log is None else log.append

@@ -115,7 +115,7 @@ class Messages:
         "Whether files are bound, and journals are read, for looking only; see `unrecorded`."
         self.is_probe_free = False
         "Whether files are opened whose look at the change counter is an artefact, not counted."
-        self.interceptor: Interceptor | None = None
+        self._interceptor: Interceptor | None = None
         self.position_after_commit = 0
         "Position in the log at which the last SQL commit was complete."
         self.position_at_lock = 0
@@ -166,8 +166,19 @@ class Messages:
 
     def intercept(self, kind: str) -> None:
         """Tell the interceptor, if there is one, what is about to happen."""
-        if self.interceptor is not None:
-            self.interceptor(kind)
+        if self._interceptor is not None:
+            self._interceptor(kind)
+
+    @property
+    def interceptor(self) -> Interceptor | None:
+        """Is told of each access to any file of the memory."""
+        return self._interceptor
+
+    @interceptor.setter
+    def interceptor(self, interceptor: Interceptor | None) -> None:
+        self._interceptor = interceptor
+        for store in self.stores:
+            store.rebind()
 
     @property
     def is_read_only(self) -> bool:

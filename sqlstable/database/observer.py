@@ -7,10 +7,11 @@ a name, and it cannot write. Files have the names that they have for everybody.
 import apsw
 
 from sqlstable.database.cabinet import Cabinet
+from sqlstable.database.doubt import CHANGED, is_probe
 from sqlstable.database.heapfile import HeapFile
 from sqlstable.database.quietfile import QuietFile, refuse_write
 from sqlstable.database.stablefile import StableFile
-from sqlstable.database.store import CHANGED, DatabaseStore, is_probe
+from sqlstable.database.store import DatabaseStore
 from sqlstable.memory.backing import Bytes
 
 

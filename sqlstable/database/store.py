@@ -16,12 +16,14 @@
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import apsw
 
 from sqlstable.database import hotpath
-from sqlstable.database.hotpath import Read, Write
+from sqlstable.database.doubt import CHANGED, Doubt, is_probe
+from sqlstable.database.hotpath import Read, Source, Write
 from sqlstable.database.implicit import Interceptor, Messages
 from sqlstable.database.locks import NONE, RESERVED, LockTable
 from sqlstable.database.quietfile import QuietFile, refuse_write
@@ -33,25 +35,16 @@ from sqlstable.layout.placement import Placement
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import Bytes
 from sqlstable.sqlite.header import (
-    CHANGE_COUNTER_BYTES,
-    CHANGE_COUNTER_OFFSET,
     HEADER_BYTES,
     ROLLBACK_VERSIONS,
     SCHEMA_COOKIE,
     SQLITE_PAGE_BYTES_MIN,
     VERSIONS_OFFSET,
     WAL_VERSION,
-    empty_database,
     states_size,
 )
 
-CHANGED: Final = b"\xff" * CHANGE_COUNTER_BYTES
-"""A change counter that no database has: it makes SQLite drop its cache."""
-
 _NO_COOKIES: Final[frozenset[bytes]] = frozenset()
-
-_TRUSTED, _IN_DOUBT, _DECEIVED = range(3)
-"""Whether a connection's parsed schema is known to be true; see `_doubt`."""
 
 # SQLite asks twice for each commit, so the numbers are not looked up in a module each time.
 _COMMIT_PHASETWO: Final = apsw.SQLITE_FCNTL_COMMIT_PHASETWO
@@ -142,26 +135,6 @@ class DatabaseStore:
 
     # -- recording ------------------------------------------------------------------------------
 
-    @property
-    def interceptor(self) -> Interceptor | None:
-        """Is told of each access to any file of the memory."""
-        return self.messages.interceptor
-
-    @interceptor.setter
-    def interceptor(self, interceptor: Interceptor | None) -> None:
-        self.messages.interceptor = interceptor
-        for store in self.messages.stores:
-            store.rebind()
-
-    @property
-    def position_after_commit(self) -> int:
-        """Position in the log at which the last SQL commit was complete."""
-        return self.messages.position_after_commit
-
-    @position_after_commit.setter
-    def position_after_commit(self, position: int) -> None:
-        self.messages.position_after_commit = position
-
     def new_log(self) -> AccessLog:
         """Return a log that understands this file's offsets."""
         return AccessLog(self.page_size, self.placement.map.translate)
@@ -174,36 +147,6 @@ class DatabaseStore:
         for file in self.files:
             if not file.is_dead:
                 self.bind(file)
-
-    @contextmanager
-    def unrecorded(self, file: "DatabaseFile") -> Iterator[None]:
-        """Let a connection read without marks, limits or log; its writes are refused.
-
-        Args:
-            file: Its main database; attached ones and journals follow.
-        """
-        try:
-            with self.messages.unrecorded():
-                for one in self.siblings(file):
-                    one.bind()
-                yield
-        finally:
-            # Also those that were opened meanwhile.
-            for one in self.siblings(file):
-                one.bind()
-
-    def siblings(self, file: "DatabaseFile") -> "list[DatabaseFile]":
-        """Return the database files of one connection, ``file`` among them."""
-        stores = self.messages.stores
-        if len(stores) == 1:
-            return [file]
-        return [
-            one
-            for store in stores
-            if isinstance(store, DatabaseStore)
-            for one in store.files
-            if one is file or one.connection_id == file.connection_id
-        ]
 
     # -- opening and closing --------------------------------------------------------------------
 
@@ -269,10 +212,7 @@ class DatabaseStore:
         past, self._past_cookies = self._past_cookies, _NO_COOKIES
         was_schema_changed = bool(past) and past != {self._cookie()}
         for file in self.files:
-            file.is_stale = True
-            if was_schema_changed:
-                file.rollbacks += 1
-                file.schema = _IN_DOUBT
+            file.doubt.on_rollback(is_schema_old=was_schema_changed)
             if self.locks.is_held_by(file):
                 # In the middle of an SQL transaction its cache holds what is gone.
                 self._kill(file)
@@ -305,7 +245,7 @@ class DatabaseStore:
             address = self.placement.map.address(VERSIONS_OFFSET)
             self.memory.staging.write(address, ROLLBACK_VERSIONS)
             for file in self.files:
-                file.is_stale = True
+                file.doubt.is_cache_old = True
 
     def on_commit(self) -> None:
         """Note that a connection has committed inside the message of the memory's owner."""
@@ -320,12 +260,12 @@ class DatabaseStore:
 
     # -- the slow path --------------------------------------------------------------------------
 
-    def slow_read(self, file: "DatabaseFile", amount: int, offset: int) -> Bytes:
+    def _slow_read(self, file: "DatabaseFile", amount: int, offset: int) -> Bytes:
         """Read any length anywhere; what lies beyond the end is cut off."""
         size = self.size_bytes
         if is_probe(amount, offset):
-            if file.is_stale:
-                file.is_stale = False
+            if file.doubt.is_cache_old:
+                file.doubt.is_cache_old = False
                 return CHANGED
             if file.is_probe_free:
                 return self.peek(amount, offset)
@@ -336,7 +276,7 @@ class DatabaseStore:
             return self._first_look(file, amount, offset, length)
         return self._read(length, offset)
 
-    def slow_write(self, data: Bytes, offset: int) -> None:
+    def _slow_write(self, data: Bytes, offset: int) -> None:
         """Write any length anywhere, growing the file and its memory as needed."""
         end = offset + len(data)
         if offset == 0 and len(data) != self.page_size:
@@ -355,7 +295,7 @@ class DatabaseStore:
         if end > self.size_bytes:
             self.set_size(end)
 
-    def first_write_of_part(self, os_page: int) -> None:
+    def _first_write_of_part(self, os_page: int) -> None:
         """Mark an OS page as dirty of which SQLite writes only a part, keeping the rest."""
         memory = self.memory
         memory.first_write(os_page)
@@ -389,43 +329,32 @@ class DatabaseStore:
         return self.peek(HEADER_BYTES, 0)[SCHEMA_COOKIE]
 
     def _new_paths(self) -> hotpath.Paths:
-        return hotpath.make_paths(self) if self.is_main else hotpath.slow_paths(self)
+        source = Source(
+            self.memory,
+            self.placement,
+            self.page_size,
+            self.known_size,
+            self._slow_write,
+            self._first_write_of_part,
+        )
+        return hotpath.make_paths(source) if self.is_main else hotpath.slow_paths(source)
 
     def bind(self, file: "DatabaseFile") -> None:
         """Give a file the paths that it needs now."""
         if self.messages.is_unrecorded:
             file.xRead, file.xWrite = self.peek, refuse_write
         elif self.messages.implicit and self.memory.kind is None:
-            file.xRead, file.xWrite = self._idle_paths(file)
+            file.xRead, file.xWrite = _idle_paths(self.messages, file)
         else:
             self._bind_active(file)
 
     def _bind_active(self, file: "DatabaseFile") -> None:
-        file.xRead, file.xWrite = self._paths.read_of(file), self._paths.write
-        if file.schema != _TRUSTED:
-            _doubt(file)
+        read, write = self._paths.read_of(partial(self._slow_read, file)), self._paths.write
+        if file.doubt.is_schema_old:
+            read, write = file.doubt.paths(read, write)
         if self.messages.interceptor is not None:
-            _intercept(file, self.messages.interceptor)
-
-    def _idle_paths(self, file: "DatabaseFile") -> tuple[Read, Write]:
-        messages = self.messages
-
-        def xRead(amount: int, offset: int) -> Bytes:
-            messages.begin()
-            try:
-                return file.xRead(amount, offset)
-            finally:
-                # On opening the header is read without a lock, and so with no unlock to come. But
-                # the last unlock of another thread may have come, and a message of its own.
-                with messages.turn:
-                    if not self.locks.is_held_by(file) and not messages.is_others():
-                        messages.end()
-
-        def xWrite(data: Bytes, offset: int) -> None:
-            messages.begin()
-            file.xWrite(data, offset)
-
-        return xRead, xWrite
+            read, write = _intercepted(file, read, write, self.messages.interceptor)
+        file.xRead, file.xWrite = read, write
 
     def _kill(self, file: "DatabaseFile") -> None:
         file.xRead, file.xWrite, file.is_dead = self._dead_read, _ignore_write, True
@@ -489,17 +418,45 @@ class DatabaseFile(QuietFile):
         self._locks = store.locks if own_locks else None
         self.connection_id: int | None = None
         "Address of SQLite's own connection object: the files of one connection have the same."
-        self.is_stale = False
-        "Whether the next look at the change counter must make SQLite drop its cache."
+        self.doubt = Doubt()
         self.is_probe_free = False
         "Whether that look is an artefact of the simulation, and not to be counted."
-        self.rollbacks = 0
-        "How many rollbacks the handle has seen."
-        self.schema = _TRUSTED
         self.is_dead = False
         "Whether the message has trapped."
         self.on_pragma: Callable[[apsw.VFSFcntlPragma], bool] | None = None
         "Is told of each PRAGMA of this database before SQLite obeys, and may refuse or answer it."
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the connection holds a lock on the file."""
+        return self._store.locks.is_held_by(self)
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Let the connection read without marks, limits or log; its writes are refused."""
+        messages = self._store.messages
+        try:
+            with messages.unrecorded():
+                for one in self.siblings():
+                    one.bind()
+                yield
+        finally:
+            # Also those that were opened meanwhile.
+            for one in self.siblings():
+                one.bind()
+
+    def siblings(self) -> "list[DatabaseFile]":
+        """Return the database files of the same connection, itself among them."""
+        stores = self._store.messages.stores
+        if len(stores) == 1:
+            return [self]
+        return [
+            one
+            for store in stores
+            if isinstance(store, DatabaseStore)
+            for one in store.files
+            if one is self or one.connection_id == self.connection_id
+        ]
 
     def bind(self) -> None:
         """Read and write as the store has it."""
@@ -510,13 +467,12 @@ class DatabaseFile(QuietFile):
         """Shorten the file; the memory keeps its size, as in a canister."""
         if self.is_dead:
             return
-        if self._store.interceptor is not None:
-            self._store.interceptor("truncate")
+        self._store.messages.intercept("truncate")
         self._store.set_size(new_size)
 
     def xFileSize(self) -> int:
         """Return the exact size; no stable memory is involved."""
-        if self.schema != _TRUSTED:
+        if self.doubt.is_schema_old:
             return self._store.size_bytes or SQLITE_PAGE_BYTES_MIN
         return self._store.size_bytes
 
@@ -583,54 +539,35 @@ class DatabaseFile(QuietFile):
         self._store.forget(self)
 
 
-def is_probe(amount: int, offset: int) -> bool:
-    """Return whether SQLite looks at the change counter, to learn whether its cache is old."""
-    return offset == CHANGE_COUNTER_OFFSET and amount == CHANGE_COUNTER_BYTES
+def _idle_paths(messages: Messages, file: DatabaseFile) -> tuple[Read, Write]:
+    """Return functions that begin an implicit message with the first byte that moves.
 
-
-def _doubt(file: DatabaseFile) -> None:
-    """Make a connection parse the schema again that has lived through a rollback.
-
-    A new change counter makes SQLite drop its SQLite pages, but the schema that it has parsed goes
-    by a number of its own, the cookie, which goes back with the bytes: the next change of the
-    schema, by whomever, gives it a value that it had before. So the first SQLite page is shown
-    once with a cookie that nobody has; a file that is empty again is shown as an empty database.
-    SQLite notices, forgets the schema and looks again; by then it sees the truth. What is written
-    meanwhile is put right.
+    Once it has begun, the store has given the file others, which these two call.
     """
-    read, write = file.xRead, file.xWrite
-    delta = (file.rollbacks % 0x7FFF + 1) << 16
 
     def xRead(amount: int, offset: int) -> Bytes:
-        if is_probe(amount, offset):
-            if file.schema == _DECEIVED:
-                file.is_stale = True
-                file.schema = _TRUSTED
-        elif offset == 0 and amount > HEADER_BYTES and file.schema != _TRUSTED:
-            file.schema = _DECEIVED
-            return _with_cookie_moved(read(amount, offset) or empty_database(amount), delta)
-        return read(amount, offset)
+        messages.begin()
+        try:
+            return file.xRead(amount, offset)
+        finally:
+            # On opening the header is read without a lock, and so with no unlock to come. But
+            # the last unlock of another thread may have come, and a message of its own.
+            with messages.turn:
+                if not file.is_locked and not messages.is_others():
+                    messages.end()
 
     def xWrite(data: Bytes, offset: int) -> None:
-        if offset == 0 and file.schema == _DECEIVED:
-            data = _with_cookie_moved(data, -delta)
-        write(data, offset)
+        messages.begin()
+        file.xWrite(data, offset)
 
-    file.xRead, file.xWrite = xRead, xWrite
-
-
-def _with_cookie_moved(data: Bytes, by: int) -> bytes:
-    changed = bytearray(data)
-    cookie = int.from_bytes(changed[SCHEMA_COOKIE], "big")
-    changed[SCHEMA_COOKIE] = ((cookie + by) % (1 << 32)).to_bytes(4, "big")
-    return bytes(changed)
+    return xRead, xWrite
 
 
-def _intercept(file: DatabaseFile, interceptor: Interceptor) -> None:
-    read, write = file.xRead, file.xWrite
-
+def _intercepted(
+    file: DatabaseFile, read: Read, write: Write, interceptor: Interceptor
+) -> tuple[Read, Write]:
     def xRead(amount: int, offset: int) -> Bytes:
-        if not is_probe(amount, offset) or not (file.is_stale or file.is_probe_free):
+        if not is_probe(amount, offset) or not (file.doubt.is_cache_old or file.is_probe_free):
             interceptor("read")
         return read(amount, offset)
 
@@ -638,7 +575,7 @@ def _intercept(file: DatabaseFile, interceptor: Interceptor) -> None:
         interceptor("write")
         write(data, offset)
 
-    file.xRead, file.xWrite = xRead, xWrite
+    return xRead, xWrite
 
 
 def _ignore_write(data: Bytes, offset: int) -> None:

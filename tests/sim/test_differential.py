@@ -92,7 +92,7 @@ class Pair:
     def watch(self):
         """Learn of truncations; the file of a new heap is a new one."""
         self.store = self.canister.vfs.store
-        self.store.interceptor = self.on_access
+        self.store.messages.interceptor = self.on_access
         self.store.rebind()
 
     def on_access(self, kind):
@@ -363,7 +363,7 @@ class Connections:
         self.connections[0].execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT)")
         self.connections[0].execute("CREATE INDEX i ON t (x)")
         self.accesses_left = None
-        self.vfs.store.interceptor = self.on_access
+        self.vfs.store.messages.interceptor = self.on_access
         self.vfs.store.rebind()
 
     def on_access(self, kind):

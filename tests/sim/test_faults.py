@@ -487,7 +487,7 @@ class FaultyMemory(StableMemory):
 
     def count_accesses_of(self, canister):
         """Count what SQLite asks of the file too; the hot path calls none of the above."""
-        canister.vfs.store.interceptor = lambda _: self._count()
+        canister.vfs.store.messages.interceptor = lambda _: self._count()
         canister.vfs.store.rebind()
 
 

@@ -189,7 +189,7 @@ class NativeEngine:
         for link in (self._update, self._query):
             if link is not None:
                 # No message is open that could be billed for what it looks at.
-                with self._vfs.store.unrecorded(link.file):
+                with link.file.unrecorded():
                     setup(link.connection)
         self._setups.append(setup)
         if self._update is not None:
@@ -339,7 +339,7 @@ class NativeEngine:
         """
         link = self._active
         assert link is not None
-        with self._vfs.store.unrecorded(link.file):
+        with link.file.unrecorded():
             prepared = prepare(link.connection, sql, params)
         return () if prepared is None else prepared.columns
 
@@ -370,7 +370,7 @@ class NativeEngine:
         return "rows" if effect == "rows" or link.counters.has_moved() else "nothing"
 
     def _take(self, link: Link, effect: Effect) -> None:
-        with self._vfs.store.unrecorded(link.file):
+        with link.file.unrecorded():
             state = take_state(
                 link.connection,
                 self._heap.state,
@@ -402,13 +402,13 @@ class NativeEngine:
 
     def _give(self, link: Link, *, without: tuple[str, ...] = ()) -> None:
         state = self._heap.state
-        with self._vfs.store.unrecorded(link.file), _opening():
+        with link.file.unrecorded(), _opening():
             give_state(link.connection, state, without=without, pending=link.pending)
         link.pending = dict(state.pending)
         self._forget(link)
 
     def _count_on(self, link: Link) -> None:
-        with self._vfs.store.unrecorded(link.file):
+        with link.file.unrecorded():
             with without_authorizer(link.connection):
                 link.counters.go_on(self._heap.counters, is_exact=True)
             defer_foreign_keys(link.connection, self._heap.state)
@@ -457,8 +457,8 @@ class NativeEngine:
             self._query = self._reopen(exclusive=False)
         link = self._query
         link.counters.go_on(self._heap.counters)
-        for file in self._vfs.store.siblings(link.file):
-            file.is_stale = True
+        for file in link.file.siblings():
+            file.doubt.is_cache_old = True
         self._activate(link)
 
     def _reopen(self, *, exclusive: bool) -> Link:
@@ -470,13 +470,13 @@ class NativeEngine:
         self._read_schema(link)
         if self._heap.state != NOTHING_SET:
             self._give(link, without=() if exclusive else ("locking_mode",))
-        with self._vfs.store.unrecorded(link.file):
+        with link.file.unrecorded():
             link.has_virtual_tables = connect_virtual_tables(link.connection)
             with without_authorizer(link.connection):
                 link.counters.prime()
         self._count_on(link)
-        for file in self._vfs.store.siblings(link.file):
-            file.is_stale = True
+        for file in link.file.siblings():
+            file.doubt.is_cache_old = True
         return link
 
     def _play_back(self, name: str) -> None:
@@ -502,12 +502,12 @@ class NativeEngine:
             vfs.store.rebind()
 
     def _read_schema(self, link: Link) -> None:
-        link.file.is_stale = True
+        link.file.doubt.is_cache_old = True
         connection = link.connection
-        with self._vfs.store.unrecorded(link.file), without_authorizer(connection):
+        with link.file.unrecorded(), without_authorizer(connection):
             _look(connection, _READ_SCHEMA)
         link.runner.skip_unrecorded()
-        link.file.is_stale = True
+        link.file.doubt.is_cache_old = True
 
     def _connect(self, *, exclusive: bool, state: ConnectionState = NOTHING_SET) -> Link:
         connection = apsw.Connection(self._vfs.main_name, vfs=self._vfs.name)

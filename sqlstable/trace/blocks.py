@@ -41,6 +41,8 @@ room for 280 million accesses at random over 500 GiB.
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
+from itertools import repeat
+from operator import lshift, sub
 from typing import Final
 
 import numpy as np
@@ -78,6 +80,7 @@ _GRANULES: Final = (23, 16)
 # Granules a displacement table may span: 8 MB of memory, and 8 TiB of database at 8 MiB each.
 _TABLE_GRANULES_MAX: Final = 1 << 20
 _LISTED: Final = 0
+_LISTED_HEAD: Final = bytes([_LISTED])
 _SIGN: Final = 1 << 63
 _WORD: Final = (1 << 64) - 1
 
@@ -200,23 +203,30 @@ def _block_of_few(rows: Sequence[tuple[int, int, int, int]]) -> bytes:
     """Return the block of accesses that fit in one segment of short columns."""
     if not rows:
         return EMPTY_BLOCK
+    kinds, addresses, lengths, offsets = zip(*rows, strict=True)
+    whats: Sequence[int] = [*map(lshift, kinds, repeat(1))]
+    outside: Sequence[int] = ()
+    if -1 in offsets:
+        whats = [kind << 1 | (offset == -1) for kind, _, _, offset in rows]
+        outside = [address for _, address, _, offset in rows if offset == -1]
+        addresses = tuple(address for _, address, _, offset in rows if offset != -1)
+        offsets = tuple(offset for offset in offsets if offset != -1)
+    displacements: Sequence[int] = [*map(sub, addresses, offsets)]
+    if displacements and not -_SIGN <= min(displacements) <= max(displacements) < _SIGN:
+        # Only damaged numbers lie so far apart; a difference is kept as 64 bits hold it.
+        displacements = [(value + _SIGN & _WORD) - _SIGN for value in displacements]
     body = b"".join(
         (
-            encode_few([kind << 1 | (offset == -1) for kind, _, _, offset in rows]),
-            encode_few([length for _, _, length, _ in rows]),
-            encode_few([offset for _, _, _, offset in rows if offset != -1]),
-            bytes([_LISTED]),
-            encode_few([_wrapped(row[1] - row[3]) for row in rows if row[3] != -1]),
-            encode_few([address for _, address, _, offset in rows if offset == -1]),
+            encode_few(whats),
+            encode_few(lengths),
+            encode_few(offsets),
+            _LISTED_HEAD,
+            encode_few(displacements),
+            encode_few(outside),
         )
     )
     block = _HEAD + _packed(body, len(rows))
     return block + zlib.crc32(block).to_bytes(_CRC_BYTES, "little")
-
-
-def _wrapped(value: int) -> int:
-    """Return a difference as 64 bits hold it."""
-    return (value + _SIGN & _WORD) - _SIGN
 
 
 def _segment(accesses: Accesses) -> bytes:
@@ -259,7 +269,7 @@ def _displacement(offset: Int64s, displacement: Int64s) -> bytes:
                 starts, values = table
                 head = bytes([granule]) + varint(len(starts))
                 return head + encode_column(starts) + encode_column(values)
-    return bytes([_LISTED]) + encode_column(displacement)
+    return _LISTED_HEAD + encode_column(displacement)
 
 
 def _displacement_table(granules: Int64s, values: Int64s) -> tuple[Int64s, Int64s] | None:

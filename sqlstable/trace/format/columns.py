@@ -21,7 +21,7 @@ Limitations: how many values a column has is for the caller to know.
 """
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import Final
 
@@ -38,7 +38,6 @@ FEW_VALUES: Final = 64
 
 _CONSTANT, _PLANES, _STEPS = range(3)
 _CONSTANT_HEAD: Final = bytes([_CONSTANT])
-_SHORT_VARINTS: Final = tuple(bytes([value]) for value in range(0x80))
 _WORD_BITS: Final = 64
 
 
@@ -79,10 +78,10 @@ def is_constant(values: Int64s) -> bool:
     return raw == raw[:8] * len(values)
 
 
+# Small blocks repeat a few numbers: lengths, displacements, counts of accesses.
+@lru_cache(maxsize=1024)
 def varint(value: int) -> bytes:
     """Return an integer, 0 or more, as LEB128."""
-    if value < 0x80:
-        return _SHORT_VARINTS[value]
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -91,6 +90,7 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+@lru_cache(maxsize=1024)
 def signed_varint(value: int) -> bytes:
     """Return an integer as zigzag, then LEB128."""
     return varint(value << 1 if value >= 0 else ~value << 1 | 1)

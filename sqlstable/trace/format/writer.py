@@ -38,7 +38,6 @@ from sqlstable.trace.model import (
     NO_USE,
     Accesses,
     Message,
-    NamedOwner,
     OwnerRuns,
     StableArea,
     Statement,
@@ -77,7 +76,8 @@ _NO_HEAP: Final = (None,) * len(HEAP_FIELDS)
 _statement_row: Final[_ToRow] = attrgetter(
     *("row_count", "runs", *(f"sqlite.{name}" for name in COUNTER_NAMES)),
 )
-
+_owner_row: Final[_ToRow] = attrgetter("name", "table", "kind", "role")
+_index_of, _message_of = attrgetter("index"), attrgetter("message")
 
 _TEXTS: Final = ("sql_text", "owner", "plan")
 """Tables of numbered values, which messages refer to; one that nobody refers to does no harm."""
@@ -135,7 +135,7 @@ class TraceWriter:
         "How many rows of each table belong to whole messages, while one is being added."
         self._sql_texts = _Numbers(self._rows["sql_text"])
         self._owners = _Numbers(self._rows["owner"])
-        self._plans = _Numbers(self._rows["plan"])
+        self._plans = _Numbers(self._rows["plan"], enumerate)
         # Also runs when the writer is collected: a trace in memory stays readable until then.
         self._release = weakref.finalize(self, self._shared.release)
         self._rows["settings"] += rows
@@ -178,34 +178,37 @@ class TraceWriter:
         Raises:
             TraceError: The trace is closed, or cannot be written.
         """
-        assert tuple(statement.index for statement in statements) == message.statements
-        assert all(statement.message == message.index for statement in statements)
+        assert tuple(map(_index_of, statements)) == message.statements
+        assert {message.index}.issuperset(map(_message_of, (*statements, *areas)))
         assert len(outside_accesses) in (0, len(message.outside))
         by_index = statement_accesses or {}
-        assert set(by_index) <= set(message.statements)
-        assert all(area.message == message.index for area in areas)
+        assert by_index.keys() <= set(message.statements)
         self._check_open()
         # Blocks come first: an error in what yields the accesses leaves nothing half written. After
         # an exception from outside, what is half written is taken back next time.
         blocks = [(index, encode_accesses(chunks)) for index, chunks in by_index.items()]
-        outside_blocks = [encode_accesses(chunks) for chunks in outside_accesses]
-        self._whole = {table: len(rows) for table, rows in self._rows.items()}
+        outside_blocks = [*map(encode_accesses, outside_accesses)]
+        rows = self._rows
+        self._whole = dict(zip(rows, map(len, rows.values()), strict=True))
         self._add_message(message)
         for statement in statements:
             self._add_statement(statement)
         for runs in owner_runs:
             self._add_owner_runs(runs)
-        self._add_areas(areas)
+        if areas:
+            self._add_areas(areas)
         if owner_fault is not None:
-            self._rows["owner_fault"].append((message.index, owner_fault))
-        self._rows["statement_accesses"] += [row for row in blocks if row[1] != EMPTY_BLOCK]
-        self._rows["outside_accesses"] += [
-            (message.index, *row) for row in enumerate(outside_blocks) if row[1] != EMPTY_BLOCK
-        ]
+            rows["owner_fault"].append((message.index, owner_fault))
+        for index, block in blocks:
+            self._waiting_block_bytes += len(block)
+            if block != EMPTY_BLOCK:
+                rows["statement_accesses"].append((index, block))
+        for position, block in enumerate(outside_blocks):
+            self._waiting_block_bytes += len(block)
+            if block != EMPTY_BLOCK:
+                rows["outside_accesses"].append((message.index, position, block))
         self._whole = None
         self._waiting_messages += 1
-        self._waiting_block_bytes += sum(len(block) for _, block in blocks)
-        self._waiting_block_bytes += sum(map(len, outside_blocks))
         if (
             self._waiting_messages >= FLUSH_MESSAGES
             or self._waiting_block_bytes >= _FLUSH_BLOCK_BYTES
@@ -260,7 +263,7 @@ class TraceWriter:
         """
         if self._closed:
             return
-        if self._is_forked:
+        if os.getpid() != self._process:
             # What waits is the parent's to write, and SQLite's connection the parent's to close.
             self._closed = True
             self._release.detach()
@@ -286,13 +289,8 @@ class TraceWriter:
         if self._path is not None:
             self._release()
 
-    @property
-    def _is_forked(self) -> bool:
-        """Whether this is a child's copy: the file, and what waits, are its parent's."""
-        return os.getpid() != self._process
-
     def _check_process(self) -> None:
-        if self._is_forked:
+        if os.getpid() != self._process:
             raise TraceError(
                 f"{self._name} is written by process {self._process}, of which this one is a fork; "
                 "begin a trace of its own here"
@@ -306,8 +304,7 @@ class TraceWriter:
 
     def _take_back(self) -> None:
         """Forget the rows of a message that an exception from outside has cut off."""
-        if self._whole is None:
-            return
+        assert self._whole is not None
         for table, count in self._whole.items():
             if table not in _TEXTS:
                 del self._rows[table][count:]
@@ -346,7 +343,8 @@ class TraceWriter:
         elif self._has_begun:
             # The rows are committed.
             self._forget_waiting()
-        self._take_back()
+        if self._whole is not None:
+            self._take_back()
 
     def _forget_waiting(self) -> None:
         for rows in self._rows.values():
@@ -375,44 +373,40 @@ class TraceWriter:
         if message.instructions is not None:
             heap = _NO_HEAP if message.heap is None else _heap_row(message.heap)
             self._rows["message_cost"].append((index, *_cost_row(message.instructions), *heap))
-        self._rows["message_limit"] += [
-            (index, position, use.name, use.used, None if use.limit == NO_LIMIT else use.limit)
-            for position, use in enumerate(message.limits)
-        ]
-        self._rows["outside"] += [
-            (index, position, use.name, *_stable_row(use.stable))
-            for position, use in enumerate(message.outside)
-        ]
+        for position, use in enumerate(message.limits):
+            limit = None if use.limit == NO_LIMIT else use.limit
+            self._rows["message_limit"].append((index, position, use.name, use.used, limit))
+        for position, outside in enumerate(message.outside):
+            row = (index, position, outside.name, *_stable_row(outside.stable))
+            self._rows["outside"].append(row)
 
     def _add_statement(self, statement: Statement) -> None:
         index, plan = statement.index, statement.plan
-        texts = (statement.sql, statement.shape, statement.kind)
-        sql_index = self._sql_texts.index(texts, [texts])
-        plan_index = self._plans.index(plan, enumerate(plan)) if plan else None
+        # Loops and no comprehensions: most of these are short or empty, and each would be a call.
+        sql_index = self._sql_texts[statement.sql, statement.shape, statement.kind]
+        plan_index = self._plans[plan] if plan else None
         keys = (index, statement.message, sql_index, plan_index)
         whole = _stable_row(statement.stable)
         self._rows["statement"].append(keys + _statement_row(statement) + whole)
-        self._rows["statement_phase"] += [
-            (index, phase, *(whole if use is statement.stable else _stable_row(use)))
-            for phase, use in statement.phases.items()
-            if not (use is NO_USE or use == NO_USE)
-        ]
+        for phase, use in statement.phases.items():
+            if not (use is NO_USE or use == NO_USE):
+                row = whole if use is statement.stable else _stable_row(use)
+                self._rows["statement_phase"].append((index, phase, *row))
         if statement.instructions is not None:
             spent = statement.phase_instructions or {}
             self._rows["statement_cost"].append(
                 (index, *_cost_row(statement.instructions), *map(spent.get, INSTRUCTION_PHASES))
             )
-        self._rows["statement_loop"] += [
-            (index, position, *_loop_row(loop)) for position, loop in enumerate(statement.loops)
-        ]
-        self._rows["statement_owner"] += [
-            (index, position, self._owner_index(use), use.os_pages_accessed, use.os_pages_dirty)
-            for position, use in enumerate(statement.owners)
-        ]
+        for position, loop in enumerate(statement.loops):
+            self._rows["statement_loop"].append((index, position, *_loop_row(loop)))
+        for position, owner in enumerate(statement.owners):
+            counts = (owner.os_pages_accessed, owner.os_pages_dirty)
+            row = (index, position, self._owners[_owner_row(owner)], *counts)
+            self._rows["statement_owner"].append(row)
 
     def _add_owner_runs(self, runs: OwnerRuns) -> None:
         owners = {id(owner): owner for owner in runs.owners}
-        indexes = {key: self._owner_index(owner) for key, owner in owners.items()}
+        indexes = {key: self._owners[_owner_row(owner)] for key, owner in owners.items()}
         columns = (runs.first_sqlite_pages, runs.sqlite_page_counts, runs.owners)
         # SQLite numbers the rows itself, from 1.
         self._rows["owner_run"] += [
@@ -425,33 +419,31 @@ class TraceWriter:
             (area.message, position, *_area_row(area)) for position, area in enumerate(areas)
         ]
 
-    def _owner_index(self, owner: NamedOwner) -> int:
-        names = (owner.name, owner.table, owner.kind, owner.role)
-        return self._owners.index(names, [names])
-
 
 def _is_large(row: Row) -> bool:
     return len(row[1]) > _BOUND_BLOCK_BYTES_MAX
 
 
-class _Numbers:
+class _Numbers(dict[Row, int]):
     """Gives each different value the next index, and adds its rows; equal values share them."""
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(
+        self, rows: list[Row], rows_of: Callable[[Row], Iterable[Row]] | None = None
+    ) -> None:
+        super().__init__()
         self._rows = rows
-        self._known: dict[tuple[str, ...], int] = {}
+        self._rows_of = rows_of
         self._next = 0
 
-    def index(self, value: tuple[str, ...], rows: Iterable[Row]) -> int:
-        index = self._known.get(value)
-        if index is None:
-            if len(self._known) == _KNOWN_MAX:
-                self._known.clear()
-            index = self._next
-            self._next += 1
-            self._rows += [(index, *row) for row in rows]
-            # Last: a number that is known has its rows, whatever exception comes from outside.
-            self._known[value] = index
+    def __missing__(self, value: Row) -> int:
+        if len(self) == _KNOWN_MAX:
+            self.clear()
+        index = self._next
+        self._next += 1
+        rows = [value] if self._rows_of is None else self._rows_of(value)
+        self._rows += [(index, *row) for row in rows]
+        # Last: a number that is known has its rows, whatever exception comes from outside.
+        self[value] = index
         return index
 
 

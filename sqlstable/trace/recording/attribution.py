@@ -141,9 +141,7 @@ def attribute(
         for at, item in enumerate(items)
     ]
     outside = _outside(raw, items)
-    outside_uses = tuple(
-        OutsideUse(span.name, meter.outside(span.start, span.stop)) for span in outside
-    )
+    outside_uses = [OutsideUse(it.name, meter.outside(it.start, it.stop)) for it in outside]
     footprint, stable = meter.whole()
     instructions, heap = (None, None) if raw.costs is None else raw.costs()
     message = Message(
@@ -156,7 +154,7 @@ def attribute(
         cache=facts.cache,
         statements=tuple(range(first_statement, first_statement + len(items))),
         stable=stable,
-        outside=outside_uses,
+        outside=tuple(outside_uses),
         limits=tuple(_limits_used(facts, instructions)),
         image_bytes=facts.image_bytes,
         instructions=instructions,
@@ -281,8 +279,11 @@ def _statement(
 def _outside(raw: RawMessage, items: Sequence[RawStatement]) -> list[OutsideSpan]:
     """Name every access that no statement's span covers."""
     if not raw.outside:
-        billed = sum(stop - start for item in items for start, stop, _ in item.spans)
-        if billed == len(raw.accesses):
+        unbilled = len(raw.accesses)
+        for item in items:
+            for start, stop, _ in item.spans:
+                unbilled -= stop - start
+        if not unbilled:
             return []
     covered = sorted(
         [(start, stop) for item in items for start, stop, _ in item.spans if stop > start]

@@ -7,7 +7,7 @@ are those of `sqlstable.trace.recording.many`, which the tests hold both to.
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import add
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
@@ -20,22 +20,29 @@ from sqlstable.trace.recording.raw import Access, Span
 
 _WASM_PAGE_SHIFT: Final = OS_PAGES_PER_WASM_PAGE.bit_length() - 1
 assert 1 << _WASM_PAGE_SHIFT == OS_PAGES_PER_WASM_PAGE
+_wasm_page_of: Final = _WASM_PAGE_SHIFT.__rrshift__
+"""Gives the Wasm page of an OS page; a method of an integer is no call of Python's."""
 
 
-class Tally:
-    """What some accesses touched: sets of OS pages, calls by kind, bytes read and written."""
+class Tally(NamedTuple):
+    """What some accesses touched."""
 
-    __slots__ = ("accessed", "calls", "dirty", "moved")
+    accessed: set[int]
+    "OS pages read or written."
+    dirty: set[int]
+    calls: list[int]
+    "By kind."
+    moved: list[int]
+    "Bytes read, and bytes written."
+    use: StableUse
+    "All of it as counts alone."
 
-    def __init__(self) -> None:
-        self.accessed: set[int] = set()
-        self.dirty: set[int] = set()
-        self.calls = [0, 0, 0, 0]
-        self.moved = [0, 0]
-
-    def add(self, rows: Iterable[Access]) -> None:
+    @classmethod
+    def of(cls, rows: Iterable[Access]) -> Self:
         """Count accesses."""
-        accessed, dirty, calls, moved = self.accessed, self.dirty, self.calls, self.moved
+        accessed: set[int] = set()
+        dirty: set[int] = set()
+        calls, moved = [0, 0, 0, 0], [0, 0]
         for kind, address, length, _ in rows:
             calls[kind] += 1
             if kind > WRITE:
@@ -44,6 +51,7 @@ class Tally:
             if length > 0:
                 first = address >> OS_PAGE_SHIFT
                 last = (address + length - 1) >> OS_PAGE_SHIFT
+                # One SQLite page of 4 KiB is one OS page, which needs no range.
                 if first == last:
                     accessed.add(first)
                     if kind == WRITE:
@@ -53,18 +61,22 @@ class Tally:
                     accessed.update(pages)
                     if kind == WRITE:
                         dirty.update(pages)
+        return cls(accessed, dirty, calls, moved, _use(accessed, dirty, calls, moved))
 
-    @property
-    def use(self) -> StableUse:
-        """The same as counts alone."""
-        return _stable_use(
-            *self.calls,
-            *self.moved,
-            len(self.accessed),
-            len(self.dirty),
-            _wasm_pages(self.accessed),
-            _wasm_pages(self.dirty),
-        )
+    @classmethod
+    def united(cls, tallies: Sequence[Self]) -> Self:
+        """Return what all of them, one at least, have counted."""
+        if len(tallies) == 1:
+            return tallies[0]
+        accessed: set[int] = set()
+        dirty: set[int] = set()
+        calls, moved = [0, 0, 0, 0], [0, 0]
+        for tally in tallies:
+            accessed |= tally.accessed
+            dirty |= tally.dirty
+            calls = [*map(add, calls, tally.calls)]
+            moved = [*map(add, moved, tally.moved)]
+        return cls(accessed, dirty, calls, moved, _use(accessed, dirty, calls, moved))
 
     def footprint(self) -> Footprint:
         """The same with sorted OS pages."""
@@ -77,42 +89,45 @@ class Tally:
 
 
 class FewMeter:
-    """A `Meter` of ``attribution.py``, for the parts of a message with few accesses."""
+    """Measures the parts of a message with few accesses, as `ManyMeter` does with many."""
 
-    def __init__(self, rows: Sequence[Access]) -> None:
+    def __init__(self, rows: list[Access]) -> None:
         self._rows = rows
         self._tallies: list[Tally] = []
 
     def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
         """Return the use of all spans together, and of each phase."""
-        rows, uses = self._rows, [NO_USE] * len(PHASES)
-        if len(spans) == 1:
-            start, stop, phase = spans[0]
-            uses[phase] = self._measured(rows[start:stop])
-            return uses[phase], uses
-        tallies: dict[int, Tally] = {}
+        uses = [NO_USE] * len(PHASES)
+        rows_of: dict[int, list[Access]] = {}
         for start, stop, phase in spans:
             if stop > start:
-                tally = tallies.get(phase)
-                if tally is None:
-                    tally = tallies[phase] = Tally()
-                tally.add(rows[start:stop])
-        for phase, tally in tallies.items():
-            uses[phase] = tally.use
-        if not tallies:
+                rows_of[phase] = rows_of.get(phase, []) + self._rows[start:stop]
+        if not rows_of:
             return NO_USE, uses
-        whole = united(tallies.values())
+        tallies = []
+        for phase, rows in rows_of.items():
+            tally = Tally.of(rows)
+            uses[phase] = tally.use
+            tallies.append(tally)
+        # Nearly always one phase does everything, and is the whole itself, not only equal to it.
+        whole = tallies[0] if len(tallies) == 1 else Tally.united(tallies)
         self._tallies.append(whole)
         return whole.use, uses
 
     def outside(self, start: int, stop: int) -> StableUse:
         """Return the use of successive accesses that belong to no statement."""
-        return self._measured(self._rows[start:stop])
+        if stop == start:
+            return NO_USE
+        tally = Tally.of(self._rows[start:stop])
+        self._tallies.append(tally)
+        return tally.use
 
     def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
         """Return the owners of what was touched in spans."""
         accessed: set[int] = set()
         dirty: set[int] = set()
+        accessed_counts: dict[int, int] = {}
+        dirty_counts: dict[int, int] = {}
         for start, stop, _ in spans:
             for kind, address, length, offset in self._rows[start:stop]:
                 if kind > WRITE or length <= 0:
@@ -120,65 +135,42 @@ class FewMeter:
                 first = address >> OS_PAGE_SHIFT
                 for os_page in range(first, ((address + length - 1) >> OS_PAGE_SHIFT) + 1):
                     number = places.number_of(os_page, address, offset)
+                    # SQLite pages below 4 KiB share an OS page, which then counts for each owner.
                     key = number << OWNER_SHIFT | os_page
-                    accessed.add(key)
-                    if kind == WRITE:
+                    if key not in accessed:
+                        accessed.add(key)
+                        accessed_counts[number] = accessed_counts.get(number, 0) + 1
+                    if kind == WRITE and key not in dirty:
                         dirty.add(key)
-        return sorted_uses(places, _counted(accessed), _counted(dirty))
+                        dirty_counts[number] = dirty_counts.get(number, 0) + 1
+        return sorted_uses(places, accessed_counts, dirty_counts)
 
     def whole(self) -> tuple[Callable[[], Footprint], StableUse]:
         """Return the footprint of all that was measured, to be made once it is asked for."""
         if not self._tallies:
             return lambda: EMPTY, NO_USE
-        whole = united(self._tallies)
+        whole = Tally.united(self._tallies)
         return whole.footprint, whole.use
 
     def accesses(self, spans: Sequence[Span]) -> FewAccesses:
         """Return the accesses of spans in order."""
-        if len(spans) == 1:
-            start, stop, _ = spans[0]
-            return FewAccesses(self._rows[start:stop])
-        return FewAccesses([row for start, stop, _ in spans for row in self._rows[start:stop]])
-
-    def _measured(self, rows: Sequence[Access]) -> StableUse:
-        if not rows:
-            return NO_USE
-        tally = Tally()
-        tally.add(rows)
-        self._tallies.append(tally)
-        return tally.use
+        rows: list[Access] = []
+        for start, stop, _ in spans:
+            rows += self._rows[start:stop]
+        return FewAccesses(rows)
 
 
-def united(tallies: Iterable[Tally]) -> Tally:
-    """Return what all of them, one at least, have counted."""
-    tallies = [*tallies]
-    if len(tallies) == 1:
-        return tallies[0]
-    whole = Tally()
-    for tally in tallies:
-        whole.accessed |= tally.accessed
-        whole.dirty |= tally.dirty
-        whole.calls = [*map(add, whole.calls, tally.calls)]
-        whole.moved = [*map(add, whole.moved, tally.moved)]
-    return whole
-
-
-def _wasm_pages(os_pages: set[int]) -> int:
-    if len(os_pages) < 2:
-        return len(os_pages)
-    return len({os_page >> _WASM_PAGE_SHIFT for os_page in os_pages})
+def _use(
+    accessed: set[int], dirty: set[int], calls: Sequence[int], moved: Sequence[int]
+) -> StableUse:
+    wasm_pages_accessed = len(set(map(_wasm_page_of, accessed)))
+    wasm_pages_dirty = len(set(map(_wasm_page_of, dirty)))
+    return _stable_use(
+        *calls, *moved, len(accessed), len(dirty), wasm_pages_accessed, wasm_pages_dirty
+    )
 
 
 # Equal work has equal counts, and looking it up is quicker than making the records.
 @lru_cache(maxsize=4096)
 def _stable_use(*numbers: int) -> StableUse:
     return StableUse(Calls(*numbers[:4]), *numbers[4:])
-
-
-def _counted(keys: set[int]) -> dict[int, int]:
-    """Return how many different OS pages each owner has, by the owner's number."""
-    counts: dict[int, int] = {}
-    for key in keys:
-        number = key >> OWNER_SHIFT
-        counts[number] = counts.get(number, 0) + 1
-    return counts

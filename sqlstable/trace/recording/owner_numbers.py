@@ -130,10 +130,9 @@ def sorted_uses(
         accessed: OS pages accessed, by the owner's number.
         dirty: OS pages dirtied, likewise.
     """
-    uses = [
-        _owner_use(places.owner_at(number), count, dirty.get(number, 0))
-        for number, count in accessed.items()
-    ]
+    uses = []
+    for number, count in accessed.items():
+        uses.append(_owner_use(places.owner_at(number), count, dirty.get(number, 0)))
     if len(uses) > 1:
         uses.sort(key=lambda use: (-use.os_pages_accessed, use.name, use.role))
     return tuple(uses)

@@ -1,115 +1,20 @@
-"""Several connections on one stable memory: SQLite's locks, busy handlers, rollbacks, threads.
+"""Several connections on one stable memory: SQLite's locks, busy handlers, rollbacks.
 
 The oracle of the locks is SQLite itself: the same steps on a plain file in a temporary folder
 answer the same rows and the same errors, and ask the busy handler as often.
 """
 
-import sys
 from contextlib import closing, suppress
 from random import Random
-from threading import Event, Thread
+from threading import Thread
 
 import apsw
 import pytest
 
 from sqlstable import MessageError, StableMemory, StableVFS, Trap
-from tests.sim.test_threads import insert_by_threads
+from tests.connection_world import Place, W, set_up
 
 JOURNALS = ("memory", "delete", "truncate", "persist")
-SETUP = (
-    "CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT)",
-    "INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, 'three')",
-)
-
-
-class Place:
-    """Connections on one file: in stable memory, or plain."""
-
-    def __init__(self, path=None):
-        self.path = path
-        self.memory = self.vfs = None
-        if path is None:
-            self.memory = StableMemory()
-            self.vfs = StableVFS(self.memory, bucket_pages=1)
-        self.connections = []
-        self.cursors = {}
-        self.busy_calls = []
-        self.answers = []
-
-    def open(self, journal, *, attached=False, cache_size=None):
-        if self.path is None:
-            connection = apsw.Connection("main.db", vfs=self.vfs.name)
-        else:
-            connection = apsw.Connection(str(self.path / "main.db"))
-        self.connections.append(connection)
-        connection.execute(f"PRAGMA journal_mode = {journal}").fetchall()
-        if cache_size is not None:
-            connection.execute(f"PRAGMA cache_size = {cache_size}")
-        if attached:
-            other = "other.db" if self.path is None else self.path / "other.db"
-            connection.execute(f"ATTACH '{other}' AS other")
-            connection.execute(f"PRAGMA other.journal_mode = {journal}").fetchall()
-        return connection
-
-    def close(self):
-        for cursor in self.cursors.values():
-            cursor.close(force=True)
-        for connection in self.connections:
-            connection.close(force=True)
-        if self.vfs is not None:
-            self.vfs.unregister()
-            self.memory.close()
-
-    # -- steps ----------------------------------------------------------------------------------
-
-    def run(self, step):
-        """Do a step, and note what it answers."""
-        kind, number, *arguments = step
-        self.answers.append((step, getattr(self, kind)(number, *arguments)))
-
-    def sql(self, number, text):
-        try:
-            return self.connections[number].execute(text).fetchall()
-        except apsw.Error as error:
-            return type(error).__name__
-
-    def begin_reading(self, number):
-        """A cursor stands on its first row, under a shared lock."""
-        self.end_reading(number)
-        try:
-            cursor = self.connections[number].execute("SELECT * FROM t ORDER BY id")
-            self.cursors[number] = cursor
-            return next(cursor, None)
-        except apsw.Error as error:
-            return type(error).__name__
-
-    def read_on(self, number):
-        cursor = self.cursors.get(number)
-        try:
-            return None if cursor is None else next(cursor, None)
-        except apsw.Error as error:
-            return type(error).__name__
-
-    def end_reading(self, number):
-        cursor = self.cursors.pop(number, None)
-        if cursor is not None:
-            cursor.close(force=True)
-
-    def on_busy(self, number, actions):
-        """A busy handler that does one step at each call, and gives up after the last."""
-        actions = list(actions)
-
-        def handler(count):
-            self.busy_calls.append((number, count))
-            if not actions:
-                return False
-            self.run(actions.pop(0))
-            return True
-
-        self.connections[number].set_busy_handler(handler)
-
-    def state(self):
-        return [(one.in_transaction, one.txn_state("main")) for one in self.connections]
 
 
 @pytest.fixture
@@ -119,14 +24,6 @@ def both(tmp_path):
     yield places
     for place in places:
         place.close()
-
-
-def set_up(places, journal, connections=3, **options):
-    for place in places:
-        for _ in range(connections):
-            place.open(journal, **options)
-        for sql in SETUP:
-            place.connections[0].execute(sql)
 
 
 def assert_same(places):
@@ -139,7 +36,6 @@ def assert_same(places):
 
 # -- cases as SQLite defines them -----------------------------------------------------------------
 
-W = "INSERT INTO t (x) VALUES ('w')"
 CASES = {
     "readers_let_a_writer_reserve_and_keep_it_out_at_commit": [
         ("begin_reading", 1),
@@ -641,142 +537,3 @@ def test_a_reader_whose_message_is_rolled_back_reads_on_and_cannot_write():
         assert [one.execute("SELECT count(*) FROM t").get for one in (one, two)] == [3, 3]
         two.execute(W)
         assert one.execute("SELECT count(*) FROM t").get == 4
-
-
-# -- threads --------------------------------------------------------------------------------------
-
-
-def in_a_thread(action):
-    """What ``action`` returns or raises in another thread."""
-    answers = []
-
-    def run():
-        try:
-            answers.append(action())
-        except Exception as error:  # noqa: BLE001  handed over
-            answers.append(error)
-
-    thread = Thread(target=run)
-    thread.start()
-    thread.join()
-    return answers[0]
-
-
-def test_a_message_belongs_to_the_thread_that_began_it():
-    with closing(Place()) as place:
-        set_up([place], "delete")
-        one, two, _ = place.connections
-        with place.memory.message("update"):
-            error = in_a_thread(lambda: two.execute("SELECT * FROM t").fetchall())
-            assert isinstance(error, MessageError)
-            assert "a message (update) of another thread is open" in str(error)
-            error = in_a_thread(lambda: place.vfs.connect().execute("SELECT * FROM t").fetchall())
-            assert isinstance(error, MessageError)
-            one.execute(W)
-        assert in_a_thread(lambda: two.execute("SELECT count(*) FROM t").get) == 4
-        # An implicit message, while a cursor is open.
-        cursor = one.execute("SELECT * FROM t")
-        next(cursor)
-        error = in_a_thread(lambda: two.execute(W))
-        assert isinstance(error, apsw.BusyError)
-        cursor.close()
-        assert in_a_thread(lambda: two.execute(W).fetchall()) == []
-        assert one.execute("SELECT count(*) FROM t").get == 5
-
-
-def test_threads_that_wait_for_each_other_lose_nothing():
-    with closing(Place()) as place:
-        set_up([place], "persist")
-
-        def insert(connection):
-            connection.set_busy_timeout(60_000)
-            for _ in range(5):
-                connection.execute(W).fetchall()
-
-        threads = [Thread(target=insert, args=(one,)) for one in place.connections]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert place.connections[0].execute("SELECT count(*) FROM t").get == 3 + 15
-        assert place.connections[0].execute("PRAGMA integrity_check").get == "ok"
-        assert place.memory.kind is None
-
-
-class Watched(StableMemory):
-    """Runs something in another thread at one moment in the life of a message."""
-
-    def __init__(self):
-        super().__init__()
-        self.watchers.append(self)
-        self.at = {}
-
-    def begin(self, kind):
-        super().begin(kind)
-        self.now("begin")
-
-    def commit(self):
-        self.now("commit")
-        super().commit()
-
-    def on_end(self):
-        self.now("end")
-
-    def on_rollback(self):
-        """Nothing is derived."""
-
-    def on_trap(self):
-        """Nothing has to stop."""
-
-    def now(self, moment):
-        action = self.at.pop(moment, None)
-        if action is not None:
-            action()
-
-
-@pytest.mark.parametrize("moment", ["begin", "commit"])
-def test_another_thread_is_told_to_wait_from_beginning_to_end(moment):
-    memory = Watched()
-    vfs = StableVFS(memory)
-    with closing(vfs.connect()) as one, closing(vfs.connect()) as two:
-        one.execute(SETUP[0])
-        errors = []
-        memory.at[moment] = lambda: errors.append(in_a_thread(lambda: two.execute(W)))
-        one.execute(W).fetchall()
-        # A MessageError would not ask the busy handler.
-        assert [type(error) for error in errors] == [apsw.BusyError]
-        assert two.execute("SELECT count(*) FROM t").get == 1
-    vfs.unregister()
-
-
-def test_a_message_that_begins_while_another_ends_is_not_forgotten():
-    memory = Watched()
-    vfs = StableVFS(memory)
-    with closing(vfs.connect("one.db")) as one, closing(vfs.connect("two.db")) as two:
-        for connection in (one, two):
-            connection.execute(SETUP[0])
-            connection.set_busy_timeout(60_000)
-        begun = Event()
-        thread = Thread(target=lambda: two.execute(W).fetchall())
-
-        def disturb():
-            vfs.store.messages.interceptor = lambda _: begun.set()
-            thread.start()
-            # It has to wait; were it let in, it would have begun by then.
-            begun.wait(0.1)
-
-        memory.at["end"] = disturb
-        one.execute(W).fetchall()
-        thread.join()
-        assert memory.kind is None
-        assert [c.execute("SELECT count(*) FROM t").get for c in (one, two)] == [1, 1]
-    vfs.unregister()
-
-
-def test_threads_that_open_and_insert_beside_each_other_wait_for_their_turn():
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        assert insert_by_threads(StableMemory(), 200) == []
-    finally:
-        sys.setswitchinterval(before)

@@ -18,7 +18,8 @@ from sqlstable.database.checking import Setup
 from sqlstable.database.extent import state_size
 from sqlstable.database.library import sqlite_version
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.native.native_engine import Heap, NativeEngine
+from sqlstable.engine.native.link import Heap
+from sqlstable.engine.native.native_engine import NativeEngine
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import CacheState
 from sqlstable.memory.accesslog import AccessLog

@@ -16,138 +16,50 @@ filled by a query disturbs nobody, as on the Internet Computer.
   connection is closed when the message ends.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
 
 import apsw
 
 from sqlstable.database.checking import Setup
 from sqlstable.database.settings import Settings
-from sqlstable.database.store import DatabaseFile
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.inspector import Inspector, prepare
+from sqlstable.engine.inspector import Inspector
 from sqlstable.engine.native.functions import (
-    NOTHING_COUNTED,
-    CounterFunctions,
-    Counters,
     UtcFunctions,
     is_process_in_utc,
     register_random,
 )
+from sqlstable.engine.native.link import Executor, Heap, Link, look, play_back, refusal
 from sqlstable.engine.pragmas import READING_PRAGMAS, ProcessSettings, refuse_process_wide
 from sqlstable.engine.state import (
     NOTHING_SET,
     PENDING_SETTINGS,
     ConnectionState,
-    connect_virtual_tables,
-    defer_foreign_keys,
-    give_state,
     is_temp_open,
-    take_state,
-    without_authorizer,
 )
-from sqlstable.engine.statements import Cursor, Params, Rows, sql_error
-from sqlstable.errors import ImageError
+from sqlstable.engine.statements import Cursor, Params, Rows
 from sqlstable.ic.words import CacheState, Effect
-
-_READ_SCHEMA: Final = "SELECT 1 FROM sqlite_schema LIMIT 0"
-
-
-class Runner(Protocol):
-    """Executes statements on one connection, recorded or not."""
-
-    keeper: Any
-    "Keeps the counts of changes over what the runner does by itself: a `CounterFunctions`."
-
-    @property
-    def execute(self) -> Callable[[str, Params], Rows]:
-        """Execute one or more statements and return all rows."""
-        ...
-
-    def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
-        """Execute once per row."""
-        ...
-
-    def open_cursor(self, sql: str, params: Params) -> Cursor:
-        """Begin a statement stepped by its caller."""
-        ...
-
-    @property
-    def open_cursors(self) -> int:
-        """Cursors that are not finished."""
-        ...
-
-    @property
-    def effect(self) -> Effect:
-        """What this message may have changed so far."""
-        ...
-
-    def skip_unrecorded(self) -> None:
-        """Leave out of the counts what was just done on the connection unrecorded."""
-        ...
-
-    def close(self) -> None:
-        """Let the connection go."""
-        ...
-
-
-class Link:
-    """One connection with its runner and its file, and what it was told besides SQL."""
-
-    __slots__ = (
-        *("connection", "counters", "file", "has_virtual_tables", "is_in_utc", "pending"),
-        *("runner", "was_set"),
-    )
-
-    def __init__(self, connection: apsw.Connection, runner: Runner, file: DatabaseFile) -> None:
-        self.connection = connection
-        self.runner = runner
-        self.file = file
-        self.counters = runner.keeper = CounterFunctions(connection)
-        self.pending: dict[str, str] = {}
-        "What those settings are that SQLite keeps to itself; see `PENDING_SETTINGS`."
-        self.was_set = False
-        "Whether a PRAGMA has set anything since this was last asked."
-        self.has_virtual_tables = False
-        "Whether there are any; they keep more than the schema in the connection."
-        self.is_in_utc = False
-        "Whether its date functions know no other zone, whatever that of the process."
-
-    def close(self) -> None:
-        """Close the connection, whatever it was doing."""
-        self.file.on_pragma = None
-        self.runner.close()
-        self.connection.close(force=True)
-
-
-class Heap(NamedTuple):
-    """What committed messages have left in the connection, besides its caches.
-
-    Each update makes one, so it is a tuple: that is made in a fifth of a data class's time.
-    """
-
-    state: ConnectionState = NOTHING_SET
-    counters: Counters = NOTHING_COUNTED
 
 
 class NativeEngine:
-    """Executes SQL with APSW.
+    """Executes SQL with APSW: a machine's `Statements`, and the heap that they run on.
 
     Args:
         vfs: Gives the database file; its owner opens and ends the messages.
         settings: PRAGMAs of both connections.
-        attach: Makes the runner of a connection, such as a recorder's.
+        attach: Makes what executes on a connection, such as a recorder's runner.
         is_foreign: Whether the database came from elsewhere, and is to be opened defensively.
     """
+
+    execute: Callable[[str, Params], Rows]
+    "Executes statements of the open message, and returns all their rows."
 
     def __init__(
         self,
         vfs: StableVFS,
         settings: Settings,
-        attach: Callable[[apsw.Connection], Runner],
+        attach: Callable[[apsw.Connection], Executor],
         *,
         is_foreign: bool = False,
     ) -> None:
@@ -189,7 +101,7 @@ class NativeEngine:
         for link in (self._update, self._query):
             if link is not None:
                 # No message is open that could be billed for what it looks at.
-                with link.file.unrecorded():
+                with link.unrecorded():
                     setup(link.connection)
         self._setups.append(setup)
         if self._update is not None:
@@ -233,11 +145,16 @@ class NativeEngine:
             # A step of the life cycle, which has executed nothing.
             return
         self._active = None
-        effect = link.runner.effect
-        if link.was_set or self._heap.state.is_deferring:
+        state, effect = self._heap.state, link.executor.effect
+        if link.was_set or (state.settings is not None and state.is_deferring):
             effect = "connection"
         elif effect in ("nothing", "rows") and self._cache != "fresh":
-            effect = self._hidden_effect(link, effect)
+            if is_temp_open(link.connection) != (state.temp is not None):
+                # Asking for what is in TEMP makes it.
+                effect = "schema"
+            elif effect == "nothing" and link.counters.has_moved():
+                # A function of the user's has executed SQL.
+                effect = "rows"
         if effect == "connection":
             self._process.put_back()
         if link is self._query:
@@ -274,15 +191,9 @@ class NativeEngine:
 
     # -- statements -----------------------------------------------------------------------------
 
-    @property
-    def execute(self) -> Callable[[str, Params], Rows]:
-        """Executes statements of the open message, and returns all their rows."""
-        assert self._active is not None
-        return self._active.runner.execute
-
     def explained(self, error: Exception, sql: str) -> Exception:
         """Return SQLite's error as a `SqlError` that names the statement, any other as it is."""
-        return sql_error(_words(error), sql) if isinstance(error, apsw.Error) else error
+        return refusal(error, sql) if isinstance(error, apsw.Error) else error
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
         """Execute once per row.
@@ -291,11 +202,7 @@ class NativeEngine:
             SqlError: SQLite refused.
             Trap: The message trapped inside.
         """
-        assert self._active is not None
-        try:
-            return self._active.runner.executemany(sql, rows)
-        except apsw.Error as error:
-            raise sql_error(_words(error), sql) from error
+        return self._link.executemany(sql, rows)
 
     def open_cursor(self, sql: str, params: Params = None) -> Cursor:
         """Begin a statement that the caller steps.
@@ -304,25 +211,18 @@ class NativeEngine:
             SqlError: SQLite refused.
             Trap: The message trapped inside.
         """
-        assert self._active is not None
-        try:
-            return self._active.runner.open_cursor(sql, params)
-        except apsw.Error as error:
-            raise sql_error(_words(error), sql) from error
+        return self._link.open_cursor(sql, params)
 
     def unfinished(self, *, keep_transaction: bool = False) -> str | None:
-        """Say what the message has left open and must not; a cursor never outlives its message."""
-        link = self._active
-        assert link is not None
-        if link.runner.open_cursors:
-            return f"{link.runner.open_cursors} open cursor(s)"
-        if keep_transaction:
-            return None
-        if not link.connection.get_autocommit():
-            return "an open SQL transaction"
-        return None if link.connection.txn_state() == apsw.SQLITE_TXN_NONE else "an open statement"
+        """Say what the message has left open and must not."""
+        return self._link.unfinished(keep_transaction=keep_transaction)
 
-    # -- asking ---------------------------------------------------------------------------------
+    def columns(self, sql: str, params: Params = None) -> tuple[str, ...]:
+        """Return the names of the columns of a statement that this message has just run.
+
+        Nothing is recorded; a statement that returns no rows has no columns.
+        """
+        return self._link.columns(sql, params)
 
     def is_readonly(self, sql: str, params: Params = None) -> bool:
         """Return whether a statement only reads, and so can be a query; nothing is recorded.
@@ -332,16 +232,11 @@ class NativeEngine:
         """
         return self._inspector.is_readonly(sql, params)
 
-    def columns(self, sql: str, params: Params = None) -> tuple[str, ...]:
-        """Return the names of the columns of a statement that this message has just run.
-
-        Nothing is recorded; a statement that returns no rows has no columns.
-        """
-        link = self._active
-        assert link is not None
-        with link.file.unrecorded():
-            prepared = prepare(link.connection, sql, params)
-        return () if prepared is None else prepared.columns
+    @property
+    def _link(self) -> Link:
+        """The connection of the open message."""
+        assert self._active is not None
+        return self._active
 
     # -- inside: what belongs to the connection -------------------------------------------------
 
@@ -361,23 +256,8 @@ class NativeEngine:
         self._owed = "nothing"
         self._take(link, effect)
 
-    def _hidden_effect(self, link: Link, effect: Effect) -> Effect:
-        """Say what a message has changed that seems to have read, or changed rows, only."""
-        if is_temp_open(link.connection) != (self._heap.state.temp is not None):
-            # Asking for what is in TEMP makes it.
-            return "schema"
-        # A function of the user's may have executed SQL.
-        return "rows" if effect == "rows" or link.counters.has_moved() else "nothing"
-
     def _take(self, link: Link, effect: Effect) -> None:
-        with link.file.unrecorded():
-            state = take_state(
-                link.connection,
-                self._heap.state,
-                pending=link.pending,
-                has_settings=effect == "connection",
-            )
-        self._forget(link)
+        state = link.take(self._heap.state, effect)
         if effect != "rows" or state != self._heap.state:
             self._keep(Heap(state, self._heap.counters), has_new_names=effect != "rows")
 
@@ -397,27 +277,8 @@ class NativeEngine:
             self._close_update()
             return
         if has_set or effect == "schema" or state.has_content:
-            self._give(link)
-        self._count_on(link)
-
-    def _give(self, link: Link, *, without: tuple[str, ...] = ()) -> None:
-        state = self._heap.state
-        with link.file.unrecorded(), _opening():
-            give_state(link.connection, state, without=without, pending=link.pending)
-        link.pending = dict(state.pending)
-        self._forget(link)
-
-    def _count_on(self, link: Link) -> None:
-        with link.file.unrecorded():
-            with without_authorizer(link.connection):
-                link.counters.go_on(self._heap.counters, is_exact=True)
-            defer_foreign_keys(link.connection, self._heap.state)
-        self._forget(link)
-
-    def _forget(self, link: Link) -> None:
-        """Forget what was just done on a connection unrecorded."""
-        link.runner.skip_unrecorded()
-        link.was_set = False
+            link.give(state)
+        link.count_on(self._heap)
 
     def _on_pragma(self, link: Link, pragma: apsw.VFSFcntlPragma, *, exclusive: bool) -> bool:
         """Take note of what a PRAGMA sets; refuse and answer what is not the connection's."""
@@ -442,6 +303,7 @@ class NativeEngine:
             self._utc.register(link.connection)
             link.is_in_utc = True
         self._active = link
+        self.execute = link.executor.execute
 
     def _begin_cold(self) -> None:
         link = self._query
@@ -451,63 +313,23 @@ class NativeEngine:
                 self._close_query()
             else:
                 # The updates' own heap knows the new schema; this one must learn it unseen.
-                self._read_schema(link)
+                link.read_schema()
         self._query_is_stale = False
         if self._query is None:
             self._query = self._reopen(exclusive=False)
         link = self._query
         link.counters.go_on(self._heap.counters)
-        for file in link.file.siblings():
-            file.doubt.is_cache_old = True
+        link.doubt_cache()
         self._activate(link)
 
     def _reopen(self, *, exclusive: bool) -> Link:
         """Open a connection that stands for a heap that was there already."""
         for name in self._vfs.cabinet.hot_databases():
-            self._play_back(name)
+            play_back(self._vfs, name)
         with self._vfs.cabinet.messages.unrecorded():
             link = self._connect(exclusive=exclusive, state=self._heap.state)
-        self._read_schema(link)
-        if self._heap.state != NOTHING_SET:
-            self._give(link, without=() if exclusive else ("locking_mode",))
-        with link.file.unrecorded():
-            link.has_virtual_tables = connect_virtual_tables(link.connection)
-            with without_authorizer(link.connection):
-                link.counters.prime()
-        self._count_on(link)
-        for file in link.file.siblings():
-            file.doubt.is_cache_old = True
+        link.stand_in(self._heap, without=() if exclusive else ("locking_mode",))
         return link
-
-    def _play_back(self, name: str) -> None:
-        """Let SQLite undo what a transaction over several messages left when its heap was lost.
-
-        It happens in a message of its own that nobody sees: on the Internet Computer the heap
-        would be back, and the transaction would go on.
-        """
-        vfs = self._vfs
-        memory, log = vfs.memory, vfs.memory.log
-        memory.log = None
-        vfs.store.rebind()
-        try:
-            with memory.message("update"):
-                memory.limit(None)
-                connection = vfs.connect(name)
-                try:
-                    _look(connection, _READ_SCHEMA)
-                finally:
-                    connection.close(force=True)
-        finally:
-            memory.log = log
-            vfs.store.rebind()
-
-    def _read_schema(self, link: Link) -> None:
-        link.file.doubt.is_cache_old = True
-        connection = link.connection
-        with link.file.unrecorded(), without_authorizer(connection):
-            _look(connection, _READ_SCHEMA)
-        link.runner.skip_unrecorded()
-        link.file.doubt.is_cache_old = True
 
     def _connect(self, *, exclusive: bool, state: ConnectionState = NOTHING_SET) -> Link:
         connection = apsw.Connection(self._vfs.main_name, vfs=self._vfs.name)
@@ -540,7 +362,7 @@ class NativeEngine:
             f"foreign_keys = {'on' if settings.foreign_keys else 'off'}",
         )
         for pragma in pragmas:
-            _look(connection, f"PRAGMA {pragma}")
+            look(connection, f"PRAGMA {pragma}")
         if self.is_foreign:
             # Last, because defensive mode refuses journal_mode off.
             connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
@@ -566,32 +388,3 @@ def is_complete(sql: str) -> bool:
         (True, False)
     """
     return apsw.complete(sql)
-
-
-def _look(connection: apsw.Connection, sql: str) -> None:
-    """Run SQL of our own, which only a damaged database refuses."""
-    with _opening():
-        connection.execute(sql).fetchall()
-
-
-@contextmanager
-def _opening() -> Iterator[None]:
-    try:
-        yield
-    except apsw.Error as error:
-        raise ImageError(f"the database in stable memory cannot be opened: {error}") from error
-
-
-def _words(error: apsw.Error) -> str:
-    """Return SQLite's words; where it is APSW that complains, those of the other engine."""
-    text = str(error)
-    if not isinstance(error, apsw.BindingsError):
-        return text
-    count, *given = map(int, re.findall("[0-9]+", text))
-    if len(given) < 2:
-        return f"the statement has {count} parameters, and no values are given"
-    total, used = given
-    return (
-        f"the statement has {count} parameters, and {total - used} of the {total} values given are "
-        "left for it"
-    )

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sqlstable.engine.measured.notes import TakenLog
+from sqlstable.engine.measured.notes import NotedLog
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES
 from sqlstable.ic.words import COMMIT, GROW, PREPARE, READ, RUN, SIZE, WRITE
 from sqlstable.layout.filemap import ENDLESS, FileMap
@@ -187,7 +187,7 @@ def test_a_shims_log_gives_few_accesses_as_integers_and_as_columns(is_managed):
             )
             for _ in range(count)
         ]
-        taken = TakenLog(np.array(rows, dtype=np.int64).tobytes(), file_map)
+        taken = NotedLog(np.array(rows, dtype=np.int64).tobytes(), file_map)
         columns = taken.columns(0, count)
         expected = [*zip(*(column.tolist() for column in columns), strict=True)]
         assert taken.few() == (expected if count <= FEW_ACCESSES else None)

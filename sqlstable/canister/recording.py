@@ -155,7 +155,7 @@ def record(connection: "apsw.Connection") -> Iterator[Recording]:
     if memory.log is not None:
         raise MessageError("this stable memory is being recorded already; end that recording first")
     settings = _settings(vfs, connection)
-    watch = _Watch(vfs)
+    watch = _OwnerWatch(vfs)
     memory.log = store.new_log()
     store.messages.position_after_commit = store.messages.position_at_lock = 0
     store.rebind()
@@ -176,7 +176,7 @@ def record(connection: "apsw.Connection") -> Iterator[Recording]:
         recording.finish(writer.trace())
 
 
-class _Watch:
+class _OwnerWatch:
     """Looks at the owners before and after a recording, and writes its trace."""
 
     def __init__(self, vfs: StableVFS) -> None:

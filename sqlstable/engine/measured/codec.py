@@ -410,7 +410,7 @@ class Finish(NamedTuple):
 
 
 @dataclass(slots=True)
-class Reply:
+class Answer:
     """All records of one reply."""
 
     statements: list[StatementResult] = field(default_factory=list)
@@ -446,7 +446,7 @@ class ReplyReader:
     """
 
     def __init__(self) -> None:
-        self.reply = Reply()
+        self.reply = Answer()
         self._data = b""
         self._chunks: list[bytes] = []
         self._received = 0
@@ -477,7 +477,7 @@ class ReplyReader:
         self._data = data[at:]
         self._received = len(self._data)
 
-    def finish(self) -> Reply:
+    def finish(self) -> Answer:
         """Return the whole reply.
 
         Raises:
@@ -645,7 +645,7 @@ def _decoded(content: bytes, row_index: int, column: int) -> str:
         ) from None
 
 
-def decode_reply(chunks: Iterable[bytes]) -> Reply:
+def decode_reply(chunks: Iterable[bytes]) -> Answer:
     """Return the reply that ``chunks`` hold.
 
     Raises:
@@ -658,7 +658,7 @@ def decode_reply(chunks: Iterable[bytes]) -> Reply:
     return reader.finish()
 
 
-def decode_whole(data: bytes) -> Reply:
+def decode_whole(data: bytes) -> Answer:
     """Return the reply that ``data`` holds whole: as `decode_reply`, and quicker where it is small.
 
     Raises:

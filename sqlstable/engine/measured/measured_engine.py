@@ -20,8 +20,8 @@ from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS, julian_milliseconds
 from sqlstable.engine.inspector import Inspector
 from sqlstable.engine.measured.codec import (
+    Answer,
     Finish,
-    Reply,
     StatementResult,
     decode_whole,
     encode_many,
@@ -33,7 +33,7 @@ from sqlstable.engine.measured.notes import (
     CallNote,
     HeapTouched,
     MessageNotes,
-    TakenLog,
+    NotedLog,
 )
 from sqlstable.engine.measured.schema_copy import Piece, Plans
 from sqlstable.engine.statements import Params, Rows, sql_error
@@ -266,7 +266,7 @@ class WasmEngine:
         status = machine.tell()
         notes = MessageNotes(
             calls=self._calls,
-            log=TakenLog(machine.noted(shim.LOG, status.log_count), self._file_map()),
+            log=NotedLog(machine.noted(shim.LOG, status.log_count), self._file_map()),
             borders=machine.noted(shim.BORDERS, status.border_count),
             status=status,
             instruction_limit=machine.instruction_limit,
@@ -446,7 +446,7 @@ class WasmCursor:
             self._open_cursors.remove(self)
 
 
-def _pieces(sql: str, reply: Reply) -> tuple[list[Piece], bool]:
+def _pieces(sql: str, reply: Answer) -> tuple[list[Piece], bool]:
     """Return the statements of a text that ran, and whether these are surely all."""
     results = reply.statements
     failed = reply.failure is not None

@@ -37,7 +37,7 @@ class Mark(IntEnum):
 _RECORD_NUMBERS: Final = len(shim.LOG.columns)
 
 
-class TakenLog:
+class NotedLog:
     """The accesses of one message in order; `sqlstable.trace.recording.raw.TakenAccesses`."""
 
     def __init__(self, data: bytes, file_map: FileMap) -> None:
@@ -208,7 +208,7 @@ class MessageNotes:
     """A message that has ended."""
 
     calls: list[CallNote]
-    log: TakenLog
+    log: NotedLog
     borders: bytes
     status: shim.ShimStatus
     "What the shim told at its end."

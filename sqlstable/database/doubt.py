@@ -19,6 +19,7 @@ deceived    makes the cache old: *trusted*          shows a moved cookie
 A rollback that may have taken a schema with it leads to *in doubt* from anywhere.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from sqlstable.database.hotpath import Read, Write
@@ -28,6 +29,7 @@ from sqlstable.sqlite.header import (
     CHANGE_COUNTER_OFFSET,
     HEADER_BYTES,
     SCHEMA_COOKIE,
+    SQLITE_PAGE_BYTES_MIN,
     empty_database,
 )
 
@@ -57,7 +59,7 @@ class Doubt:
 
     @property
     def is_schema_old(self) -> bool:
-        """Whether `paths` are needed, and a file that is empty is to be looked into."""
+        """Whether `paths` and `size` are needed."""
         return self._schema != _TRUSTED
 
     def paths(self, read: Read, write: Write) -> tuple[Read, Write]:
@@ -83,6 +85,10 @@ class Doubt:
             write(data, offset)
 
         return xRead, xWrite
+
+    def size(self, get_size: Callable[[], int]) -> Callable[[], int]:
+        """Return a function that has an empty file looked into while there is doubt."""
+        return lambda: get_size() or (SQLITE_PAGE_BYTES_MIN if self.is_schema_old else 0)
 
 
 def is_probe(amount: int, offset: int) -> bool:

@@ -38,7 +38,6 @@ from sqlstable.sqlite.header import (
     HEADER_BYTES,
     ROLLBACK_VERSIONS,
     SCHEMA_COOKIE,
-    SQLITE_PAGE_BYTES_MIN,
     VERSIONS_OFFSET,
     WAL_VERSION,
     states_size,
@@ -157,7 +156,7 @@ class DatabaseStore:
                 # Nobody is in the middle of anything: what was begun and never had a header is
                 # gone.
                 self.set_size(self._derived_size())
-            file = DatabaseFile(self, own_locks=own_locks)
+            file = (SharedFile if own_locks else DatabaseFile)(self)
             file.is_probe_free = self.messages.is_probe_free
             self.files.append(file)
             self.bind(file)
@@ -262,13 +261,13 @@ class DatabaseStore:
 
     def _slow_read(self, file: "DatabaseFile", amount: int, offset: int) -> Bytes:
         """Read any length anywhere; what lies beyond the end is cut off."""
-        size = self.size_bytes
         if is_probe(amount, offset):
             if file.doubt.is_cache_old:
                 file.doubt.is_cache_old = False
                 return CHANGED
             if file.is_probe_free:
                 return self.peek(amount, offset)
+        size = self.size_bytes
         if offset >= size:
             return b""
         length = min(amount, size - offset)
@@ -343,21 +342,30 @@ class DatabaseStore:
         """Give a file the paths that it needs now."""
         if self.messages.is_unrecorded:
             file.xRead, file.xWrite = self.peek, refuse_write
+            file.xFileSize = file.doubt.size(self._get_size)
         elif self.messages.implicit and self.memory.kind is None:
             file.xRead, file.xWrite = _idle_paths(self.messages, file)
+            file.xFileSize = file.doubt.size(self._get_size)
         else:
             self._bind_active(file)
 
     def _bind_active(self, file: "DatabaseFile") -> None:
-        read, write = self._paths.read_of(partial(self._slow_read, file)), self._paths.write
+        paths = self._paths
+        read, write = paths.read_of(partial(self._slow_read, file)), paths.write
+        file.xFileSize = paths.get_size
         if file.doubt.is_schema_old:
             read, write = file.doubt.paths(read, write)
+            file.xFileSize = file.doubt.size(paths.get_size)
         if self.messages.interceptor is not None:
             read, write = _intercepted(file, read, write, self.messages.interceptor)
         file.xRead, file.xWrite = read, write
 
+    def _get_size(self) -> int:
+        return self._paths.get_size()
+
     def _kill(self, file: "DatabaseFile") -> None:
         file.xRead, file.xWrite, file.is_dead = self._dead_read, _ignore_write, True
+        file.xFileSize = file.doubt.size(self._get_size)
 
     def _revive(self, file: "DatabaseFile") -> None:
         file.is_dead = False
@@ -406,16 +414,17 @@ class DatabaseStore:
 class DatabaseFile(QuietFile):
     """What SQLite holds when it has opened the database file.
 
-    ``xRead`` and ``xWrite`` are set by the store, which changes them as messages come and go.
+    ``xRead``, ``xWrite`` and ``xFileSize`` are set by the store, which changes them as messages
+    come and go: SQLite asks for all three with every message.
     """
 
     xRead: Read
     xWrite: Write
+    xFileSize: Callable[[], int]
 
-    def __init__(self, store: DatabaseStore, *, own_locks: bool) -> None:
+    def __init__(self, store: DatabaseStore) -> None:
         """Make a handle; the store binds it."""
         self._store = store
-        self._locks = store.locks if own_locks else None
         self.connection_id: int | None = None
         "Address of SQLite's own connection object: the files of one connection have the same."
         self.doubt = Doubt()
@@ -470,48 +479,17 @@ class DatabaseFile(QuietFile):
         self._store.messages.intercept("truncate")
         self._store.set_size(new_size)
 
-    def xFileSize(self) -> int:
-        """Return the exact size; no stable memory is involved."""
-        if self.doubt.is_schema_old:
-            return self._store.size_bytes or SQLITE_PAGE_BYTES_MIN
-        return self._store.size_bytes
-
     def xLock(self, level: int) -> None:
-        """Take a lock among the connections of this file.
+        """Look whose message is open: whoever begins messages has an order of its own.
 
         Raises:
-            apsw.BusyError: Another connection's lock stands against it, another connection is
-                writing to another file of the memory, or a message of another thread is open.
+            MessageError: It is another thread's.
         """
-        messages, locks = self._store.messages, self._locks
-        if locks is None:
-            messages.check_thread()
-            return
-        with messages.locking():
-            if level >= RESERVED:
-                messages.check_writer(self._store, self)
-            is_first = not locks.is_held_by(self)
-            locks.lock(self, level)
-            if is_first:
-                messages.note_lock()
-                # Now, not at the first byte: between the two another thread's could begin.
-                self._store.begin_locked(self)
-
-    def xUnlock(self, level: int) -> None:
-        """Give a lock back; the last one ends an implicit message."""
-        # SQLite also does so after a lock that it did not get, and waits for nobody's turn then.
-        if self._locks is not None and self._locks.is_held_by(self):
-            with self._store.messages.turn:
-                self._locks.unlock(self, level)
-                if level == NONE:
-                    self._store.on_unlock(self)
+        self._store.messages.check_thread()
 
     def xCheckReservedLock(self) -> bool:
         """Whether any connection holds RESERVED or more."""
-        if self._locks is None:
-            return self._store.has_live_journal()
-        with self._store.messages.turn:
-            return self._locks.is_reserved()
+        return self._store.has_live_journal()
 
     def xFileControl(self, op: int, pointer: int) -> bool:
         """Learn of the two steps of an SQL commit, and whose file this is; refuse WAL."""
@@ -537,6 +515,42 @@ class DatabaseFile(QuietFile):
     def xClose(self) -> None:
         """Give the handle back."""
         self._store.forget(self)
+
+
+class SharedFile(DatabaseFile):
+    """A file whose connections have SQLite's locks among them, and implicit messages."""
+
+    def xLock(self, level: int) -> None:
+        """Take a lock among the connections of this file.
+
+        Raises:
+            apsw.BusyError: Another connection's lock stands against it, another connection is
+                writing to another file of the memory, or a message of another thread is open.
+        """
+        store = self._store
+        with store.messages.locking():
+            if level >= RESERVED:
+                store.messages.check_writer(store, self)
+            is_first = not self.is_locked
+            store.locks.lock(self, level)
+            if is_first:
+                store.messages.note_lock()
+                # Now, not at the first byte: between the two another thread's could begin.
+                store.begin_locked(self)
+
+    def xUnlock(self, level: int) -> None:
+        """Give a lock back; the last one ends an implicit message."""
+        # SQLite also does so after a lock that it did not get, and waits for nobody's turn then.
+        if self.is_locked:
+            with self._store.messages.turn:
+                self._store.locks.unlock(self, level)
+                if level == NONE:
+                    self._store.on_unlock(self)
+
+    def xCheckReservedLock(self) -> bool:
+        """Whether any connection holds RESERVED or more."""
+        with self._store.messages.turn:
+            return self._store.locks.is_reserved()
 
 
 def _idle_paths(messages: Messages, file: DatabaseFile) -> tuple[Read, Write]:

@@ -49,6 +49,8 @@ class Taken:
 class Files:
     """Two files beside the database, bucket by bucket, and addresses that nobody has."""
 
+    manager_bytes = 65_536
+
     def __init__(self):
         self.owners = [Owner(name, name, "journal", "") for name in ("a-journal", "b-journal")]
 

@@ -26,6 +26,7 @@ from sqlstable.ic.words import PHASES, WRITE
 
 PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 LAYOUTS = ("managed", "raw")
+ALL_LAYOUTS = (*LAYOUTS, "froghub", "ic-sqlite-vfs")
 
 SCHEMA = (
     "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT, body TEXT)",
@@ -91,7 +92,7 @@ def test_rule_1_a_query_never_changes_the_image(sql, cache):
     canister.close()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 def test_rule_1_a_message_that_traps_leaves_the_image_as_it_was_size_included(layout):
     canister = filled(layout=layout, bucket_pages=1)
     before, wasm_pages = canister.image(), canister.memory.wasm_pages
@@ -334,7 +335,16 @@ def mixed_messages(canister, connections):
 
 
 @pytest.mark.parametrize(
-    ("layout", "page_size"), [("managed", 4096), ("raw", 512), ("managed", 65_536), ("raw", 8192)]
+    ("layout", "page_size"),
+    [
+        ("managed", 4096),
+        ("raw", 512),
+        ("managed", 65_536),
+        ("raw", 8192),
+        ("froghub", 4096),
+        ("froghub", 512),
+        ("ic-sqlite-vfs", None),
+    ],
 )
 @pytest.mark.parametrize("cache_size", [5, 500])
 def test_rule_2_every_stable_byte_moved_is_accounted_for(witnessed, layout, page_size, cache_size):
@@ -587,7 +597,7 @@ def test_rule_6_after_extract_plain_sqlite_opens_it(page_size, layout, tmp_path)
 # -- rule 7: upgrade cost does not depend on database size ----------------------------------------
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 def test_rule_7_an_upgrade_accesses_the_same_whatever_the_database_size(layout):
     uses = []
     for rows in (1, 100, 10_000):
@@ -666,7 +676,7 @@ def test_rule_8_os_page_limits_trap_at_the_access_that_crosses_them(
     canister.close()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 @pytest.mark.parametrize("name", ["os_pages_accessed_max", "os_pages_dirty_max"])
 def test_rule_8_exactly_the_limit_is_allowed_and_one_less_is_not(layout, name):
     sql = "UPDATE t SET x = x || 'y' WHERE id < 16"
@@ -741,7 +751,7 @@ def test_rule_8_a_raw_memory_that_cannot_grow_fails_the_statement_and_the_messag
 # -- rule 9: observing changes nothing ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 def test_rule_9_owners_plans_depth_and_trace_change_no_count(layout, tmp_path):
     seen = []
     for owners, plans, depth, traced in (
@@ -852,7 +862,7 @@ def test_rule_10_a_bad_setting_is_named_with_what_is_possible(options, text):
         Canister(**options)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 def test_rule_10_a_foreign_memory_is_refused_and_left_as_it_was(layout):
     memory = StableMemory()
     memory.grow(2)

@@ -56,6 +56,7 @@ class FileLookup(Protocol):
     """
 
     owners: list[Owner]
+    manager_bytes: int
 
     def owner_indexes(self, addresses: _Numbers) -> npt.NDArray[np.int64]:
         """Positions in ``owners``, which may grow with the call; -1 where it is unknown."""
@@ -112,8 +113,9 @@ class Places:
 
     def _outside_numbers(self, addresses: _Numbers) -> _Numbers:
         manager = len(self.owners.owners)
-        found = np.where(addresses < WASM_PAGE_BYTES, manager, manager + 1)
-        beyond = np.flatnonzero(addresses >= WASM_PAGE_BYTES)
+        manager_bytes = WASM_PAGE_BYTES if self.files is None else self.files.manager_bytes
+        found = np.where(addresses < manager_bytes, manager, manager + 1)
+        beyond = np.flatnonzero(addresses >= manager_bytes)
         if self.files is not None and len(beyond):
             # A file that is unknown, at -1, stays the unknown one just below the first.
             found[beyond] = manager + 2 + self.files.owner_indexes(addresses[beyond])

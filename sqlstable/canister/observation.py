@@ -8,6 +8,7 @@ from sqlstable.canister.areas import file_owners, list_areas
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.canister.machine import Ended, Look
 from sqlstable.database.vfs import StableVFS
+from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace, TraceWriter
@@ -21,7 +22,7 @@ from sqlstable.trace.recording.attribution import (
     owner_uses,
 )
 from sqlstable.trace.recording.owner_numbers import Places
-from sqlstable.trace.recording.raw import RawMessage, TakenAccesses
+from sqlstable.trace.recording.raw import RawMessage
 
 
 class Observation:

@@ -13,12 +13,12 @@ from sqlstable.canister.observation import StoreReader
 from sqlstable.database.library import sqlite_version
 from sqlstable.database.vfs import StableVFS, vfs_of
 from sqlstable.errors import MessageError
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import WRITE
 from sqlstable.trace.format.file import Trace, TraceWriter
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
-    Accesses,
     Message,
     OwnerFault,
     OwnerRun,

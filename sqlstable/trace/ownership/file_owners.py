@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.trace.ownership.owner_state import Owner
+from sqlstable.trace.model import Owner
 
 _Numbers = npt.NDArray[np.int64]
 

@@ -28,7 +28,7 @@ def module_of(path):
 
 def test_all_that_varies_has_a_recipe():
     words = " ".join(RECIPES)
-    for what in ("view", "limit", "price list", "layout", "command"):
+    for what in ("view", "limit", "price list", "layout", "hook", "command"):
         assert what in words
 
 
@@ -200,3 +200,50 @@ def test_a_command_is_a_module_and_a_line(house):
     )
     assert house.run("-m", "sqlstable", "toy") == "a toy\n"
     assert "Show a toy." in house.run("-m", "sqlstable", "--help")
+
+
+UPGRADE = """
+        def body() -> None:
+            hook("before")
+            self._life.restart()
+            hook("after")
+
+        def hook(when: str) -> None:
+            statements = self._life.statements
+            statements.begin("update", "warm")
+            try:
+                statements.execute("INSERT INTO t VALUES (?)", (when,))
+            except Exception as error:
+                raise statements.explained(error, "the hook") from error
+            statements.end(discarded=False)
+
+        return self._step(Call("upgrade", label=label), body)
+"""
+UPGRADING = """
+import sqlstable
+
+for engine in ("native", "wasm"):
+    with sqlstable.Canister(engine=engine, trace=":memory:") as canister:
+        canister.update("CREATE TABLE t (x)")
+        reply = canister.upgrade()
+        print(reply.outcome, canister.query("SELECT x FROM t").rows)
+        print([statement.stable.os_pages_dirty for statement in reply.statements])
+        canister.update("ALTER TABLE t RENAME TO gone")
+        try:
+            canister.upgrade()
+        except sqlstable.SqlstableError as error:
+            print(type(error).__name__)
+        print(canister.query("SELECT x FROM gone").rows)
+"""
+
+
+@pytest.mark.slow
+def test_a_hook_is_the_body_of_a_step(house):
+    house.change(
+        "sqlstable/canister/canister.py",
+        '\n        return self._step(Call("upgrade", label=label), self._life.restart)\n',
+        UPGRADE,
+    )
+    answers = "committed [('before',), ('after',)]\n[1, 1]\nSqlError\n[('before',), ('after',)]\n"
+    # One that fails takes the upgrade with it, and leaves the canister as it was.
+    assert house.run("-c", UPGRADING) == 2 * answers

@@ -97,8 +97,7 @@ class Life:
             self.begin(call)
             # It is nobody's to end but its own.
             self.call = None
-            with self.machine.outside("open"):
-                body()
+            body()
             self.end(call)
         except BaseException:
             # Without a heap before, it is the installation that fails, and the canister goes.
@@ -127,7 +126,8 @@ class Life:
 
     def start(self) -> None:
         """Start a heap: a new one in an open message, else one that goes on with the last."""
-        self._statements = self.machine.start(self.opening)
+        with self.machine.outside("open"):
+            self._statements = self.machine.start(self.opening)
         self._adopt()
         vfs = self.machine.view
         assert vfs is not None
@@ -137,7 +137,8 @@ class Life:
         """Let the heap go."""
         self.observation.forget_vfs()
         self._statements = None
-        self.machine.stop()
+        with self.machine.outside("open"):
+            self.machine.stop()
 
     def restart(self) -> None:
         """Let the heap go, and start another one on the same stable memory."""

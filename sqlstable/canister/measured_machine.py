@@ -144,7 +144,7 @@ class MeasuredMachine:
         notes = engine.take_notes()
         status = notes.status
         used = Used(status.accessed_count, status.dirty_count)
-        trap = finish(call, memory, engine, used, look, notes.log.taken)
+        trap = finish(call, memory, engine, used, look, lambda: notes.log)
         self._settle(vfs, is_watched=look is not None)
         if vfs.store.is_page_size_stale:
             vfs.adopt_page_size()
@@ -188,6 +188,7 @@ class MeasuredMachine:
             opening.settings,
             counters=self._has_counters,
             is_foreign=opening.is_foreign,
+            noted=None if self._old is None else self._old[0].calls,
         )
         engine.open()
         engine.look_through(self._vfs or self._look(opening))

@@ -48,7 +48,6 @@ from typing import Final
 import numpy as np
 
 from sqlstable.errors import TraceError
-from sqlstable.ic.accesses import Access, Accesses, FewAccesses
 from sqlstable.trace.format.columns import (
     FEW_VALUES,
     ByteReader,
@@ -58,6 +57,7 @@ from sqlstable.trace.format.columns import (
     is_constant,
     varint,
 )
+from sqlstable.trace.model import Accesses, FewAccesses
 
 BLOCK_VERSION: Final = 1
 """First byte of every block."""
@@ -122,7 +122,15 @@ def decode_accesses(block: bytes | memoryview) -> Accesses:
     Raises:
         TraceError: The block is damaged, or of a newer version.
     """
-    return Accesses.joined(decode_segments(block))
+    segments = tuple(decode_segments(block))
+    if len(segments) == 1:
+        return segments[0]
+    return Accesses(
+        np.concatenate([np.empty(0, np.int8), *(accesses.kind for accesses in segments)]),
+        np.concatenate([np.empty(0, np.int64), *(accesses.address for accesses in segments)]),
+        np.concatenate([np.empty(0, np.int64), *(accesses.length for accesses in segments)]),
+        np.concatenate([np.empty(0, np.int64), *(accesses.offset for accesses in segments)]),
+    )
 
 
 def decode_segments(block: bytes | memoryview) -> Iterator[Accesses]:
@@ -169,18 +177,29 @@ def _whole_segments(chunks: Iterable[Accesses]) -> Iterator[Accesses]:
             pending_count += stop - start
             start = stop
             if pending_count == SEGMENT_ACCESSES:
-                segment = Accesses.joined(pending)
+                segment = _joined(pending)
                 # Let go of the pieces now: while the segment is encoded, memory is at its peak.
                 pending, pending_count = [], 0
                 yield segment
     if pending:
-        yield Accesses.joined(pending)
+        yield _joined(pending)
+
+
+def _joined(pieces: list[Accesses]) -> Accesses:
+    if len(pieces) == 1:
+        return pieces[0]
+    return Accesses(
+        np.concatenate([piece.kind for piece in pieces]),
+        np.concatenate([piece.address for piece in pieces]),
+        np.concatenate([piece.length for piece in pieces]),
+        np.concatenate([piece.offset for piece in pieces]),
+    )
 
 
 # Writing ------------------------------------------------------------------------------------
 
 
-def _block_of_few(rows: Sequence[Access]) -> bytes:
+def _block_of_few(rows: Sequence[tuple[int, int, int, int]]) -> bytes:
     """Return the block of accesses that fit in one segment of short columns."""
     if not rows:
         return EMPTY_BLOCK

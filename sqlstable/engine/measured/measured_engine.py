@@ -78,6 +78,7 @@ class WasmEngine:
         layout: Of stable memory.
         counters: Whether replies carry SQLite's counters.
         is_foreign: Whether the database came from elsewhere, and is to be opened defensively.
+        noted: What the open message has executed on the heap before this one.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class WasmEngine:
         *,
         counters: bool,
         is_foreign: bool = False,
+        noted: list[CallNote] | None = None,
     ) -> None:
         """Take note; `open` opens."""
         self.is_foreign = is_foreign
@@ -100,7 +102,7 @@ class WasmEngine:
         self._plans = Plans(self._observing, foreign_keys=settings.foreign_keys)
         self._name = _UPDATE
         self._cache: CacheState = "warm"
-        self._calls: list[CallNote] = []
+        self.calls = [] if noted is None else noted
         self._finish = self._kept_finish = _IDLE
         self._cursors: list[WasmCursor] = []
         self._last_results: Sequence[StatementResult] = ()
@@ -265,7 +267,7 @@ class WasmEngine:
         machine = self._store.machine
         status = machine.tell()
         notes = MessageNotes(
-            calls=self._calls,
+            calls=self.calls,
             log=NotedLog(machine.noted(shim.LOG, status.log_count), self._file_map()),
             borders=machine.noted(shim.BORDERS, status.border_count),
             status=status,
@@ -273,7 +275,7 @@ class WasmEngine:
             regime=machine.program.regime,
             watches_heap=machine.program.watches_heap,
         )
-        self._calls = []
+        self.calls = []
         return notes
 
     def page_size(self) -> int | None:
@@ -309,7 +311,7 @@ class WasmEngine:
 
     def _send(self, sql: str, request: bytes, params: Params = None) -> Rows:
         memory, machine = self._memory, self._store.machine
-        border_start = self._calls[-1].border_stop if self._calls else 0
+        border_start = self.calls[-1].border_stop if self.calls else 0
         try:
             data = machine.call(self._name, request)
         except Trap as trap:
@@ -351,7 +353,7 @@ class WasmEngine:
         for each in results:
             # They may be many, and are the caller's.
             each.rows = []
-        self._calls.append(
+        self.calls.append(
             CallNote(
                 sql=sql,
                 results=results,

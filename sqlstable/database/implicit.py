@@ -27,15 +27,13 @@ such a message goes on until the next commit.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition, RLock, get_ident
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 import apsw
 
+from sqlstable.database.locks import Holder, LockTable
 from sqlstable.errors import MessageError, Trap
 from sqlstable.memory.stable import StableMemory
-
-if TYPE_CHECKING:
-    from sqlstable.database.locks import LockTable
 
 _TURN_WAITED_S: Final = 0.05
 """How long a lock waits for the turn of another thread before SQLite's busy handler is asked."""
@@ -49,23 +47,12 @@ Interceptor = Callable[[str], None]
 raises."""
 
 
-class Handle(Protocol):
-    """One open database file."""
-
-    connection_id: int | None
-    is_dead: bool
-
-
 class Store(Protocol):
     """A database file, with those who have it open."""
 
     @property
-    def locks(self) -> "LockTable":
+    def locks(self) -> LockTable:
         """Who holds which lock."""
-        ...
-
-    def is_open(self) -> bool:
-        """Whether anybody has it open."""
         ...
 
     def rebind(self) -> None:
@@ -107,6 +94,8 @@ class Messages:
         self.implicit = implicit
         self.stores: list[Store] = []
         "The main database first."
+        self.open_count = 0
+        "Database files that are open."
         self.reload: Callable[[], None] = _nothing
         "Derives manager, directory and placements anew."
         self.forget: Callable[[], None] = _nothing
@@ -127,7 +116,7 @@ class Messages:
         self.turn: RLock | _Unshared = lock if implicit else _Unshared()
         "Held by who looks at locks and message, or changes one of them."
         self._ended = Condition(lock)
-        self._committing: set[Handle] = set()
+        self._committing: set[Holder] = set()
 
     def disband(self) -> None:
         """Let go of everybody."""
@@ -262,7 +251,7 @@ class Messages:
             raise apsw.BusyError(msg)
         raise MessageError(msg)
 
-    def check_writer(self, store: Store, handle: Handle) -> None:
+    def check_writer(self, store: Store, handle: Holder) -> None:
         """Refuse a second writer in the memory, before it takes a lock to write.
 
         Raises:
@@ -297,12 +286,12 @@ class Messages:
                 self._is_ours = False
                 self._ended.notify_all()
 
-    def on_sync(self, handle: Handle) -> None:
+    def on_sync(self, handle: Holder) -> None:
         """Note that a database is about to commit."""
         if self._is_open:
             self._committing.add(handle)
 
-    def on_commit(self, handle: Handle) -> None:
+    def on_commit(self, handle: Holder) -> None:
         """End the implicit message after the last database of an SQL transaction.
 
         Raises:
@@ -328,7 +317,7 @@ class Messages:
         """Forget a commit that has failed half-way: SQLite rolls all of it back."""
         self._committing.clear()
 
-    def on_unlock(self, handle: Handle) -> None:
+    def on_unlock(self, handle: Holder) -> None:
         """End the implicit message, unless somebody is writing, or it is another thread's."""
         with self.turn:
             self._committing.discard(handle)
@@ -340,7 +329,8 @@ class Messages:
     def on_close(self) -> None:
         """End the implicit message with the last open file."""
         with self.turn:
-            if not any(store.is_open() for store in self.stores):
+            self.open_count -= 1
+            if not self.open_count:
                 self.end()
 
     def _begin(self) -> None:

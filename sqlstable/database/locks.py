@@ -6,9 +6,9 @@ Rules: any number may hold SHARED; one may hold RESERVED beside them; PENDING ke
 locks out; EXCLUSIVE demands that nobody else holds anything. Source: sqlite.org/lockingv3.html.
 """
 
-from typing import Protocol
-
 import apsw
+
+from sqlstable.database.quietfile import QuietFile
 
 NONE = apsw.SQLITE_LOCK_NONE
 SHARED = apsw.SQLITE_LOCK_SHARED
@@ -17,10 +17,13 @@ PENDING = apsw.SQLITE_LOCK_PENDING
 EXCLUSIVE = apsw.SQLITE_LOCK_EXCLUSIVE
 
 
-class Holder(Protocol):
-    """Somebody who can hold a lock: an open file."""
+class Holder(QuietFile):
+    """An open database file, as far as locks and messages know it."""
 
-    connection_id: int | None
+    connection_id: int | None = None
+    "Address of SQLite's own connection object: the files of one connection have the same."
+    is_dead = False
+    "Whether the message that it was in has trapped."
 
 
 class LockTable:

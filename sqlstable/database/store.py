@@ -25,8 +25,8 @@ from sqlstable.database import hotpath
 from sqlstable.database.doubt import CHANGED, Doubt, is_probe
 from sqlstable.database.hotpath import Read, Source, Write
 from sqlstable.database.implicit import Interceptor, Messages
-from sqlstable.database.locks import NONE, RESERVED, LockTable
-from sqlstable.database.quietfile import QuietFile, refuse_write
+from sqlstable.database.locks import NONE, RESERVED, Holder, LockTable
+from sqlstable.database.quietfile import refuse_write
 from sqlstable.database.settings import refuse_wal
 from sqlstable.database.stablefile import StableFile, grow
 from sqlstable.ic.units import OS_PAGE_BYTES
@@ -159,6 +159,7 @@ class DatabaseStore:
             file = (SharedFile if own_locks else DatabaseFile)(self)
             file.is_probe_free = self.messages.is_probe_free
             self.files.append(file)
+            self.messages.open_count += 1
             self.bind(file)
             return file
 
@@ -171,10 +172,6 @@ class DatabaseStore:
             # garbage collection.
             file.xRead, file.xWrite = _closed_read, refuse_write
             self.messages.on_close()
-
-    def is_open(self) -> bool:
-        """Whether anybody has the file open."""
-        return bool(self.files)
 
     def is_writer_dead(self) -> bool:
         """Whether the connection that writes has lost its message; nobody else writes then."""
@@ -411,7 +408,7 @@ class DatabaseStore:
         return self.memory.peek(self.placement.map.address(offset), length)
 
 
-class DatabaseFile(QuietFile):
+class DatabaseFile(Holder):
     """What SQLite holds when it has opened the database file.
 
     ``xRead``, ``xWrite`` and ``xFileSize`` are set by the store, which changes them as messages
@@ -425,13 +422,9 @@ class DatabaseFile(QuietFile):
     def __init__(self, store: DatabaseStore) -> None:
         """Make a handle; the store binds it."""
         self._store = store
-        self.connection_id: int | None = None
-        "Address of SQLite's own connection object: the files of one connection have the same."
         self.doubt = Doubt()
         self.is_probe_free = False
         "Whether that look is an artefact of the simulation, and not to be counted."
-        self.is_dead = False
-        "Whether the message has trapped."
         self.on_pragma: Callable[[apsw.VFSFcntlPragma], bool] | None = None
         "Is told of each PRAGMA of this database before SQLite obeys, and may refuse or answer it."
 

@@ -57,12 +57,12 @@ print(hashlib.sha256(repr(counted()).encode()).hexdigest())
 OPENS: Final = """
 import sys, time
 from sqlstable import Canister
-from sqlstable.canister.choices import Flavour, Place
+from sqlstable.canister.choices import Choices
 from sqlstable.canister.machines import open_memory
 Canister(engine="wasm").close()
-open_memory("wasm", Flavour(), Place(sys.argv[1])).close()
+open_memory(Choices(sys.argv[1], engine="wasm")).close()
 begin = time.perf_counter()
-memory = open_memory("wasm", Flavour(), Place(sys.argv[1]))
+memory = open_memory(Choices(sys.argv[1], engine="wasm"))
 seconds = time.perf_counter() - begin
 pages = int(open("/proc/self/statm").read().split()[1])
 print(seconds * 1e3, pages * 4096 / 2**20)

@@ -169,7 +169,7 @@ def test_what_cannot_be_imported_leaves_no_new_image(folder, monkeypatch):  # no
     def fail(*_, **__):
         raise sqlstable.ImageError("the database has 8192 bytes, more than stable memory can hold")
 
-    monkeypatch.setattr("sqlstable.canister.canister.import_database", fail)
+    monkeypatch.setattr("sqlstable.canister.steps.import_database", fail)
     for name in ("new.stable", "empty.stable"):
         result = call("run", "-", "--image", name, "--database", "app.db", stdin=ASK)
         assert_refused(result, folder, before, "more than stable memory can hold")

@@ -7,33 +7,30 @@ and keeps stable memory.
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
-from datetime import date
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
-from sqlstable.canister.choices import Flavour, Place, check_image_arguments, chosen_cache_size
+from sqlstable.canister import steps
+from sqlstable.canister.choices import Choices, Keywords
 from sqlstable.canister.life import Life
-from sqlstable.canister.machine import ENGINES, Call, EngineName, Machine, Opening
-from sqlstable.canister.machines import make_machine, open_memory
-from sqlstable.canister.message import Message, check_choice
+from sqlstable.canister.machine import Opening
+from sqlstable.canister.machines import make_machine
+from sqlstable.canister.message import Message
 from sqlstable.canister.observation import Observation, open_writer
 from sqlstable.canister.presence import Presence
 from sqlstable.canister.reply import Reply
 from sqlstable.canister.status import Status
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
-from sqlstable.database.settings import Settings, resolve_settings
-from sqlstable.database.transfer import extract_database, import_database
+from sqlstable.database.settings import Settings
+from sqlstable.database.transfer import extract_database
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.statements import Params, Statements
 from sqlstable.errors import MessageError
-from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import CacheState, CallKind
-from sqlstable.memory.image.durability import Durability
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace
-from sqlstable.trace.recording.recorder import Depth
 
 if TYPE_CHECKING:
     import apsw
@@ -102,70 +99,27 @@ class Canister(Presence):
         >>> canister.close()
     """
 
-    def __init__(  # noqa: PLR0913  each is a keyword with a default
-        self,
-        path: Path | str | None = None,
-        *,
-        engine: EngineName = "native",
-        layout: str | None = None,
-        preset: str | None = None,
-        page_size: int | None = None,
-        cache_size: int | None = None,
-        journal_mode: str | None = None,
-        bucket_pages: int | None = None,
-        growth: str | None = None,
-        limits: Limits | date | str | None = "latest",
-        enforce: bool = True,
-        trace: Path | str | None = None,
-        overwrite_trace: bool = False,
-        depth: Depth = "counters",
-        owners: bool | None = None,
-        memory: StableMemory | None = None,
-        durability: Durability | None = None,
-        read_only: bool = False,
-        now: str | None = None,
-        seed: int | None = None,
-        foreign_keys: bool | None = None,
-        build: str | None = None,
-        track_heap: bool | None = None,
-        machine: Callable[[StableMemory], Machine] | None = None,
-    ) -> None:
-        check_choice("engine", engine, ENGINES)
-        check_choice("depth", depth, ("counters", "pages"))
-        check_image_arguments(path, memory, durability, read_only=read_only)
-        settings = resolve_settings(
-            preset=preset,
-            layout=layout,
-            page_size=page_size,
-            cache_size=chosen_cache_size(cache_size, preset, build),
-            journal_mode=journal_mode,
-            bucket_pages=bucket_pages,
-            growth=growth,
-            now=now,
-            seed=seed,
-            foreign_keys=foreign_keys,
-        )
-        place = Place(path, limits, durability, read_only=read_only)
-        flavour = Flavour(build, track_heap=track_heap)
-        if machine is None:
-            made = make_machine(engine, flavour, memory or place, depth=depth)
-        else:
-            made = machine(memory or open_memory(engine, flavour, place))
-        self.machine = made
+    def __init__(self, path: Path | str | None = None, **keywords: Unpack[Keywords]) -> None:
+        for name in keywords.keys() - Keywords.__annotations__.keys():
+            raise TypeError(f"Canister.__init__() got an unexpected keyword argument {name!r}")
+        choices = Choices(path, **keywords)
+        settings = choices.settings
+        self.machine = machine = make_machine(choices)
         "What it runs on."
-        made.memory.bytemap.is_enforced = enforce
+        memory = machine.memory
+        memory.bytemap.is_enforced = choices.enforce
         with ExitStack() as undo:
-            if made.memory is not memory:
-                undo.callback(made.memory.close)
+            if memory is not choices.memory:
+                undo.callback(memory.close)
             observation = Observation(
-                made.memory,
-                writer=open_writer(trace, {}, overwrite=overwrite_trace),
-                owners=owners if owners is not None else trace is not None,
+                memory,
+                writer=open_writer(choices.trace, {}, overwrite=choices.overwrite_trace),
+                owners=choices.has_owners,
             )
-            is_foreign = made.memory.wasm_pages > 0
-            self._life = Life(made, observation, Opening(settings, is_foreign=is_foreign))
+            opening = Opening(settings, is_foreign=memory.wasm_pages > 0)
+            self._life = Life(machine, observation, opening)
             undo.callback(self._life.let_go)
-            self._install()
+            steps.install(self._life)
             undo.pop_all()
         self._life.state_settings()
 
@@ -255,19 +209,11 @@ class Canister(Presence):
 
     def upgrade(self, *, label: str | None = None) -> Reply:
         """Upgrade the canister: the heap goes, stable memory stays."""
-        return self._step(Call("upgrade", label=label), self._life.restart)
+        return Reply([], steps.upgrade(self._life, label=label))
 
     def reinstall(self, *, label: str | None = None) -> Reply:
         """Reinstall the canister: heap and stable memory go."""
-        life = self._life
-
-        def body() -> None:
-            life.stop()
-            life.memory.wipe()
-            life.opening = replace(life.opening, is_foreign=False)
-            life.start()
-
-        return self._step(Call("reinstall", label=label), body)
+        return Reply([], steps.reinstall(self._life, label=label))
 
     def close(self) -> None:
         """Finish the trace and give all memory back; closing twice does no harm.
@@ -313,36 +259,15 @@ class Canister(Presence):
         """
         life = self._life
         with life.turn("import"), ExitStack() as stack:
-            vfs = self._check_empty()
+            vfs = steps.empty_vfs(life)
             if not isinstance(path, DatabaseSource):
                 options = SourceOptions(
                     setups=life.opening.setups, is_thorough=integrity_check, page_size=page_size
                 )
                 path = stack.enter_context(open_source(path, options))
-            return self._import(vfs, path)
-
-    def _check_empty(self) -> StableVFS:
-        self._life.memory.check("install")
-        vfs = self._life.view()
-        if vfs.store.size_bytes:
-            raise MessageError(
-                f"the canister has a database of {vfs.store.size_bytes} bytes already; reinstall "
-                "it first, or import into a new one"
-            )
-        return vfs
-
-    def _import(self, vfs: StableVFS, source: DatabaseSource) -> Reply:
-        life = self._life
-
-        def body() -> None:
-            import_database(vfs.store, source)
-            life.opening = replace(life.opening, is_foreign=True)
-            life.restart()
-
-        reply = Reply([], life.step(Call("install", is_limited=False), body))
-        reply.notes = source.notes
-        life.state_settings()
-        return reply
+            reply = Reply([], steps.load(life, vfs, path))
+            reply.notes = path.notes
+            return reply
 
     def extract_database(self, path: Path | str, *, overwrite: bool = False) -> int:
         """Write the database as a plain SQLite file, and return its size in bytes.
@@ -434,13 +359,6 @@ class Canister(Presence):
         """How the database is opened; one that is there keeps what it is."""
         return self._life.opening.settings
 
-    def _install(self) -> None:
-        image_file = self._life.memory.image_file
-        if image_file is not None and image_file.is_read_only:
-            self._life.start()
-        else:
-            self._step(Call("install"), self._life.start)
 
-    def _step(self, call: Call, body: Callable[[], None]) -> Reply:
-        with self._life.turn(call.kind):
-            return Reply([], self._life.step(call, body))
+# Who asks for its arguments, as help does, is told all of them by name.
+Canister.__signature__ = signature(Choices)  # type: ignore[attr-defined]

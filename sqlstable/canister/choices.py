@@ -1,67 +1,138 @@
-"""What there is to choose about a canister: where its stable memory is, and what runs on it."""
+"""What there is to choose about a canister."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, fields
 from datetime import date
 from pathlib import Path
+from typing import Final, TypedDict
 
+from sqlstable.canister.machine import ENGINES, EngineName, Machine
+from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.engine.measured.module.builds import BUILDS
 from sqlstable.errors import SettingsError
 from sqlstable.ic.limits import Limits
 from sqlstable.memory.image.durability import Durability
 from sqlstable.memory.stable import StableMemory
+from sqlstable.trace.recording.recorder import Depth
+
+MakeMachine = Callable[[StableMemory], Machine]
+"""Makes what a canister runs on."""
+
+
+class Keywords(TypedDict, total=False):
+    """The keywords of `sqlstable.canister.canister.Canister`, whose docstring explains them."""
+
+    engine: EngineName
+    layout: str | None
+    preset: str | None
+    page_size: int | None
+    cache_size: int | None
+    journal_mode: str | None
+    bucket_pages: int | None
+    growth: str | None
+    limits: Limits | date | str | None
+    enforce: bool
+    trace: Path | str | None
+    overwrite_trace: bool
+    depth: Depth
+    owners: bool | None
+    memory: StableMemory | None
+    durability: Durability | None
+    read_only: bool
+    now: str | None
+    seed: int | None
+    foreign_keys: bool | None
+    build: str | None
+    track_heap: bool | None
+    machine: MakeMachine | None
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where stable memory is to be."""
-
-    path: Path | str | None = None
-    "An image file, or None for this process's memory."
-    limits: Limits | date | str | None = "latest"
-    durability: Durability | str | None = None
-    "None: ``process``."
-    read_only: bool = field(default=False, kw_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Flavour:
-    """What there is to choose about the wasm engine; nothing for the native one."""
-
-    build: str | None = None
-    track_heap: bool | None = field(default=None, kw_only=True)
-
-
-def chosen_cache_size(cache_size: int | None, preset: str | None, build: str | None) -> int | None:
-    """Return the cache size that was asked for, or that a build of the wasm engine is made for.
-
-    Examples:
-        >>> chosen_cache_size(None, None, "lean"), chosen_cache_size(20, None, "lean")
-        (6, 20)
-    """
-    found = BUILDS.get(build or "")
-    if cache_size is not None or preset is not None or found is None:
-        return cache_size
-    return found.cache_size
-
-
-def check_image_arguments(
-    path: Path | str | None,
-    memory: StableMemory | None,
-    durability: str | None,
-    *,
-    read_only: bool,
-) -> None:
-    """Refuse arguments on where stable memory is that do not go together.
+class Choices:
+    """What was chosen for one canister: its keywords with their defaults, checked together.
 
     Raises:
-        SettingsError: Two places are named, or what concerns files without one.
+        SettingsError: A choice is unknown, or does not go with another one.
     """
-    if path is not None and memory is not None:
-        raise SettingsError(
-            f"the canister is given both {path} and a memory; leave one of the two out"
-        )
-    if path is None and (durability is not None or read_only):
-        name = "read_only" if read_only else "durability"
-        raise SettingsError(
-            f"{name} concerns an image file, and none is given; name one, as in Canister(path)"
-        )
+
+    path: Path | str | None = None
+    _: KW_ONLY
+    engine: EngineName = "native"
+    layout: str | None = None
+    preset: str | None = None
+    page_size: int | None = None
+    cache_size: int | None = None
+    journal_mode: str | None = None
+    bucket_pages: int | None = None
+    growth: str | None = None
+    limits: Limits | date | str | None = "latest"
+    enforce: bool = True
+    trace: Path | str | None = None
+    overwrite_trace: bool = False
+    depth: Depth = "counters"
+    owners: bool | None = None
+    memory: StableMemory | None = None
+    durability: str | None = None
+    read_only: bool = False
+    now: str | None = None
+    seed: int | None = None
+    foreign_keys: bool | None = None
+    build: str | None = None
+    track_heap: bool | None = None
+    machine: MakeMachine | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("engine", self.engine, ENGINES)
+        check_choice("depth", self.depth, ("counters", "pages"))
+        if self.path is not None and self.memory is not None:
+            raise SettingsError(
+                f"the canister is given both {self.path} and a memory; leave one of the two out"
+            )
+        if self.path is None and (self.durability is not None or self.read_only):
+            name = "read_only" if self.read_only else "durability"
+            raise SettingsError(
+                f"{name} concerns an image file, and none is given; name one, as in Canister(path)"
+            )
+
+    @property
+    def settings(self) -> Settings:
+        """How the database is to be opened.
+
+        Raises:
+            SettingsError: A setting is unknown or out of range.
+
+        Examples:
+            >>> Choices(build="lean").settings.cache_size
+            6
+            >>> Choices(build="lean", cache_size=20).settings.cache_size
+            20
+        """
+        chosen = {name: getattr(self, name) for name in _SETTINGS}
+        build = BUILDS.get(self.build or "")
+        if self.cache_size is None and self.preset is None and build is not None:
+            # A build is made for a cache of its own.
+            chosen["cache_size"] = build.cache_size
+        return resolve_settings(**chosen)
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether OS pages are attributed to tables and indexes."""
+        return self.trace is not None if self.owners is None else self.owners
+
+
+_SETTINGS: Final = (
+    *("preset", "layout", "page_size", "cache_size", "journal_mode", "bucket_pages", "growth"),
+    *("now", "seed", "foreign_keys"),
+)
+
+assert {"path", *Keywords.__annotations__} == {field.name for field in fields(Choices)}
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Check a setting that takes one of a few words.
+
+    Raises:
+        SettingsError: ``value`` is none of them.
+    """
+    if value not in choices:
+        raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")

@@ -140,11 +140,6 @@ class Life:
         with self.machine.outside("open"):
             self.machine.stop()
 
-    def restart(self) -> None:
-        """Let the heap go, and start another one on the same stable memory."""
-        self.stop()
-        self.start()
-
     def on_connect(self, setup: Setup) -> None:
         """Run ``setup`` on each connection, those of later heaps as well."""
         self.machine.on_connect(setup)

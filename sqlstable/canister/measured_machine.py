@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Final, NoReturn
 
-from sqlstable.canister.choices import Flavour, Place
+from sqlstable.canister.choices import Choices
 from sqlstable.canister.machine import (
     Call,
     Ended,
@@ -236,27 +237,27 @@ class MeasuredMachine:
         return self._store.machine.tell().log_count
 
 
-def open_wasm_memory(flavour: Flavour, place: Place) -> StableMemory:
+def open_wasm_memory(choices: Choices) -> StableMemory:
     """Return a memory for the wasm engine, empty or on an image file.
 
     Raises:
         SettingsError: wasmtime is missing, or there is no such build.
         ImageError: The image file cannot be used.
     """
-    limits = resolve_limits(place.limits)
-    make = _program_maker(flavour, limits)
-    if place.path is None:
+    limits = resolve_limits(choices.limits)
+    make = _program_maker(choices, limits)
+    if choices.path is None:
         return wasm_memory(make, limits=limits)
     return open_image_memory(
         make,
-        place.path,
+        choices.path,
         limits=limits,
-        durability=place.durability or "process",
-        is_read_only=place.read_only,
+        durability=choices.durability or "process",
+        is_read_only=choices.read_only,
     )
 
 
-def adopted_memory(memory: StableMemory, flavour: Flavour) -> StableMemory:
+def adopted_memory(memory: StableMemory, choices: Choices) -> StableMemory:
     """Return a memory for the wasm engine that holds what another one does, or is it already.
 
     Raises:
@@ -265,8 +266,8 @@ def adopted_memory(memory: StableMemory, flavour: Flavour) -> StableMemory:
     if isinstance(memory.store, ShimStore):
         program = memory.store.machine.program
         for name, wanted, found in (
-            ("build", flavour.build, program.name),
-            ("track_heap", flavour.track_heap, program.watches_heap),
+            ("build", choices.build, program.name),
+            ("track_heap", choices.track_heap, program.watches_heap),
         ):
             if wanted is not None and wanted != found:
                 raise SettingsError(f"{name} is {wanted!r}, and the memory was made for {found!r}")
@@ -276,7 +277,7 @@ def adopted_memory(memory: StableMemory, flavour: Flavour) -> StableMemory:
             "the memory is an image file that the native engine has open; give its path instead, "
             "as in Canister(path, engine='wasm')"
         )
-    copy = open_wasm_memory(flavour, Place(limits=memory.limits))
+    copy = open_wasm_memory(replace(choices, path=None, memory=None, limits=memory.limits))
     if copy.grow(memory.wasm_pages) < 0:
         copy.close()
         raise SettingsError(
@@ -296,8 +297,8 @@ def _pieces(memory: StableMemory) -> Iterator[tuple[int, bytes]]:
             yield address, data
 
 
-def _program_maker(flavour: Flavour, limits: Limits | None) -> Callable[[int], Program]:
-    name, track_heap = flavour.build or DEFAULT_BUILD, flavour.track_heap
+def _program_maker(choices: Choices, limits: Limits | None) -> Callable[[int], Program]:
+    name, track_heap = choices.build or DEFAULT_BUILD, choices.track_heap
     if name not in BUILDS:
         raise SettingsError(f"build is {name!r}; it must be one of {', '.join(BUILDS)}")
     regime = regime_of(limits)

@@ -6,13 +6,14 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
+from sqlstable.canister.choices import check_choice
 from sqlstable.canister.life import Life
 from sqlstable.canister.machine import Call
 from sqlstable.canister.reply import Reply
 from sqlstable.canister.turns import Leaving, Ticket
 from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
 from sqlstable.engine.statements import Cursor, Params, Rows, Statements
-from sqlstable.errors import MessageError, SettingsError, SqlError, Trap
+from sqlstable.errors import MessageError, SqlError, Trap
 from sqlstable.ic.words import CACHE_STATES, CacheState, CallKind
 
 T = TypeVar("T")
@@ -313,13 +314,3 @@ def _left_open(kind: str, left: str) -> MessageError:
         "transaction and close cursors before the message ends; from Python a transaction "
         "alone may stay open with keep_open=True"
     )
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Check a setting that takes one of a few words.
-
-    Raises:
-        SettingsError: ``value`` is none of them.
-    """
-    if value not in choices:
-        raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlstable.canister.canister import Canister
-from sqlstable.canister.choices import Place
 from sqlstable.cli.failures import UsageError, note
 from sqlstable.cli.places import check_regular, note_recovery
 from sqlstable.database.checking import Setup
@@ -29,7 +28,7 @@ class OpenCanister(Protocol):
         ...
 
 
-OpenMemory = Callable[[Place], StableMemory]
+OpenMemory = Callable[[Path, str, Limits | None], StableMemory]
 """Opens an image for an engine."""
 
 
@@ -67,7 +66,7 @@ def install(  # noqa: PLR0913  each is a part of what the command line asks for
         return _filled(open_canister(limits=limits), setups, database)
     check_regular(image)
     was_there = os.path.exists(image)  # noqa: PTH110  also for a name that is too long
-    memory = open_memory(Place(image, limits, durability))
+    memory = open_memory(image, durability, limits)
     was_empty = memory.wasm_pages == 0
     try:
         note_recovery(memory)

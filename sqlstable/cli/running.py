@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlstable.canister.canister import Canister
-from sqlstable.canister.choices import Flavour
+from sqlstable.canister.choices import Choices
 from sqlstable.canister.machines import open_memory
 from sqlstable.cli.failures import InterruptedRunError, RunError, UsageError, note
 from sqlstable.cli.installation import install
@@ -35,6 +35,7 @@ from sqlstable.database.settings import resolve_settings
 from sqlstable.errors import ImageError, TraceError
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import GIB
+from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import counted
 from sqlstable.report.view import Look
 from sqlstable.trace.format.file import Trace
@@ -142,6 +143,19 @@ def _installed(
         trace=output.trace or ":memory:",
         overwrite_trace=output.force,
     )
+
+    def open_image(image: Path, durability: str, limits: Limits | None) -> StableMemory:
+        return open_memory(
+            Choices(
+                image,
+                engine=engine,
+                build=build,
+                track_heap=machine.track_heap,
+                durability=durability,
+                limits=limits,
+            )
+        )
+
     return install(
         open_canister,
         image=machine.image,
@@ -151,7 +165,7 @@ def _installed(
         database=database,
         page_size=machine.settings["page_size"],
         setups=setups,
-        open_memory=partial(open_memory, engine, Flavour(build, track_heap=machine.track_heap)),
+        open_memory=open_image,
     )
 
 

@@ -13,10 +13,10 @@ from sqlstable.analysis.totals import (
     sum_uses,
 )
 from sqlstable.analysis.verdict import applies, share, verdict
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
-    Accesses,
     Calls,
     LimitUse,
     Message,

@@ -12,8 +12,9 @@ import struct
 import apsw
 import numpy as np
 
+from sqlstable.trace.model import Owner
 from sqlstable.trace.ownership import owners as owners_module
-from sqlstable.trace.ownership.owners import Changes, Owner, OwnerMap, owner_runs
+from sqlstable.trace.ownership.owners import Changes, OwnerMap, owner_runs
 
 ROLES = {"internal": "interior", "leaf": "leaf", "overflow": "overflow"}
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sqlstable.errors import (
     Trap,
 )
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import KIB, WASM_PAGE_BYTES
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.memory import accesslog
@@ -20,13 +21,13 @@ def new_log(sqlite_page_bytes=4096):
     return AccessLog(sqlite_page_bytes, lambda offsets: offsets + WASM_PAGE_BYTES)
 
 
-def rows(columns):
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+def rows(taken, start, stop):
+    return Accesses.joined(taken.chunks(start, stop)).rows
 
 
 def logged(log):
     taken = log.take()
-    return rows(taken.columns(0, len(taken)))
+    return rows(taken, 0, len(taken))
 
 
 def test_calls_are_logged_in_order_with_their_kinds(memory):
@@ -120,7 +121,7 @@ def test_positions_count_from_0_since_the_last_take(monkeypatch):
         taken = log.take()
         assert len(taken) == round_length
         assert log.position() == log.compacted_count == 0
-        addresses = [row[1] for row in rows(taken.columns(0, round_length))]
+        addresses = [row[1] for row in rows(taken, 0, round_length)]
         expected = [WASM_PAGE_BYTES + 4096 * p if p % 2 else p for p in range(round_length)]
         assert addresses == expected
 
@@ -130,10 +131,10 @@ def test_taken_log_does_not_change_any_more():
     log.append(0)
     log.note(READ, 1, 1)
     taken = log.take()
-    before = rows(taken.columns(0, 2))
+    before = rows(taken, 0, 2)
     log.append(8192)
     log.note(WRITE, 2, 2)
-    assert rows(taken.columns(0, 2)) == before
+    assert rows(taken, 0, 2) == before
     assert len(taken) == 2
     assert [row[0] for row in logged(log)] == [READ, WRITE]
 
@@ -222,11 +223,11 @@ def test_compacting_and_cutting_change_no_column(sqlite_page_bytes, steps, chunk
                 log.compact()
         taken = log.take()
         assert len(taken) == len(expected)
-        assert rows(taken.columns(0, len(taken))) == expected
+        assert rows(taken, 0, len(taken)) == expected
         start, stop = cut
         chunks = list(taken.chunks(start, stop))
-        assert [row for chunk in chunks for row in rows(chunk)] == expected[start:stop]
-        assert rows(taken.columns(start, stop)) == expected[start:stop]
+        assert [row for chunk in chunks for row in chunk.rows] == expected[start:stop]
+        assert rows(taken, start, stop) == expected[start:stop]
 
 
 def test_long_log_is_handed_out_in_pieces(monkeypatch):
@@ -244,7 +245,8 @@ def test_long_log_is_handed_out_in_pieces(monkeypatch):
 
 
 def test_columns_of_nothing_are_empty_and_typed():
-    columns = new_log().take().columns(0, 0)
+    none = Accesses.joined(new_log().take().chunks(0, 0))
+    columns = [none.kind, none.address, none.length, none.offset]
     assert [len(column) for column in columns] == [0, 0, 0, 0]
     assert [column.dtype for column in columns] == [np.int8, np.int64, np.int64, np.int64]
 
@@ -264,4 +266,4 @@ def test_offsets_are_translated_when_the_log_is_read():
     log.note(READ, 3, 1)
     taken = log.take()
     origin[0] = 5 * KIB
-    assert rows(taken.columns(0, 2)) == [(READ, 4096 + 5 * KIB, 4096, 4096), (READ, 3, 1, -1)]
+    assert rows(taken, 0, 2) == [(READ, 4096 + 5 * KIB, 4096, 4096), (READ, 3, 1, -1)]

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
@@ -100,8 +101,7 @@ def log_of(api):
 
 def logged(api):
     taken = api.memory.log.take()
-    columns = taken.columns(0, len(taken))
-    return list(zip(*(column.tolist() for column in columns[:3]), strict=True))
+    return [row[:3] for row in Accesses.joined(taken.chunks(0, len(taken))).rows]
 
 
 # --- Moving bytes

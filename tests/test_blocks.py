@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlstable.errors import TraceError
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.trace import blocks
 from sqlstable.trace.blocks import (
@@ -21,7 +22,6 @@ from sqlstable.trace.blocks import (
     encode_accesses,
 )
 from sqlstable.trace.format import columns
-from sqlstable.trace.model import Accesses
 
 COLUMNS = ("kind", "address", "length", "offset")
 MIB = 1_048_576

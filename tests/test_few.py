@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from sqlstable.engine.measured.notes import NotedLog
+from sqlstable.ic.accesses import FEW_ACCESSES, Accesses, FewAccesses
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES
 from sqlstable.ic.words import COMMIT, GROW, PREPARE, READ, RUN, SIZE, WRITE
 from sqlstable.layout.filemap import ENDLESS, FileMap
-from sqlstable.memory.accesslog import FEW_ACCESSES, AccessLog
+from sqlstable.memory.accesslog import AccessLog
 from sqlstable.trace.blocks import decode_accesses, encode_accesses
-from sqlstable.trace.model import Accesses, FewAccesses
-from sqlstable.trace.ownership.owners import Owner
+from sqlstable.trace.model import Owner
 from sqlstable.trace.recording.attribution import (
     MessageFacts,
     accessed_sqlite_pages,
@@ -48,6 +48,8 @@ class Taken:
 
 class Files:
     """Two files beside the database, bucket by bucket, and addresses that nobody has."""
+
+    manager_bytes = 65_536
 
     def __init__(self):
         self.owners = [Owner(name, name, "journal", "") for name in ("a-journal", "b-journal")]
@@ -187,9 +189,8 @@ def test_a_shims_log_gives_few_accesses_as_integers_and_as_columns(is_managed):
             )
             for _ in range(count)
         ]
-        taken = NotedLog(np.array(rows, dtype=np.int64).tobytes(), file_map)
-        columns = taken.columns(0, count)
-        expected = [*zip(*(column.tolist() for column in columns), strict=True)]
+        taken = NotedLog(np.array(rows, dtype=np.int64).tobytes(), file_map).taken()
+        expected = Accesses.joined(taken.chunks(0, count)).rows
         assert taken.few() == (expected if count <= FEW_ACCESSES else None)
 
 
@@ -207,8 +208,7 @@ def test_a_log_gives_few_accesses_as_integers_and_as_columns(origin):
                 log.append(rng.choice((offset, ~offset)))
         so_far, taken = log.so_far(), log.take()
         log.note(SIZE, 0, 0)
-        columns = taken.columns(0, count)
-        rows = [*zip(*(column.tolist() for column in columns), strict=True)]
+        rows = Accesses.joined(taken.chunks(0, count)).rows
         if count > FEW_ACCESSES:
             assert taken.few() is None
             assert so_far.few() is None

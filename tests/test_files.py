@@ -23,6 +23,7 @@ from sqlstable import (
     Trap,
     latest_limits,
 )
+from sqlstable.ic.accesses import Accesses
 from sqlstable.layout import directory
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.testing import list_accesses, trap_at
@@ -474,9 +475,9 @@ def test_journals_and_further_files_are_logged_by_address(opened):
         connection.execute("UPDATE o SET x = 'b' WHERE id = 1; COMMIT")
         touched = set(memory.bytemap.accessed)
         dirty = set(memory.bytemap.dirty)
-    columns = log.take().columns(0, 10_000)
+    rows = Accesses.joined(log.take().chunks(0, 10_000)).rows
     pages, written = set(), set()
-    for kind, address, length, offset in zip(*columns, strict=True):
+    for kind, address, length, offset in rows:
         if kind > 1:
             continue
         spanned = set(range(address // 4096, (address + length - 1) // 4096 + 1))

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sqlstable.trace.model import Owner
 from sqlstable.trace.ownership import owner_update
 from sqlstable.trace.ownership import owners as owners_module
-from sqlstable.trace.ownership.owners import Owner, OwnerMap
+from sqlstable.trace.ownership.owners import OwnerMap
 from tests.owner_world import (
     Database,
     ImageReader,

@@ -11,6 +11,7 @@ import pytest
 
 from sqlstable import Canister, MemoryManager, SqlError, StableMemory, StableVFS, Trap
 from sqlstable.engine.measured.module.builds import BUILDS
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from tests.wasm_host import Host
@@ -57,8 +58,7 @@ class LoggedCanister(Canister):
 
         def keep():
             taken = take()
-            columns = taken.columns(0, len(taken))
-            self.log = list(zip(*(column.tolist() for column in columns[:3]), strict=True))
+            self.log = [row[:3] for row in Accesses.joined(taken.chunks(0, len(taken))).rows]
             return taken
 
         log.take = keep

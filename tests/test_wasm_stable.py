@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.limits import Limits, MessageLimits, latest_limits
 from sqlstable.ic.prices import PRICE_REGIMES, SystemCosts
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
@@ -129,7 +130,7 @@ class Pair:
 
     def expected_log(self):
         taken = self.memory.log.take()
-        columns = taken.columns(0, len(taken))
+        columns = Accesses.joined(taken.chunks(0, len(taken)))
         return columns.kind.tolist(), columns.address.tolist(), columns.length.tolist()
 
     def end(self, how):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import sqlstable.trace.format.file as trace_file
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.ic.words import GROW, PHASES, READ, SIZE, WRITE
 from sqlstable.trace.format.file import (
     TraceWriter,
 )
 from sqlstable.trace.model import (
-    Accesses,
     Calls,
     HeapUse,
     Instructions,

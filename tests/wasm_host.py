@@ -21,6 +21,7 @@ from sqlstable.engine.measured.codec import (
     random_key,
 )
 from sqlstable.engine.measured.module.builds import load
+from sqlstable.ic.accesses import Accesses
 from sqlstable.memory.accesslog import AccessLog
 
 MARK_TYPE = 0x53
@@ -223,8 +224,7 @@ class Host:
 
     def _take(self):
         taken = self.memory.log.take()
-        columns = taken.columns(0, len(taken))
-        self.log = list(zip(*(column.tolist() for column in columns[:3]), strict=True))
+        self.log = [row[:3] for row in Accesses.joined(taken.chunks(0, len(taken))).rows]
         self.marks = list(self.heap.marks)
 
     def _key(self):

@@ -21,9 +21,10 @@ from typing import Final
 
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.errors import TraceError
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import GROW
-from sqlstable.trace.model import Accesses, Message, StableArea
+from sqlstable.trace.model import Message, StableArea
 
 MANAGER_KIND: Final = "memory manager"
 DATABASE_KIND: Final = "database"

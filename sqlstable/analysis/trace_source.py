@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from sqlstable.ic.accesses import Accesses
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
-    Accesses,
     Message,
     OwnerFault,
     StableArea,

@@ -7,12 +7,20 @@ from sqlstable.layout.files import StableFileInfo
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_MAX, BUCKETS_OFFSET
 from sqlstable.sqlite.header import HEADER_BYTES, parse_header
 from sqlstable.trace.model import StableArea
-from sqlstable.trace.ownership.file_owners import FileListing
+from sqlstable.trace.ownership.file_owners import FileListing, FileOwners
 
 
 def list_files(vfs: StableVFS) -> FileListing:
     """Return the files in stable memory and their buckets."""
     return FileListing(vfs.stable_files(), (vfs.bucket_pages or 1) * WASM_PAGE_BYTES)
+
+
+def file_owners(vfs: StableVFS) -> FileOwners | None:
+    """Return who has what lies beside the main database; None where nothing can."""
+    if vfs.bucket_pages is None and vfs.store.record is None:
+        return None
+    manager_bytes = 0 if vfs.bucket_pages is None else BUCKETS_OFFSET
+    return FileOwners(lambda: list_files(vfs), manager_bytes=manager_bytes)
 
 
 def list_areas(vfs: StableVFS, message: int) -> tuple[StableArea, ...]:

@@ -22,7 +22,7 @@ from sqlstable.canister.presence import Presence
 from sqlstable.canister.reply import Reply
 from sqlstable.canister.status import Status
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
-from sqlstable.database.settings import Settings
+from sqlstable.database.settings import Settings, imported_page_size
 from sqlstable.database.transfer import extract_database
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.statements import Params, Statements
@@ -47,7 +47,8 @@ class Canister(Presence):
             there, and opened as it is if it is. None keeps everything in this process's memory.
         engine: ``native``: APSW in this process; ``wasm``: SQLite in a Wasm module as a canister
             runs it, with its instructions counted.
-        layout: ``managed`` (the memory manager of ic-stable-structures) or ``raw``.
+        layout: ``managed`` (the memory manager of ic-stable-structures), ``raw``, or that of a
+            product, ``froghub`` or ``ic-sqlite-vfs`` (2.x).
         preset: PRAGMAs of a known product, see `sqlstable.database.settings.PRESETS`.
         page_size: Bytes of a SQLite page, 512 to 65 536; an existing database keeps its own.
         cache_size: SQLite pages that SQLite keeps in the heap; negative for KiB.
@@ -261,8 +262,9 @@ class Canister(Presence):
         with life.turn("import"), ExitStack() as stack:
             vfs = steps.empty_vfs(life)
             if not isinstance(path, DatabaseSource):
+                size = imported_page_size(self.settings, page_size)
                 options = SourceOptions(
-                    setups=life.opening.setups, is_thorough=integrity_check, page_size=page_size
+                    setups=life.opening.setups, is_thorough=integrity_check, page_size=size
                 )
                 path = stack.enter_context(open_source(path, options))
             reply = Reply([], steps.load(life, vfs, path))

@@ -17,11 +17,12 @@ from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.statements import Statements
 from sqlstable.errors import LimitTrap, Trap
+from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import CacheState, MessageKind
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.attribution import MessageFacts
-from sqlstable.trace.recording.raw import RawMessage, TakenAccesses
+from sqlstable.trace.recording.raw import RawMessage
 from sqlstable.trace.recording.recorder import Depth
 
 EngineName = Literal["native", "wasm"]

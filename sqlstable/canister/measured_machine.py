@@ -145,7 +145,7 @@ class MeasuredMachine:
         notes = engine.take_notes()
         status = notes.status
         used = Used(status.accessed_count, status.dirty_count)
-        trap = finish(call, memory, engine, used, look, lambda: notes.log)
+        trap = finish(call, memory, engine, used, look, notes.log.taken)
         self._settle(vfs, is_watched=look is not None)
         if vfs.store.is_page_size_stale:
             vfs.adopt_page_size()

@@ -29,7 +29,7 @@ def raw_message(notes: MessageNotes, outside: Sequence[OutsideSpan]) -> RawMessa
     """Return notes of a message as a recorder gives them."""
     statements = NotedStatements(notes)
     extra = statements.failed_spans() if notes.has_failure else ()
-    return RawMessage(notes.log, statements, (*outside, *extra), lambda: _costs(notes))
+    return RawMessage(notes.log.taken(), statements, (*outside, *extra), lambda: _costs(notes))
 
 
 def _costs(notes: MessageNotes) -> tuple[Instructions, HeapUse | None]:

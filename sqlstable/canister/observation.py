@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sqlstable.analysis.growth import Growth
-from sqlstable.canister.areas import list_areas, list_files
+from sqlstable.canister.areas import file_owners, list_areas
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.canister.machine import Ended, Look
 from sqlstable.database.vfs import StableVFS
+from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace, TraceWriter
@@ -21,7 +22,7 @@ from sqlstable.trace.recording.attribution import (
     owner_uses,
 )
 from sqlstable.trace.recording.owner_numbers import Places
-from sqlstable.trace.recording.raw import RawMessage, TakenAccesses
+from sqlstable.trace.recording.raw import RawMessage
 
 
 class Observation:
@@ -67,8 +68,7 @@ class Observation:
         """Look at the database through this VFS from now on."""
         self.forget_vfs()
         self._reader = StoreReader(vfs)
-        is_needed = self._owner_map is not None and vfs.bucket_pages is not None
-        self._files = FileOwners(lambda: list_files(vfs)) if is_needed else None
+        self._files = None if self._owner_map is None else file_owners(vfs)
         self._files_wasm_pages, self._files_undone = -1, False
 
     def forget_vfs(self) -> None:

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlstable.canister.areas import list_files
+from sqlstable.canister.areas import file_owners
 from sqlstable.canister.observation import StoreReader
 from sqlstable.database.library import sqlite_version
 from sqlstable.database.vfs import StableVFS, vfs_of
 from sqlstable.errors import MessageError
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import WRITE
 from sqlstable.trace.format.file import Trace, TraceWriter
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
-    Accesses,
     Message,
     OwnerFault,
     OwnerRun,
@@ -26,7 +26,6 @@ from sqlstable.trace.model import (
     Statement,
     TraceSettings,
 )
-from sqlstable.trace.ownership.file_owners import FileOwners
 from sqlstable.trace.ownership.owners import OwnerMap, owner_runs
 from sqlstable.trace.recording.attribution import (
     Attributed,
@@ -184,7 +183,7 @@ class _OwnerWatch:
         self._reader = StoreReader(vfs)
         self._owners = OwnerMap()
         self._owners.refresh(self._reader, whole=True)
-        self._files = FileOwners(lambda: list_files(vfs)) if vfs.bucket_pages else None
+        self._files = file_owners(vfs)
         self._refresh_files()
         self._wasm_pages = vfs.memory.wasm_pages
 

@@ -27,7 +27,7 @@ from sqlstable.cli.output import write
 from sqlstable.cli.places import new_image
 from sqlstable.cli.progress import LoadProgress
 from sqlstable.database.foreign import SourceOptions, open_source
-from sqlstable.database.settings import resolve_settings
+from sqlstable.database.settings import imported_page_size, resolve_settings
 from sqlstable.database.transfer import make_image
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -80,7 +80,7 @@ def import_database(  # noqa: PLR0913  each is an option
         options = SourceOptions(
             setups=setups,
             is_thorough=integrity_check,
-            page_size=page_size,
+            page_size=imported_page_size(settings, page_size),
             scratch=partial.parent,
             on_tick=progress.on_tick,
         )

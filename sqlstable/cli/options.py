@@ -122,8 +122,8 @@ LayoutOption = Annotated[
     typer.Option(
         "--layout",
         metavar="|".join(LAYOUT_NAMES),
-        help="Stable memory with the memory manager of ic-stable-structures, or without. "
-        f"[default: {DEFAULTS.layout}]",
+        help="Where the database lies: in a memory manager of ic-stable-structures, at address 0, "
+        f"or as a product has it. [default: {DEFAULTS.layout}]",
     ),
 ]
 PresetOption = Annotated[

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sqlstable.memory.image.folderlock import FolderLock
     from sqlstable.memory.stable import StableMemory
 
-_FIRST_BYTES: Final = 16
+_FIRST_BYTES: Final = 24
+"""A layout keeps a length of eight bytes in front of SQLite's magic."""
 
 _PREFIX: Final = "sqlstable-"
 _SUFFIX: Final = ".partial"
@@ -107,7 +108,7 @@ def new_database(database: Path, *, force: bool, image: Path) -> Iterator[Path]:
         if image.exists() and target.samefile(image):
             raise UsageError(f"{database} is the image itself; choose another file")
         first_bytes = _first_bytes(database)
-        if first_bytes and first_bytes != SQLITE_MAGIC:
+        if first_bytes and not first_bytes.startswith(SQLITE_MAGIC):
             raise UsageError(
                 f"{database} exists and is not a SQLite database, so it is not replaced; choose "
                 "another file"
@@ -140,7 +141,8 @@ def _locked_old(image: Path, target: Path, *, force: bool) -> "StableMemory | No
         return None
     _check_replaceable(image, force=force, kind="image")
     first_bytes = _first_bytes(image)
-    if any(first_bytes) and not first_bytes.startswith((MANAGER_SIGNATURE, SQLITE_MAGIC)):
+    is_image = first_bytes.startswith((MANAGER_SIGNATURE, SQLITE_MAGIC))
+    if any(first_bytes) and not is_image and not first_bytes.endswith(SQLITE_MAGIC):
         raise UsageError(
             f"{image} exists and is not an image of stable memory, so it is not replaced; choose "
             "another file"

@@ -16,7 +16,6 @@ from sqlstable.database.store import DatabaseStore
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.layout.directory import (
-    DATABASE_MEMORY_ID,
     DIRECTORY_MEMORY_ID,
     NAME_BYTES_MAX,
 )
@@ -85,7 +84,9 @@ class Cabinet:
         )
         self.manager = opened.manager
         self.directory = opened.directory
-        self.store = DatabaseStore(self.messages, opened.main, page_size=page_size)
+        self.store = DatabaseStore(
+            self.messages, opened.main, page_size=page_size, record=opened.record
+        )
         self.messages.reload = self._reload
         self.messages.forget = self._forget
         memory.watchers.append(self.messages)
@@ -205,37 +206,56 @@ class Cabinet:
 
     def stable_files(self) -> tuple[StableFileInfo, ...]:
         """Return what lies in stable memory, the main database first; nothing is recorded."""
-        if self.manager is None:
-            size_bytes = self.memory.wasm_pages * WASM_PAGE_BYTES
-            info = StableFileInfo(
-                name=self.main_name,
-                kind="database",
-                memory_id=None,
-                allocated_bytes=size_bytes,
-                size_bytes=self.store.placement.allocated_bytes,
-                used_bytes=self.store.size_bytes,
-                bucket_addresses=(0,) if size_bytes else (),
-            )
-            return (info,)
         return tuple(self._listed())
 
     def _listed(self) -> "Iterator[StableFileInfo]":
-        assert self.manager is not None
-        assert self.directory is not None
-        yield self._info(DATABASE_MEMORY_ID, self.main_name, "database", self.store.size_bytes)
-        named = {entry.memory_id: entry for entry in self.directory.entries.values()}
+        yield from self._main()
+        if self.manager is None:
+            return
+        directory = self.directory
+        entries = () if directory is None else directory.entries.values()
+        named = {entry.memory_id: entry for entry in entries}
         held = {*self.manager.owners(), *self.manager.sizes()}
-        for memory_id in sorted(held - {DATABASE_MEMORY_ID}):
+        for memory_id in sorted(held - {self.store.placement.memory_id}):
             size_bytes = self.manager.get(memory_id).size() * WASM_PAGE_BYTES
             entry = named.get(memory_id)
             if entry is not None:
                 used = self._used_bytes(entry.name, entry.kind)
                 yield self._info(memory_id, entry.name, entry.kind, used)
-            elif memory_id == DIRECTORY_MEMORY_ID and self.directory.entries:
-                used = self.directory.used_bytes
+            elif memory_id == DIRECTORY_MEMORY_ID and directory is not None and directory.entries:
+                used = directory.used_bytes
                 yield self._info(memory_id, "(file directory)", "file directory", used)
             elif memory_id != NO_OWNER:
                 yield self._info(memory_id, f"(memory {memory_id})", "other memory", size_bytes)
+
+    def _main(self) -> "Iterator[StableFileInfo]":
+        """Yield the main database, and what the layout keeps in front of it."""
+        place, record = self.store.placement, self.store.record
+        base, unit_bytes = place.map.base, place.map.bucket_bytes
+        starts = tuple(place.map.starts) if self.memory.wasm_pages else ()
+        allocated_bytes = len(starts) * unit_bytes
+        if self.manager is None:
+            allocated_bytes = self.memory.wasm_pages * WASM_PAGE_BYTES
+        skipped, rest = divmod(base, unit_bytes)
+        yield StableFileInfo(
+            name=self.main_name,
+            kind="database",
+            memory_id=place.memory_id,
+            allocated_bytes=max(allocated_bytes - base, 0),
+            size_bytes=place.allocated_bytes,
+            used_bytes=self.store.size_bytes,
+            bucket_addresses=tuple(it + rest * (not n) for n, it in enumerate(starts[skipped:])),
+        )
+        if record is not None and starts:
+            yield StableFileInfo(
+                name=f"({record.kind})",
+                kind=record.kind,
+                memory_id=place.memory_id,
+                allocated_bytes=base,
+                size_bytes=base,
+                used_bytes=record.used_bytes,
+                bucket_addresses=starts[: skipped + (rest > 0)],
+            )
 
     def _info(self, memory_id: int, name: str, kind: str, used_bytes: int) -> StableFileInfo:
         assert self.manager is not None
@@ -328,11 +348,12 @@ class Cabinet:
     def _reload(self) -> None:
         """Derive everything anew after a rollback, before the stores look at their files."""
         self._heap.clear()
-        if self.manager is None or self.directory is None:
+        if self.manager is None:
             return
         memory = self.memory
         changed = self.manager.reload(memory.peek, size_wasm_pages=memory.wasm_pages)
-        self.directory.reload()
+        if self.directory is not None:
+            self.directory.reload()
         if changed:
             for store in (self.store, *self._stores.values()):
                 store.placement.reload()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sqlstable.errors import SettingsError
 from sqlstable.ic.units import KIB, WASM_PAGE_BYTES
 from sqlstable.layout.layout import Layout
-from sqlstable.layout.layouts import LAYOUT_NAMES, layout_named
+from sqlstable.layout.layouts import LAYOUT_NAMES, LAYOUTS, layout_named
 from sqlstable.sqlite.header import SQLITE_PAGE_BYTES_MAX, SQLITE_PAGE_BYTES_MIN
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ def resolve_settings(*, preset: str | None = None, **chosen: object) -> Settings
         values.update(PRESETS[preset])
         values["preset"] = preset
     values.update({name: value for name, value in chosen.items() if value is not None})
+    for name, value in _defaults_of_layout(values).items():
+        values.setdefault(name, value)
     _check(values)
     page_size = values.get("page_size", DEFAULTS.page_size)
     cache_size = values.get("cache_size", CACHE_SIZE_DEFAULT)
@@ -131,6 +133,18 @@ def resolve_settings(*, preset: str | None = None, **chosen: object) -> Settings
     if cache_size < 0:
         values["cache_size"] = cache_sqlite_pages(-cache_size, page_size)
     return replace(DEFAULTS, **values)  # type: ignore[arg-type]  # the names were checked above
+
+
+def _defaults_of_layout(values: Mapping[str, object]) -> Mapping[str, object]:
+    """Return what the layout has where nobody chooses; an unknown one is refused later."""
+    found = [layout for layout in LAYOUTS if layout.name == values.get("layout")]
+    return found[0].traits.defaults if found else {}
+
+
+def imported_page_size(settings: Settings, asked: int | None) -> int | None:
+    """Return the size that SQLite pages of an imported database get; None for their own."""
+    is_given = "page_size" in layout_named(settings.layout).traits.defaults
+    return settings.page_size if asked is None and is_given else asked
 
 
 def layout_of(values: Mapping[str, object]) -> Layout:
@@ -180,6 +194,10 @@ def _check(values: dict[str, object]) -> None:
     _check_choice(values, "layout", LAYOUT_NAMES)
     _check_choice(values, "growth", GROWTH_POLICIES)
     _check_journal(values)
+    _check_layout(values)
+
+
+def _check_layout(values: Mapping[str, object]) -> None:
     layout = layout_of(values)
     if not layout.traits.has_buckets and values.get("growth") == "wasm-page":
         raise SettingsError(

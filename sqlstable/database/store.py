@@ -31,6 +31,7 @@ from sqlstable.database.settings import refuse_wal
 from sqlstable.database.stablefile import StableFile, grow
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.layout.files import file_size_bytes
+from sqlstable.layout.layout import SizeRecord
 from sqlstable.layout.placement import Placement
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import Bytes
@@ -61,6 +62,7 @@ class DatabaseStore:
         placement: Where the file lies.
         page_size: Bytes of a SQLite page; others work too, less quickly.
         is_main: Whether it is the main database; False for attached ones.
+        record: What the layout keeps in front of it.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class DatabaseStore:
         *,
         page_size: int,
         is_main: bool = True,
+        record: SizeRecord | None = None,
     ) -> None:
         """Look at the file; nothing is written.
 
@@ -81,6 +84,7 @@ class DatabaseStore:
         self.placement = placement
         self.page_size = page_size
         self.is_main = is_main
+        self.record = record
         self.locks = LockTable()
         self.files: list[DatabaseFile] = []
         self.journal: StableFile | None = None
@@ -123,6 +127,12 @@ class DatabaseStore:
     def peek_before(self, amount: int, offset: int) -> bytes:
         """Return bytes as they were when the open message began, unrecorded."""
         return self.memory.peek_before(self.placement.map.address(offset), amount)
+
+    def settle(self, size_bytes: int, *, is_whole: bool = False) -> None:
+        """Make what the layout keeps in front of the file true of it; see `SizeRecord.settle`."""
+        if self.record is not None:
+            self.messages.intercept("write")
+            self.record.settle(size_bytes, is_whole=is_whole)
 
     def write_direct(self, data: Bytes, offset: int) -> None:
         """Write into the allocated part, whatever the file's size; for importing."""
@@ -395,6 +405,8 @@ class DatabaseStore:
 
     def _derived_size(self) -> int:
         allocated = self.placement.allocated_bytes
+        if self.record is not None:
+            allocated = min(allocated, self.record.size_bytes())
         first_bytes = self._peek_within(HEADER_BYTES, 0, allocated)
         size_bytes = file_size_bytes(first_bytes, allocated)
         if size_bytes and self._unstated_bytes is not None and not states_size(first_bytes):
@@ -488,6 +500,8 @@ class DatabaseFile(Holder):
         """Learn of the two steps of an SQL commit, and whose file this is; refuse WAL."""
         store = self._store
         if op == _COMMIT_PHASETWO:
+            if not self.is_dead:
+                store.settle(store.size_bytes)
             store.messages.on_commit(self)
         elif op == _SYNC:
             store.messages.on_sync(self)

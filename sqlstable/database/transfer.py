@@ -6,7 +6,7 @@ whole or not at all.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,6 +35,7 @@ def import_database(store: DatabaseStore, source: DatabaseSource) -> None:
     _make_room(store, source)
     for offset, piece in source.pieces():
         store.write_direct(piece, offset)
+    store.settle(source.size_bytes, is_whole=True)
 
 
 def make_image(
@@ -157,6 +158,7 @@ def _tables(
             )
             try:
                 _make_room(vfs.store, source)
+                vfs.store.settle(source.size_bytes, is_whole=True)
                 file_map = vfs.store.placement.map
             finally:
                 vfs.unregister()
@@ -183,8 +185,19 @@ def _pieces(store: DatabaseStore) -> Iterator[bytes]:
     size_bytes, memory = store.size_bytes, store.memory
     image_file = memory.image_file
     read = memory.peek if image_file is None else image_file.read
+    masked = () if store.record is None else store.record.masked()
     for start in range(0, size_bytes, PIECE_BYTES):
         length = min(PIECE_BYTES, size_bytes - start)
         pieces = store.placement.map.pieces(start, length)
         data = b"".join(read(address, count) for address, count in pieces)
+        data = _with_zeros(data, start, masked)
         yield data if start else stand_alone(data, size_bytes)
+
+
+def _with_zeros(data: bytes, start: int, masked: Iterable[tuple[int, int]]) -> bytes:
+    """Return bytes of a file from an offset on, with zeros where the layout says so."""
+    for low, high in masked:
+        first, last = max(low - start, 0), min(high - start, len(data))
+        if first < last:
+            data = data[:first] + bytes(last - first) + data[last:]
+    return data

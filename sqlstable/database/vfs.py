@@ -46,10 +46,11 @@ class StableVFS(apsw.VFS):
     Args:
         memory: The stable memory; empty, or holding an image of the same layout.
         layout: A name in `sqlstable.layout.layouts.LAYOUT_NAMES`.
-        page_size: Bytes of a SQLite page of a new database; an existing one keeps its own.
+        page_size: Bytes of a SQLite page of a new database, 4096 unless the layout has another;
+            an existing one keeps its own.
         bucket_pages: Wasm pages of a bucket of a new memory manager.
-        growth: ``bucket`` allocates whole buckets to a file, ``wasm-page`` the Wasm pages that it
-            needs; layout raw always does the latter.
+        growth: ``bucket`` allocates whole buckets to a file, as layout managed does unless told
+            otherwise, ``wasm-page`` the Wasm pages that it needs, as the other layouts always do.
         now: The date and time that SQLite is told, such as ``2026-01-01 00:00:00``; None for the
             system's clock.
         implicit_messages: True makes each SQL transaction a message of its own where none is
@@ -81,27 +82,27 @@ class StableVFS(apsw.VFS):
         memory: StableMemory,
         *,
         layout: str = "managed",
-        page_size: int = 4096,
+        page_size: int | None = None,
         bucket_pages: int = 128,
-        growth: str = "bucket",
+        growth: str | None = None,
         now: str | None = None,
         implicit_messages: bool = True,
     ) -> None:
-        resolve_settings(
+        settings = resolve_settings(
             layout=layout, page_size=page_size, bucket_pages=bucket_pages, growth=growth
         )
         self._now_ms = None if now is None else julian_milliseconds(now)
         self.memory = memory
         self.layout = layout_named(layout)
         has_buckets = self.layout.traits.has_buckets
-        self.growth = growth if has_buckets else None
+        self.growth = settings.growth if has_buckets else None
         "The growth policy; None where there is no choice."
         self.cabinet = Cabinet(
             memory,
             layout=self.layout,
-            page_size=page_size,
+            page_size=settings.page_size,
             bucket_pages=bucket_pages,
-            growth=growth,
+            growth=settings.growth,
             implicit_messages=implicit_messages,
         )
         self.store = self.cabinet.store

@@ -64,13 +64,16 @@ def _foreign(first_bytes: bytes) -> str:
     start = first_bytes[:16]
     if start[8:] == SQLITE_MAGIC[:8]:
         return (
-            "a SQLite database begins at byte 8, behind a length: that is the layout of "
-            "froghub's ic-sqlite, which is not read yet; copy the bytes from 8 on and import them"
+            "a SQLite database begins at byte 8, behind a length: that is froghub's ic-sqlite; "
+            "open the image with layout froghub"
         )
     if start[: len(MANAGER_MAGIC)] == MANAGER_MAGIC:
         return "the bytes begin with a memory manager's header; open them with layout managed"
     if start[: len(SUPERBLOCK_MAGIC)] == SUPERBLOCK_MAGIC:
-        return "the bytes begin with ic-sqlite-vfs's superblock, a layout that is not read yet"
+        return (
+            "the bytes begin with the superblock of ic-sqlite-vfs; open the image with layout "
+            "ic-sqlite-vfs"
+        )
     return (
         f"no SQLite database is there: the bytes begin with {start!r}, and a database with "
         f"{SQLITE_MAGIC!r}; choose the layout and memory that hold it"

@@ -5,8 +5,8 @@ object, and `sqlstable.layout.layouts` lists them. Who needs to know asks the ob
 compares names.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -46,8 +46,44 @@ class Traits:
     "Whether there is a memory manager: buckets have a size, and growth can go by them."
     has_further_files: bool
     "Whether attached databases and journals have a place in stable memory."
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    "Settings as its product has them, by name, where nobody chooses others."
     module_number: int | None
     "What the measured engine's module calls it; None where it does not know it."
+
+
+class SizeRecord(Protocol):
+    """What a layout keeps in front of the main database: how long it is, at least."""
+
+    @property
+    def kind(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that it takes."""
+        ...
+
+    def size_bytes(self) -> int:
+        """Return how long the database may be at most, as the bytes say; unrecorded."""
+        ...
+
+    def masked(self) -> tuple[tuple[int, int], ...]:
+        """Return the ranges of offsets that are zeros, whatever lies in their place."""
+        ...
+
+    def settle(self, size_bytes: int, *, is_whole: bool) -> None:
+        """Make it true of a database of this size, in the open message.
+
+        Args:
+            size_bytes: Exact size of the database; an SQL transaction on it has just committed.
+            is_whole: Whether every byte of it is new, as after an import.
+
+        Raises:
+            Trap: The message may not write it, or the image must not be changed.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +95,8 @@ class Opened:
     manager: MemoryManager | None = None
     directory: Directory | None = None
     "Names further files; None where there is no place for any."
+    record: SizeRecord | None = None
+    "What lies in front of the main database; None where nothing does."
 
 
 class Layout(Protocol):

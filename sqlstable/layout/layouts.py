@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from sqlstable.layout.froghub import Froghub
+from sqlstable.layout.ic_sqlite_vfs import IcSqliteVfs
 from sqlstable.layout.layout import Layout, Peek
 from sqlstable.layout.managed import Managed
 from sqlstable.layout.raw import Raw
 
-LAYOUTS: Final[tuple[Layout, ...]] = (Managed(), Raw())
-"""All layouts, the default first."""
+LAYOUTS: Final[tuple[Layout, ...]] = (Managed(), Raw(), Froghub(), IcSqliteVfs())
+"""All layouts, the default first. Of two that an image has, the later is the more particular."""
 
 LAYOUT_NAMES: Final = tuple(layout.name for layout in LAYOUTS)
 
@@ -19,4 +21,4 @@ def layout_named(name: str) -> Layout:
 
 def recognised(peek: Peek) -> Layout | None:
     """Return the layout that an image has, or None where it is of none that is known."""
-    return next((layout for layout in LAYOUTS if layout.probe(peek)), None)
+    return next((layout for layout in reversed(LAYOUTS) if layout.probe(peek)), None)

@@ -12,8 +12,8 @@ from sqlstable.layout.directory import DATABASE_MEMORY_ID, Directory
 from sqlstable.layout.filemap import FileMap
 from sqlstable.layout.layout import Opened, Peek, Traits
 from sqlstable.layout.placement import ManagedPlacement
-from sqlstable.memory.manager import MemoryManager, read_tables
-from sqlstable.memory.signatures import MANAGER_MAGIC
+from sqlstable.memory.manager import MEMORIES_MAX, MemoryManager, Tables, read_tables
+from sqlstable.memory.signatures import MANAGER_MAGIC, SUPERBLOCK_MAGIC
 
 if TYPE_CHECKING:
     from sqlstable.memory.stable import StableMemory
@@ -38,7 +38,34 @@ class Managed:
     ) -> Opened:
         """Read the manager's tables and the directory; an empty memory gets a manager."""
         manager = open_manager(memory, bucket_pages=bucket_pages, is_read_only=is_read_only)
+        if not manager.buckets(DATABASE_MEMORY_ID):
+            _refuse_superblocks(Peek.at(memory))
         return Opened(ManagedPlacement(manager, growth=growth), manager, Directory(memory, manager))
+
+
+def superblock_ids(peek: Peek, tables: Tables) -> list[int]:
+    """Return the virtual memories that begin with a superblock of ic-sqlite-vfs, ascending."""
+    return [
+        memory_id
+        for memory_id in range(MEMORIES_MAX)
+        if first_bytes(peek, tables, memory_id, len(SUPERBLOCK_MAGIC)) == SUPERBLOCK_MAGIC
+    ]
+
+
+def first_bytes(peek: Peek, tables: Tables, memory_id: int, length: int) -> bytes:
+    """Return up to a Wasm page of the beginning of a virtual memory; none where it is empty."""
+    if not tables.sizes_wasm_pages[memory_id]:
+        return b""
+    return peek.read(tables.bucket_address(tables.buckets[memory_id][0]), length)
+
+
+def _refuse_superblocks(peek: Peek) -> None:
+    found = superblock_ids(peek, read_tables(peek.read, peek.wasm_pages))
+    if found:
+        raise ImageError(
+            f"virtual memory {DATABASE_MEMORY_ID} holds nothing, and {found[0]} a database with "
+            "the superblock of ic-sqlite-vfs; open the image with layout ic-sqlite-vfs"
+        )
 
 
 def open_manager(memory: "StableMemory", *, bucket_pages: int, is_read_only: bool) -> MemoryManager:

@@ -133,9 +133,7 @@ class ManagedPlacement:
         self.map = self._derive()
 
     def _derive(self) -> FileMap:
-        manager = self._manager
-        addresses = map(manager.bucket_address, manager.buckets(self.memory_id))
-        return FileMap.of(addresses, bucket_bytes=manager.bucket_bytes, base=self._base)
+        return manager_map(self._manager, self.memory_id, base=self._base)
 
 
 class NamedPlacement:
@@ -217,3 +215,9 @@ class NamedPlacement:
 
     def _placed(self, memory_id: int) -> ManagedPlacement:
         return ManagedPlacement(self._manager, growth=self._growth, memory_id=memory_id)
+
+
+def manager_map(manager: MemoryManager, memory_id: int, *, base: int = 0) -> FileMap:
+    """Return where a virtual memory lies, from some byte of it on."""
+    addresses = map(manager.bucket_address, manager.buckets(memory_id))
+    return FileMap.of(addresses, bucket_bytes=manager.bucket_bytes, base=base)

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.ic.accesses import Access, Accesses, TakenAccesses
 from sqlstable.ic.units import INT64_MAX
 from sqlstable.ic.words import READ, WRITE
 
@@ -34,22 +35,6 @@ _IRREGULAR_UNIT: Final = -(1 << 31)
 
 Translate = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 """Gives the stable memory addresses of database file offsets."""
-
-
-class Columns(NamedTuple):
-    """Accesses in order, as columns of one length."""
-
-    kind: npt.NDArray[np.int8]
-    address: npt.NDArray[np.int64]
-    length: npt.NDArray[np.int64]
-    offset: npt.NDArray[np.int64]
-
-
-Access = tuple[int, int, int, int]
-"""One access as plain integers: kind, address, length and offset, as in `Columns`."""
-
-FEW_ACCESSES: Final = 128
-"""So many and fewer are quicker to look at as plain integers than as columns."""
 
 
 class Irregular(NamedTuple):
@@ -79,7 +64,7 @@ class AccessLog:
         self._irregular: list[Irregular] = []
         self._compacted: list[npt.NDArray[np.int64] | npt.NDArray[np.int32]] = []
         self.compacted_count = 0
-        self._looked_at: TakenLog | None = None
+        self._looked_at: TakenAccesses | None = None
         "What `so_far` has given since the last `take`: it may be decoded already."
 
     def position(self) -> int:
@@ -103,28 +88,27 @@ class AccessLog:
             self.entries.clear()
         return False
 
-    def so_far(self) -> "TakenLog":
+    def so_far(self) -> TakenAccesses:
         """Return what `take` would, and go on."""
-        self._looked_at = TakenLog(
-            self.sqlite_page_bytes,
-            self.translate,
-            self._compacted.copy(),
-            self.entries.copy(),
-            self._irregular.copy(),
-        )
+        self._looked_at = self._taken(self._compacted.copy(), self._irregular.copy())
         return self._looked_at
 
-    def take(self) -> "TakenLog":
+    def _taken(
+        self,
+        compacted: list[npt.NDArray[np.int64] | npt.NDArray[np.int32]],
+        irregular: list[Irregular],
+    ) -> TakenAccesses:
+        decoder = _Decoder(
+            self.sqlite_page_bytes, self.translate, compacted, self.entries.copy(), irregular
+        )
+        few = None if compacted else decoder.few
+        return TakenAccesses(self.position(), decoder.chunks, few)
+
+    def take(self) -> TakenAccesses:
         """Return everything since the last call, and start again at position 0."""
         taken, self._looked_at = self._looked_at, None
         if taken is None or len(taken) != self.position():
-            taken = TakenLog(
-                self.sqlite_page_bytes,
-                self.translate,
-                self._compacted,
-                self.entries.copy(),
-                self._irregular,
-            )
+            taken = self._taken(self._compacted, self._irregular)
         self.entries.clear()
         if self._compacted:
             self._compacted = []
@@ -134,14 +118,13 @@ class AccessLog:
         return taken
 
 
-class TakenLog:
-    """The accesses of one message, decoded piece by piece on demand."""
+class _Decoder:
+    """Decodes the accesses of one message piece by piece, on demand."""
 
     __slots__ = (
         "_compacted",
         "_decoded",
         "_entries",
-        "_few",
         "_irregular",
         "_sqlite_page_bytes",
         "_translate",
@@ -161,21 +144,10 @@ class TakenLog:
         self._compacted = compacted
         self._entries = entries
         self._irregular = irregular
-        self._decoded: Columns | None = None
-        self._few: list[Access] | None = None
+        self._decoded: Accesses | None = None
 
-    def __len__(self) -> int:
-        return sum(map(len, self._compacted)) + len(self._entries)
-
-    def few(self) -> list[Access] | None:
-        """Return all accesses as plain integers, or None where they are more than few."""
-        if self._compacted or len(self._entries) > FEW_ACCESSES:
-            return None
-        if self._few is None:
-            self._few = self._decoded_few()
-        return self._few
-
-    def _decoded_few(self) -> list[Access]:
+    def few(self) -> list[Access]:
+        """Return all accesses as plain integers; none of them is compacted."""
         entries, length = self._entries, self._sqlite_page_bytes
         if not entries:
             return []
@@ -196,16 +168,14 @@ class TakenLog:
             )
         return found
 
-    def chunks(self, start: int, stop: int) -> Iterator[Columns]:
+    def chunks(self, start: int, stop: int) -> Iterator[Accesses]:
         """Yield the accesses at positions ``start`` to ``stop - 1``, `CHUNK_ENTRIES` at a time."""
         if not self._compacted:
             # A short log is read several times, span by span: it is decoded once.
             if self._decoded is None:
                 self._decoded = self._columns(self._entries, 0)
-            kind, address, length, offset = self._decoded
             if stop > start:
-                part = slice(start, stop)
-                yield Columns(kind[part], address[part], length[part], offset[part])
+                yield self._decoded.slice(start, stop)
             return
         base = 0
         for piece in (*self._compacted, self._entries):
@@ -215,19 +185,9 @@ class TakenLog:
                 yield self._columns(piece[low:high], base + low)
             base += len(piece)
 
-    def columns(self, start: int, stop: int) -> Columns:
-        """Return the accesses at positions ``start`` to ``stop - 1`` at once."""
-        pieces = list(self.chunks(start, stop))
-        if len(pieces) == 1:
-            return pieces[0]
-        if not pieces:
-            none = np.empty(0, dtype=np.int64)
-            return Columns(np.empty(0, dtype=np.int8), none, none, none)
-        return Columns(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
-
     def _columns(
         self, piece: list[int] | npt.NDArray[np.int64] | npt.NDArray[np.int32], base: int
-    ) -> Columns:
+    ) -> Accesses:
         offset = _unpacked(piece, self._sqlite_page_bytes)
         irregular = np.flatnonzero(offset == IRREGULAR)
         kind = (offset < 0).astype(np.int8)
@@ -244,7 +204,7 @@ class TakenLog:
             address[irregular] = [min(row.address, INT64_MAX) for row in rows]
             length[irregular] = [min(row.length, INT64_MAX) for row in rows]
             offset[irregular] = [row.offset for row in rows]
-        return Columns(kind, address, length, offset)
+        return Accesses(kind, address, length, offset)
 
     def _irregular_between(self, start: int, stop: int) -> list[Irregular]:
         rows = self._irregular

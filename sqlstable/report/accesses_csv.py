@@ -27,10 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.report.as_csv import csv_lines
-from sqlstable.trace.model import Accesses
 
 HEADER: Final = (
     *("statement", "position", "kind", "address", "length"),

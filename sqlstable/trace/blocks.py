@@ -48,6 +48,7 @@ from typing import Final
 import numpy as np
 
 from sqlstable.errors import TraceError
+from sqlstable.ic.accesses import Access, Accesses, FewAccesses
 from sqlstable.trace.format.columns import (
     FEW_VALUES,
     ByteReader,
@@ -57,7 +58,6 @@ from sqlstable.trace.format.columns import (
     is_constant,
     varint,
 )
-from sqlstable.trace.model import Accesses, FewAccesses
 
 BLOCK_VERSION: Final = 1
 """First byte of every block."""
@@ -122,15 +122,7 @@ def decode_accesses(block: bytes | memoryview) -> Accesses:
     Raises:
         TraceError: The block is damaged, or of a newer version.
     """
-    segments = tuple(decode_segments(block))
-    if len(segments) == 1:
-        return segments[0]
-    return Accesses(
-        np.concatenate([np.empty(0, np.int8), *(accesses.kind for accesses in segments)]),
-        np.concatenate([np.empty(0, np.int64), *(accesses.address for accesses in segments)]),
-        np.concatenate([np.empty(0, np.int64), *(accesses.length for accesses in segments)]),
-        np.concatenate([np.empty(0, np.int64), *(accesses.offset for accesses in segments)]),
-    )
+    return Accesses.joined(decode_segments(block))
 
 
 def decode_segments(block: bytes | memoryview) -> Iterator[Accesses]:
@@ -177,29 +169,18 @@ def _whole_segments(chunks: Iterable[Accesses]) -> Iterator[Accesses]:
             pending_count += stop - start
             start = stop
             if pending_count == SEGMENT_ACCESSES:
-                segment = _joined(pending)
+                segment = Accesses.joined(pending)
                 # Let go of the pieces now: while the segment is encoded, memory is at its peak.
                 pending, pending_count = [], 0
                 yield segment
     if pending:
-        yield _joined(pending)
-
-
-def _joined(pieces: list[Accesses]) -> Accesses:
-    if len(pieces) == 1:
-        return pieces[0]
-    return Accesses(
-        np.concatenate([piece.kind for piece in pieces]),
-        np.concatenate([piece.address for piece in pieces]),
-        np.concatenate([piece.length for piece in pieces]),
-        np.concatenate([piece.offset for piece in pieces]),
-    )
+        yield Accesses.joined(pending)
 
 
 # Writing ------------------------------------------------------------------------------------
 
 
-def _block_of_few(rows: Sequence[tuple[int, int, int, int]]) -> bytes:
+def _block_of_few(rows: Sequence[Access]) -> bytes:
     """Return the block of accesses that fit in one segment of short columns."""
     if not rows:
         return EMPTY_BLOCK

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.trace.model import Calls, StableUse
-from sqlstable.trace.recording.raw import AccessColumns
 
 _Pages = npt.NDArray[np.int64]
 
@@ -59,7 +59,7 @@ class Footprint:
 EMPTY: Final = Footprint(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), Calls(), 0, 0)
 
 
-def measure(chunks: Iterable[AccessColumns]) -> Footprint:
+def measure(chunks: Iterable[Accesses]) -> Footprint:
     """Return the footprint of accesses that come in pieces."""
     return unite([_measure(chunk) for chunk in chunks])
 
@@ -105,7 +105,7 @@ def os_pages_of(
     return first[origin] + step, origin
 
 
-def _measure(chunk: AccessColumns) -> Footprint:
+def _measure(chunk: Accesses) -> Footprint:
     if not len(chunk.kind):
         return EMPTY
     counts = np.bincount(chunk.kind, minlength=4)

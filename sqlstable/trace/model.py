@@ -12,62 +12,12 @@ Invariants, each kept by a test:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
 from sqlstable.trace.markup import html_table
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
 SQL_SHOWN_CHARACTERS: Final = 100
 """What a statement shows of its SQL on one line; the field has all of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accesses:
-    """Accesses to stable memory in the order in which they happened, as columns.
-
-    All arrays have one length, the number of accesses.
-    """
-
-    kind: "npt.NDArray[np.int8]"
-    "0 read, 1 write, 2 size, 3 grow."
-    address: "npt.NDArray[np.int64]"
-    "First byte in stable memory; for size and grow, 0."
-    length: "npt.NDArray[np.int64]"
-    "Bytes moved; for size 0; for grow, Wasm pages asked for."
-    offset: "npt.NDArray[np.int64]"
-    "First byte in the database file, or -1 where the access lies outside of it."
-
-    def __len__(self) -> int:
-        return len(self.kind)
-
-    def slice(self, start: int, stop: int) -> "Accesses":
-        """Return the accesses with positions ``start`` to ``stop - 1``, without copying."""
-        return Accesses(
-            self.kind[start:stop],
-            self.address[start:stop],
-            self.length[start:stop],
-            self.offset[start:stop],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class FewAccesses:
-    """A handful of accesses in order, as plain integers; iterating gives them as `Accesses`."""
-
-    rows: Sequence[tuple[int, int, int, int]]
-    "Kind, address, length and offset of each."
-
-    def __iter__(self) -> Iterator[Accesses]:
-        import numpy as np  # noqa: PLC0415  numbers need no arrays
-
-        if self.rows:
-            kind, *others = (
-                np.array(column, dtype=np.int64) for column in zip(*self.rows, strict=True)
-            )
-            yield Accesses(kind.astype(np.int8), *others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,28 +251,19 @@ class OwnerRun:
     role: str
 
 
-class NamedOwner(Protocol):
-    """Who owns SQLite pages, as an `OwnerRun` says it."""
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """To whom a SQLite page belongs, and what it does there."""
 
-    @property
-    def name(self) -> str:
-        """Name of the table, index, or other use."""
-        ...
-
-    @property
-    def table(self) -> str:
-        """The table that it serves."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """Kind, as of an `OwnerUse`."""
-        ...
-
-    @property
-    def role(self) -> str:
-        """Role, likewise."""
-        ...
+    name: str
+    """Name of the table or index; sqlite_schema for the schema's own tree; otherwise (freelist),
+    (pointer map), (lock-byte) or (unknown)."""
+    table: str
+    "The table that it serves; for whatever is no index, the name again."
+    kind: str
+    "table, index, freelist, pointer map, lock-byte or unknown."
+    role: str
+    "interior, leaf or overflow in a tree, trunk or leaf on the freelist, else empty."
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +273,7 @@ class OwnerRuns:
     since_message: int
     first_sqlite_pages: Sequence[int]
     sqlite_page_counts: Sequence[int]
-    owners: Sequence[NamedOwner]
+    owners: Sequence[Owner]
 
     def __iter__(self) -> Iterator[OwnerRun]:
         columns = (self.first_sqlite_pages, self.sqlite_page_counts, self.owners)

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from sqlstable.errors import LimitTrap, OutOfBoundsTrap, Trap
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
@@ -354,9 +355,10 @@ class MemoryModel(RuleBasedStateMachine):
         """Compare what is too much to compare after each step."""
         memory, plain = self.memory, self.plain
         taken = memory.log.take()
-        kind, address, length, _ = taken.columns(0, len(taken))
+        found = Accesses.joined(taken.chunks(0, len(taken)))
+        kind, length = found.kind, found.length
         calls, plain.calls = plain.calls, []
-        assert list(zip(kind.tolist(), address.tolist(), length.tolist(), strict=True)) == calls
+        assert [row[:3] for row in found.rows] == calls
         for of_kind in (READ, WRITE):
             expected = sum(count for called, _, count in calls if called == of_kind)
             assert int(length[kind == of_kind].sum()) == expected

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from sqlstable.engine.measured.codec import StatementResult
 from sqlstable.ic import words
+from sqlstable.ic.accesses import Access, Accesses, TakenAccesses
 from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.units import INT64_MAX, OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.ic.words import GROW, WRITE
 from sqlstable.layout.filemap import FileMap
-from sqlstable.memory.accesslog import FEW_ACCESSES, Access, Columns
 from sqlstable.wasm import shim
 
 _Numbers = npt.NDArray[np.int64]
@@ -38,51 +38,32 @@ _RECORD_NUMBERS: Final = len(shim.LOG.columns)
 
 
 class NotedLog:
-    """The accesses of one message in order; `sqlstable.trace.recording.raw.TakenAccesses`."""
+    """The accesses of one message in order, as the shim has noted them."""
 
     def __init__(self, data: bytes, file_map: FileMap) -> None:
         self._rows = np.frombuffer(data, dtype=np.int64).reshape(-1, _RECORD_NUMBERS)
         self._map = file_map
-        self._decoded: Columns | None = None
-        self._few: list[Access] | None = None
+        self._decoded: Accesses | None = None
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    def taken(self) -> TakenAccesses:
+        """Return the accesses as observers know them."""
+        return TakenAccesses(len(self._rows), self._chunks, self._few)
 
-    def few(self) -> list[Access] | None:
-        """Return all accesses as plain integers, or None where they are more than few."""
-        if len(self._rows) > FEW_ACCESSES:
-            return None
-        if self._few is None:
-            self._few = [self._access(*row) for row in self._rows.tolist()]
-        return self._few
+    def _few(self) -> list[Access]:
+        return self._all().rows
 
-    def _access(self, kind: int, address: int, length: int) -> Access:
-        kind %= shim.OF_DRIVER
-        address = INT64_MAX if address < 0 else address
-        length = INT64_MAX if length < 0 else length
-        return kind, address, length, self._map.offset(address) if kind <= WRITE else -1
-
-    def chunks(self, start: int, stop: int) -> Iterator[Columns]:
-        """Yield the accesses at positions ``start`` to ``stop - 1``, in pieces."""
-        if stop <= start:
-            return
+    def _chunks(self, start: int, stop: int) -> Iterator[Accesses]:
         if len(self._rows) > _CHUNK_ROWS:
             for low in range(start, stop, _CHUNK_ROWS):
                 yield self._columns(self._rows[low : min(low + _CHUNK_ROWS, stop)])
-            return
-        kind, address, length, offset = self._all()
-        part = slice(start, stop)
-        yield Columns(kind[part], address[part], length[part], offset[part])
+        elif stop > start:
+            yield self._all().slice(start, stop)
 
-    def _all(self) -> Columns:
+    def _all(self) -> Accesses:
+        # A short log is read several times, span by span: it is decoded once.
         if self._decoded is None:
             self._decoded = self._columns(self._rows)
         return self._decoded
-
-    def columns(self, start: int, stop: int) -> Columns:
-        """Return the same at once."""
-        return self._columns(self._rows[start:stop])
 
     @property
     def has_drivers(self) -> bool:
@@ -100,7 +81,7 @@ class NotedLog:
             os_pages_dirty=_distinct(written, OS_PAGE_BYTES),
         )
 
-    def stable_cost(self, start: int, stop: int, regime: PriceRegime) -> int:
+    def stable_cost(self, start: int, stop: int | None, regime: PriceRegime) -> int:
         """Return what the canister's calls of a part cost, without OS pages and regions."""
         rows = self._rows[start:stop]
         kinds = rows[:, 0]
@@ -111,13 +92,13 @@ class NotedLog:
             grows=int(np.count_nonzero(kinds == GROW)),
         )
 
-    def _columns(self, rows: _Numbers) -> Columns:
+    def _columns(self, rows: _Numbers) -> Accesses:
         kind = (rows[:, 0] % shim.OF_DRIVER).astype(np.int8)
         # What was asked for in vain may pass 2^63, and is negative here.
         address = np.where(rows[:, 1] < 0, INT64_MAX, rows[:, 1])
         length = np.where(rows[:, 2] < 0, INT64_MAX, rows[:, 2])
         offset = np.where(kind <= WRITE, self._map.offsets(address), -1)
-        return Columns(kind, address, length, offset)
+        return Accesses(kind, address, length, offset)
 
 
 def _distinct(accesses: _Numbers, unit_bytes: int) -> int:
@@ -238,9 +219,7 @@ class MessageNotes:
             # The canister pays for what it accesses, also where the driver did before.
             found = max(pages, self.log.page_cost(self.regime))
             counted, pages = counted + found - pages, found
-        return Cost(
-            counted + heap, pages + self.log.stable_cost(0, len(self.log), self.regime), heap
-        )
+        return Cost(counted + heap, pages + self.log.stable_cost(0, None, self.regime), heap)
 
     def border_rows(self) -> _Numbers:
         """Return the borders as rows of `shim.BORDERS`."""

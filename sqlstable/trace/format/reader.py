@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from sqlstable.errors import TraceError
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import NO_LIMIT
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 from sqlstable.trace.format.records import Records
@@ -37,7 +38,6 @@ from sqlstable.trace.format.summary import Summary, summary
 from sqlstable.trace.markup import html_table
 from sqlstable.trace.model import (
     NO_USE,
-    Accesses,
     Calls,
     HeapUse,
     Instructions,

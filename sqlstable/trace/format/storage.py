@@ -4,10 +4,10 @@ import errno
 import os
 import sqlite3
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from sqlstable.errors import TraceError
 
@@ -15,13 +15,8 @@ Row = tuple[Any, ...]
 """One row of a table, or of a query's result."""
 
 
-class Select(Protocol):
-    """Runs a query on a trace, with named parameters."""
-
-    def __call__(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        """Return all rows."""
-        ...
-
+Select = Callable[[str, Mapping[str, object]], list[Row]]
+"""Runs a query on a trace, with named parameters, and returns all rows."""
 
 OF_MESSAGES: Final = "message_index BETWEEN :first_message AND :last_message"
 OF_STATEMENTS: Final = "statement_index BETWEEN :first_statement AND :last_statement"

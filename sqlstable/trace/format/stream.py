@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from sqlstable.ic.accesses import Accesses
 from sqlstable.trace.format.reader import Trace
 from sqlstable.trace.format.records import Records
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
-    Accesses,
     Message,
     OwnerFault,
     StableArea,

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Final, Self
 
 from sqlstable.errors import TraceError
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import NO_LIMIT
 from sqlstable.ic.words import INSTRUCTION_PHASES
 from sqlstable.trace.blocks import EMPTY_BLOCK, encode_accesses
@@ -36,7 +37,6 @@ from sqlstable.trace.format.storage import (
 )
 from sqlstable.trace.model import (
     NO_USE,
-    Accesses,
     Message,
     OwnerRuns,
     StableArea,

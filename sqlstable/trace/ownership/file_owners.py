@@ -17,7 +17,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sqlstable.trace.ownership.owner_state import Owner
+from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.trace.model import Owner
 
 _Numbers = npt.NDArray[np.int64]
 
@@ -54,6 +55,7 @@ class FileOwners:
 
     Args:
         listing: Returns what is there now, unrecorded.
+        manager_bytes: Bytes at the beginning of stable memory that are a memory manager's.
 
     Examples:
         >>> from types import SimpleNamespace
@@ -70,8 +72,11 @@ class FileOwners:
     owners: list[Owner]
     "Owner of each index. It only grows: an index never comes to mean another owner."
 
-    def __init__(self, listing: Callable[[], FileListing]) -> None:
+    def __init__(
+        self, listing: Callable[[], FileListing], *, manager_bytes: int = WASM_PAGE_BYTES
+    ) -> None:
         self.owners = []
+        self.manager_bytes = manager_bytes
         self._listing = listing
         self._indexes: dict[Owner, int] = {}
         self._bucket_bytes = 1

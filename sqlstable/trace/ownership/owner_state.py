@@ -30,24 +30,10 @@ from sqlstable.sqlite.btree import (
 from sqlstable.sqlite.freelist import Freelist
 from sqlstable.sqlite.header import Header
 from sqlstable.sqlite.schema_rows import SchemaLeaf
+from sqlstable.trace.model import Owner
 
 OwnerIndexes = npt.NDArray[np.int32]
 """Positions in `sqlstable.trace.ownership.owners.OwnerMap.owners`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """To whom a SQLite page belongs, and what it does there."""
-
-    name: str
-    """Name of the table or index; sqlite_schema for the schema's own tree; otherwise (freelist),
-    (pointer map), (lock-byte) or (unknown)."""
-    table: str
-    "The table that it serves; for whatever is no index, the name again."
-    kind: str
-    "table, index, freelist, pointer map, lock-byte or unknown."
-    role: str
-    "interior, leaf or overflow in a tree, trunk or leaf on the freelist, else empty."
 
 
 UNKNOWN: Final = 0

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from sqlstable.errors import ImageError
 from sqlstable.sqlite.btree import NO_NUMBERS, Numbers
 from sqlstable.sqlite.schema_rows import shown_name
-from sqlstable.trace.model import NamedOwner, OwnerRuns
+from sqlstable.trace.model import Owner, OwnerRuns
 from sqlstable.trace.ownership.owner_chains import ChainFinder
 from sqlstable.trace.ownership.owner_listing import list_owners
 from sqlstable.trace.ownership.owner_source import DatabaseReader, GuardedReader
@@ -41,7 +41,6 @@ from sqlstable.trace.ownership.owner_state import (
     TREE_ROLES,
     UNKNOWN,
     Changes,
-    Owner,
     OwnerIndexes,
     OwnerState,
     lengthened,
@@ -72,7 +71,7 @@ _REFRESH_DIRTY_MIN: Final = 16
 """Dirty SQLite pages that cost an update as much as beginning a refresh."""
 
 
-def owner_runs(owners: Sequence[NamedOwner], message: int, changes: Changes) -> OwnerRuns:
+def owner_runs(owners: Sequence[Owner], message: int, changes: Changes) -> OwnerRuns:
     """Return changes of owners as runs that hold from the end of a message on.
 
     Args:

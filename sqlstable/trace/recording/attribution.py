@@ -6,14 +6,15 @@ a SQLite page that the message dirtied belongs to whom it belongs at the message
 one to whom it belonged last.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from sqlstable.ic.accesses import Accesses, TakenAccesses
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import (
@@ -29,14 +30,12 @@ from sqlstable.ic.words import (
 )
 from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.model import (
-    Accesses,
     Instructions,
     LimitUse,
     Message,
     OutsideUse,
     OwnerUse,
     SqliteCounters,
-    StableUse,
     Statement,
 )
 from sqlstable.trace.recording.few import FewMeter
@@ -46,38 +45,12 @@ from sqlstable.trace.recording.raw import (
     OutsideSpan,
     RawMessage,
     RawStatement,
-    Span,
-    TakenAccesses,
     statement_of,
 )
 from sqlstable.trace.shape import shape_of
 
 MESSAGE: Final = "message"
 """Name of accesses between statements that nothing else names."""
-
-
-class Meter(Protocol):
-    """Measures parts of one message; what it has measured adds up."""
-
-    def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
-        """Return the use of all spans of a statement together, and of each phase."""
-        ...
-
-    def outside(self, start: int, stop: int) -> StableUse:
-        """Return the use of successive accesses that belong to no statement."""
-        ...
-
-    def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
-        """Return the owners of what was touched in spans."""
-        ...
-
-    def whole(self) -> tuple[Callable[[], Footprint], StableUse]:
-        """Return the footprint of all that was measured, to be made once it is asked for."""
-        ...
-
-    def accesses(self, spans: Sequence[Span]) -> Iterable[Accesses]:
-        """Return the accesses of spans in order."""
-        ...
 
 
 class MessageFacts(NamedTuple):
@@ -155,7 +128,7 @@ def attribute(
         statements=tuple(range(first_statement, first_statement + len(items))),
         stable=stable,
         outside=tuple(outside_uses),
-        limits=tuple(_limits_used(facts, instructions)),
+        limits=_limits_used(facts, instructions),
         image_bytes=facts.image_bytes,
         instructions=instructions,
         heap=heap,
@@ -183,23 +156,26 @@ def owner_uses(raw: RawMessage, places: Places) -> list[tuple[OwnerUse, ...]]:
     return [meter.owners(statement_of(entry).spans, places) for entry in raw.statements]
 
 
-def _meter(raw: RawMessage) -> Meter:
+def _meter(raw: RawMessage) -> FewMeter | ManyMeter:
     few = raw.accesses.few()
     return ManyMeter(raw.accesses) if few is None else FewMeter(few)
 
 
-def _limits_used(facts: MessageFacts, instructions: Instructions | None) -> Iterator[LimitUse]:
-    """Yield how much of each limit a message has used, where there are any."""
+def _limits_used(facts: MessageFacts, instructions: Instructions | None) -> tuple[LimitUse, ...]:
+    """Return how much of each limit a message has used, where there are any."""
     limits = facts.limits
     if limits is None:
-        return
+        return ()
     message = limits.of(facts.kind)
     stable_bytes_max = limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
-    yield _limit_use(OS_PAGES_ACCESSED, facts.os_pages_accessed, message.os_pages_accessed_max)
-    yield _limit_use(OS_PAGES_DIRTY, facts.os_pages_dirty, message.os_pages_dirty_max)
-    yield _limit_use(STABLE_MEMORY_BYTES, facts.image_bytes, stable_bytes_max)
-    if instructions is not None:
-        yield LimitUse(INSTRUCTIONS, instructions.total, message.instructions_max)
+    stable = (
+        _limit_use(OS_PAGES_ACCESSED, facts.os_pages_accessed, message.os_pages_accessed_max),
+        _limit_use(OS_PAGES_DIRTY, facts.os_pages_dirty, message.os_pages_dirty_max),
+        _limit_use(STABLE_MEMORY_BYTES, facts.image_bytes, stable_bytes_max),
+    )
+    if instructions is None:
+        return stable
+    return (*stable, LimitUse(INSTRUCTIONS, instructions.total, message.instructions_max))
 
 
 # Small messages use the same few numbers; finding the record is quicker than making it.
@@ -254,7 +230,11 @@ def _many_sqlite_pages(
 
 
 def _statement(
-    index: int, message: int, item: RawStatement, meter: Meter, owners: tuple[OwnerUse, ...]
+    index: int,
+    message: int,
+    item: RawStatement,
+    meter: FewMeter | ManyMeter,
+    owners: tuple[OwnerUse, ...],
 ) -> Statement:
     whole, uses = meter.phases(item.spans)
     return Statement(

@@ -11,12 +11,13 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
+from sqlstable.ic.accesses import Access, FewAccesses
 from sqlstable.ic.units import OS_PAGE_SHIFT, OS_PAGES_PER_WASM_PAGE
 from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.footprint import EMPTY, Footprint
-from sqlstable.trace.model import NO_USE, Calls, FewAccesses, OwnerUse, StableUse
+from sqlstable.trace.model import NO_USE, Calls, OwnerUse, StableUse
 from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
-from sqlstable.trace.recording.raw import Access, Span
+from sqlstable.trace.recording.raw import Span
 
 _WASM_PAGE_SHIFT: Final = OS_PAGES_PER_WASM_PAGE.bit_length() - 1
 assert 1 << _WASM_PAGE_SHIFT == OS_PAGES_PER_WASM_PAGE

@@ -27,18 +27,16 @@ from typing import Any, Final
 
 import apsw
 
+from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.words import COMMIT, PREPARE, RUN
 from sqlstable.sqlite.plan_rows import plan_lines
 from sqlstable.trace.recording.raw import (
-    Access,
-    AccessColumns,
     AccessSource,
     OutsideSpan,
     RawMessage,
     RawStatement,
     Span,
     StatementText,
-    TakenAccesses,
     clean_sql,
 )
 from sqlstable.trace.recording.recorder import VM_STEPS_BETWEEN_COMPACTIONS
@@ -262,10 +260,9 @@ class ForeignRecorder:
         messages = []
         start, first = 0, 0
         for stop, last in cuts:
-            part = _Part(taken, start, stop)
             messages.append(
                 RawMessage(
-                    part,
+                    taken.part(start, stop),
                     [_moved(item, -start) for item in statements[first:last]],
                     tuple(
                         OutsideSpan(span.start - start, span.stop - start, span.name)
@@ -319,27 +316,6 @@ def _candidate_params() -> Iterator[Any]:
     yield _AnyName()
     for count in range(_PARAMS_TRIED_MAX):
         yield (None,) * count
-
-
-class _Part:
-    """The accesses of one message out of a longer recording."""
-
-    def __init__(self, taken: TakenAccesses, start: int, stop: int) -> None:
-        self._taken = taken
-        self._start = start
-        self._stop = stop
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def few(self) -> list[Access] | None:
-        """Return all accesses as plain integers, or None where they are more than few."""
-        few = self._taken.few()
-        return None if few is None else few[self._start : self._stop]
-
-    def chunks(self, start: int, stop: int) -> Iterator[AccessColumns]:
-        """Yield accesses by positions inside the part."""
-        return self._taken.chunks(self._start + start, self._start + stop)
 
 
 def _finished(item: _Open, text: StatementText) -> RawStatement:

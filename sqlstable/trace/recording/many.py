@@ -6,11 +6,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.ic.accesses import Accesses, TakenAccesses
 from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.footprint import EMPTY, Footprint, measure, os_pages_of, unite
-from sqlstable.trace.model import Accesses, OwnerUse, StableUse
+from sqlstable.trace.model import OwnerUse, StableUse
 from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
-from sqlstable.trace.recording.raw import AccessColumns, Span, TakenAccesses
+from sqlstable.trace.recording.raw import Span
 
 _Numbers = npt.NDArray[np.int64]
 
@@ -19,7 +20,7 @@ _SPANS_READ_SINGLY: Final = 4
 
 
 class ManyMeter:
-    """Measures parts of a message; `sqlstable.trace.recording.attribution.Meter`."""
+    """Measures the parts of a message with many accesses, as `FewMeter` does with few."""
 
     def __init__(self, taken: TakenAccesses) -> None:
         self._taken = taken
@@ -30,7 +31,7 @@ class ManyMeter:
         of_phase: list[list[Span]] = [[] for _ in PHASES]
         for span in spans:
             of_phase[span[2]].append(span)
-        footprints = [measure(self._chunks(part)) if part else EMPTY for part in of_phase]
+        footprints = [measure(self.accesses(part)) if part else EMPTY for part in of_phase]
         whole = unite(footprints)
         self._footprints.append(whole)
         uses = [footprint.use for footprint in footprints]
@@ -47,7 +48,7 @@ class ManyMeter:
     def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
         """Return the owners of what was touched in spans."""
         accessed_keys, dirty_keys = [], []
-        for chunk in self._chunks(spans):
+        for chunk in self.accesses(spans):
             moved = np.where(chunk.kind <= WRITE, chunk.length, 0)
             os_pages, origin = os_pages_of(chunk.address, moved)
             keys = (places.numbers_of(chunk, os_pages, origin) << OWNER_SHIFT) | os_pages
@@ -61,11 +62,6 @@ class ManyMeter:
         return lambda: footprint, footprint.use
 
     def accesses(self, spans: Sequence[Span]) -> Iterator[Accesses]:
-        """Return the accesses of spans in order."""
-        for chunk in self._chunks(spans):
-            yield Accesses(chunk.kind, chunk.address, chunk.length, chunk.offset)
-
-    def _chunks(self, spans: Sequence[Span]) -> Iterator[AccessColumns]:
         """Yield the accesses of spans in order, in few pieces however many spans there are."""
         if len(spans) <= _SPANS_READ_SINGLY:
             for start, stop, _ in spans:
@@ -81,9 +77,7 @@ class ManyMeter:
         for chunk in self._taken.chunks(low, high):
             part = wanted[base : base + len(chunk.kind)]
             base += len(chunk.kind)
-            yield Accesses(
-                chunk.kind[part], chunk.address[part], chunk.length[part], chunk.offset[part]
-            )
+            yield chunk.where(part)
 
 
 def _counted(keys: list[_Numbers]) -> dict[int, int]:

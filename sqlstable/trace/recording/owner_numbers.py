@@ -8,15 +8,16 @@ any other one to whom it belonged last.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
-from sqlstable.trace.model import OwnerUse
-from sqlstable.trace.ownership.owners import Owner
-from sqlstable.trace.recording.raw import AccessColumns
+from sqlstable.trace.model import Owner, OwnerUse
+from sqlstable.trace.ownership.file_owners import FileOwners
+from sqlstable.trace.ownership.owners import OwnerMap
 
 _Numbers = npt.NDArray[np.int64]
 
@@ -27,47 +28,12 @@ _MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager"
 _OTHER: Final = Owner("(other memory)", "(other memory)", "unknown", "")
 
 
-class OwnerLookup(Protocol):
-    """Who owns SQLite pages; `sqlstable.trace.ownership.owners.OwnerMap` is one."""
-
-    owners: list[Owner]
-
-    def owner_index(self, number: int) -> int:
-        """Owner of one SQLite page now."""
-        ...
-
-    def last_owner_index(self, number: int) -> int:
-        """Owner of one SQLite page before it was freed."""
-        ...
-
-    def owner_indexes(self, numbers: _Numbers) -> npt.NDArray[np.int32]:
-        """Owners now."""
-        ...
-
-    def last_owner_indexes(self, numbers: _Numbers) -> npt.NDArray[np.int32]:
-        """Owners before SQLite pages were freed."""
-        ...
-
-
-class FileLookup(Protocol):
-    """Who owns stable memory outside of the main database file.
-
-    `sqlstable.trace.ownership.file_owners.FileOwners` is one.
-    """
-
-    owners: list[Owner]
-
-    def owner_indexes(self, addresses: _Numbers) -> npt.NDArray[np.int64]:
-        """Positions in ``owners``, which may grow with the call; -1 where it is unknown."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Places:
     """Gives the numbers of owners; the module's docstring says which there are."""
 
-    owners: OwnerLookup
-    files: FileLookup | None
+    owners: OwnerMap
+    files: FileOwners | None
     dirty: set[int]
     "SQLite pages that the message wrote."
     page_size: int
@@ -95,7 +61,7 @@ class Places:
         return self.owners.last_owner_index(number)
 
     def numbers_of(
-        self, chunk: AccessColumns, os_pages: _Numbers, origin: npt.NDArray[np.intp]
+        self, chunk: Accesses, os_pages: _Numbers, origin: npt.NDArray[np.intp]
     ) -> _Numbers:
         """Return the number of the owner of each OS page of each access."""
         offset, address = chunk.offset[origin], chunk.address[origin]
@@ -112,8 +78,9 @@ class Places:
 
     def _outside_numbers(self, addresses: _Numbers) -> _Numbers:
         manager = len(self.owners.owners)
-        found = np.where(addresses < WASM_PAGE_BYTES, manager, manager + 1)
-        beyond = np.flatnonzero(addresses >= WASM_PAGE_BYTES)
+        manager_bytes = WASM_PAGE_BYTES if self.files is None else self.files.manager_bytes
+        found = np.where(addresses < manager_bytes, manager, manager + 1)
+        beyond = np.flatnonzero(addresses >= manager_bytes)
         if self.files is not None and len(beyond):
             # A file that is unknown, at -1, stays the unknown one just below the first.
             found[beyond] = manager + 2 + self.files.owner_indexes(addresses[beyond])

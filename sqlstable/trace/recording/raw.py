@@ -6,13 +6,11 @@ from ``start`` to ``stop - 1``. Spans of all statements are disjoint; what no sp
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.words import EFFECTS, RUN
 from sqlstable.trace.model import HeapUse, Instructions, LoopUse
 
@@ -34,48 +32,6 @@ _SETS_NOTHING: Final = re.compile(r"PRAGMA\b[^=(]*", re.IGNORECASE)
 """It tells something, or does something to the database, such as ``optimize``."""
 
 _LEADING: Final = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
-
-
-class AccessColumns(Protocol):
-    """Some accesses, as columns of one length; see `sqlstable.trace.model.Accesses`."""
-
-    @property
-    def kind(self) -> npt.NDArray[np.int8]:
-        """Read, write, size or grow."""
-        ...
-
-    @property
-    def address(self) -> npt.NDArray[np.int64]:
-        """First byte in stable memory."""
-        ...
-
-    @property
-    def length(self) -> npt.NDArray[np.int64]:
-        """Bytes; Wasm pages for grow."""
-        ...
-
-    @property
-    def offset(self) -> npt.NDArray[np.int64]:
-        """First byte in the database file, or -1."""
-        ...
-
-
-Access = tuple[int, int, int, int]
-"""One access as plain integers: kind, address, length and offset."""
-
-
-class TakenAccesses(Protocol):
-    """The accesses of one message."""
-
-    def __len__(self) -> int: ...
-
-    def few(self) -> list[Access] | None:
-        """Return all as plain integers where they are few, else None."""
-        ...
-
-    def chunks(self, start: int, stop: int) -> Iterator[AccessColumns]:
-        """Yield those at positions ``start`` to ``stop - 1`` in pieces."""
-        ...
 
 
 class AccessSource(Protocol):

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, Protocol
 
 import apsw
 
+from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.words import COMMIT, EFFECTS, PREPARE, RUN, Effect
 from sqlstable.sqlite.plan_rows import plan_lines
 from sqlstable.trace.recording.raw import (
@@ -34,7 +35,6 @@ from sqlstable.trace.recording.raw import (
     RawStatement,
     Span,
     StatementText,
-    TakenAccesses,
     clean_sql,
 )
 from sqlstable.trace.shape import kind_of, plan_key

@@ -1,0 +1,20 @@
+"""Traces of one and of many statements, and lines of their reports."""
+
+from typing import get_args
+
+from sqlstable.report.as_table import By
+from tests.hand_built import (
+    HandBuiltTrace,
+    message,
+    owner,
+    statement,
+    use,
+)
+
+VIEWS = get_args(By)
+
+
+def one_statement(sql, **changes):
+    """Return a trace of one query."""
+    made = statement(0, 0, sql, 1, owners=(owner("t", 1),), **changes)
+    return HandBuiltTrace(messages=(message(0, "query", (0,), use(1)),), statements=(made,))

@@ -5,15 +5,9 @@ import pytest
 from sqlstable import (
     Canister,
 )
+from tests.doors import series
 
 LAYOUTS = ("managed", "raw")
-
-
-def series(last):
-    return (
-        "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
-        f"LIMIT {last}) SELECT i FROM n)"
-    )
 
 
 @pytest.fixture(name="canister")

@@ -1,5 +1,7 @@
 """A database for the rules that always hold, in any layout and size of SQLite pages."""
 
+from tests.doors import series
+
 LAYOUTS = ("managed", "raw")
 
 SCHEMA = (
@@ -9,13 +11,6 @@ SCHEMA = (
     "CREATE TRIGGER item_log AFTER INSERT ON item BEGIN INSERT INTO log VALUES (new.name); END",
     "CREATE VIRTUAL TABLE note USING fts5(body)",
 )
-
-
-def series(last):
-    return (
-        "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
-        f"LIMIT {last}) SELECT i FROM n)"
-    )
 
 
 FILL = f"INSERT INTO item SELECT i, 'name ' || i, printf('%.*c', 900, 'x') FROM {series(60)}"

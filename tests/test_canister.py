@@ -11,7 +11,8 @@ from sqlstable import (
     SqlError,
     Trap,
 )
-from tests.canister_world import canister_fixture, reads, series  # noqa: F401  a fixture
+from tests.canister_world import canister_fixture, reads  # noqa: F401  a fixture
+from tests.doors import series
 
 
 def sqlite_pages(canister, name):

@@ -23,7 +23,8 @@ from sqlstable import (
     StableMemory,
     StableVFS,
 )
-from tests.canister_world import LAYOUTS, canister_fixture, series  # noqa: F401  a fixture
+from tests.canister_world import LAYOUTS, canister_fixture  # noqa: F401  a fixture
+from tests.doors import series
 
 VECTORS = Path(__file__).parent / "vectors"
 

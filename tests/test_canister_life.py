@@ -16,7 +16,8 @@ from sqlstable import (
     Trap,
     latest_limits,
 )
-from tests.canister_world import LAYOUTS, canister_fixture, reads, series  # noqa: F401  a fixture
+from tests.canister_world import LAYOUTS, canister_fixture, reads  # noqa: F401  a fixture
+from tests.doors import series
 
 
 def update_and_trap(canister, *statements):

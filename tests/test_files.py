@@ -27,71 +27,14 @@ from sqlstable.ic.accesses import Accesses
 from sqlstable.layout import directory
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.testing import list_accesses, trap_at
+from tests.doors import SCHEMA, Door, is_sound, opened_fixture, rows, series  # noqa: F401  a fixture
 
 GOLDEN = Path(__file__).parent / "golden"
 BUCKET_BYTES = 128 * 65_536
 JOURNALS = ("delete", "truncate", "persist")
-SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT)"
-
-
-def series(last):
-    return (
-        "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
-        f"LIMIT {last}) SELECT i FROM n)"
-    )
 
 
 FILL = f"INSERT INTO {{}} SELECT i, printf('%.*c', 500, 'x') FROM {series(100)}"
-
-
-class World:
-    """A memory with a VFS, and its connections."""
-
-    def __init__(self, memory=None, **options):
-        self.memory = memory if memory is not None else StableMemory()
-        self.options = options
-        self.vfs = StableVFS(self.memory, **options)
-        self.connections = []
-
-    def connect(self, *pragmas, name="main.db"):
-        connection = apsw.Connection(name, vfs=self.vfs.name)
-        self.connections.append(connection)
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        return connection
-
-    def reopen(self):
-        """Only the bytes go on, as in an upgrade."""
-        image = self.memory.image()
-        self.close()
-        self.__init__(StableMemory.from_image(image), **self.options)
-
-    def close(self):
-        for connection in self.connections:
-            connection.close(force=True)
-        self.vfs.unregister()
-        self.memory.close()
-
-    @property
-    def kinds(self):
-        return {info.name: info.kind for info in self.vfs.stable_files()}
-
-
-@pytest.fixture
-def opened():
-    worlds = []
-
-    def make(*arguments, **options):
-        worlds.append(World(*arguments, **options))
-        return worlds[-1]
-
-    yield make
-    for world in worlds:
-        world.close()
-
-
-def rows(connection, sql):
-    return connection.execute(sql).fetchall()
 
 
 def two_databases(world, *pragmas):
@@ -104,13 +47,6 @@ def two_databases(world, *pragmas):
     connection.execute("CREATE TABLE other.o (id INTEGER PRIMARY KEY, x TEXT)")
     connection.execute(FILL.format("o"))
     return connection
-
-
-def is_sound(connection):
-    return all(
-        rows(connection, f"PRAGMA {name}.integrity_check") == [("ok",)]
-        for _, name, _ in rows(connection, "PRAGMA database_list")
-    )
 
 
 # -- attached databases ---------------------------------------------------------------------------
@@ -674,7 +610,7 @@ def test_a_transaction_over_several_databases_is_one_message(opened, journal, lo
         assert world.memory.kind is None
         assert len(changes) == 1
         # All of it is in that message: an image of now has everything.
-        copy = World(StableMemory.from_image(world.memory.image()))
+        copy = Door(StableMemory.from_image(world.memory.image()))
         with closing(copy):
             found = copy.connect()
             found.execute("ATTACH 'other.db' AS other; ATTACH 'third.db' AS third")
@@ -704,7 +640,7 @@ def test_a_kill_between_any_two_commits_of_files_leaves_whole_transactions(opene
         )
     assert len(images) == 5
     for number, image in enumerate(images, 1):
-        with closing(World(StableMemory.from_image(image))) as copy:
+        with closing(Door(StableMemory.from_image(image))) as copy:
             found = copy.connect()
             found.execute("ATTACH 'other.db' AS other")
             for table in "to":
@@ -818,7 +754,7 @@ def test_stable_files_lists_everything_and_records_nothing(opened):
     used = {info.name: info.used_bytes for info in infos}
     assert used["other.db"] == len(other.serialize("main"))
     assert (used["main.db-journal"], used["(memory 7)"]) == (0, 3 * 65_536)
-    with closing(World(layout="raw")) as raw:
+    with closing(Door(layout="raw")) as raw:
         raw.connect().execute(SCHEMA)
         (info,) = raw.vfs.stable_files()
         assert (info.memory_id, info.allocated_bytes, info.used_bytes) == (None, 65_536, 8192)
@@ -921,7 +857,7 @@ def test_closing_leaves_nothing_to_the_garbage_collector():
     gc.collect()
     gc.disable()
     try:
-        world = World(bucket_pages=1)
+        world = Door(bucket_pages=1)
         two_databases(world, "journal_mode = persist")
         cabinet, vfs = world.vfs.cabinet, world.vfs
         parts = [vfs, cabinet, cabinet.messages, cabinet.directory, cabinet.manager]
@@ -973,7 +909,7 @@ def test_connections_on_an_image_file_make_messages_of_their_own(opened, tmp_pat
         copies.mkdir()
         for file in tmp_path.glob("app.stable*"):
             (copies / file.name).write_bytes(file.read_bytes())
-        with closing(World(StableMemory.open(copies / "app.stable"), layout=layout)) as copy:
+        with closing(Door(StableMemory.open(copies / "app.stable"), layout=layout)) as copy:
             found = copy.connect()
             assert rows(found, "SELECT count(*) FROM t") == [(number + 1,)]
             if layout == "managed":
@@ -985,7 +921,7 @@ def test_connections_on_an_image_file_make_messages_of_their_own(opened, tmp_pat
 @pytest.mark.parametrize("layout", ["managed", "raw"])
 def test_a_read_only_image_file_can_be_read_and_not_written(opened, tmp_path, layout):
     path = tmp_path / "app.stable"
-    with closing(World(StableMemory.open(path), layout=layout, bucket_pages=1)) as world:
+    with closing(Door(StableMemory.open(path), layout=layout, bucket_pages=1)) as world:
         connection = world.connect("journal_mode = memory")
         connection.execute(SCHEMA)
         connection.execute(FILL.format("t"))

@@ -18,13 +18,13 @@ import sqlstable
 from sqlstable import Canister, LimitTrap, StableMemory, Trap, latest_limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import PHASES
+from tests.doors import series
 from tests.rules_world import (
     FILL,
     LAYOUTS,
     SCHEMA,
     address_of,
     bucket_owners,
-    series,
     update_and_trap,
 )
 

@@ -7,13 +7,14 @@ import apsw
 import pytest
 
 import sqlstable
-from sqlstable import Canister, MemoryManager, StableMemory, Trap
+from sqlstable import Canister, StableMemory, Trap
 from sqlstable.canister.machine import open_vfs
 from sqlstable.canister.native_machine import NativeMachine
 from sqlstable.database.stablefile import StableHandle
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import PHASES, WRITE
-from tests.rules_world import FILL, LAYOUTS, SCHEMA, address_of, series, update_and_trap
+from tests.doors import memory_with_buckets_apart, series
+from tests.rules_world import FILL, LAYOUTS, SCHEMA, address_of, update_and_trap
 
 PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 
@@ -313,15 +314,6 @@ def dbstat_os_pages(canister, layout, name, path):
     for offset, length in spans:
         found |= os_pages(address_of(image, layout, offset), length)
     return sorted(found), len(spans)
-
-
-def memory_with_buckets_apart():
-    """An image in which buckets of memory 3 lie between those of the database."""
-    memory = StableMemory()
-    manager = MemoryManager(memory, bucket_wasm_pages=1)
-    for memory_id in (120, 3, 120, 3):
-        manager.get(memory_id).grow(1)
-    return memory
 
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)

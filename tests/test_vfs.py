@@ -24,72 +24,13 @@ from sqlstable import (
 from sqlstable.database import vfs as vfs_module
 from sqlstable.database.vfs import vfs_of
 from sqlstable.ic.units import GIB, OS_PAGE_BYTES
+from tests.doors import SCHEMA, is_sound, memory_with_buckets_apart, opened_fixture, rows, series  # noqa: F401  a fixture
 
 LAYOUTS = ("managed", "raw")
 JOURNALS = ("delete", "truncate", "persist", "memory", "off")
 
 
-def series(last):
-    return (
-        "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
-        f"LIMIT {last}) SELECT i FROM n)"
-    )
-
-
-SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT)"
 FILL = f"INSERT INTO t SELECT i, printf('%.*c', 500, 'x') FROM {series(100)}"
-
-
-class Door:
-    """A memory, its VFS, and the connections opened through it; all closed at the end."""
-
-    def __init__(self, memory=None, **options):
-        self.memory = memory if memory is not None else StableMemory()
-        self.vfs = StableVFS(self.memory, **options)
-        self.connections = []
-
-    def connect(self, *pragmas, name="main.db"):
-        connection = apsw.Connection(name, vfs=self.vfs.name)
-        self.connections.append(connection)
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}").fetchall()
-        return connection
-
-    def close(self):
-        for connection in self.connections:
-            connection.close(force=True)
-        self.vfs.unregister()
-        self.memory.close()
-
-
-@pytest.fixture
-def opened():
-    """Makes doors and closes them."""
-    doors = []
-
-    def make(*arguments, **options):
-        doors.append(Door(*arguments, **options))
-        return doors[-1]
-
-    yield make
-    for door in doors:
-        door.close()
-
-
-def rows(connection, sql="SELECT count(*), sum(length(x)) FROM t"):
-    return connection.execute(sql).fetchall()
-
-
-def is_sound(connection):
-    return rows(connection, "PRAGMA integrity_check") == [("ok",)]
-
-
-def memory_with_buckets_apart():
-    memory = StableMemory()
-    manager = MemoryManager(memory, bucket_wasm_pages=1)
-    for memory_id in (120, 3, 120, 3):
-        manager.get(memory_id).grow(1)
-    return memory
 
 
 # -- the file -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sqlstable import Canister, MemoryManager, SqlError, StableMemory, StableVFS, Trap
+from tests.doors import series
 
 LAYOUTS = ("managed", "raw", "apart")
 """The last is the managed one with another memory's buckets between those of the database."""
@@ -197,13 +198,6 @@ VALUES = st.one_of(
     st.builds("zeroblob({})".format, st.integers(0, 9000)),
     st.binary(max_size=12).map(lambda data: f"x'{data.hex()}'"),
 )
-
-
-def series(count):
-    return (
-        "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
-        f"LIMIT {count}) SELECT i FROM n)"
-    )
 
 
 def sql(template, *parts):

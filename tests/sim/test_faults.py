@@ -16,6 +16,7 @@ from sqlstable import Canister, MemoryManager, StableMemory, Trap
 from sqlstable.layout.directory import DATABASE_MEMORY_ID
 from sqlstable.sqlite.header import CHANGE_COUNTER_OFFSET
 from sqlstable.testing import list_accesses, trap_at
+from tests.doors import series
 
 VERSION_VALID_FOR_OFFSET = 92
 
@@ -57,13 +58,6 @@ def memory_with_buckets_apart() -> StableMemory:
     for memory_id in (DATABASE_MEMORY_ID, 3, DATABASE_MEMORY_ID):
         manager.get(memory_id).grow(1)
     return memory
-
-
-def series(last):
-    return (
-        "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
-        f"LIMIT {last}) SELECT i FROM n)"
-    )
 
 
 TEXT = "printf('%.*c', {body} + i, char(65 + i % 26))"

@@ -203,13 +203,8 @@ def test_a_command_is_a_module_and_a_line(house):
 
 
 UPGRADE = """
-        def body() -> None:
-            hook("before")
-            self._life.restart()
-            hook("after")
-
         def hook(when: str) -> None:
-            statements = self._life.statements
+            statements = life.statements
             statements.begin("update", "warm")
             try:
                 statements.execute("INSERT INTO t VALUES (?)", (when,))
@@ -217,7 +212,9 @@ UPGRADE = """
                 raise statements.explained(error, "the hook") from error
             statements.end(discarded=False)
 
-        return self._step(Call("upgrade", label=label), body)
+        hook("before")
+        _reopen(life)
+        hook("after")
 """
 UPGRADING = """
 import sqlstable
@@ -240,10 +237,10 @@ for engine in ("native", "wasm"):
 @pytest.mark.slow
 def test_a_hook_is_the_body_of_a_step(house):
     house.change(
-        "sqlstable/canister/canister.py",
-        '\n        return self._step(Call("upgrade", label=label), self._life.restart)\n',
+        "sqlstable/canister/steps.py",
+        "\n        _reopen(life)\n",
         UPGRADE,
     )
-    answers = "committed [('before',), ('after',)]\n[1, 1]\nSqlError\n[('before',), ('after',)]\n"
+    answers = "committed [('before',), ('after',)]\n[1, 2]\nSqlError\n[('before',), ('after',)]\n"
     # One that fails takes the upgrade with it, and leaves the canister as it was.
     assert house.run("-c", UPGRADING) == 2 * answers

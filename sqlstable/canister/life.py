@@ -126,8 +126,7 @@ class Life:
 
     def start(self) -> None:
         """Start a heap: a new one in an open message, else one that goes on with the last."""
-        with self.machine.outside("open"):
-            self._statements = self.machine.start(self.opening)
+        self._statements = self.machine.start(self.opening)
         self._adopt()
         vfs = self.machine.view
         assert vfs is not None
@@ -137,8 +136,7 @@ class Life:
         """Let the heap go."""
         self.observation.forget_vfs()
         self._statements = None
-        with self.machine.outside("open"):
-            self.machine.stop()
+        self.machine.stop()
 
     def on_connect(self, setup: Setup) -> None:
         """Run ``setup`` on each connection, those of later heaps as well."""

@@ -1,7 +1,7 @@
 """The steps of a canister's life cycle: what each does between its beginning and its end.
 
 Each runs as one message, see `Life.step`. Inside of it the heap is there as it was until it is
-stopped, and a new one once it is started.
+let go, and a new one behind that; what `Life.statements` execute meanwhile is part of the message.
 """
 
 from collections.abc import Callable
@@ -22,15 +22,14 @@ def install(life: Life) -> None:
     if image_file is not None and image_file.is_read_only:
         life.start()
     else:
-        _run(life, Call("install"), life.start)
+        _run(life, Call("install"), lambda: _open(life))
 
 
 def upgrade(life: Life, *, label: str | None) -> EndedMessage:
     """Let the heap go, and start another one on the same stable memory."""
 
     def body() -> None:
-        life.stop()
-        life.start()
+        _reopen(life)
 
     return _run(life, Call("upgrade", label=label), body)
 
@@ -42,7 +41,7 @@ def reinstall(life: Life, *, label: str | None) -> EndedMessage:
         life.stop()
         life.memory.wipe()
         life.opening = replace(life.opening, is_foreign=False)
-        life.start()
+        _open(life)
 
     return _run(life, Call("reinstall", label=label), body)
 
@@ -51,10 +50,11 @@ def load(life: Life, vfs: StableVFS, source: DatabaseSource) -> EndedMessage:
     """Copy a database in, with no limits, and open it; it is the turn of whoever calls."""
 
     def body() -> None:
-        import_database(vfs.store, source)
-        life.opening = replace(life.opening, is_foreign=True)
-        life.stop()
-        life.start()
+        with life.machine.outside("open"):
+            import_database(vfs.store, source)
+            life.opening = replace(life.opening, is_foreign=True)
+            life.stop()
+            life.start()
 
     ended = life.step(Call("install", is_limited=False), body)
     life.state_settings()
@@ -75,6 +75,17 @@ def empty_vfs(life: Life) -> StableVFS:
             "it first, or import into a new one"
         )
     return vfs
+
+
+def _open(life: Life) -> None:
+    with life.machine.outside("open"):
+        life.start()
+
+
+def _reopen(life: Life) -> None:
+    with life.machine.outside("open"):
+        life.stop()
+        life.start()
 
 
 def _run(life: Life, call: Call, body: Callable[[], None]) -> EndedMessage:

@@ -1,10 +1,6 @@
 """What the tests of image files share: making them, leaving them behind, comparing bytes."""
 
-import os
 import shutil
-import subprocess
-import sys
-import textwrap
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -119,38 +115,6 @@ def make_pending(path, messages=TWO, *, torn=True, **options):
                 file.write(messages[-1].pages[last])
     shutil.rmtree(path.with_name("left"))
     return models(messages)[-1]
-
-
-def run_python(code, *arguments, **options):
-    """Run code in another process, which must succeed, and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@contextmanager
-def another_process(code, *arguments):
-    """Run code that prints a line and waits; yields the process."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 HOLD = """

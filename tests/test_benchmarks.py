@@ -3,9 +3,7 @@
 import doctest
 import importlib
 import importlib.util
-import os
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +28,7 @@ from benchmarks.tpch import QUERY_COUNT, data_folder, sqlite_form, tpch_queries
 from benchmarks.tpch import TABLES as TPCH_TABLES
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES
 from sqlstable.memory.image.durable import CHECKPOINT_BYTES
+from tests.children import environment, run_child
 
 ROOT = Path(__file__).parent.parent
 GOALS = (
@@ -89,16 +88,8 @@ DURABILITY_GOALS = (
 )
 
 
-def run_module(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def run_module(*arguments, **values):
+    return run_child("-m", *arguments, cwd=ROOT, env=environment(**values))
 
 
 def public_data(*parts):

@@ -20,6 +20,7 @@ from sqlstable.cli.output import Screen
 from sqlstable.cli.rows import row_pieces, value_text
 from sqlstable.database.library import sqlite_version
 from sqlstable.report.json_schema import report_schema
+from tests.children import environment, run_child
 from tests.golden_files import check_golden
 
 SHOP = """\
@@ -40,7 +41,7 @@ DELETE FROM item WHERE id > 1;
 SELECT count(*) AS items FROM item;
 """
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+ENVIRONMENT = environment()
 
 ITEMS = "".join(f"item {number},{number * 37 % 100}\n" for number in range(1, 41))
 
@@ -60,14 +61,7 @@ def call(*arguments, stdin=None):
 
 def run_program(*arguments, **options):
     """Run the real program, with pipes for streams."""
-    return subprocess.run(
-        [sys.executable, "-m", "sqlstable", *map(str, arguments)],
-        capture_output=True,
-        timeout=60,
-        check=False,
-        env=ENVIRONMENT,
-        **options,
-    )
+    return run_child("-m", "sqlstable", *arguments, env=ENVIRONMENT, text=False, **options)
 
 
 def masked(text):
@@ -594,14 +588,8 @@ def test_an_error_comes_behind_what_was_printed_before(folder):
 
 def run_merged(*arguments):
     """Return both streams of the program as they arrive in one place."""
-    return subprocess.run(
-        [sys.executable, "-m", "sqlstable", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        env=ENVIRONMENT,
-    ).stdout
+    merged = {"capture_output": False, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return run_child("-m", "sqlstable", *arguments, env=ENVIRONMENT, **merged).stdout
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from sqlstable.cli import demo as command
 from sqlstable.cli.scene import Check, Meter, Scene, scene_lines
 from sqlstable.report.grid import render
 from sqlstable.workload import shop
+from tests.children import run_child
 
 ALL_SQL = (shop.SCHEMA, *shop.QUESTIONS, shop.INDEXES, shop.NEW_PURCHASE, *shop.INSERTS.values())
 
@@ -106,13 +107,7 @@ def test_step_waits_for_each_scene_and_ends_with_the_input(shown, monkeypatch):
 
 @pytest.mark.slow
 def test_step_ends_without_any_input(shown):
-    result = subprocess.run(
-        [sys.executable, "-m", "sqlstable", "demo", "--step"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    result = run_child("-m", "sqlstable", "demo", "--step", stdin=subprocess.DEVNULL, text=False)
     assert (result.returncode, result.stderr) == (0, b"")
     assert result.stdout.decode() == shown
 

@@ -14,17 +14,16 @@ import pytest
 from sqlstable import ImageError, StableMemory
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.image import imagefile
+from tests.children import another_process, run_python
 from tests.images import (
     DURABILITIES,
     HOLD,
     TWO,
-    another_process,
     log_of,
     make,
     make_pending,
     open_descriptors,
     refusal,
-    run_python,
     send,
     unchanged,
 )

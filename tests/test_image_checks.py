@@ -11,7 +11,8 @@ from sqlstable.database import hotpath
 from sqlstable.layout import raw
 from sqlstable.layout.placement import RawPlacement
 from sqlstable.memory import backing, bytemap
-from tests.images import DURABILITIES, run_python
+from tests.children import run_python
+from tests.images import DURABILITIES
 
 
 @pytest.fixture

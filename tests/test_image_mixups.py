@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 
 from sqlstable import Canister, ImageError
-from tests.images import DURABILITIES, another_process, files_in, log_of, unchanged
+from tests.children import another_process
+from tests.images import DURABILITIES, files_in, log_of, unchanged
 from tests.test_cli import call, folder  # noqa: F401
 
 MISFIT = "is the log of another image, or of another state of "

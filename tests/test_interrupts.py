@@ -5,11 +5,8 @@ Every place is swept in `tests/sim/test_interrupt_sweep.py`.
 
 import json
 import os
-import subprocess
-import sys
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from threading import Thread
 from time import sleep
 
@@ -17,22 +14,7 @@ import pytest
 
 from sqlstable import Canister, MessageError, SqlError, Trap
 from sqlstable.canister.turns import Turn, Turns
-
-ROOT = Path(__file__).parents[1]
-
-
-def run_child(*arguments):
-    """Run Python in a process of its own, which may end in any way."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-X", "faulthandler", *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+from tests.children import run_child
 
 
 def sweep(scenario, engine, place, trace, step):

@@ -1,7 +1,5 @@
 """A canister is one connection: settings, TEMP, counts of changes, attached databases."""
 
-import subprocess
-import sys
 from contextlib import closing, suppress
 
 import apsw
@@ -13,6 +11,7 @@ from sqlstable.engine import pragmas, state
 from sqlstable.engine.native.native_engine import is_complete
 from sqlstable.workload.execution import run_steps
 from sqlstable.workload.script import parse_script
+from tests.children import run_python
 from tests.one_canister import COUNTS, ENGINES, canister_fixture, trap  # noqa: F401  a fixture
 from tests.sim.one_connection import Pair, script
 
@@ -382,10 +381,7 @@ print("done")
 @pytest.mark.parametrize("name", ["user_version", "freelist_count", "application_id"])
 def test_a_pragma_prepared_before_temp_has_gone_does_not_end_the_process(name):
     program = IN_A_CHILD.replace("{name}", name)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert run_python(program) == "done\n"
 
 
 def test_temp_that_an_update_opened_stays_though_the_message_has_changed_rows():

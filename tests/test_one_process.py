@@ -1,8 +1,5 @@
 """A canister is one heap in one process: page caches, heap limits, local time."""
 
-import os
-import subprocess
-import sys
 import time
 from contextlib import closing
 
@@ -10,6 +7,7 @@ import apsw
 import pytest
 
 from sqlstable import Canister, SqlError
+from tests.children import environment, run_python
 from tests.one_canister import COUNTS, ENGINES, canister_fixture, trap  # noqa: F401  a fixture
 
 # -- page caches -----------------------------------------------------------------------------------
@@ -159,14 +157,8 @@ def test_local_time_is_utc_whatever_the_zone_of_the_process(zone):
         "    rows = [canister.query(sql, cache=c).rows for c in ('fresh', 'cold', 'warm')]\n"
         "    print(rows, canister.update(sql).rows, canister.query('SELECT x FROM t').rows)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "TZ": zone},
-    )
-    assert done.stdout.strip() == f"{[IN_UTC] * 3} {IN_UTC} [('1970-01-01 00:00:00',)]"
+    told = run_python(program, env=environment(TZ=zone)).strip()
+    assert told == f"{[IN_UTC] * 3} {IN_UTC} [('1970-01-01 00:00:00',)]"
 
 
 def test_local_time_stays_utc_when_the_zone_of_the_process_changes(monkeypatch):

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from typer.testing import CliRunner
 from sqlstable.cli import app
 from sqlstable.cli.output import Screen, is_ascii_locale, screen
 from sqlstable.report.grid import WIDTH_MIN
+from tests.children import ROOT, run_child
 
 VARIABLES = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM", "LANG", "LC_ALL", "LC_CTYPE",
              "PYTHONIOENCODING", "PYTHONUTF8")  # fmt: skip
@@ -95,13 +95,9 @@ def test_a_locale_of_ascii_is_one_that_was_chosen(environment, values, is_ascii)
 def run_script(folder, **values):
     (folder / "a.sql").write_text("CREATE TABLE t (a);\nSELECT 'ä東';\n")
     kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    return subprocess.run(
-        [sys.executable, "-m", "sqlstable", "run", "a.sql", "--rows", "--trace", "t.trace"],
-        capture_output=True,
-        check=False,
-        cwd=folder,
-        env={**kept, "PYTHONPATH": str(Path(__file__).parents[1]), **values},
-    )
+    arguments = ("run", "a.sql", "--rows", "--trace", "t.trace")
+    variables = {**kept, "PYTHONPATH": str(ROOT), **values}
+    return run_child("-m", "sqlstable", *arguments, cwd=folder, env=variables, text=False)
 
 
 @pytest.mark.slow

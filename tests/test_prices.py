@@ -7,7 +7,7 @@ from sqlstable.ic.limits import limits_at
 from sqlstable.ic.prices import PRICE_REGIMES, REPLICA, REPLICA_2023, REPLICA_FLAT, regime_of
 from sqlstable.wasm import shim
 from sqlstable.wasm.rewrite.rewriter import RewriteOptions
-from tests.wasm_machine import FREE, Machine
+from tests.witness_driver import FREE, Machine
 
 
 @pytest.mark.parametrize(

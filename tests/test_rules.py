@@ -4,10 +4,7 @@ Each is shown here once, on a small case; the sweeps and random tests of `tests/
 modules go further.
 """
 
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from itertools import product
@@ -18,6 +15,7 @@ import sqlstable
 from sqlstable import Canister, LimitTrap, StableMemory, Trap, latest_limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import PHASES
+from tests.children import environment, run_python
 from tests.doors import series
 from tests.rules_world import (
     FILL,
@@ -184,12 +182,8 @@ def test_rule_5_same_input_same_trace_and_image_byte_for_byte(tmp_path):
     for hash_seed in ("1", "271828"):
         folder = tmp_path / hash_seed
         folder.mkdir()
-        subprocess.run(
-            [sys.executable, "-c", RUN, folder / "run.trace", folder / "image"],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": f"UTC+{hash_seed[0]}"},
-            cwd=folder,
-            check=True,
-        )
+        values = environment(PYTHONHASHSEED=hash_seed, TZ=f"UTC+{hash_seed[0]}")
+        run_python(RUN, folder / "run.trace", folder / "image", env=values, cwd=folder)
         made.append([(folder / name).read_bytes() for name in ("run.trace", "image")])
     assert made[0] == made[1]
 

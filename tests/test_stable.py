@@ -2,8 +2,6 @@
 
 import os
 import random
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from datetime import date
@@ -25,6 +23,7 @@ from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import ChunkBacking, TieredBacking
 from sqlstable.memory.bytemap import ACCESSED, DIRTY
 from sqlstable.memory.stable import WASM_PAGES_MAX, StableMemory
+from tests.children import run_python
 from tests.stable_world import (  # noqa: F401  a fixture
     BACKINGS,
     BORDER,
@@ -392,4 +391,4 @@ memory.close()
 assert statm(0) - before[0] < 64 * 2**20, statm(0) - before[0]
 assert statm(1) - before[1] < 16 * 2**20, statm(1) - before[1]
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
+    run_python(script)

@@ -1,13 +1,12 @@
 """What is imported for what: help, version and reports start without what they do not need."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import sqlstable
 from sqlstable.cli import COMMANDS, SUMMARIES, app
+from tests.children import run_child
 from tests.test_cli import ENVIRONMENT, call, folder  # noqa: F401  a fixture
 
 HEAVY = {"numpy", "rich.console", "sqlglot", "pandas", "wasmtime", "pydantic"}
@@ -28,9 +27,8 @@ finally:
 
 def modules_of(code):
     """The modules that are there when a program has ended."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT
-    )
+    done = run_child("-c", code, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
     return set(done.stderr.split())
 
 
@@ -107,11 +105,5 @@ main()
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 2, 3, 5, 10, 30, 100])
 def test_ctrl_c_while_the_program_is_imported_ends_it_with_130(after):
-    done = subprocess.run(
-        [sys.executable, "-c", CUT_OFF.format(after=after)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=ENVIRONMENT,
-    )
+    done = run_child("-c", CUT_OFF.format(after=after), env=ENVIRONMENT)
     assert (done.returncode, done.stderr) == (130, "Error: interrupted\n")

@@ -19,7 +19,7 @@ import pytest
 
 from sqlstable import Canister, SettingsError, SqlError, StableMemory
 from sqlstable.database.values import bindable
-from tests.images import run_python
+from tests.children import run_python
 
 ENGINES = ("native", "wasm")
 

@@ -15,7 +15,7 @@ from sqlstable.engine.measured.module.builds import BUILDS, checksums, load
 from sqlstable.errors import BuildError, ModuleError
 from sqlstable.wasm.rewrite.binary import FUNCTION, read_module
 from sqlstable.wasm.rewrite.operators import cut, name_of, numbers_of
-from tests.wasm_host import Host
+from tests.witness_host import Host
 
 ONLY_IN_APSW = {
     "ENABLE_CARRAY": "its values come from C pointers, which SQL has none of",

@@ -1,7 +1,5 @@
 """The wasm engine: messages, its heap, traps anywhere, and what is counted."""
 
-import subprocess
-import sys
 from contextlib import closing, suppress
 from dataclasses import replace
 
@@ -20,6 +18,7 @@ from sqlstable.engine.measured.module.builds import load_program
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.wasm.shimstore import wasm_memory
+from tests.children import run_python
 from tests.wasm_world import canister_fixture, costs, fill, filled_fixture  # noqa: F401  fixtures
 
 
@@ -372,12 +371,7 @@ with sqlstable.Canister(engine="wasm") as canister:
 
 @pytest.mark.slow
 def test_two_processes_count_the_same():
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(2)
-    ]
+    told = [run_python(SCRIPT) for _ in range(2)]
     assert told[0] == told[1]
     assert len(told[0]) > 1000
 

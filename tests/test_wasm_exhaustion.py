@@ -1,12 +1,12 @@
 """Where addresses, memory or SQLite's own limits run out on the wasm engine: one clear error."""
 
 import re
-import subprocess
 import sys
 
 import pytest
 
 from sqlstable import Canister, LimitTrap, SqlError, Trap
+from tests.children import run_python
 
 NUMBERS = (
     "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n LIMIT 2000)"
@@ -102,11 +102,7 @@ print(there[0].query("SELECT count(*) FROM t").rows, there[1].query("SELECT 1").
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_where_addresses_run_out_there_is_one_error_and_room_again_after_a_close():
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN_MANY], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    opened, reinstalled, last = done.stdout.splitlines()
+    opened, reinstalled, last = run_python(OPEN_MANY).splitlines()
     text = "no addresses left for another canister of the wasm engine"
     assert opened.startswith("2 ")
     assert text in opened

@@ -18,7 +18,7 @@ from sqlstable.wasm.rewrite.heap_marks import ACCESS_BYTES, READ
 from sqlstable.wasm.rewrite.operators import LOADS
 from sqlstable.wasm.rewrite.rewriter import RewriteOptions
 from tests.test_wasm_rewriter import STATEMENTS, module_machine, request, run
-from tests.wasm_machine import FREE, Machine, compiled
+from tests.witness_driver import FREE, Machine, compiled
 
 HEAP_WASM_PAGES = 4
 HEAP_BYTES = HEAP_WASM_PAGES * WASM_PAGE_BYTES

@@ -20,6 +20,7 @@ from sqlstable import (
 from sqlstable.memory.image.imagefile import ImageFile
 from sqlstable.report.json_schema import report_schema
 from sqlstable.wasm import calls, overlay
+from tests.children import run_child
 from tests.wasm_world import canister_fixture, costs, fill, filled_fixture  # noqa: F401  fixtures
 
 # -- images --------------------------------------------------------------------------------------
@@ -215,15 +216,6 @@ def test_the_public_way_of_calling_does_the_same_and_warns_once(monkeypatch):
 # -- the command line ------------------------------------------------------------------------------
 
 
-def run_command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "sqlstable", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.slow
 def test_the_command_line_runs_scripts_on_the_wasm_engine(tmp_path):
     script = tmp_path / "script.sql"
@@ -232,7 +224,7 @@ def test_the_command_line_runs_scripts_on_the_wasm_engine(tmp_path):
     )
     image = tmp_path / "image.stable"
     options = ("--engine", "wasm", "--image", image, "--build", "profile", "--format", "json")
-    result = run_command("run", script, *options)
+    result = run_child("-m", "sqlstable", "run", script, *options)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     settings = report["settings"]
@@ -248,7 +240,7 @@ def test_the_command_line_runs_scripts_on_the_wasm_engine(tmp_path):
     assert report["statements"][-1]["loops"][0]["rows_visited"] == 2
     assert report["totals"]["instructions"]["measured"]
     Draft202012Validator(report_schema()).validate(report)
-    table = run_command("run", script, "--engine", "wasm")
+    table = run_child("-m", "sqlstable", "run", script, "--engine", "wasm")
     assert "instructions: computation" in table.stdout
     with Canister(image) as native:
         assert native.query("SELECT x FROM t").rows == [(1,), (2,)]
@@ -257,6 +249,6 @@ def test_the_command_line_runs_scripts_on_the_wasm_engine(tmp_path):
 def test_the_command_line_refuses_a_build_of_the_native_engine(tmp_path):
     script = tmp_path / "script.sql"
     script.write_text("SELECT 1;")
-    result = run_command("run", script, "--build", "lean")
+    result = run_child("-m", "sqlstable", "run", script, "--build", "lean")
     assert (result.returncode, result.stdout) == (2, "")
     assert "add --engine wasm" in result.stderr

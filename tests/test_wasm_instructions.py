@@ -12,7 +12,7 @@ from sqlstable.engine.measured.module.builds import BUILDS, load
 from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.wasm import shim
 from sqlstable.wasm.rewrite.rewriter import RewriteOptions
-from tests.wasm_machine import Machine
+from tests.witness_driver import Machine
 
 ROWS = 50_000
 FILL = (

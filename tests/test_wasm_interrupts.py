@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.test_interrupts import run_child
+from tests.children import run_child
 
 pytestmark = pytest.mark.slow
 

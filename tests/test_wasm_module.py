@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlstable import Canister, SqlError, Trap
 from sqlstable.engine.measured.codec import encode_request
 from sqlstable.engine.measured.module.builds import BUILDS
-from tests.wasm_host import Heap, Host
+from tests.witness_host import Heap, Host
 
 PREPARE, RUN, COMMIT, ENCODE, GLUE = 1, 2, 3, 4, 0
 

@@ -14,7 +14,7 @@ from sqlstable.engine.measured.module.builds import BUILDS
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
-from tests.wasm_host import Host
+from tests.witness_host import Host
 
 PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 WASM_PAGE = 65_536

@@ -24,7 +24,7 @@ from sqlstable.wasm import shim
 from sqlstable.wasm.rewrite import operators
 from sqlstable.wasm.rewrite.binary import Limits, read_module
 from sqlstable.wasm.rewrite.rewriter import RewriteOptions, rewrite
-from tests.wasm_machine import FREE, Machine, engine
+from tests.witness_driver import FREE, Machine, engine
 
 WASMTIME_FUEL = WeightTable(
     name="wasmtime-fuel",

@@ -17,7 +17,7 @@ from sqlstable.memory import accesslog
 from sqlstable.memory.api import SystemApi
 from sqlstable.memory.stable import StableMemory
 from sqlstable.wasm import shim
-from tests.wasm_machine import (
+from tests.witness_driver import (
     FREE,
     NO_LIMIT,
     Machine,

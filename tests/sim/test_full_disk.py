@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import environment
+
 ROOT = Path(__file__).parents[2]
 SIZE = "16m"
 
@@ -34,7 +36,7 @@ def run_there(folder, *command):
     return subprocess.run(
         ["unshare", flags, "sh", "-c", f'{mount} && exec "$@"', folder, *command],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

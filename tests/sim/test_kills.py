@@ -11,12 +11,12 @@ those of ``process`` through a map where the file system allows it.
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.children import run_child
 
 KILLS = int(os.environ.get("SQLSTABLE_KILLS", "50"))
 """How often each durability is killed at an instant; the other sweeps are as long in proportion."""
@@ -43,16 +43,8 @@ def sweep(request, tmp_path):
 
 
 def run(durability, folder, scenario, number):
-    command = [sys.executable, "-m", "tests.sim.killing", scenario, durability, folder]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*map(str, command), str(number), "1"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = (scenario, durability, folder, number, 1)
+    done = run_child("-m", "tests.sim.killing", *arguments, timeout=None)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

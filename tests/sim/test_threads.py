@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from sqlstable import ImageError, StableMemory, StableVFS
-from tests.test_interrupts import ROOT
+from tests.children import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.sim]
 

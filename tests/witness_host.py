@@ -1,4 +1,4 @@
-"""A plain, slow host for the module: every system call is a Python function.
+"""A witness of the host: plain and slow, every system call a Python function.
 
 It shares nothing with the driver, the rewriter or the stable memory in Wasm, so that the module
 can be tested by itself. Stable memory is a `StableMemory`, whose messages, limits and access log

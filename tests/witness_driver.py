@@ -1,4 +1,7 @@
-"""The rewritten module and the shim joined, as plainly as possible: no speed, no shortcuts."""
+"""A witness of the driver: the rewritten module and the shim joined as plainly as possible.
+
+It takes no short cut and no call of `sqlstable.wasm.instance`, so that both can be held against it.
+"""
 
 import ctypes
 import struct

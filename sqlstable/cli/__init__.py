@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "report": "report.report_trace",
     "import": "import_.import_database",
     "extract": "extract.extract_to_file",
+    "inspect": "inspect.inspect_path",
 }
 """The commands, each with its module and function."""
 
@@ -28,6 +29,8 @@ SUMMARIES: Final = {
     "import": "Make an image of stable memory that holds a database, for run --image and "
     "canisters.",
     "extract": "Take a database out of an image of stable memory, as a plain SQLite file.",
+    "inspect": "Say what an image, a snapshot or a database is, what it holds, and what to type "
+    "next.",
 }
 """First lines of the functions' docstrings, for the help that lists all commands."""
 

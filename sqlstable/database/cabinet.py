@@ -216,7 +216,7 @@ class Cabinet:
         entries = () if directory is None else directory.entries.values()
         named = {entry.memory_id: entry for entry in entries}
         held = {*self.manager.owners(), *self.manager.sizes()}
-        for memory_id in sorted(held - {self.store.placement.memory_id}):
+        for memory_id in sorted(held - {self.store.placement.memory_id, NO_OWNER}):
             size_bytes = self.manager.get(memory_id).size() * WASM_PAGE_BYTES
             entry = named.get(memory_id)
             if entry is not None:
@@ -225,7 +225,7 @@ class Cabinet:
             elif memory_id == DIRECTORY_MEMORY_ID and directory is not None and directory.entries:
                 used = directory.used_bytes
                 yield self._info(memory_id, "(file directory)", "file directory", used)
-            elif memory_id != NO_OWNER:
+            else:
                 yield self._info(memory_id, f"(memory {memory_id})", "other memory", size_bytes)
 
     def _main(self) -> "Iterator[StableFileInfo]":

@@ -52,6 +52,11 @@ class FileMap:
         """Address of the file's first byte, or None where it has no place yet."""
         return self.address(0) if self.starts else None
 
+    def moved(self, by: int) -> Self:
+        """Return the map of a file that lies so many bytes further on."""
+        starts = (start + by for start in self.starts)
+        return self.of(starts, bucket_bytes=self.bucket_bytes, base=self.base)
+
     def address(self, offset: int) -> int:
         """Return the address of one offset inside the allocated part."""
         if self.origin is not None:

@@ -1,11 +1,14 @@
 """The seams of memories: four calls on bytes, a store of such bytes, and who is told of changes."""
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sqlstable.ic.limits import Limits
 from sqlstable.memory.backing import Backing, Bytes
-from sqlstable.memory.bytemap import Bytemap
-from sqlstable.memory.image.durable import PageChange
+
+if TYPE_CHECKING:
+    # Choosing a layout needs the seam of a manager, and no arrays.
+    from sqlstable.memory.bytemap import Bytemap
+    from sqlstable.memory.image.durable import PageChange
 
 OUT_OF_BOUNDS: Final = "stable memory out of bounds"
 """Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31."""
@@ -65,7 +68,7 @@ class MessageStore(Protocol):
         """Set the limits of the message that begins, or of the open one from now on."""
         ...
 
-    def prepare(self) -> PageChange:
+    def prepare(self) -> "PageChange":
         """Do all that could fail of a commit, and return what it is to commit.
 
         Raises:
@@ -73,7 +76,7 @@ class MessageStore(Protocol):
         """
         ...
 
-    def commit(self, change: PageChange) -> None:
+    def commit(self, change: "PageChange") -> None:
         """Keep what the message did; doing it again does no harm."""
         ...
 
@@ -81,7 +84,7 @@ class MessageStore(Protocol):
         """Take back what the message did, and return whether that was anything."""
         ...
 
-    def marks(self) -> Bytemap:
+    def marks(self) -> "Bytemap":
         """Return which OS pages the message has touched so far, and its limits on them."""
         ...
 

@@ -50,10 +50,11 @@ class Life:
 
     # -- messages -------------------------------------------------------------------------------
 
-    def begin(self, call: Call) -> None:
-        """Begin a message whose turn it is."""
-        # Before anybody looks into the image: reading a map beyond its file kills the process.
-        self.memory.check(call.kind)
+    def begin(self, call: Call) -> Statements | None:
+        """Begin a message whose turn it is; returns what executes its SQL, once there is a heap."""
+        if self.memory.image_file is not None or self.memory.trap is not None:
+            # Before anybody looks into the image: reading a map beyond its file kills the process.
+            self.memory.check(call.kind)
         if self.is_closed or not self._is_whole:
             self.settle()
         self._is_whole = False
@@ -66,6 +67,7 @@ class Life:
                 self.end(call, error)
             raise
         self.call = call
+        return self._statements
 
     def end(self, call: Call, error: BaseException | None = None) -> Trap | None:
         """End a message, which traps by an error; returns the trap, if there was one."""

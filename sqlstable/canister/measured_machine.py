@@ -146,7 +146,8 @@ class MeasuredMachine:
         status = notes.status
         used = Used(status.accessed_count, status.dirty_count)
         trap = finish(call, memory, engine, used, look, notes.log.taken)
-        self._settle(vfs, is_watched=look is not None)
+        if call.is_committed or look is not None:
+            self._settle(vfs, is_watched=look is not None)
         if vfs.store.is_page_size_stale:
             vfs.adopt_page_size()
         raw = raw_message(notes, self._outside)

@@ -46,6 +46,7 @@ class Message:
         self._call = Call(kind, "warm" if kind == "update" else cache, label)
         self._life = life
         self._memory = life.memory
+        self._statements: Statements
         self._run: Callable[[str, Params], Rows] = _not_open
         self._keep_open = keep_open
         self._rows: Rows = []
@@ -89,7 +90,7 @@ class Message:
         self._check_open()
         bound = bindable_rows(rows, sql)
         try:
-            result = self._life.statements.executemany(sql, bound)
+            result = self._statements.executemany(sql, bound)
         except BaseException as error:
             explained = self._explained(error, sql, bound.last, place=bound.place)
             if isinstance(explained, SqlError):
@@ -106,7 +107,7 @@ class Message:
         self._check_open()
         params = bindable(params, sql)
         with self._explaining(sql, params):
-            cursor = self._life.statements.open_cursor(sql, params)
+            cursor = self._statements.open_cursor(sql, params)
         return MessageCursor(self, cursor, sql, params)
 
     def window(self, name: str) -> AbstractContextManager[None]:
@@ -174,16 +175,18 @@ class Message:
             return run()
 
     def __enter__(self) -> Self:
-        if self._call.ended is not None or self._is_open:
-            raise MessageError("a message runs once; ask the canister for another one")
         life = self._life
+        if self._call.ended is not None or life.call is self._call:
+            raise MessageError("a message runs once; ask the canister for another one")
         life.turns.take(self)
         try:
-            life.begin(self._call)
+            statements = life.begin(self._call)
         except BaseException:
             life.turns.give(self)
             raise
-        self._run = life.statements.execute
+        assert statements is not None
+        self._statements = statements
+        self._run = statements.execute
         return self
 
     def _leave(
@@ -211,7 +214,7 @@ class Message:
         left = None
         try:
             if error is None and self._memory.trap is None:
-                left = life.statements.unfinished(keep_transaction=self._keep_open)
+                left = self._statements.unfinished(keep_transaction=self._keep_open)
                 if left is not None:
                     error = _left_open(self.kind, left)
             trap = life.end(self._call, error)
@@ -256,7 +259,7 @@ class Message:
     ) -> BaseException:
         """Return what is to be raised; the message cannot go on after an exception from outside."""
         if isinstance(error, Exception):
-            return _explained(self._life.statements, error, sql, params, place=place)
+            return _explained(self._statements, error, sql, params, place=place)
         if self._is_open:
             self._memory.poison(Trap(f"the message was cut off by {type(error).__name__}"))
         return error

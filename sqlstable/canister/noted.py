@@ -28,7 +28,7 @@ _Rows = npt.NDArray[np.int64]
 def raw_message(notes: MessageNotes, outside: Sequence[OutsideSpan]) -> RawMessage:
     """Return notes of a message as a recorder gives them."""
     statements = NotedStatements(notes)
-    extra = statements.failed_spans() if notes.has_failure else ()
+    extra = statements.failed_spans() if statements.has_failure else ()
     return RawMessage(notes.log.taken(), statements, (*outside, *extra), lambda: _costs(notes))
 
 
@@ -68,7 +68,12 @@ class NotedStatements(Sequence[RawStatement]):
 
     def __init__(self, notes: MessageNotes) -> None:
         self._notes = notes
-        self._length = sum(1 if call.is_trapped else len(call.results) for call in notes.calls)
+        self._length = 0
+        self.has_failure = False
+        "Whether SQLite refused a statement."
+        for call in notes.calls:
+            self._length += 1 if call.is_trapped else len(call.results)
+            self.has_failure |= call.is_failed
         self._made: list[RawStatement] | None = None
         self._failed: list[OutsideSpan] = []
 

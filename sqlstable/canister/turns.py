@@ -113,7 +113,7 @@ class Turns:
                 "first"
             )
         ticket = block.ticket
-        if ticket is None or not ticket.is_alive:
+        if ticket is None or ticket.is_over or ticket() is None:
             # Entered by hand or by an ExitStack, which both keep the block itself.
             ticket = block.ticket = Ticket.of(block)
         tickets[id(ticket)] = ticket

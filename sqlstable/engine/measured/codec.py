@@ -181,7 +181,7 @@ def encode_request(
     Raises:
         SqlError: The SQL has a NUL, or a value is none that SQLite knows.
     """
-    flags = _flags(names=names, cold=cold, describe=describe, counters=counters, key=key)
+    flags = _NAMES * names | _COLD * cold | _DESCRIBE * describe | _COUNTERS * counters
     parts = _head(sql, flags, key)
     if params is None:
         parts.append(_U32.pack(0))
@@ -213,7 +213,7 @@ def encode_many(
     Raises:
         SqlError: The SQL has a NUL, a row is missing, or a value is none that SQLite knows.
     """
-    flags = _flags(names=names, cold=cold, describe=False, counters=counters, key=key)
+    flags = _NAMES * names | _COLD * cold | _COUNTERS * counters
     parts = _head(sql, flags, key)
     at = len(parts)
     count = 0
@@ -230,25 +230,16 @@ def encode_many(
     return b"".join(parts)
 
 
-def _flags(*, names: bool, cold: bool, describe: bool, counters: bool, key: bytes | None) -> int:
-    return (
-        _NAMES * names
-        | _COLD * cold
-        | _DESCRIBE * describe
-        | _COUNTERS * counters
-        | _RANDOM * (key is not None)
-    )
-
-
 def _head(sql: str, flags: int, key: bytes | None) -> list[bytes]:
     if "\0" in sql:
         raise SqlError(
             f"the SQL has a NUL character, at {sql.index(chr(0))}; SQLite would stop there"
         )
     text = _utf8(sql, "the SQL")
-    parts = [_U32.pack(flags)]
-    if key is not None:
-        parts += (_U32.pack(len(key)), key)
+    if key is None:
+        parts = [_U32.pack(flags)]
+    else:
+        parts = [_U32.pack(flags | _RANDOM), _U32.pack(len(key)), key]
     parts += (_U32.pack(len(text)), text)
     return parts
 
@@ -451,6 +442,8 @@ class ReplyReader:
         self._chunks: list[bytes] = []
         self._received = 0
         self._needed = 1
+        self._at = 0
+        "Where the next record begins in what is being decoded."
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next chunk, of any size.
@@ -465,16 +458,15 @@ class ReplyReader:
             return
         data = b"".join((self._data, *self._chunks))
         self._chunks.clear()
-        at, self._needed = 0, 1
+        self._at, self._needed = 0, 1
         try:
-            while at < len(data):
-                at = self._record(data, at)
+            self.records(data)
         except _IncompleteError as missing:
-            self._needed = missing.needed - at
+            self._needed = missing.needed - self._at
         except (IndexError, struct.error):
             # The data end inside of a number.
-            self._needed = len(data) - at + 1
-        self._data = data[at:]
+            self._needed = len(data) - self._at + 1
+        self._data = data[self._at :]
         self._received = len(self._data)
 
     def finish(self) -> Answer:
@@ -491,24 +483,26 @@ class ReplyReader:
 
     # -- records: each method decodes one from byte ``at`` on, and returns where it ends ----------
 
-    def _record(self, data: bytes, at: int) -> int:
-        kind = data[at]
-        if self.reply.finish is not None:
-            raise ModuleError(f"a record of kind {kind} follows the last one")
-        if kind == _ROW:
-            statement = self._statement(kind)
-            row, at = _row(data, at + 1, statement.facts.column_count, len(statement.rows))
-            statement.rows.append(row)
-            return at
-        decode = _DECODERS.get(kind)
-        if decode is None:
-            raise ModuleError(f"the reply has a record of kind {kind}")
-        return decode(self, data, at + 1)
-
-    def _statement(self, kind: int) -> StatementResult:
-        if not self.reply.statements:
-            raise ModuleError(f"a record of kind {kind} comes before any statement")
-        return self.reply.statements[-1]
+    def records(self, data: bytes) -> None:
+        """Decode all records of ``data``."""
+        reply, size = self.reply, len(data)
+        while (at := self._at) < size:
+            kind = data[at]
+            if reply.finish is not None:
+                raise ModuleError(f"a record of kind {kind} follows the last one")
+            if kind in _OF_STATEMENT and not reply.statements:
+                raise ModuleError(f"a record of kind {kind} comes before any statement")
+            if kind == _ROW:
+                statement = reply.statements[-1]
+                row, self._at = _row(
+                    data, at + 1, statement.facts.column_count, len(statement.rows)
+                )
+                statement.rows.append(row)
+                continue
+            decode = _DECODERS.get(kind)
+            if decode is None:
+                raise ModuleError(f"the reply has a record of kind {kind}")
+            self._at = decode(self, data, at + 1)
 
     def _begin_statement(self, data: bytes, at: int) -> int:
         (begin, end, parameters, columns), at = _numbers(data, at, 4)
@@ -523,7 +517,7 @@ class ReplyReader:
         return at
 
     def _end_statement(self, data: bytes, at: int) -> int:
-        statement = self._statement(_END)
+        statement = self.reply.statements[-1]
         (runs, rows, changes, last_rowid), at = _numbers(data, at, 4)
         is_counted, at = data[at], at + 1
         if is_counted:
@@ -532,7 +526,8 @@ class ReplyReader:
         if rows != len(statement.rows):
             raise ModuleError(f"{rows} rows were sent, and {len(statement.rows)} arrived")
         statement.runs = runs
-        statement.changes, statement.last_rowid = _signed(changes), _signed(last_rowid)
+        statement.changes = changes >> 1 ^ -(changes & 1)
+        statement.last_rowid = last_rowid >> 1 ^ -(last_rowid & 1)
         statement.is_ended = True
         return at
 
@@ -543,7 +538,7 @@ class ReplyReader:
         return at
 
     def _take_loop(self, data: bytes, at: int) -> int:
-        statement = self._statement(_LOOP)
+        statement = self.reply.statements[-1]
         (loops, visits), at = _numbers(data, at, 2)
         (estimated_rows,) = _F64.unpack_from(data, at)
         (select_id, parent_id), at = _numbers(data, at + 8, 2)
@@ -559,6 +554,8 @@ class ReplyReader:
         self.reply.finish = Finish(bool(bits & 1), bits >> 1, *numbers)
         return at
 
+
+_OF_STATEMENT: Final = (_ROW, _END, _LOOP)
 
 _DECODERS: Final = {
     _STATEMENT: ReplyReader._begin_statement,  # noqa: SLF001  a table of its own methods
@@ -666,10 +663,8 @@ def decode_whole(data: bytes) -> Answer:
         SqlError: A text is not UTF-8.
     """
     reader = ReplyReader()
-    at, size = 0, len(data)
     try:
-        while at < size:
-            at = reader._record(data, at)  # noqa: SLF001  the same module
+        reader.records(data)
     except (_IncompleteError, IndexError, struct.error):
         # Cut off; the reader of chunks knows how to say so.
         return decode_reply((data,))

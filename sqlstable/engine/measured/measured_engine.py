@@ -35,7 +35,7 @@ from sqlstable.engine.measured.notes import (
     MessageNotes,
     NotedLog,
 )
-from sqlstable.engine.measured.schema_copy import Piece, Plans
+from sqlstable.engine.measured.schema_copy import Piece, Plan, Plans
 from sqlstable.engine.statements import Params, Rows, sql_error
 from sqlstable.errors import ImageError, MemoryManagerError, SqlError, Trap
 from sqlstable.ic.words import CacheState
@@ -46,7 +46,7 @@ from sqlstable.memory.manager import BUCKETS_OFFSET
 from sqlstable.memory.stable import StableMemory
 from sqlstable.sqlite.header import PAGE_SIZE, stated_page_size
 from sqlstable.wasm import shim
-from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
+from sqlstable.wasm.shim import ShimStatus
 from sqlstable.wasm.shimstore import catch_up, shim_of
 from sqlstable.wasm.stack import check_thread
 from sqlstable.wasm.traps import TrapCode, trap_of
@@ -107,7 +107,7 @@ class WasmEngine:
         self._cursors: list[WasmCursor] = []
         self._last_results: Sequence[StatementResult] = ()
         self._key_number, self._random_key = -1, b""
-        self._heap_cost_max = self._store.machine.program.regime.heap_cost_max(HEAP_WASM_PAGES_MAX)
+        self._wasm_page_cost_max = self._store.machine.program.regime.heap_cost_max(1)
         self._layout = layout_named(settings.layout)
         self._map = self._layout.locate(Peek(memory.peek, 0))
         self._map_wasm_pages = 0
@@ -268,7 +268,9 @@ class WasmEngine:
         status = machine.tell()
         notes = MessageNotes(
             calls=self.calls,
-            log=NotedLog(machine.noted(shim.LOG, status.log_count), self._file_map()),
+            log=NotedLog(
+                machine.noted(shim.LOG, status.log_count), self._file_map(status.stable_size)
+            ),
             borders=machine.noted(shim.BORDERS, status.border_count),
             status=status,
             instruction_limit=machine.instruction_limit,
@@ -281,9 +283,8 @@ class WasmEngine:
     def page_size(self) -> int | None:
         """Return the page size that the database's header states now; None where there is none."""
         memory = self._memory
-        if memory.wasm_pages == 0:
-            return None
-        place = self._file_map().start
+        wasm_pages = memory.wasm_pages
+        place = self._file_map(wasm_pages).start if wasm_pages else None
         if place is None:
             return None
         return stated_page_size(memory.peek(place + PAGE_SIZE.start, 2)) or None
@@ -307,32 +308,33 @@ class WasmEngine:
             if memory.kind == "query" or "cannot be opened" not in str(trap):
                 raise memory.poison(trap) from None
             raise ImageError(str(trap)) from trap
-        self._check_instructions()
+        self._check_instructions(self._store.machine.tell())
 
     def _send(self, sql: str, request: bytes, params: Params = None) -> Rows:
         memory, machine = self._memory, self._store.machine
-        border_start = self.calls[-1].border_stop if self.calls else 0
+        plan, is_of_concern = self._plans.known(sql)
         try:
             data = machine.call(self._name, request)
         except Trap as trap:
-            self._note(sql, (), border_start, is_trapped=True)
+            self._note(sql, plan, machine.tell(), (), is_trapped=True)
             raise memory.poison(trap) from None
         except KeyboardInterrupt:
             # The message is lost, and what it cost up to here is this statement's.
             with suppress(Trap):
-                self._note(sql, (), border_start, is_trapped=True)
+                self._note(sql, plan, machine.tell(), (), is_trapped=True)
             raise
+        status = machine.tell()
         reply = decode_whole(data)
         assert reply.finish is not None
         self._finish = reply.finish
         rows = reply.rows if len(reply.statements) != 1 else reply.statements[0].rows
-        self._note(sql, reply.statements, border_start, is_failed=reply.failure is not None)
+        self._note(sql, plan, status, reply.statements, is_failed=reply.failure is not None)
         self._last_results = reply.statements
         plans = self._plans
-        if plans.concerns(sql) or reply.finish.is_autocommit != plans.is_autocommit:
+        if is_of_concern or reply.finish.is_autocommit != plans.is_autocommit:
             pieces, is_sure = _pieces(sql, reply)
             plans.follow(pieces, params, is_autocommit=reply.finish.is_autocommit, is_sure=is_sure)
-        self._check_instructions()
+        self._check_instructions(status)
         if reply.failure is not None:
             raise sql_error(reply.failure.message, sql)
         return rows
@@ -340,15 +342,13 @@ class WasmEngine:
     def _note(
         self,
         sql: str,
+        plan: Plan,
+        status: ShimStatus,
         results: Sequence[StatementResult],
-        border_start: int,
         *,
         is_trapped: bool = False,
         is_failed: bool = False,
     ) -> None:
-        machine = self._store.machine
-        status = machine.tell()
-        plan = self._plans.plan(sql)
         counts = [len(each.rows) for each in results]
         for each in results:
             # They may be many, and are the caller's.
@@ -358,10 +358,10 @@ class WasmEngine:
                 sql=sql,
                 results=results,
                 row_counts=counts,
-                border_start=border_start,
+                border_start=self.calls[-1].border_stop if self.calls else 0,
                 border_stop=status.border_count,
                 log_stop=status.log_count,
-                instructions_stop=machine.instruction_limit - status.counter,
+                instructions_stop=self._store.machine.instruction_limit - status.counter,
                 page_charges_stop=status.page_charges,
                 heap_regions_stop=status.heap_regions_accessed | status.heap_regions_written << 32,
                 heap_os_pages_stop=status.heap_os_pages_written,
@@ -372,11 +372,13 @@ class WasmEngine:
             )
         )
 
-    def _check_instructions(self) -> None:
+    def _check_instructions(self, status: ShimStatus) -> None:
         """Trap where the counter and what the heap costs are more than the message may use."""
         machine = self._store.machine
-        program, status = machine.program, machine.tell()
-        if not program.watches_heap or status.counter > self._heap_cost_max:
+        program = machine.program
+        # Nearly always even all of the heap would not cost as much as is left.
+        is_enough = status.counter > self._wasm_page_cost_max * status.heap_size
+        if is_enough or not program.watches_heap:
             return
         if HeapTouched.of(status).cost(program.regime) > status.counter:
             trap = trap_of(
@@ -402,13 +404,12 @@ class WasmEngine:
             finally:
                 connection.close(force=True)
 
-    def _file_map(self) -> FileMap:
-        peek = Peek.at(self._memory)
-        if peek.wasm_pages != self._map_wasm_pages:
+    def _file_map(self, wasm_pages: int) -> FileMap:
+        if wasm_pages != self._map_wasm_pages:
             # A message that trapped while it grew leaves tables that are half written.
             with suppress(MemoryManagerError):
-                self._map = self._layout.locate(peek)
-                self._map_wasm_pages = peek.wasm_pages
+                self._map = self._layout.locate(Peek(self._memory.peek, wasm_pages))
+                self._map_wasm_pages = wasm_pages
         return self._map
 
     def _close_observers(self) -> None:

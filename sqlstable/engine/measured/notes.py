@@ -198,11 +198,6 @@ class MessageNotes:
     watches_heap: bool
 
     @property
-    def has_failure(self) -> bool:
-        """Whether SQLite refused a statement."""
-        return any(call.is_failed for call in self.calls)
-
-    @property
     def heap(self) -> HeapTouched | None:
         """What the message did to the heap, or None where nobody watched."""
         if not self.watches_heap:

@@ -135,11 +135,6 @@ class Plans:
 
     # -- asking ---------------------------------------------------------------------------------
 
-    def plan(self, sql: str) -> Plan:
-        """Return the plan that was learned for a text; none where none was."""
-        known = self._known.get(sql)
-        return NO_PLAN if known is None else known[0]
-
     def learn(self, sql: str, params: Params) -> None:
         """Ask for the plan of the first statement of a text, unless it is known."""
         if sql in self._known:
@@ -152,10 +147,9 @@ class Plans:
         plan = NO_PLAN if copy is None or self._is_wrong else plan_of(copy, sql, params)
         self._known[sql] = plan, _concerns(sql)
 
-    def concerns(self, sql: str) -> bool:
-        """Return whether a text may have to be followed."""
-        known = self._known.get(sql)
-        return _concerns(sql) if known is None else known[1]
+    def known(self, sql: str) -> tuple[Plan, bool]:
+        """Return the plan that was learned for a text, and whether it may have to be followed."""
+        return self._known.get(sql) or (NO_PLAN, _concerns(sql))
 
     def columns(self, sql: str, params: Params) -> tuple[str, ...] | None:
         """Return the names of a statement's columns, or None where they are not known."""

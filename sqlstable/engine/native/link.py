@@ -121,16 +121,6 @@ class Link:
         except apsw.Error as error:
             raise refusal(error, sql) from error
 
-    def unfinished(self, *, keep_transaction: bool) -> str | None:
-        """Say what the message has left open and must not; a cursor never outlives its message."""
-        if self.executor.cursors:
-            return f"{len(self.executor.cursors)} open cursor(s)"
-        if keep_transaction:
-            return None
-        if not self.connection.get_autocommit():
-            return "an open SQL transaction"
-        return None if self.connection.txn_state() == apsw.SQLITE_TXN_NONE else "an open statement"
-
     def columns(self, sql: str, params: Params) -> tuple[str, ...]:
         """Return the names of the columns of a statement; see `Statements.columns`."""
         with self.unrecorded():

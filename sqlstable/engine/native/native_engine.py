@@ -214,8 +214,16 @@ class NativeEngine:
         return self._link.open_cursor(sql, params)
 
     def unfinished(self, *, keep_transaction: bool = False) -> str | None:
-        """Say what the message has left open and must not."""
-        return self._link.unfinished(keep_transaction=keep_transaction)
+        """Say what the message has left open and must not; a cursor never outlives its message."""
+        link = self._active
+        assert link is not None
+        if link.executor.cursors:
+            return f"{len(link.executor.cursors)} open cursor(s)"
+        if keep_transaction:
+            return None
+        if not link.connection.get_autocommit():
+            return "an open SQL transaction"
+        return None if link.connection.txn_state() == apsw.SQLITE_TXN_NONE else "an open statement"
 
     def columns(self, sql: str, params: Params = None) -> tuple[str, ...]:
         """Return the names of the columns of a statement that this message has just run.

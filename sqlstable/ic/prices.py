@@ -21,10 +21,12 @@ from dataclasses import dataclass, fields
 from datetime import date
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import OS_PAGES_PER_WASM_PAGE
+
+if TYPE_CHECKING:
+    from sqlstable.ic.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +318,7 @@ assert all(
 ), "price lists are not sorted by date"
 
 
-def regime_of(limits: Limits | None) -> PriceRegime:
+def regime_of(limits: "Limits | None") -> PriceRegime:
     """Return what the Internet Computer counted on the day of the limits; today's without limits.
 
     Examples:

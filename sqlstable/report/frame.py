@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.ic.prices import regime_of
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.report import numbers
 from sqlstable.report.grid import paragraph
@@ -53,7 +54,7 @@ DEFAULTS: Final[Mapping[str, object]] = {
     "durability": "process",
     "prices": None,
     "build": "standard",
-    "price_regime": "memory-tracker",
+    "price_regime": regime_of(None).name,
     "measured": True,
     "track_heap": True,
 }

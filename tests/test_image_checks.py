@@ -8,7 +8,7 @@ import pytest
 import sqlstable
 from sqlstable import Canister, StableMemory
 from sqlstable.database import hotpath
-from sqlstable.layout import raw
+from sqlstable.layout import raw_layout
 from sqlstable.layout.placement import RawPlacement
 from sqlstable.memory import backing, bytemap
 from tests.children import run_python
@@ -209,7 +209,7 @@ def test_more_images_are_open_at_once_than_have_addresses(tmp_path):
 @pytest.mark.parametrize("page_size", [512, 4096, 65_536])
 @pytest.mark.parametrize("origin", [0, 8, 4095, 4096, 4097, 65_536])
 def test_counts_are_of_os_pages_wherever_the_file_begins(monkeypatch, origin, page_size):
-    monkeypatch.setattr(raw, "RawPlacement", lambda memory: RawPlacement(memory, origin))
+    monkeypatch.setattr(raw_layout, "RawPlacement", lambda memory: RawPlacement(memory, origin))
     with Canister(layout="raw", page_size=page_size, owners=False, trace=":memory:") as canister:
         canister.update("CREATE TABLE t (x)")
         canister.update(

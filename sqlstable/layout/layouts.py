@@ -6,7 +6,7 @@ from sqlstable.layout.froghub import Froghub
 from sqlstable.layout.ic_sqlite_vfs import IcSqliteVfs
 from sqlstable.layout.layout import Layout, Peek
 from sqlstable.layout.managed import Managed
-from sqlstable.layout.raw import Raw
+from sqlstable.layout.raw_layout import Raw
 
 LAYOUTS: Final[tuple[Layout, ...]] = (Managed(), Raw(), Froghub(), IcSqliteVfs())
 """All layouts, the default first. Of two that an image has, the later is the more particular."""

@@ -18,7 +18,7 @@ holds whole Wasm pages.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sqlstable.ic.units import WASM_PAGE_BYTES, wasm_pages_needed
 from sqlstable.layout.directory import DATABASE_MEMORY_ID, Directory, Entry
@@ -27,33 +27,6 @@ from sqlstable.memory.manager import MemoryManager
 
 if TYPE_CHECKING:
     from sqlstable.memory.stable import StableMemory
-
-
-class Placement(Protocol):
-    """Where a file lies, and how it gets more room."""
-
-    @property
-    def memory_id(self) -> int | None:
-        """Virtual memory of the file, or None where there are none, or it has none yet."""
-        ...
-
-    @property
-    def allocated_bytes(self) -> int:
-        """Bytes that the file may use without growing."""
-        ...
-
-    @property
-    def map(self) -> FileMap:
-        """Where its offsets lie; a new object whenever that changes."""
-        ...
-
-    def grow_to(self, size_bytes: int) -> bool:
-        """Allocate at least ``size_bytes``; False, with nothing changed, where there is no room."""
-        ...
-
-    def reload(self) -> None:
-        """Derive everything anew from the manager's tables, unrecorded; after a rollback."""
-        ...
 
 
 class RawPlacement:
@@ -215,6 +188,12 @@ class NamedPlacement:
 
     def _placed(self, memory_id: int) -> ManagedPlacement:
         return ManagedPlacement(self._manager, growth=self._growth, memory_id=memory_id)
+
+
+Placement = RawPlacement | ManagedPlacement | NamedPlacement
+"""Says of a file: ``allocated_bytes`` it may use without growing, and its ``map``, a new object
+whenever that changes; ``grow_to`` a size is False, with nothing changed, where there is no room,
+and ``reload`` follows the manager's tables after a rollback."""
 
 
 def manager_map(manager: MemoryManager, memory_id: int, *, base: int = 0) -> FileMap:

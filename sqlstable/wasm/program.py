@@ -55,7 +55,7 @@ fit, or 15 of the far one, which is for images that need it.
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ModuleShape:
     """What a machine must know of a rewritten module beside its code."""
 
     heap_wasm_pages: int
@@ -69,7 +69,7 @@ class Layout:
     "Names of the functions that it exports."
 
     @classmethod
-    def of(cls, rewritten: Rewritten) -> "Layout":
+    def of(cls, rewritten: Rewritten) -> "ModuleShape":
         """Take it from a module that was just rewritten."""
         return cls(
             rewritten.heap.minimum,
@@ -89,7 +89,7 @@ class Layout:
         return len(text).to_bytes(4, "little") + text
 
     @classmethod
-    def from_bytes(cls, data: memoryview) -> "tuple[Layout, memoryview]":
+    def from_bytes(cls, data: memoryview) -> "tuple[ModuleShape, memoryview]":
         """Read it, and return what follows, too.
 
         Raises:
@@ -116,7 +116,7 @@ class Program:
     """What a machine is made of."""
 
     name: str
-    layout: "Layout"
+    layout: "ModuleShape"
     watches_heap: bool
     regime: PriceRegime
     engine: "Engine"
@@ -203,7 +203,7 @@ def make_program(
     if found is None:
         _LOG.info("compiling the Wasm module (%s); that is done once, and takes seconds", name)
         rewritten = rewrite(wasm, options)
-        layout = Layout.of(rewritten)
+        layout = ModuleShape.of(rewritten)
         _check_imports(rewritten)
         module = _compiled(engine, rewritten.wasm)
         kept.keep(key, layout.to_bytes() + bytes(module.serialize()))
@@ -289,12 +289,12 @@ def _key(reach_bytes: int, *parts: bytes | str) -> str:
     )
 
 
-def _loaded(engine: "Engine", key: str) -> "tuple[Layout, Module] | None":
+def _loaded(engine: "Engine", key: str) -> "tuple[ModuleShape, Module] | None":
     content = kept.load(key)
     if content is None:
         return None
     try:
-        layout, code = Layout.from_bytes(content)
+        layout, code = ModuleShape.from_bytes(content)
     except (ValueError, KeyError, TypeError):
         return None
     module = _deserialized(engine, code)

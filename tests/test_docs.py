@@ -1,5 +1,6 @@
 """Documents are true: code runs, output is what is printed, nothing public is missing."""
 
+import pkgutil
 import re
 import runpy
 
@@ -81,6 +82,12 @@ def test_every_public_name_exists_and_is_documented():
         for name in set(module.__all__) - {"__version__"}:
             assert (getattr(module, name).__doc__ or "").strip(), name
             assert f"\n::: {module.__name__}.{name}\n" in reference
+
+
+def test_every_name_on_the_python_page_exists():
+    reference = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    for path in re.findall(r"^::: (\S+)$", reference, re.MULTILINE):
+        assert pkgutil.resolve_name(path), path
 
 
 def test_every_page_is_in_the_site_and_every_page_of_the_site_exists():

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sqlstable import Canister, MemoryManager, SqlError, StableMemory, StableVFS, Trap
 from tests.doors import series
 
-LAYOUTS = ("managed", "raw", "apart")
+LAYOUTS = ("managed", "raw", "apart", "froghub", "ic-sqlite-vfs")
 """The last is the managed one with another memory's buckets between those of the database."""
 
 
@@ -41,7 +41,7 @@ class Circumstances:
     def canister(self):
         return Canister(
             page_size=self.page_size,
-            layout="raw" if self.layout == "raw" else "managed",
+            layout="managed" if self.layout == "apart" else self.layout,
             journal_mode=self.journal_mode,
             cache_size=self.cache_size,
             bucket_pages=1,
@@ -299,7 +299,7 @@ def runs(draw):
     """Circumstances, and what happens in them."""
     layout = draw(st.sampled_from(LAYOUTS))
     journal_modes = ["memory", "memory", "off"]
-    if layout != "raw":
+    if layout in ("managed", "apart"):
         journal_modes += ["delete", "truncate", "persist"]
     circumstances = Circumstances(
         page_size=draw(st.sampled_from([512, 1024, 4096, 16_384, 65_536])),
@@ -435,7 +435,7 @@ class Connections:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-@pytest.mark.parametrize("layout", ["managed", "raw"])
+@pytest.mark.parametrize("layout", ["managed", "raw", "froghub", "ic-sqlite-vfs"])
 @pytest.mark.parametrize("seed", range(8))
 def test_connections_agree_with_a_model_whatever_is_rolled_back_under_them(seed, layout):
     generator = Random(f"{seed} {layout}")

@@ -30,6 +30,9 @@ ACCESSES_STRIDDEN = 60
 PAGE_SIZES = (512, 4096, 65_536)
 PAGE_SIZES_SLOW = (1024, 16_384)
 LAYOUTS = ("managed", "raw")
+PRODUCTS = ("froghub", "ic-sqlite-vfs")
+"""Each keeps something in front of the database, which must be true of it."""
+
 APART = "managed_apart"
 """The managed layout with another memory's buckets between those of the database."""
 JOURNALS = ("memory", "off")
@@ -187,7 +190,7 @@ class World:
     def build(self) -> Canister:
         canister = Canister(
             page_size=self.page_size,
-            layout="raw" if self.layout == "raw" else "managed",
+            layout="managed" if self.layout == APART else self.layout,
             journal_mode=self.journal,
             cache_size=self.case.cache_size,
             # The smallest bucket, so that files cross borders; and no cost beside the accesses.
@@ -344,6 +347,11 @@ SMALL = {"insert", "update_many", "rollback_after_spill", "vacuum", "first_messa
 
 @pytest.mark.parametrize("world", worlds(PAGE_SIZES, [APART], names=SMALL))
 def test_a_trap_at_any_access_leaves_nothing_where_buckets_lie_apart(world):
+    sweep(world)
+
+
+@pytest.mark.parametrize("world", worlds([4096, 16_384], PRODUCTS, names=SMALL))
+def test_a_trap_at_any_access_leaves_nothing_in_front_of_the_database_either(world):
     sweep(world)
 
 
@@ -537,7 +545,7 @@ def test_a_trap_at_any_call_of_an_upgrade_leaves_the_canister_as_it_was():
     canister.close()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS, *PRODUCTS])
 def test_a_trap_at_any_call_of_an_import_leaves_the_canister_empty_and_usable(layout, tmp_path):
     source = apsw.Connection(str(tmp_path / "app.db"))
     source.execute("PRAGMA page_size = 1024; CREATE TABLE t (x); INSERT INTO t VALUES (42)")
@@ -547,7 +555,7 @@ def test_a_trap_at_any_call_of_an_import_leaves_the_canister_empty_and_usable(la
     trapped = sweep_calls(memory, lambda: canister.import_database(tmp_path / "app.db"))
     assert trapped > (4 if layout == "managed" else 2)
     assert canister.query("SELECT x FROM t").rows == [(42,)]
-    assert canister.settings.page_size == 1024
+    assert canister.settings.page_size == (16_384 if layout == "ic-sqlite-vfs" else 1024)
     canister.close()
 
 
@@ -567,7 +575,7 @@ def test_a_failed_import_leaves_the_settings_as_they_were(tmp_path):
     canister.close()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS, *PRODUCTS])
 def test_a_trap_at_any_call_of_an_install_leaves_the_memory_empty_and_usable(layout):
     memory = FaultyMemory()
     canisters = []

@@ -418,3 +418,17 @@ def test_a_layout_comes_with_the_settings_of_its_product():
     with pytest.raises(SqlError, match="second one"):
         canister.update("ATTACH 'other.db' AS other; CREATE TABLE other.t (x)")
     canister.close()
+
+
+@pytest.mark.parametrize("layout", PRODUCTS)
+def test_the_wasm_engine_names_the_way_out_and_leaves_no_file(layout, tmp_path):
+    with pytest.raises(SettingsError, match="the native engine, or layout managed or raw"):
+        Canister(tmp_path / "new.stable", engine="wasm", layout=layout)
+    (tmp_path / "old.stable").write_bytes(built(layout, shop(page_sizes(layout)[-1])))
+    before = (tmp_path / "old.stable").read_bytes()
+    with pytest.raises(SettingsError, match="extract and import carry"):
+        Canister(tmp_path / "old.stable", engine="wasm", layout=layout)
+    assert (tmp_path / "old.stable").read_bytes() == before
+    assert not [
+        one for one in tmp_path.iterdir() if one.name.startswith("new") and one.stat().st_size
+    ]

@@ -43,7 +43,7 @@ class Filling:
     free_bytes: int
     "Bytes of free SQLite pages: the next rows go there, VACUUM cuts them off the file."
     rounding_bytes: int
-    "The rest of the last bucket that the file reaches; in layout raw, of the last Wasm page."
+    "The rest of the last bucket that the file reaches; without buckets, of the last Wasm page."
     unused_bytes: int
     """Whole buckets, or Wasm pages, beyond: the file reached there once, or was given them ahead.
     Stable memory cannot shrink, so they stay the file's own."""

@@ -54,8 +54,8 @@ class Canister(Presence):
         cache_size: SQLite pages that SQLite keeps in the heap; negative for KiB.
         journal_mode: ``memory`` or ``off``; in layout managed also ``delete``, ``truncate`` or
             ``persist``, with a stable file.
-        bucket_pages: Wasm pages of a bucket of a new memory manager, layout managed only.
-        growth: How a file gets more stable memory, layout managed only: ``bucket`` by whole buckets
+        bucket_pages: Wasm pages of a bucket of a new memory manager.
+        growth: How a file in a memory manager gets more room: ``bucket`` by whole buckets
             (the default), ``wasm-page`` by what it needs.
         limits: Limits to enforce: a date, ``"latest"``, a `Limits`, or None for none.
         enforce: False measures against the limits of messages and traps at none of them: reports

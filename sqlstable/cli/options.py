@@ -178,8 +178,7 @@ GrowthOption = Annotated[
     typer.Option(
         "--growth",
         metavar="|".join(GROWTH_POLICIES),
-        help="What a file in stable memory grows by; layout managed only. "
-        f"[default: {DEFAULTS.growth}]",
+        help=f"What a file in a memory manager grows by. [default: {DEFAULTS.growth}]",
     ),
 ]
 ImageOption = Annotated[
@@ -245,8 +244,7 @@ BucketPagesOption = Annotated[
     typer.Option(
         "--bucket-pages",
         metavar="COUNT",
-        help="Wasm pages of a bucket of a new memory manager; layout managed only. "
-        f"[default: {DEFAULTS.bucket_pages}]",
+        help=f"Wasm pages of a bucket of a new memory manager. [default: {DEFAULTS.bucket_pages}]",
     ),
 ]
 ForeignKeysOption = Annotated[

@@ -75,7 +75,7 @@ class Cabinet:
         self._stores: dict[str, DatabaseStore] = {}
         self._stable: dict[str, StableFile] = {}
         self._heap: dict[str, HeapFile] = {}
-        "Journals of layout raw, and super-journals."
+        "Super-journals, and journals where the layout has no place for them."
         opened = layout.open(
             memory,
             bucket_pages=bucket_pages,

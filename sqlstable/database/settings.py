@@ -52,11 +52,11 @@ class Settings:
     cache_size: int = CACHE_SIZE_DEFAULT
     "SQLite pages that SQLite keeps in the heap; positive."
     journal_mode: str = "memory"
-    "memory, off, delete, truncate or persist; the first two only in layout raw."
+    "memory, off, delete, truncate or persist; the last three in layout managed only."
     layout: str = LAYOUT_NAMES[0]
     "Where its bytes lie in stable memory, a name in `LAYOUT_NAMES`."
     bucket_pages: int = 128
-    "Wasm pages of a bucket of the memory manager; layout managed only."
+    "Wasm pages of a bucket of a memory manager, where the layout has one."
     growth: str = "bucket"
     """How a file gets more stable memory: ``bucket`` allocates whole buckets of the memory manager,
     ``wasm-page`` what is needed, and rewrites the manager's header each time. Layout managed only;

@@ -500,7 +500,7 @@ class DatabaseFile(Holder):
         """Learn of the two steps of an SQL commit, and whose file this is; refuse WAL."""
         store = self._store
         if op == _COMMIT_PHASETWO:
-            if not self.is_dead:
+            if store.record is not None and not self.is_dead:
                 store.settle(store.size_bytes)
             store.messages.on_commit(self)
         elif op == _SYNC:

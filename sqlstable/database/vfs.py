@@ -131,7 +131,7 @@ class StableVFS(apsw.VFS):
             name: The database; None for the main one.
 
         Raises:
-            apsw.CantOpenError: The name is too long, or a second database in layout raw.
+            apsw.CantOpenError: The name is too long, or the layout has no place for a second one.
             ImageError: The database is damaged.
 
         Examples:

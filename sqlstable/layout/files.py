@@ -16,9 +16,9 @@ class StableFileInfo:
     kind: str
     "database, journal, wal, file directory or other memory."
     memory_id: int | None
-    "Virtual memory that holds it; None in layout raw."
+    "Virtual memory that holds it; None where there is no memory manager."
     allocated_bytes: int
-    "Bytes of stable memory that are its own: whole buckets; in layout raw the whole memory."
+    "Bytes of stable memory that are its own: whole buckets, or the whole memory."
     size_bytes: int
     "Bytes that it may use of them without growing."
     used_bytes: int

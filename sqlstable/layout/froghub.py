@@ -28,7 +28,7 @@ Source: froghub-io/ic-sqlite src/vfs.rs and src/lib.rs, read 2026-11.
 from typing import TYPE_CHECKING, Final
 
 from sqlstable.errors import ImageError
-from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.units import WASM_PAGE_BYTES, amount
 from sqlstable.layout.filemap import ENDLESS, FileMap
 from sqlstable.layout.layout import Opened, Peek, Traits
 from sqlstable.layout.placement import RawPlacement
@@ -89,8 +89,9 @@ class Froghub:
         peek = Peek.at(memory)
         if any(peek.start(LENGTH_BYTES + len(SQLITE_MAGIC))) and not self.probe(peek):
             raise ImageError(
-                "no database lies behind a length, as layout froghub has it: the memory of "
-                f"{peek.wasm_pages} Wasm pages {what_is_there(peek.read, peek.wasm_pages)}"
+                "no database lies behind a length, as layout froghub has it: the memory has "
+                f"{amount(peek.wasm_pages, 'Wasm page')}, and "
+                f"{what_is_there(peek.read, peek.wasm_pages)}; choose the layout that the image has"
             )
         record, main = LengthRecord(memory), RawPlacement(memory, LENGTH_BYTES)
         if record.size_bytes() > main.allocated_bytes:

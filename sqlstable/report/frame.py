@@ -270,7 +270,7 @@ def _beware(settings: Mapping[str, object]) -> Iterator[str]:
             "journal_mode wal is not available in canisters: it needs shared memory, or one "
             "connection under an exclusive lock as here; its costs are not those of a canister"
         )
-    if mode in ("delete", "truncate") and settings.get("layout") != "raw":
+    if mode in ("delete", "truncate") and settings.get("layout") in (None, DEFAULTS["layout"]):
         yield (
             "journal_mode delete and truncate cost what persist costs: the journal lies in a "
             "virtual memory, which cannot shrink, so its header is overwritten instead"

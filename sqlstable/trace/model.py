@@ -302,13 +302,14 @@ class StableArea:
     name: str
     "Name of the file; (memory 3) for a virtual memory that holds none of ours."
     kind: str
-    "database, journal, wal, file directory, other memory, or memory manager."
+    """database, journal, wal, file directory, length record, superblock, other memory, or memory
+    manager."""
     memory_id: int | None
-    "Its virtual memory; None for the memory manager itself, and in layout raw."
+    "Its virtual memory; None for the memory manager itself, and where there is none."
     allocated_bytes: int
     "Bytes of stable memory that nobody else can have."
     unit_bytes: int
-    "Bytes that are allocated at once: a bucket; in layout raw a Wasm page."
+    "Bytes that are allocated at once: a bucket, or a Wasm page where there are none."
     size_bytes: int
     "Bytes that it may use without growing; at most those allocated."
     used_bytes: int

@@ -114,10 +114,10 @@ def encode_settings(
         )
     layout = layout_named(settings.layout)
     if layout.traits.module_number is None:
-        known = ", ".join(it.name for it in LAYOUTS if it.traits.module_number is not None)
+        known = " or ".join(it.name for it in LAYOUTS if it.traits.module_number is not None)
         raise SettingsError(
-            f"the wasm engine does not know layout {layout.name}; choose one of {known}, or the "
-            "native engine"
+            f"the wasm engine does not know layout {layout.name}; choose the native engine, or "
+            f"layout {known}: sqlstable extract and import carry a database over"
         )
     name_bytes = name.encode()
     if not 0 < len(name_bytes) <= NAME_BYTES_MAX or b"\0" in name_bytes:

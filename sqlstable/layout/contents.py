@@ -17,7 +17,7 @@ from sqlstable.ic.units import WASM_PAGE_BYTES, amount
 from sqlstable.layout import superblock
 from sqlstable.layout.directory import MAGIC as DIRECTORY_MAGIC
 from sqlstable.layout.directory import decode as decode_directory
-from sqlstable.memory.signatures import SUPERBLOCK_MAGIC
+from sqlstable.memory.signatures import MANAGER_MAGIC, SUPERBLOCK_MAGIC
 from sqlstable.sqlite.header import (
     HEADER_BYTES,
     JOURNAL_MAGIC,
@@ -213,5 +213,8 @@ _READERS: Final[tuple[tuple[bytes, _Reader], ...]] = (
     (b"FSA1", _said("file system", "stable-fs: where the chunks of its files are (FSA1)")),
     (b"ALO1", _said("file system", "stable-fs: where the chunks of its files are (ALO1, old)")),
     (b"FSJ1", _said("file system", "stable-fs: its old journal (FSJ1)")),
-    (b"MGR", _said("unknown", "another memory manager of ic-stable-structures inside this one")),
+    (
+        MANAGER_MAGIC,
+        _said("unknown", "another memory manager of ic-stable-structures inside this one"),
+    ),
 )

@@ -230,7 +230,7 @@ def ended(
         call.index,
         call.kind,
         "trapped" if trap is not None else "discarded" if is_query else "committed",
-        memory.wasm_pages * WASM_PAGE_BYTES,
+        memory.store.wasm_pages * WASM_PAGE_BYTES,
         call.label,
         None if trap is None else str(trap),
         trap.limit or None if isinstance(trap, LimitTrap) else None,

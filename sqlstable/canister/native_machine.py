@@ -97,7 +97,7 @@ class NativeMachine:
         memory, vfs = self.memory, self.view
         assert self._engine is not None
         assert vfs is not None
-        bytemap, log = memory.bytemap, self._log
+        bytemap, log = memory.store.marks(), self._log
         used = Used(len(bytemap.accessed), len(bytemap.dirty))
         trap = finish(call, memory, self._engine, used, look, log.so_far)
         raw = self.recorder.take()

@@ -349,8 +349,9 @@ class WasmEngine:
         is_trapped: bool = False,
         is_failed: bool = False,
     ) -> None:
-        counts = [len(each.rows) for each in results]
+        counts = []
         for each in results:
+            counts.append(len(each.rows))
             # They may be many, and are the caller's.
             each.rows = []
         self.calls.append(

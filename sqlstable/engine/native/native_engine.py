@@ -35,8 +35,8 @@ from sqlstable.engine.pragmas import READING_PRAGMAS, ProcessSettings, refuse_pr
 from sqlstable.engine.state import (
     NOTHING_SET,
     PENDING_SETTINGS,
+    TEMP,
     ConnectionState,
-    is_temp_open,
 )
 from sqlstable.engine.statements import Cursor, Params, Rows
 from sqlstable.ic.words import CacheState, Effect
@@ -149,7 +149,7 @@ class NativeEngine:
         if link.was_set or (state.settings is not None and state.is_deferring):
             effect = "connection"
         elif effect in ("nothing", "rows") and self._cache != "fresh":
-            if is_temp_open(link.connection) != (state.temp is not None):
+            if (link.connection.db_filename(TEMP) is None) != (state.temp is None):
                 # Asking for what is in TEMP makes it.
                 effect = "schema"
             elif effect == "nothing" and link.counters.has_moved():

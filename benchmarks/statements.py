@@ -8,7 +8,7 @@ import apsw
 from benchmarks.measure import interleaved_minima, seconds_per_call
 from benchmarks.subjects import StableSubject
 from sqlstable import Canister
-from sqlstable.trace.recording.recorder import Depth
+from sqlstable.ic.words import Depth
 
 DEPTHS: Final[tuple[Depth, ...]] = ("counters", "pages")
 

@@ -20,8 +20,9 @@ import apsw
 
 from benchmarks.nine import Borders, Params, Subject
 from sqlstable import Canister, Message, StableMemory, StableVFS
+from sqlstable.ic.words import Depth
 from sqlstable.memory.accesslog import AccessLog
-from sqlstable.trace.recording.recorder import VM_STEPS_BETWEEN_COMPACTIONS, Depth
+from sqlstable.trace.recording.recorder import VM_STEPS_BETWEEN_COMPACTIONS
 
 _MEMDB_NUMBERS = itertools.count(1)
 

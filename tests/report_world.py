@@ -1,8 +1,5 @@
 """Traces of one and of many statements, and lines of their reports."""
 
-from typing import get_args
-
-from sqlstable.report.as_table import By
 from tests.hand_built import (
     HandBuiltTrace,
     message,
@@ -10,8 +7,6 @@ from tests.hand_built import (
     statement,
     use,
 )
-
-VIEWS = get_args(By)
 
 
 def one_statement(sql, **changes):

@@ -244,3 +244,30 @@ def test_a_hook_is_the_body_of_a_step(house):
     answers = "committed [('before',), ('after',)]\n[1, 2]\nSqlError\n[('before',), ('after',)]\n"
     # One that fails takes the upgrade with it, and leaves the canister as it was.
     assert house.run("-c", UPGRADING) == 2 * answers
+
+
+VIEW_MODULE = """
+from rich.text import Text
+
+from sqlstable.report.view import ACCESSED, View
+
+VIEW = View(
+    by="toy",
+    title="OS pages by toy",
+    glossary=(ACCESSED,),
+    lines=lambda trace, look: [Text(f"toy of {len(trace.messages)} messages")],
+    header=("message", "os_pages_accessed"),
+    rows=lambda trace: ((it.index, it.stable.os_pages_accessed) for it in trace.messages),
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_view_is_a_module_and_its_name(house):
+    house.add("sqlstable/report/by_toy.py", VIEW_MODULE)
+    house.change("sqlstable/report/views.py", '"message"]', '"message", "toy"]')
+    assert "toy of 3 messages" in house.run("-m", "sqlstable", "run", "one.sql", "--by", "toy")
+    lines = house.run("-m", "sqlstable", "run", "one.sql", "--by", "toy", "--format", "csv")
+    assert lines.splitlines()[0] == "message,os_pages_accessed"
+    assert len(lines.splitlines()) == 4
+    assert "owner|message|toy" in house.run("-m", "sqlstable", "run", "--help")

@@ -27,6 +27,7 @@ from sqlstable.report.comparison import render_comparison
 from sqlstable.report.frame import DEFAULTS, STATED
 from sqlstable.report.json_schema import report_schema
 from sqlstable.report.text import shorten
+from sqlstable.report.views import VIEWS
 from sqlstable.trace.model import LimitUse, LoopUse, OwnerFault, TraceSettings
 from tests.golden_files import check_golden
 from tests.hand_built import (
@@ -40,7 +41,7 @@ from tests.hand_built import (
     traces,
     use,
 )
-from tests.report_world import VIEWS, one_statement
+from tests.report_world import one_statement
 
 
 def many_statements(count, **changes):

@@ -13,11 +13,11 @@ from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.report.accesses_csv import HEADER, render_accesses_csv
 from sqlstable.report.as_csv import (
     COMPARISON_HEADER,
-    HEADERS,
     csv_lines,
     render_comparison_csv,
     render_csv,
 )
+from sqlstable.report.views import VIEWS, view_named
 from sqlstable.trace.model import TraceSettings
 from tests.hand_built import (
     NASTY_TEXT,
@@ -27,7 +27,7 @@ from tests.hand_built import (
     statement,
     traces,
 )
-from tests.report_world import VIEWS, one_statement
+from tests.report_world import one_statement
 
 # -- CSV -------------------------------------------------------------------------------------------
 
@@ -41,7 +41,7 @@ def rows_of(text):
 @given(traces(), st.sampled_from(VIEWS))
 def test_csv_has_one_row_for_each(trace, by):
     header, *rows = rows_of(render_csv(trace, by=by))
-    assert tuple(header) == HEADERS[by]
+    assert tuple(header) == view_named(by).header
     expected = {
         "statement": len(trace.statements),
         "shape": len({it.shape or it.sql for it in trace.statements}),

@@ -14,6 +14,7 @@ from sqlstable.report.comparison import render_comparison
 from sqlstable.report.grid import WIDTH_MIN
 from sqlstable.report.plain import plain
 from sqlstable.report.text import clean, fit, shorten, wrap
+from sqlstable.report.views import VIEWS
 from sqlstable.trace.model import TraceSettings
 from tests.hand_built import (
     NASTY_TEXT,
@@ -26,7 +27,7 @@ from tests.hand_built import (
     traces,
     use,
 )
-from tests.report_world import VIEWS, one_statement
+from tests.report_world import one_statement
 
 # -- tables: width ---------------------------------------------------------------------------------
 

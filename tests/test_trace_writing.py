@@ -11,14 +11,14 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 
 import sqlstable.trace.format.file as trace_file
 from sqlstable.errors import TraceError
-from sqlstable.report.as_table import By, render_table
+from sqlstable.report.as_table import render_table
+from sqlstable.report.views import VIEWS
 from sqlstable.trace.format.file import (
     TraceWriter,
     open_trace,
@@ -160,7 +160,7 @@ with TraceWriter(sys.argv[1], {"engine": "native"}) as writer:
             with open_trace(path) as trace:
                 if not trace.messages:
                     continue
-                by = get_args(By)[len(counts) % len(get_args(By))]
+                by = VIEWS[len(counts) % len(VIEWS)]
                 assert "unfinished: " in render_table(trace, by=by)
                 assert len(trace.messages) == len(trace.statements)
                 assert trace.messages[-1].index == len(trace.messages) - 1

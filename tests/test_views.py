@@ -13,11 +13,12 @@ from sqlstable.analysis.totals import around_statements, sum_instructions, total
 from sqlstable.canister.canister import Canister
 from sqlstable.report.as_csv import render_comparison_csv, render_csv
 from sqlstable.report.as_json import document, render_comparison_json, render_json
-from sqlstable.report.as_table import VIEWS, render_table
+from sqlstable.report.as_table import render_table
 from sqlstable.report.comparison import render_comparison
 from sqlstable.report.json_schema import report_schema
 from sqlstable.report.measures import INSTRUCTION_PARTS, INSTRUCTIONS
 from sqlstable.report.numbers import count
+from sqlstable.report.views import VIEWS
 from sqlstable.trace.format.file import open_trace
 
 pytestmark = pytest.mark.slow

@@ -6,14 +6,14 @@ from datetime import date
 from pathlib import Path
 from typing import Final, TypedDict
 
-from sqlstable.canister.machine import ENGINES, EngineName, Machine
+from sqlstable.canister.machine import Machine
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.engine.measured.module.builds import BUILDS
 from sqlstable.errors import SettingsError
 from sqlstable.ic.limits import Limits
+from sqlstable.ic.words import ENGINES, Depth, EngineName
 from sqlstable.memory.image.durability import Durability
 from sqlstable.memory.stable import StableMemory
-from sqlstable.trace.recording.recorder import Depth
 
 MakeMachine = Callable[[StableMemory], Machine]
 """Makes what a canister runs on."""

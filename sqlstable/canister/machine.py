@@ -9,7 +9,7 @@ is to an update, a query, an upgrade or an import.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Final, Literal, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.database.checking import Setup
@@ -19,15 +19,10 @@ from sqlstable.engine.statements import Statements
 from sqlstable.errors import LimitTrap, Trap
 from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import CacheState, MessageKind
+from sqlstable.ic.words import CacheState, Depth, EngineName, MessageKind
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.attribution import MessageFacts
 from sqlstable.trace.recording.raw import RawMessage
-from sqlstable.trace.recording.recorder import Depth
-
-EngineName = Literal["native", "wasm"]
-ENGINES: Final[tuple[EngineName, ...]] = ("native", "wasm")
-"""Names of the engines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,7 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from sqlstable.canister.choices import Choices
-from sqlstable.canister.machine import (
-    Call,
-    Ended,
-    EngineName,
-    Look,
-    Opening,
-    Used,
-    ended,
-    finish,
-    open_vfs,
-)
+from sqlstable.canister.machine import Call, Ended, Look, Opening, Used, ended, finish, open_vfs
 from sqlstable.canister.noted import raw_message
 from sqlstable.database.checking import Setup
 from sqlstable.database.extent import state_size
@@ -27,10 +17,9 @@ from sqlstable.errors import ImageError, SettingsError
 from sqlstable.ic.limits import Limits, resolve_limits
 from sqlstable.ic.prices import regime_of
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import CacheState
+from sqlstable.ic.words import CacheState, Depth, EngineName
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.raw import OutsideSpan
-from sqlstable.trace.recording.recorder import Depth
 from sqlstable.wasm.program import Program
 from sqlstable.wasm.shimstore import (
     ShimStore,

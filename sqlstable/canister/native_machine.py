@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, suppress
 from sqlstable.canister.machine import (
     Call,
     Ended,
-    EngineName,
     Look,
     MakeVFS,
     Opening,
@@ -21,10 +20,10 @@ from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.native.link import Heap
 from sqlstable.engine.native.native_engine import NativeEngine
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.ic.words import CacheState
+from sqlstable.ic.words import CacheState, Depth, EngineName
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.stable import StableMemory
-from sqlstable.trace.recording.recorder import Depth, Recorder
+from sqlstable.trace.recording.recorder import Recorder
 
 
 class NativeMachine:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sqlstable.canister.canister import Canister
 from sqlstable.cli.failures import RunError
-from sqlstable.cli.options import ENGINE_NAMES, EngineChoice, EngineOption
+from sqlstable.cli.options import EngineOption
 from sqlstable.cli.output import Screen, is_terminal, screen, write
 from sqlstable.cli.progress import engine_notes
 from sqlstable.cli.scene import scene_lines
@@ -34,7 +34,7 @@ def show_demo(
     step: Annotated[
         bool, typer.Option("--step", help="Wait for Enter between the scenes.")
     ] = False,
-    engine: EngineOption = EngineChoice.NATIVE,
+    engine: EngineOption = "native",
 ) -> None:
     """See in a few seconds which OS pages SQL touches, and an upgrade that loses nothing."""
     found = screen()
@@ -43,7 +43,7 @@ def show_demo(
     with (
         tempfile.TemporaryDirectory() as folder,
         engine_notes(),
-        Canister(owners=True, engine=ENGINE_NAMES[engine]) as canister,
+        Canister(owners=True, engine=engine) as canister,
     ):
         story = Story(canister, Path(folder))
         for number, scene in enumerate(story.scenes(), 1):

@@ -75,13 +75,13 @@ def inspect_path(
     ] = False,
     output_format: Annotated[
         Format, typer.Option("--format", help="What to write: table (text) or json.")
-    ] = Format.TABLE,
+    ] = "table",
 ) -> None:
     """Say what an image, a snapshot or a database is, what it holds, and what to type next."""
-    if output_format is Format.CSV:
+    if output_format == "csv":
         raise UsageError("an inspection is no table; choose --format table or json")
     found = _found(path, is_quick=quick)
-    write(_as_json(found) if output_format is Format.JSON else _as_text(found))
+    write(_as_json(found) if output_format == "json" else _as_text(found))
 
 
 def _found(path: Path, *, is_quick: bool) -> Found:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 from sqlstable.canister.canister import Canister
 from sqlstable.cli.failures import UsageError, note
@@ -17,16 +16,8 @@ from sqlstable.ic.limits import Limits
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import size
 
-
-class OpenCanister(Protocol):
-    """Makes a canister with the settings of the command line."""
-
-    def __call__(
-        self, *, memory: StableMemory | None = None, limits: Limits | None = None
-    ) -> Canister:
-        """Make it, in a memory or in one of its own with these limits."""
-        ...
-
+OpenCanister = Callable[..., Canister]
+"""Makes a canister with the settings of the command line, in a ``memory`` or with ``limits``."""
 
 OpenMemory = Callable[[Path, str, Limits | None], StableMemory]
 """Opens an image for an engine."""

@@ -1,9 +1,7 @@
 """The options of the commands, each with its help."""
 
-from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
 
 import typer
 
@@ -15,99 +13,43 @@ from sqlstable.database.settings import (
     PRESETS,
 )
 from sqlstable.errors import SettingsError
+from sqlstable.ic.words import CacheState, Depth, EngineName
 from sqlstable.layout.layouts import LAYOUT_NAMES
 from sqlstable.memory.image.durability import DURABILITIES
+from sqlstable.report.views import By
 
 if TYPE_CHECKING:
-    from sqlstable.canister.machine import EngineName
     from sqlstable.ic.limits import Limits
-    from sqlstable.ic.words import CacheState
-    from sqlstable.trace.recording.recorder import Depth as DepthName
 
 LATEST: Final = "latest"
 NO_LIMITS: Final = "none"
 
 
-class Format(StrEnum):
-    """What a report is written as."""
+Format = Literal["table", "json", "csv"]
+"""What a report is written as."""
 
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
-
-class View(StrEnum):
-    """What one row of a report stands for."""
-
-    STATEMENT = "statement"
-    SHAPE = "shape"
-    OWNER = "owner"
-    MESSAGE = "message"
+BuildName = Literal["standard", "profile", "lean"]
+"""How the module of the wasm engine is built; names of ``engine/measured/module/builds.py``."""
 
 
-class Cache(StrEnum):
-    """State of the heap when a query begins."""
-
-    FRESH = "fresh"
-    COLD = "cold"
-    WARM = "warm"
-
-
-CACHE_STATES: "Final[Mapping[Cache, CacheState]]" = {
-    Cache.FRESH: "fresh",
-    Cache.COLD: "cold",
-    Cache.WARM: "warm",
-}
-assert set(CACHE_STATES) == set(Cache)
-
-
-class EngineChoice(StrEnum):
-    """What executes the SQL."""
-
-    NATIVE = "native"
-    WASM = "wasm"
-
-
-ENGINE_NAMES: "Final[Mapping[EngineChoice, EngineName]]" = {
-    EngineChoice.NATIVE: "native",
-    EngineChoice.WASM: "wasm",
-}
-assert set(ENGINE_NAMES) == set(EngineChoice)
-
-
-class Depth(StrEnum):
-    """How much is asked of SQLite for each statement."""
-
-    COUNTERS = "counters"
-    PAGES = "pages"
-
-
-DEPTHS: "Final[Mapping[Depth, DepthName]]" = {Depth.COUNTERS: "counters", Depth.PAGES: "pages"}
-assert set(DEPTHS) == set(Depth)
-
-
-class Build(StrEnum):
-    """How the module of the wasm engine is built."""
-
-    STANDARD = "standard"
-    PROFILE = "profile"
-    LEAN = "lean"
+def _words(choice: object) -> str:
+    return "|".join(get_args(choice))
 
 
 EngineOption = Annotated[
-    EngineChoice,
+    EngineName,
     typer.Option(
         "--engine",
-        metavar="|".join(EngineChoice),
+        metavar=_words(EngineName),
         help="SQLite in this process, or in a Wasm module as a canister runs it, with its "
         "instructions counted.",
     ),
 ]
 BuildOption = Annotated[
-    Build | None,
+    BuildName | None,
     typer.Option(
         "--build",
-        metavar="|".join(Build),
+        metavar=_words(BuildName),
         help="Of the wasm module: as canisters have it; with the rows that loops visit; set up "
         "for prices that charge the heap. [default: standard]",
         show_default=False,
@@ -203,10 +145,10 @@ LimitsOption = Annotated[
     ),
 ]
 CacheOption = Annotated[
-    Cache | None,
+    CacheState | None,
     typer.Option(
         "--cache",
-        metavar="|".join(Cache),
+        metavar=_words(CacheState),
         help="What a query finds in the heap: nothing; the schema; what updates cached. "
         "[default: cold, or with --engine wasm: warm]",
         show_default=False,
@@ -268,7 +210,7 @@ DepthOption = Annotated[
     Depth,
     typer.Option(
         "--depth",
-        metavar="|".join(Depth),
+        metavar=_words(Depth),
         help="With SQLite's own counters, or without: OS pages only.",
     ),
 ]
@@ -283,14 +225,14 @@ FormatOption = Annotated[
     Format,
     typer.Option(
         "--format",
-        metavar="|".join(Format),
+        metavar=_words(Format),
         help="A table to read, or data: then stdout holds nothing else.",
     ),
 ]
 ViewOption = Annotated[
-    View,
+    By,
     typer.Option(
-        "--by", metavar="|".join(View), help="What one row stands for; JSON holds everything."
+        "--by", metavar=_words(By), help="What one row stands for; JSON holds everything."
     ),
 ]
 

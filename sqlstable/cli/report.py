@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,22 +13,16 @@ from sqlstable.cli.options import (
     FormatOption,
     PlanOption,
     SettingsOption,
-    View,
     ViewOption,
 )
 from sqlstable.cli.output import screen, write, write_data
 from sqlstable.cli.places import check_regular
 from sqlstable.errors import TraceError
+from sqlstable.report.views import By
 
 if TYPE_CHECKING:
     from sqlstable.report.view import Look
     from sqlstable.trace.format.reader import Trace
-
-
-class Export(StrEnum):
-    """What can be written out of a trace as it is."""
-
-    ACCESSES = "accesses"
 
 
 def report_trace(
@@ -40,11 +33,11 @@ def report_trace(
         typer.Option("--compare", metavar="OTHER", help="A later trace: shows what changed to it."),
     ] = None,
     export: Annotated[
-        Export | None,
+        Literal["accesses"] | None,
         typer.Option(help="All accesses to stable memory in order, as CSV."),
     ] = None,
-    output_format: FormatOption = Format.TABLE,
-    by: ViewOption = View.STATEMENT,
+    output_format: FormatOption = "table",
+    by: ViewOption = "statement",
     plan: PlanOption = False,
     all_settings: SettingsOption = False,
 ) -> None:
@@ -56,9 +49,9 @@ def report_trace(
     check_plan(by, look)
     if other is not None and export is not None:
         raise UsageError("--compare and --export do not go together; leave one of them out")
-    if other is not None and by is not View.STATEMENT:
+    if other is not None and by != "statement":
         raise UsageError(f"--compare goes statement by statement, not --by {by}; leave --by out")
-    if export is not None and output_format is Format.JSON:
+    if export is not None and output_format == "json":
         raise UsageError("--export writes CSV, not --format json; leave --format out")
     for path in filter(None, (trace, other)):
         check_regular(path)
@@ -72,43 +65,42 @@ def report_trace(
             write_report(first, output_format, by, look)
 
 
-def check_plan(view: View, look: "Look") -> None:
+def check_plan(view: By, look: "Look") -> None:
     """Refuse plans where no row is executed by one.
 
     Raises:
         UsageError: The rows are owners or messages.
     """
-    if look.plan and view not in (View.STATEMENT, View.SHAPE):
+    if look.plan and view not in ("statement", "shape"):
         raise UsageError(f"--plan goes with statements and shapes, not --by {view}; leave one out")
 
 
-def write_report(trace: "Trace", output_format: Format, view: View, look: "Look") -> None:
+def write_report(trace: "Trace", output_format: Format, view: By, look: "Look") -> None:
     """Write a trace on stdout."""
-    from sqlstable.report.as_table import checked_by, render_table
+    from sqlstable.report.as_table import render_table
     from sqlstable.trace.format.stream import StreamedTrace
 
-    by = checked_by(view.value)
     match output_format:
-        case Format.TABLE:
+        case "table":
             target = screen()
             text = render_table(
                 # What goes through all statements more than once is quicker with all in memory.
-                StreamedTrace(trace) if by == "statement" else trace,
-                by=by,
+                StreamedTrace(trace) if view == "statement" else trace,
+                by=view,
                 width=target.width,
                 color_system=target.color_system,
                 plan=look.plan,
                 settings=look.settings,
             )
             write(text)
-        case Format.JSON:
+        case "json":
             from sqlstable.report.as_json import render_json
 
             write_data(render_json(StreamedTrace(trace)))
-        case Format.CSV:
+        case "csv":
             from sqlstable.report.as_csv import render_csv
 
-            write_data([render_csv(trace, by=by)])
+            write_data([render_csv(trace, by=view)])
 
 
 def _write_accesses(trace: "Trace") -> None:
@@ -128,7 +120,7 @@ def _write_comparison(
 
     comparison = compare(*traces)
     match output_format:
-        case Format.TABLE:
+        case "table":
             target = screen()
             before, after = (clean(str(path)) for path in paths)
             text = render_comparison(
@@ -139,9 +131,9 @@ def _write_comparison(
                 settings=look.settings,
             )
             write(f"before: {before}\nafter:  {after}\n\n{text}")
-        case Format.JSON:
+        case "json":
             write_data([render_comparison_json(comparison)])
-        case Format.CSV:
+        case "csv":
             write_data([render_comparison_csv(comparison)])
 
 

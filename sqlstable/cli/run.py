@@ -13,14 +13,11 @@ from sqlstable.cli.options import (
     CacheOption,
     CacheSizeOption,
     DatabaseOption,
-    Depth,
     DepthOption,
     DurabilityOption,
-    EngineChoice,
     EngineOption,
     ForceOption,
     ForeignKeysOption,
-    Format,
     FormatOption,
     GrowthOption,
     ImageOption,
@@ -40,7 +37,6 @@ from sqlstable.cli.options import (
     SettingsOption,
     TraceOption,
     TrackHeapOption,
-    View,
     ViewOption,
     check_durability,
     chosen_limits,
@@ -72,7 +68,7 @@ def run_script(  # noqa: PLR0913  each is an option
     foreign_keys: ForeignKeysOption = None,
     now: NowOption = None,
     seed: SeedOption = None,
-    engine: EngineOption = EngineChoice.NATIVE,
+    engine: EngineOption = "native",
     build: BuildOption = None,
     track_heap: TrackHeapOption = None,
     limits: LimitsOption = LATEST,
@@ -81,11 +77,11 @@ def run_script(  # noqa: PLR0913  each is an option
     keep_going: KeepGoingOption = False,
     trace: TraceOption = None,
     force: ForceOption = False,
-    depth: DepthOption = Depth.COUNTERS,
+    depth: DepthOption = "counters",
     owners: OwnersOption = True,
     rows: RowsOption = False,
-    output_format: FormatOption = Format.TABLE,
-    by: ViewOption = View.STATEMENT,
+    output_format: FormatOption = "table",
+    by: ViewOption = "statement",
     plan: PlanOption = False,
     all_settings: SettingsOption = False,
 ) -> None:
@@ -122,7 +118,7 @@ def run_script(  # noqa: PLR0913  each is an option
 def _check(machine: Runtime, output: Output) -> None:
     """Refuse what does not go together, before anything is touched."""
     check_plan(output.view, output.look)
-    if output.rows and output.format is not Format.TABLE:
+    if output.rows and output.format != "table":
         raise UsageError(
             f"--rows does not go with --format {output.format}, whose output is one document; "
             "leave one of the two out"
@@ -143,7 +139,7 @@ def _check(machine: Runtime, output: Output) -> None:
             "one of the two out"
         )
     for name, value in (("--build", machine.build), ("--track-heap", machine.track_heap)):
-        if value is not None and machine.engine is not EngineChoice.WASM:
+        if value is not None and machine.engine != "wasm":
             raise UsageError(f"{name} concerns the wasm engine; add --engine wasm, or leave it out")
     layout = layout_named(resolve_settings(**machine.settings).layout)
     if not layout.traits.has_buckets and machine.settings["bucket_pages"] is not None:

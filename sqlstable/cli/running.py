@@ -14,15 +14,8 @@ from sqlstable.cli.failures import InterruptedRunError, RunError, UsageError, no
 from sqlstable.cli.installation import install
 from sqlstable.cli.on_connect import load_setups
 from sqlstable.cli.options import (
-    CACHE_STATES,
-    DEPTHS,
-    ENGINE_NAMES,
-    Build,
-    Cache,
-    Depth,
-    EngineChoice,
+    BuildName,
     Format,
-    View,
 )
 from sqlstable.cli.output import screen
 from sqlstable.cli.progress import MessageProgress, engine_notes
@@ -35,9 +28,11 @@ from sqlstable.database.settings import resolve_settings
 from sqlstable.errors import ImageError, TraceError
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import GIB
+from sqlstable.ic.words import CacheState, Depth, EngineName
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import counted
 from sqlstable.report.view import Look
+from sqlstable.report.views import By
 from sqlstable.trace.format.file import Trace
 from sqlstable.workload.execution import RunOutcome, run_steps
 
@@ -48,8 +43,8 @@ _IMPORTED_BYTES_MAX: Final = 2 * GIB
 class Runtime:
     """What a script runs on, as the command line has it."""
 
-    engine: EngineChoice
-    build: Build | None
+    engine: EngineName
+    build: BuildName | None
     track_heap: bool | None
     image: Path | None
     durability: str | None
@@ -67,7 +62,7 @@ class Workload:
     "Path of the script, or ``-``."
     database: Path | None
     "What is imported first."
-    cache: Cache | None
+    cache: CacheState | None
     on_connect: Path | None
     "Defines what connections are given."
     keep_going: bool = field(kw_only=True)
@@ -79,7 +74,7 @@ class Output:
 
     trace: Path | None
     format: Format
-    view: View
+    view: By
     depth: Depth
     look: Look
     force: bool = field(kw_only=True)
@@ -107,7 +102,7 @@ def run(workload: Workload, machine: Runtime, output: Output) -> None:
         # Nobody reads on; that the run failed still has to be said.
         if outcome.failure is None:
             raise
-    if output.trace is not None and (output.format is Format.TABLE or outcome.is_interrupted):
+    if output.trace is not None and (output.format == "table" or outcome.is_interrupted):
         note(
             f"the trace is in {output.trace}; sqlstable report {output.trace} shows its other views"
         )
@@ -129,16 +124,14 @@ def _has_answered(outcome: RunOutcome) -> bool:
 def _installed(
     machine: Runtime, database: DatabaseSource | None, setups: Sequence[Setup], output: Output
 ) -> Canister:
-    engine = ENGINE_NAMES[machine.engine]
-    build = None if machine.build is None else machine.build.value
     open_canister = partial(
         Canister,
         **machine.settings,
-        engine=engine,
-        build=build,
+        engine=machine.engine,
+        build=machine.build,
         track_heap=machine.track_heap,
         enforce=machine.enforce,
-        depth=DEPTHS[output.depth],
+        depth=output.depth,
         owners=output.owners,
         trace=output.trace or ":memory:",
         overwrite_trace=output.force,
@@ -148,8 +141,8 @@ def _installed(
         return open_memory(
             Choices(
                 image,
-                engine=engine,
-                build=build,
+                engine=machine.engine,
+                build=machine.build,
                 track_heap=machine.track_heap,
                 durability=durability,
                 limits=limits,
@@ -180,7 +173,7 @@ def _play(
             outcome = run_steps(
                 canister,
                 script.steps,
-                cache=None if workload.cache is None else CACHE_STATES[workload.cache],
+                cache=workload.cache,
                 name=script.name,
                 keep_going=workload.keep_going,
                 on_step=progress.on_step,

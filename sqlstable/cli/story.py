@@ -18,7 +18,7 @@ from sqlstable.report.limit_words import tightest_words
 from sqlstable.report.numbers import count, counted, percent, size
 from sqlstable.trace.model import OwnerUse, Statement
 from sqlstable.workload import shop
-from sqlstable.workload.shop import Snapshot
+from sqlstable.workload.shop import Evidence
 
 INTRODUCTION: Final = (
     "SQLite in a canister: the database lies in stable memory, which survives upgrades. The "
@@ -244,7 +244,7 @@ class Story:
         return tuple(checks)
 
 
-def _survival_checks(before: Snapshot, after: Snapshot) -> list[Check]:
+def _survival_checks(before: Evidence, after: Evidence) -> list[Check]:
     return [
         Check(
             f"answers to {counted(len(after.answers), 'question')}: sha-256 "

@@ -24,6 +24,14 @@ CallKind = Literal["update", "query"]
 
 Outcome = Literal["committed", "discarded", "trapped"]
 
+EngineName = Literal["native", "wasm"]
+"""What executes the SQL: SQLite in this process, or in a Wasm module."""
+
+ENGINES: Final[tuple[EngineName, ...]] = get_args(EngineName)
+
+Depth = Literal["counters", "pages"]
+"""How much is asked of SQLite for each statement."""
+
 CacheState = Literal["fresh", "cold", "warm"]
 """The heap when a message begins: just opened; without SQLite's page cache; as it was left."""
 

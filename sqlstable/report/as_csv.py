@@ -9,20 +9,17 @@ not your own.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
 from itertools import chain
 from typing import Final
 
 from sqlstable.analysis.compare import Comparison, StatementPair
 from sqlstable.analysis.trace_source import TraceSource
-from sqlstable.report.as_table import VIEWS, checked_by
 from sqlstable.report.measures import INSTRUCTIONS, Numbers, instruction_numbers
-from sqlstable.report.view import By, Field, Row
+from sqlstable.report.view import Field, Row
+from sqlstable.report.views import By, view_named
 from sqlstable.trace.model import Statement
-
-HEADERS: Final[Mapping[By, tuple[str, ...]]] = {by: view.header for by, view in VIEWS.items()}
-"""The columns of each view, in order."""
 
 COMPARISON_HEADER: Final = (
     *("change", "plan_changed", "different_result_size"),
@@ -40,16 +37,16 @@ COMPARISON_HEADER: Final = (
 
 
 def render_csv(trace: TraceSource, *, by: By = "statement") -> str:
-    """Return a trace as CSV, the columns as in ``HEADERS``.
+    """Return a trace as CSV, the columns as its view has them.
 
     Args:
         trace: What was recorded.
         by: What one row stands for.
 
     Raises:
-        SettingsError: ``by`` is none of the four.
+        SettingsError: there is no such view.
     """
-    view = VIEWS[checked_by(by)]
+    view = view_named(by)
     return "".join(csv_lines([view.header, *view.rows(trace)]))
 
 

@@ -7,7 +7,7 @@ ignore fields it does not know. What does not apply, or is not computed yet, is 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
 from sqlstable.analysis.growth import Growth, GrowthStep, filling, growth_steps
@@ -25,12 +25,6 @@ VERSION: Final = 1
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 """Whatever JSON can hold."""
-
-
-class _Record(Protocol):
-    """A dataclass with slots, which are its fields."""
-
-    __slots__: Sequence[str]
 
 
 def document(trace: TraceSource) -> dict[str, Json]:
@@ -184,12 +178,12 @@ def _statement(statement: Statement) -> dict[str, Json]:
     }
 
 
-def _fields(record: _Record) -> dict[str, Json]:
+def _fields(record: Any) -> dict[str, Json]:  # noqa: ANN401  a dataclass with slots, its fields
     """Return a flat record under the names of its fields, in their order."""
     return {name: getattr(record, name) for name in record.__slots__}
 
 
-def _fields_or_null(record: _Record | None) -> Json:
+def _fields_or_null(record: Any) -> Json:  # noqa: ANN401  likewise, or None
     return None if record is None else _fields(record)
 
 

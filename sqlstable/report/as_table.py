@@ -1,12 +1,10 @@
 """A trace as a table for the terminal, with one row per statement, shape, owner or message."""
 
-from typing import Final, get_args
+from typing import Final
 
 from rich.text import Text
 
 from sqlstable.analysis.trace_source import TraceSource
-from sqlstable.errors import SettingsError
-from sqlstable.report import by_message, by_owner, by_shape, by_statement
 from sqlstable.report.frame import (
     cache_words,
     fault_lines,
@@ -19,15 +17,10 @@ from sqlstable.report.frame import (
 )
 from sqlstable.report.grid import WIDTH_MIN, ColorSystem, paragraph, render
 from sqlstable.report.growth_words import growth_lines
-from sqlstable.report.view import By, Look, View
+from sqlstable.report.view import Look
+from sqlstable.report.views import By, view_named
 
 EMPTY: Final = "The trace is empty: no message was recorded, so no OS page was touched."
-
-VIEWS: Final[dict[By, View]] = {
-    view.by: view for view in (by_statement.VIEW, by_shape.VIEW, by_owner.VIEW, by_message.VIEW)
-}
-"""Every way to look at a trace, by what one row stands for."""
-assert set(VIEWS) == set(get_args(By))
 
 
 def render_table(
@@ -50,9 +43,9 @@ def render_table(
         settings: Whether all settings are named, and not only those that are not the default.
 
     Raises:
-        SettingsError: ``by`` is none of the four.
+        SettingsError: there is no such view.
     """
-    view = VIEWS[checked_by(by)]
+    view = view_named(by)
     look = Look(max(width, WIDTH_MIN), plan=plan, settings=settings)
     lines = [
         *title(view.title, look.width),
@@ -70,16 +63,3 @@ def render_table(
     lines += growth_lines(trace, look.width)
     lines += provenance_lines([trace.settings], trace.summary.states, look.width)
     return render(lines, width=look.width, color_system=color_system)
-
-
-def checked_by(by: str) -> By:
-    """Return ``by`` where it is one of the four.
-
-    Raises:
-        SettingsError: It is not.
-    """
-    for known in get_args(By):
-        if by == known:
-            found: By = known
-            return found
-    raise SettingsError(f"cannot group by {by!r}; use one of {', '.join(get_args(By))}")

@@ -111,7 +111,9 @@ def statement_lines(trace: TraceSource, look: Look) -> list[Text]:
     parts = list(_parts(trace))
     all_messages = totals(trace)
     total = _total_row(all_messages)
-    table = _Table.holding([*(part for part in parts if isinstance(part, Row)), total], width)
+    table = _StatementTable.holding(
+        [*(part for part in parts if isinstance(part, Row)), total], width
+    )
     lines = [*table.grid.heading(), rule(width)]
     for part in parts:
         lines += _part_lines(part, table, look)
@@ -126,7 +128,7 @@ def statement_lines(trace: TraceSource, look: Look) -> list[Text]:
     ]
 
 
-def _part_lines(part: Part, table: "_Table", look: Look) -> list[Text]:
+def _part_lines(part: Part, table: "_StatementTable", look: Look) -> list[Text]:
     match part:
         case Heading():
             return _message_lines(part, look.width)
@@ -278,7 +280,7 @@ def _omission(found: Summary, shown: Sequence[Place]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _StatementTable:
     """Columns as wide as their contents need; the SQL gets what is left."""
 
     grid: Grid
@@ -286,7 +288,7 @@ class _Table:
     owners: OwnerColumn
 
     @classmethod
-    def holding(cls, rows: Sequence[Row], width: int) -> "_Table":
+    def holding(cls, rows: Sequence[Row], width: int) -> "_StatementTable":
         """Return the table that holds these rows."""
         listed = [row.owners for row in rows if row.owners is not None]
         measures = shown_measures(rows)

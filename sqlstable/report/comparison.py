@@ -163,7 +163,7 @@ def _table_lines(comparison: Comparison, look: Look) -> list[Text]:
     shown, omissions = _shown(comparison.pairs)
     rows = [_pair_row(pair, marks) for pair in shown]
     sums = _sum_rows(comparison)
-    table = _Table.holding([*rows, *sums], width)
+    table = _ComparisonTable.holding([*rows, *sums], width)
     lines = [*table.grid.heading(), rule(width)]
     for place, (pair, row) in enumerate(zip(shown, rows, strict=True)):
         if place in omissions:
@@ -280,7 +280,7 @@ class _ChangeColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _ComparisonTable:
     """Columns as wide as their contents need; the SQL gets what is left."""
 
     grid: Grid
@@ -295,7 +295,7 @@ class _Table:
         return len(self.grid.columns) - 1 in self.grid.kept
 
     @classmethod
-    def holding(cls, rows: Sequence[_Row], width: int) -> "_Table":
+    def holding(cls, rows: Sequence[_Row], width: int) -> "_ComparisonTable":
         """Return the table that holds these rows."""
         measures = shown_measures(side for row in rows for side in row.sides if side is not None)
         changes = tuple(

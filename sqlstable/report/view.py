@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from rich.text import Text
 
 from sqlstable.analysis.trace_source import TraceSource
-
-By = Literal["statement", "shape", "owner", "message"]
-"""What one row of a view stands for."""
 
 Field: TypeAlias = str | int | float | bool | None
 """One field of a row of CSV."""
@@ -36,7 +33,8 @@ class Look:
 class View:
     """One way to look at a trace."""
 
-    by: By
+    by: str
+    "What one row stands for: a name of `sqlstable.report.views.By`."
     title: str
     glossary: Glossary
     lines: Callable[[TraceSource, Look], list[Text]]

@@ -144,7 +144,7 @@ def _lines(draw: random.Random) -> Iterator[Row]:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Evidence:
     """What can be said of a database from outside; equal before and after an upgrade."""
 
     answers: tuple[tuple[Row, ...], ...]
@@ -159,7 +159,7 @@ class Snapshot:
 
 def take_snapshot(
     canister: Canister, folder: Path, questions: Sequence[str] = QUESTIONS
-) -> Snapshot:
+) -> Evidence:
     """Ask all questions, check the database, and extract it.
 
     Args:
@@ -172,7 +172,7 @@ def take_snapshot(
     path = folder / "extracted.db"
     canister.extract_database(path, overwrite=True)
     database = path.read_bytes()
-    return Snapshot(
+    return Evidence(
         answers=answers,
         answers_sha256=hashlib.sha256(repr(answers).encode()).hexdigest(),
         integrity=", ".join(str(row[0]) for row in integrity),

@@ -15,12 +15,12 @@ Nothing here runs per access, and attribution comes after the message.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import apsw
 
 from sqlstable.ic.accesses import TakenAccesses
-from sqlstable.ic.words import COMMIT, EFFECTS, PREPARE, RUN, Effect
+from sqlstable.ic.words import COMMIT, EFFECTS, PREPARE, RUN, Depth, Effect
 from sqlstable.sqlite.plan_rows import plan_lines
 from sqlstable.trace.recording.raw import (
     CONNECTION,
@@ -39,7 +39,6 @@ from sqlstable.trace.recording.raw import (
 )
 from sqlstable.trace.shape import kind_of, plan_key
 
-Depth = Literal["counters", "pages"]
 Params = Sequence[Any] | dict[str, Any] | None
 Rows = list[tuple[Any, ...]]
 

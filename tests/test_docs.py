@@ -9,7 +9,7 @@ import pytest
 import sqlstable
 import sqlstable.testing
 from sqlstable.cli import COMMANDS
-from tests.documents import ROOT, blocks_of, examples_of, make_programs, run_document
+from tests.documents import OMISSION, ROOT, blocks_of, examples_of, make_programs, run_document
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md"))
@@ -17,6 +17,8 @@ DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", 
 SESSIONS = [name for name in PAGES if examples_of(blocks_of(ROOT / name))]
 SHOWN_ONLY = {"text", "sql"}
 """Languages of blocks that neither run nor are files: formats, lists, drawings."""
+WHOLE_REPORT = "docs/reference/reports.md"
+"""The page that shows a report from its first line to its last."""
 LESSONS = ("docs/tutorial", "docs/how-to")
 """Pages where each block must run."""
 
@@ -34,11 +36,18 @@ def test_readme_runs_and_prints_what_it_says(programs):
     run_document([block for block in blocks if block.language != "sh"], ROOT, programs)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("document", SESSIONS)
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(it, marks=() if it == WHOLE_REPORT else pytest.mark.slow) for it in SESSIONS],
+)
 def test_pages_run_and_print_what_they_say(document, programs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_document(blocks_of(ROOT / document), tmp_path, programs)
+
+
+def test_a_report_is_shown_whole():
+    shown = [it.text for it in blocks_of(ROOT / WHOLE_REPORT) if it.language == "console"]
+    assert any(OMISSION.search(text) is None and text.count("\n") > 50 for text in shown)
 
 
 def test_the_documents_together_show_the_python_api_at_work():

@@ -171,27 +171,30 @@ class Used(NamedTuple):
     os_pages_dirty: int
 
 
-class MessageEnd(Protocol):
-    """What an engine does when a message ends."""
-
-    def end(self, *, discarded: bool) -> None:
-        """Take note that the message is over; ``discarded`` when its writes were undone."""
-        ...
-
-    def discard_heap(self) -> None:
-        """Let the heap go after a trap."""
-        ...
-
-
 def finish(
     call: Call,
     memory: StableMemory,
-    heap: MessageEnd,
     used: Used,
     look: Look | None,
+    *,
     accesses: Callable[[], TakenAccesses],
+    end: Callable[..., None],
+    discard: Callable[[], None],
 ) -> Trap | None:
-    """End the memory's message, and the heap's part in it; returns the trap, if there was one."""
+    """End the memory's message, and the heap's part in it.
+
+    Args:
+        call: The message.
+        memory: Its memory.
+        used: What it has used.
+        look: Looks at it before it ends.
+        accesses: Gives what `look` is shown.
+        end: Tells the heap that the message is over, and whether its writes were ``discarded``.
+        discard: Lets the heap go.
+
+    Returns:
+        The trap, if there was one.
+    """
     trap, is_query = memory.trap, call.kind == "query"
     is_kept = trap is None and not is_query
     if look is not None:
@@ -206,13 +209,13 @@ def finish(
                 look(accesses(), is_kept)
     if trap is not None:
         # Before the bytes go back, so that SQLite's own rollback runs into the void.
-        heap.discard_heap()
+        discard()
         memory.rollback()
     elif is_query:
         memory.rollback()
-        heap.end(discarded=used.os_pages_dirty > 0)
+        end(discarded=used.os_pages_dirty > 0)
     else:
-        heap.end(discarded=False)
+        end(discarded=False)
     return trap
 
 

@@ -134,7 +134,15 @@ class MeasuredMachine:
         notes = engine.take_notes()
         status = notes.status
         used = Used(status.accessed_count, status.dirty_count)
-        trap = finish(call, memory, engine, used, look, notes.log.taken)
+        trap = finish(
+            call,
+            memory,
+            used,
+            look,
+            accesses=notes.log.taken,
+            end=engine.end,
+            discard=engine.discard_heap,
+        )
         if call.is_committed or look is not None:
             self._settle(vfs, is_watched=look is not None)
         if vfs.store.is_page_size_stale:

@@ -93,12 +93,20 @@ class NativeMachine:
 
     def end(self, call: Call, look: Look | None) -> Ended:
         """Commit, discard or roll back, and say what happened."""
-        memory, vfs = self.memory, self.view
-        assert self._engine is not None
+        memory, engine, vfs = self.memory, self._engine, self.view
+        assert engine is not None
         assert vfs is not None
         bytemap, log = memory.store.marks(), self._log
         used = Used(len(bytemap.accessed), len(bytemap.dirty))
-        trap = finish(call, memory, self._engine, used, look, log.so_far)
+        trap = finish(
+            call,
+            memory,
+            used,
+            look,
+            accesses=log.so_far,
+            end=engine.end,
+            discard=engine.discard_heap,
+        )
         raw = self.recorder.take()
         store = vfs.store
         if store.is_page_size_stale:

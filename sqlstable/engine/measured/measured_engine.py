@@ -110,6 +110,7 @@ class WasmEngine:
         self._wasm_page_cost_max = self._store.machine.program.regime.heap_cost_max(1)
         self._layout = layout_named(settings.layout)
         self._map = self._layout.locate(Peek(memory.peek, 0))
+        self._map_start = self._map.start
         self._map_wasm_pages = 0
 
     # -- the life of the heap -------------------------------------------------------------------
@@ -282,12 +283,17 @@ class WasmEngine:
 
     def page_size(self) -> int | None:
         """Return the page size that the database's header states now; None where there is none."""
-        memory = self._memory
-        wasm_pages = memory.wasm_pages
-        place = self._file_map(wasm_pages).start if wasm_pages else None
-        if place is None:
+        store = self._store
+        wasm_pages = store.wasm_pages
+        if not wasm_pages:
             return None
-        return stated_page_size(memory.peek(place + PAGE_SIZE.start, 2)) or None
+        self._file_map(wasm_pages)
+        start = self._map_start
+        return (
+            None
+            if start is None
+            else stated_page_size(store.read(start + PAGE_SIZE.start, 2)) or None
+        )
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -410,6 +416,7 @@ class WasmEngine:
             # A message that trapped while it grew leaves tables that are half written.
             with suppress(MemoryManagerError):
                 self._map = self._layout.locate(Peek(self._memory.peek, wasm_pages))
+                self._map_start = self._map.start
                 self._map_wasm_pages = wasm_pages
         return self._map
 

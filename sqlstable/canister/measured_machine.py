@@ -224,7 +224,7 @@ class MeasuredMachine:
         """Let the VFS follow what messages have done; at once if ``is_watched``."""
         if self._engine is None or not self._store.is_behind:
             return
-        page_size = self._engine.page_size()
+        page_size = self._engine.database.page_size()
         is_other = page_size is not None and page_size != vfs.store.page_size
         if is_watched or is_other:
             catch_up(self.memory)

@@ -29,6 +29,7 @@ from sqlstable.engine.measured.codec import (
     encode_settings,
     random_key,
 )
+from sqlstable.engine.measured.located import LocatedDatabase
 from sqlstable.engine.measured.notes import (
     CallNote,
     HeapTouched,
@@ -37,14 +38,11 @@ from sqlstable.engine.measured.notes import (
 )
 from sqlstable.engine.measured.schema_copy import Piece, Plan, Plans
 from sqlstable.engine.statements import Params, Rows, sql_error
-from sqlstable.errors import ImageError, MemoryManagerError, SqlError, Trap
+from sqlstable.errors import ImageError, SqlError, Trap
 from sqlstable.ic.words import CacheState
-from sqlstable.layout.filemap import FileMap
-from sqlstable.layout.layout import Peek
 from sqlstable.layout.layouts import layout_named
 from sqlstable.memory.manager import BUCKETS_OFFSET
 from sqlstable.memory.stable import StableMemory
-from sqlstable.sqlite.header import PAGE_SIZE, stated_page_size
 from sqlstable.wasm import shim
 from sqlstable.wasm.shim import ShimStatus
 from sqlstable.wasm.shimstore import catch_up, shim_of
@@ -108,10 +106,8 @@ class WasmEngine:
         self._last_results: Sequence[StatementResult] = ()
         self._key_number, self._random_key = -1, b""
         self._wasm_page_cost_max = self._store.machine.program.regime.heap_cost_max(1)
-        self._layout = layout_named(settings.layout)
-        self._map = self._layout.locate(Peek(memory.peek, 0))
-        self._map_start = self._map.start
-        self._map_wasm_pages = 0
+        self.database = LocatedDatabase(layout_named(settings.layout), memory)
+        "Where it lies."
 
     # -- the life of the heap -------------------------------------------------------------------
 
@@ -152,7 +148,9 @@ class WasmEngine:
             self._plans.renew()
             self._start("canister_post_upgrade")
             self._finish = _IDLE
-            tables_bytes = BUCKETS_OFFSET if self._layout.traits.has_buckets else 0
+            tables_bytes = (
+                BUCKETS_OFFSET if layout_named(self._settings.layout).traits.has_buckets else 0
+            )
             self._store.machine.forget_below(tables_bytes)
         elif self._cache == "cold":
             memory = self._memory
@@ -270,7 +268,7 @@ class WasmEngine:
         notes = MessageNotes(
             calls=self.calls,
             log=NotedLog(
-                machine.noted(shim.LOG, status.log_count), self._file_map(status.stable_size)
+                machine.noted(shim.LOG, status.log_count), self.database.map_at(status.stable_size)
             ),
             borders=machine.noted(shim.BORDERS, status.border_count),
             status=status,
@@ -280,20 +278,6 @@ class WasmEngine:
         )
         self.calls = []
         return notes
-
-    def page_size(self) -> int | None:
-        """Return the page size that the database's header states now; None where there is none."""
-        store = self._store
-        wasm_pages = store.wasm_pages
-        if not wasm_pages:
-            return None
-        self._file_map(wasm_pages)
-        start = self._map_start
-        return (
-            None
-            if start is None
-            else stated_page_size(store.read(start + PAGE_SIZE.start, 2)) or None
-        )
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -410,15 +394,6 @@ class WasmEngine:
                 yield connection
             finally:
                 connection.close(force=True)
-
-    def _file_map(self, wasm_pages: int) -> FileMap:
-        if wasm_pages != self._map_wasm_pages:
-            # A message that trapped while it grew leaves tables that are half written.
-            with suppress(MemoryManagerError):
-                self._map = self._layout.locate(Peek(self._memory.peek, wasm_pages))
-                self._map_start = self._map.start
-                self._map_wasm_pages = wasm_pages
-        return self._map
 
     def _close_observers(self) -> None:
         if self._inspector is not None:

@@ -13,16 +13,13 @@ from sqlstable.errors import TraceError
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import NO_LIMIT
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
+from sqlstable.trace.format.old_formats import show_as_current
 from sqlstable.trace.format.records import Records
 from sqlstable.trace.format.schema import (
     AREA_FIELDS,
-    AREAS_SINCE_VERSION,
     COST_FIELDS,
-    COSTS_SINCE_VERSION,
-    OWNER_FAULTS_SINCE_VERSION,
     TRACE_APPLICATION_ID,
     TRACE_FORMAT_VERSION,
-    TRAP_LIMITS_SINCE_VERSION,
 )
 from sqlstable.trace.format.storage import (
     OF_MESSAGES,
@@ -54,7 +51,6 @@ from sqlstable.trace.model import (
     Statement,
     TraceSettings,
 )
-from sqlstable.trace.trap_words import limit_named_by
 
 RECORDS_HELD_MAX: Final = 100_000
 """Messages or statements that are read once and kept; more are read again for each look."""
@@ -122,10 +118,8 @@ class Trace:
                 # One statement, so that both belong to one moment. What messages have written
                 # never changes, and whatever is read later is bounded by these two.
                 [(message, statement)] = self._select(_SELECT_LAST)
-                [(version,)] = self._select("PRAGMA user_version")
             self._snapshot = Snapshot(
                 self._select,
-                version=version,
                 last_message=-1 if message is None else message,
                 last_statement=-1 if statement is None else statement,
             )
@@ -214,8 +208,6 @@ class Trace:
 
         Empty for a trace of format version 1, which did not note it.
         """
-        if self._snapshot.version < AREAS_SINCE_VERSION:
-            return ()
         names = ", ".join(AREA_FIELDS)
         rows = self._snapshot.select(
             f"SELECT message_index, {names} FROM area WHERE message_index <= :last_message"  # noqa: S608  our own names
@@ -229,8 +221,6 @@ class Trace:
 
         Empty for a trace of format version 1 or 2, which did not note it.
         """
-        if self._snapshot.version < OWNER_FAULTS_SINCE_VERSION:
-            return ()
         rows = self._snapshot.select(
             "SELECT * FROM owner_fault WHERE message_index <= :last_message ORDER BY message_index"
         )
@@ -325,8 +315,10 @@ def open_trace(path: Path | str) -> Trace:
             f"{TRACE_FORMAT_VERSION}; upgrade sqlstable"
         )
     with reading(str(path)):
-        connection = connected(path.absolute().as_uri() + "?mode=ro")
-    return Trace(SharedConnection(connection), str(path))
+        shared = SharedConnection(connected(path.absolute().as_uri() + "?mode=ro"))
+        if version < TRACE_FORMAT_VERSION:
+            show_as_current(shared)
+    return Trace(shared, str(path))
 
 
 # Equal work has equal counts: sharing the records saves time and memory on long traces.
@@ -365,8 +357,6 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
     costs = _costs(snapshot, "message_cost", "message_index")
     for row in select("SELECT * FROM message", "message_index"):
         index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *rest = row
-        if snapshot.version < TRAP_LIMITS_SINCE_VERSION:
-            rest.append(limit_named_by(outcome, trap))
         *stable, trap_limit = rest
         yield Message(
             *(index, kind, label, outcome, trap, bool(discarded_writes), cache),
@@ -382,9 +372,7 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _costs(snapshot: Snapshot, table: str, key: str) -> dict[int, Row]:
-    """Return the rows of a table of costs by their index; a trace of version 1 has none."""
-    if snapshot.version < COSTS_SINCE_VERSION:
-        return {}
+    """Return the rows of a table of costs by their index."""
     bounds = OF_MESSAGES if key == "message_index" else OF_STATEMENTS
     rows = snapshot.select(f"SELECT * FROM {table} WHERE {bounds}")  # noqa: S608  our own names
     return {row[0]: row[1:] for row in rows}
@@ -410,8 +398,6 @@ def _phase_instructions(row: Row | None) -> dict[str, int] | None:
 
 
 def _loops(snapshot: Snapshot) -> dict[int, tuple[LoopUse, ...]]:
-    if snapshot.version < COSTS_SINCE_VERSION:
-        return {}
     rows = snapshot.select_of_statements("SELECT * FROM statement_loop", "position")
     return {
         index: tuple(LoopUse(*loop) for _, *loop in loops)

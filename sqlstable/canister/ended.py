@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 
 from sqlstable.trace.model import OwnerUse
-from sqlstable.trace.recording.attribution import Attributed, MessageFacts, attribute
+from sqlstable.trace.recording.attribution import (
+    Attributed,
+    Measured,
+    MessageFacts,
+    attribute,
+    measured,
+)
 from sqlstable.trace.recording.raw import RawMessage
 
 
@@ -16,10 +22,13 @@ class EndedMessage:
     __slots__ = ("_attributed", "_owners", "_raw", "facts")
 
     def __init__(
-        self, facts: MessageFacts, raw: RawMessage, owners: Sequence[tuple[OwnerUse, ...]] = ()
+        self,
+        facts: MessageFacts,
+        raw: RawMessage | Measured,
+        owners: Sequence[tuple[OwnerUse, ...]] = (),
     ) -> None:
         self.facts = facts
-        self._raw: RawMessage | None = raw
+        self._raw: RawMessage | Measured | None = raw
         self._owners = owners
         self._attributed: Attributed | None = None
 
@@ -28,12 +37,8 @@ class EndedMessage:
         if self._attributed is not None:
             return self._attributed
         assert self._raw is not None
-        attributed = attribute(
-            self._raw,
-            self.facts,
-            first_statement=self.facts.first_statement,
-            owners=self._owners,
-        )
+        found = measured(self._raw) if isinstance(self._raw, RawMessage) else self._raw
+        attributed = attribute(found, self.facts, owners=self._owners)
         # Who asks again wants numbers; the accesses may be many, and go.
         self._raw = None
         self._attributed = Attributed(

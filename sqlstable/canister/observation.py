@@ -10,6 +10,7 @@ from sqlstable.canister.machine import Ended, Look
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import WRITE
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace, TraceWriter
 from sqlstable.trace.model import OwnerRuns, OwnerUse, StableArea
@@ -17,9 +18,9 @@ from sqlstable.trace.ownership.file_owners import FileOwners
 from sqlstable.trace.ownership.owners import NO_CHANGES, OwnerMap, owner_runs
 from sqlstable.trace.recording.attribution import (
     MessageFacts,
-    accessed_sqlite_pages,
-    dirty_sqlite_pages,
+    measured,
     owner_uses,
+    sqlite_pages,
 )
 from sqlstable.trace.recording.owner_numbers import Places
 from sqlstable.trace.recording.raw import RawMessage
@@ -133,7 +134,7 @@ class Observation:
             self._opening = owners.refresh(BeforeReader(reader))
         if not owners.may_meet:
             return
-        unmet = owners.unmet(accessed_sqlite_pages(accesses, reader.page_size))
+        unmet = owners.unmet(sqlite_pages(accesses, reader.page_size))
         if unmet:
             self._met = owners.meet(BeforeReader(reader), unmet)
 
@@ -147,24 +148,27 @@ class Observation:
             self._files_undone = True
 
     def _attribute_now(self, facts: MessageFacts, raw: RawMessage, page_size: int) -> EndedMessage:
-        is_kept = facts.outcome == "committed"
-        dirty = dirty_sqlite_pages(raw, page_size) if self._owner_map is not None else set()
-        runs = self._update_owners(facts, raw, dirty, page_size)
-        if is_kept:
-            self._update_files()
+        owners, found = self._owner_map, measured(raw)
         uses: Sequence[tuple[OwnerUse, ...]] = ()
-        if self._owner_map is not None:
-            uses = owner_uses(raw, Places(self._owner_map, self._files, dirty, page_size))
-        ended = EndedMessage(facts, raw, uses)
+        runs: Sequence[OwnerRuns] = ()
+        if owners is not None:
+            dirty = sqlite_pages(raw.accesses, page_size, kinds=(WRITE,))
+            runs = self._update_owners(facts, raw, dirty, page_size)
+            wasm_pages = facts.image_bytes // WASM_PAGE_BYTES
+            is_known = wasm_pages == self._files_wasm_pages and not self._files_undone
+            if not is_known and facts.outcome == "committed" and self._files is not None:
+                # Buckets may have gone to others.
+                self._files.refresh()
+                self._files_wasm_pages, self._files_undone = wasm_pages, False
+            uses = owner_uses(found, Places(owners, self._files, dirty, page_size))
+        ended = EndedMessage(facts, found, uses)
         if self.writer is not None:
             attributed = ended.attribute()
             self.writer.write(
                 attributed.message,
                 attributed.statements,
-                statement_accesses={
-                    index: source() for index, source in attributed.statement_accesses.items()
-                },
-                outside_accesses=[source() for source in attributed.outside_accesses],
+                statement_accesses=attributed.statement_accesses,
+                outside_accesses=attributed.outside_accesses,
                 owner_runs=runs,
                 areas=self._changed_areas(facts),
                 owner_fault=self._changed_fault(),
@@ -179,17 +183,9 @@ class Observation:
         self._owner_fault = fault
         return fault
 
-    def _update_files(self) -> None:
-        """Look at the files anew where buckets may have gone to others."""
-        wasm_pages = self._memory.wasm_pages
-        is_known = wasm_pages == self._files_wasm_pages and not self._files_undone
-        if self._files is not None and not is_known:
-            self._files.refresh()
-            self._files_wasm_pages, self._files_undone = wasm_pages, False
-
     def _changed_areas(self, facts: MessageFacts) -> tuple[StableArea, ...]:
         """Return the areas where the message changed the size of stable memory, else none."""
-        wasm_pages = self._memory.wasm_pages
+        wasm_pages = facts.image_bytes // WASM_PAGE_BYTES
         is_new = facts.kind == "reinstall" or wasm_pages != self._areas_wasm_pages
         if self._reader is None or not is_new:
             return ()
@@ -229,11 +225,15 @@ class Observation:
                 self._generation, self._known_since = owners.generation, index
             if facts.kind != "update":
                 # Opening has filled a heap; what lies there is not read again.
-                accessed = accessed_sqlite_pages(raw.accesses, page_size)
+                accessed = sqlite_pages(raw.accesses, page_size)
                 found.append((self._known_since, owners.meet(reader, accessed)))
         if self.writer is None:
             return []
-        return [owner_runs(owners.owners, *since) for since in found if len(since[1])]
+        runs = []
+        for since, changes in found:
+            if changes is not NO_CHANGES and len(changes):
+                runs.append(owner_runs(owners.owners, since, changes))
+        return runs
 
 
 class StoreReader:

@@ -13,6 +13,7 @@ description to a second list.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ class AccessLog:
     def take(self) -> TakenAccesses:
         """Return everything since the last call, and start again at position 0."""
         taken, self._looked_at = self._looked_at, None
-        if taken is None or len(taken) != self.position():
+        if taken is None or taken.count != self.position():
             taken = self._taken(self._compacted, self._irregular)
         self.entries.clear()
         if self._compacted:
@@ -118,33 +119,16 @@ class AccessLog:
         return taken
 
 
+@dataclass(slots=True)
 class _Decoder:
-    """Decodes the accesses of one message piece by piece, on demand."""
+    """Decodes the accesses of one message piece by piece; the lists are its own."""
 
-    __slots__ = (
-        "_compacted",
-        "_decoded",
-        "_entries",
-        "_irregular",
-        "_sqlite_page_bytes",
-        "_translate",
-    )
-
-    def __init__(
-        self,
-        sqlite_page_bytes: int,
-        translate: Translate,
-        compacted: list[npt.NDArray[np.int64] | npt.NDArray[np.int32]],
-        entries: list[int],
-        irregular: list[Irregular],
-    ) -> None:
-        """Take over the lists; they are not shared with the log any more."""
-        self._sqlite_page_bytes = sqlite_page_bytes
-        self._translate = translate
-        self._compacted = compacted
-        self._entries = entries
-        self._irregular = irregular
-        self._decoded: Accesses | None = None
+    _sqlite_page_bytes: int
+    _translate: Translate
+    _compacted: list[npt.NDArray[np.int64] | npt.NDArray[np.int32]]
+    _entries: list[int]
+    _irregular: list[Irregular]
+    _decoded: Accesses | None = None
 
     def few(self) -> list[Access]:
         """Return all accesses as plain integers; none of them is compacted."""

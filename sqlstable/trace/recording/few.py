@@ -66,9 +66,7 @@ class Tally(NamedTuple):
 
     @classmethod
     def united(cls, tallies: Sequence[Self]) -> Self:
-        """Return what all of them, one at least, have counted."""
-        if len(tallies) == 1:
-            return tallies[0]
+        """Return what all of them have counted."""
         accessed: set[int] = set()
         dirty: set[int] = set()
         calls, moved = [0, 0, 0, 0], [0, 0]
@@ -150,7 +148,7 @@ class FewMeter:
         """Return the footprint of all that was measured, to be made once it is asked for."""
         if not self._tallies:
             return lambda: EMPTY, NO_USE
-        whole = Tally.united(self._tallies)
+        whole = self._tallies[0] if len(self._tallies) == 1 else Tally.united(self._tallies)
         return whole.footprint, whole.use
 
     def accesses(self, spans: Sequence[Span]) -> FewAccesses:

@@ -154,10 +154,11 @@ class Runner:
         # One object for the life of the connection: APSW holds no reference to what it calls, so
         # nothing may drop the last one while it runs.
         self._on_statement = self._sight.on_statement
-        log = recorder.log
+        log, entries, borders = recorder.log, recorder.log.entries, self.borders
 
         def on_commit() -> bool:
-            self.borders.append(log.position())
+            # As log.position() says, without the call: most updates are a statement and its commit.
+            borders.append(log.compacted_count + len(entries))
             return False
 
         connection.set_commit_hook(on_commit, id=self)

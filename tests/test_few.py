@@ -17,7 +17,7 @@ from sqlstable.trace.model import Owner
 from sqlstable.trace.recording.attribution import (
     MessageFacts,
     attribute,
-    measured,
+    metered,
     owner_uses,
     sqlite_pages,
 )
@@ -130,7 +130,7 @@ def test_few_accesses_are_attributed_as_many_are(seed, owners):
         dirty = sqlite_pages(taken, page_size, kinds=(WRITE,))
         assert dirty <= sqlite_pages(taken, page_size)
         facts = MessageFacts(4, "update", "committed", 65_536, first_statement=9)
-        found = measured(raw)
+        found = metered(raw)
         uses = ()
         if looked_up is not None:
             uses = owner_uses(found, Places(looked_up, files, dirty, page_size))

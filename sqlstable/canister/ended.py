@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from sqlstable.trace.model import OwnerUse
 from sqlstable.trace.recording.attribution import (
     Attributed,
-    Measured,
     MessageFacts,
+    Metered,
     attribute,
-    measured,
+    metered,
 )
 from sqlstable.trace.recording.raw import RawMessage
 
@@ -24,11 +24,11 @@ class EndedMessage:
     def __init__(
         self,
         facts: MessageFacts,
-        raw: RawMessage | Measured,
+        raw: RawMessage | Metered,
         owners: Sequence[tuple[OwnerUse, ...]] = (),
     ) -> None:
         self.facts = facts
-        self._raw: RawMessage | Measured | None = raw
+        self._raw: RawMessage | Metered | None = raw
         self._owners = owners
         self._attributed: Attributed | None = None
 
@@ -37,7 +37,7 @@ class EndedMessage:
         if self._attributed is not None:
             return self._attributed
         assert self._raw is not None
-        found = measured(self._raw) if isinstance(self._raw, RawMessage) else self._raw
+        found = metered(self._raw) if isinstance(self._raw, RawMessage) else self._raw
         attributed = attribute(found, self.facts, owners=self._owners)
         # Who asks again wants numbers; the accesses may be many, and go.
         self._raw = None

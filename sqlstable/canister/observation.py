@@ -18,7 +18,7 @@ from sqlstable.trace.ownership.file_owners import FileOwners
 from sqlstable.trace.ownership.owners import NO_CHANGES, OwnerMap, owner_runs
 from sqlstable.trace.recording.attribution import (
     MessageFacts,
-    measured,
+    metered,
     owner_uses,
     sqlite_pages,
 )
@@ -148,7 +148,7 @@ class Observation:
             self._files_undone = True
 
     def _attribute_now(self, facts: MessageFacts, raw: RawMessage, page_size: int) -> EndedMessage:
-        owners, found = self._owner_map, measured(raw)
+        owners, found = self._owner_map, metered(raw)
         uses: Sequence[tuple[OwnerUse, ...]] = ()
         runs: Sequence[OwnerRuns] = ()
         if owners is not None:

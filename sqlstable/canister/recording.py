@@ -32,7 +32,7 @@ from sqlstable.trace.recording.attribution import (
     MessageFacts,
     attribute,
     grown_wasm_pages,
-    measured,
+    metered,
     owner_uses,
     sqlite_pages,
 )
@@ -226,7 +226,7 @@ class _OwnerWatch:
             first_statement=first_statement,
         )
         dirty = sqlite_pages(raw.accesses, page_size, kinds=(WRITE,))
-        found = measured(raw)
+        found = metered(raw)
         owners = owner_uses(found, Places(self._owners, self._files, dirty, page_size))
         return attribute(found, facts, owners=owners)
 

@@ -5,6 +5,7 @@ import json
 import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -35,7 +36,6 @@ from sqlstable.trace.format.summary import Summary, summary
 from sqlstable.trace.markup import html_table
 from sqlstable.trace.model import (
     NO_USE,
-    Calls,
     HeapUse,
     Instructions,
     LimitUse,
@@ -47,9 +47,9 @@ from sqlstable.trace.model import (
     OwnerUse,
     SqliteCounters,
     StableArea,
-    StableUse,
     Statement,
     TraceSettings,
+    stable_use,
 )
 
 RECORDS_HELD_MAX: Final = 100_000
@@ -171,6 +171,16 @@ class Trace:
             return Records(self.statement_count, self.statements_at)
         with reading(self._name):
             return tuple(_statements(self._snapshot))
+
+    def streamed(self) -> Self:
+        """Return the trace for what goes through it once, in order: little of it is kept.
+
+        It has to stay open.
+        """
+        shown = copy(self)
+        shown.messages = Records(self.message_count, self.messages_at)
+        shown.statements = Records(self.statement_count, self.statements_at)
+        return shown
 
     def messages_at(self, first: int, last: int) -> tuple[Message, ...]:
         """Read the messages from one index to another, both included, and keep none."""
@@ -321,12 +331,6 @@ def open_trace(path: Path | str) -> Trace:
     return Trace(shared, str(path))
 
 
-# Equal work has equal counts: sharing the records saves time and memory on long traces.
-@lru_cache(maxsize=4096)
-def _stable_use(*row: int) -> StableUse:
-    return StableUse(Calls(*row[:4]), *row[4:])
-
-
 @lru_cache(maxsize=4096)
 def _owner_use(owner: tuple[str, str, str, str], accessed: int, dirty: int) -> OwnerUse:
     return OwnerUse(*owner, accessed, dirty)
@@ -361,8 +365,8 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
         yield Message(
             *(index, kind, label, outcome, trap, bool(discarded_writes), cache),
             tuple(statement for (statement,) in statements.get(index, ())),
-            _stable_use(*stable),
-            tuple(OutsideUse(name, _stable_use(*use)) for _, name, *use in outside.get(index, ())),
+            stable_use(*stable),
+            tuple(OutsideUse(name, stable_use(*use)) for _, name, *use in outside.get(index, ())),
             _limit_uses(*limits.get(index, ())),
             image_bytes,
             _instructions(costs.get(index)),
@@ -421,7 +425,7 @@ def _statements(snapshot: Snapshot) -> Iterator[Statement]:
         index: tuple(line for _, line in lines) for index, lines in _grouped(plan_rows).items()
     }
     phases = {
-        row[:2]: _stable_use(*row[2:])
+        row[:2]: stable_use(*row[2:])
         for row in snapshot.select_of_statements("SELECT * FROM statement_phase", "phase")
     }
     owners, loops = _owners(snapshot), _loops(snapshot)
@@ -431,7 +435,7 @@ def _statements(snapshot: Snapshot) -> Iterator[Statement]:
         sql, shape, kind = sql_texts[sql_index]
         cost = costs.get(index)
         uses = {phase: phases.get((index, phase), NO_USE) for phase in PHASES}
-        stable = _stable_use(*counts[4:])
+        stable = stable_use(*counts[4:])
         if stable != NO_USE and all(use is NO_USE for use in uses.values()):
             raise LookupError(f"statement {index} has lost its phases")
         yield Statement(

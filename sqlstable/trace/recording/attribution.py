@@ -89,7 +89,7 @@ class Attributed:
     outside_accesses: tuple[Iterable[Accesses], ...] = ()
 
 
-class Measured(NamedTuple):
+class Metered(NamedTuple):
     """A message whose accesses are about to be measured."""
 
     raw: RawMessage
@@ -98,10 +98,10 @@ class Measured(NamedTuple):
     meter: FewMeter | ManyMeter
 
 
-def measured(raw: RawMessage) -> Measured:
+def metered(raw: RawMessage) -> Metered:
     """Return a message with what measures it, by how many accesses it has."""
     few = raw.accesses.few()
-    return Measured(
+    return Metered(
         raw,
         [entry if type(entry) is RawStatement else statement_of(entry) for entry in raw.statements],
         ManyMeter(raw.accesses) if few is None else FewMeter(few),
@@ -109,12 +109,12 @@ def measured(raw: RawMessage) -> Measured:
 
 
 def attribute(
-    found: Measured, facts: MessageFacts, *, owners: Sequence[tuple[OwnerUse, ...]] = ()
+    found: Metered, facts: MessageFacts, *, owners: Sequence[tuple[OwnerUse, ...]] = ()
 ) -> Attributed:
     """Attribute everything that was recorded during one message.
 
     Args:
-        found: What `measured` has made of what the recorder handed over; its meter is used once.
+        found: What `metered` has made of what the recorder handed over; its meter is used once.
         facts: The rest of what is known of the message.
         owners: What `owner_uses` has found for each statement; nothing leaves owners empty.
 
@@ -163,7 +163,7 @@ def attribute(
     )
 
 
-def owner_uses(found: Measured, places: Places) -> list[tuple[OwnerUse, ...]]:
+def owner_uses(found: Metered, places: Places) -> list[tuple[OwnerUse, ...]]:
     """Return the owners of what each statement of a message touched.
 
     Owners change with the next message, so that this is found before it; everything else that is

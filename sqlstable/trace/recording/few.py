@@ -5,7 +5,6 @@ are those of `sqlstable.trace.recording.many`, which the tests hold both to.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from operator import add
 from typing import Final, NamedTuple, Self
 
@@ -15,7 +14,7 @@ from sqlstable.ic.accesses import Access, FewAccesses
 from sqlstable.ic.units import OS_PAGE_SHIFT, OS_PAGES_PER_WASM_PAGE
 from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.footprint import EMPTY, Footprint
-from sqlstable.trace.model import NO_USE, Calls, OwnerUse, StableUse
+from sqlstable.trace.model import NO_USE, Calls, OwnerUse, StableUse, stable_use
 from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
 from sqlstable.trace.recording.raw import Span
 
@@ -164,12 +163,6 @@ def _use(
 ) -> StableUse:
     wasm_pages_accessed = len(set(map(_wasm_page_of, accessed)))
     wasm_pages_dirty = len(set(map(_wasm_page_of, dirty)))
-    return _stable_use(
+    return stable_use(
         *calls, *moved, len(accessed), len(dirty), wasm_pages_accessed, wasm_pages_dirty
     )
-
-
-# Equal work has equal counts, and looking it up is quicker than making the records.
-@lru_cache(maxsize=4096)
-def _stable_use(*numbers: int) -> StableUse:
-    return StableUse(Calls(*numbers[:4]), *numbers[4:])

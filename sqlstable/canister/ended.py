@@ -1,6 +1,7 @@
 """A message that has ended, attributed when somebody asks."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlstable.trace.model import OwnerUse
 from sqlstable.trace.recording.attribution import (
@@ -13,24 +14,17 @@ from sqlstable.trace.recording.attribution import (
 from sqlstable.trace.recording.raw import RawMessage
 
 
+@dataclass(slots=True)
 class EndedMessage:
     """What is known of a message, and its attribution once that is asked for.
 
     Made for every message, so it only keeps what it is given.
     """
 
-    __slots__ = ("_attributed", "_owners", "_raw", "facts")
-
-    def __init__(
-        self,
-        facts: MessageFacts,
-        raw: RawMessage | Metered,
-        owners: Sequence[tuple[OwnerUse, ...]] = (),
-    ) -> None:
-        self.facts = facts
-        self._raw: RawMessage | Metered | None = raw
-        self._owners = owners
-        self._attributed: Attributed | None = None
+    facts: MessageFacts
+    _raw: RawMessage | Metered | None
+    _owners: Sequence[tuple[OwnerUse, ...]] = ()
+    _attributed: Attributed | None = None
 
     def attribute(self) -> Attributed:
         """Return the message with its statements; the first time with their accesses."""

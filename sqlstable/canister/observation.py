@@ -134,7 +134,7 @@ class Observation:
             self._opening = owners.refresh(BeforeReader(reader))
         if not owners.may_meet:
             return
-        unmet = owners.unmet(sqlite_pages(accesses, reader.page_size))
+        unmet = owners.unmet(sqlite_pages(accesses, reader.vfs.store.page_size))
         if unmet:
             self._met = owners.meet(BeforeReader(reader), unmet)
 
@@ -149,12 +149,12 @@ class Observation:
 
     def _attribute_now(self, facts: MessageFacts, raw: RawMessage, page_size: int) -> EndedMessage:
         owners, found = self._owner_map, metered(raw)
+        wasm_pages = facts.image_bytes // WASM_PAGE_BYTES
         uses: Sequence[tuple[OwnerUse, ...]] = ()
         runs: Sequence[OwnerRuns] = ()
         if owners is not None:
             dirty = sqlite_pages(raw.accesses, page_size, kinds=(WRITE,))
             runs = self._update_owners(facts, raw, dirty, page_size)
-            wasm_pages = facts.image_bytes // WASM_PAGE_BYTES
             is_known = wasm_pages == self._files_wasm_pages and not self._files_undone
             if not is_known and facts.outcome == "committed" and self._files is not None:
                 # Buckets may have gone to others.
@@ -164,33 +164,26 @@ class Observation:
         ended = EndedMessage(facts, found, uses)
         if self.writer is not None:
             attributed = ended.attribute()
+            fault = "" if owners is None else owners.fault
+            is_resized = wasm_pages != self._areas_wasm_pages or facts.kind == "reinstall"
             self.writer.write(
                 attributed.message,
                 attributed.statements,
                 statement_accesses=attributed.statement_accesses,
                 outside_accesses=attributed.outside_accesses,
                 owner_runs=runs,
-                areas=self._changed_areas(facts),
-                owner_fault=self._changed_fault(),
+                areas=self._resized_areas(facts.message, wasm_pages) if is_resized else (),
+                owner_fault=fault if fault != self._owner_fault else None,
             )
+            self._owner_fault = fault
         return ended
 
-    def _changed_fault(self) -> str | None:
-        """Return what is wrong with the owners where that has changed, else None."""
-        fault = "" if self._owner_map is None else self._owner_map.fault
-        if fault == self._owner_fault:
-            return None
-        self._owner_fault = fault
-        return fault
-
-    def _changed_areas(self, facts: MessageFacts) -> tuple[StableArea, ...]:
-        """Return the areas where the message changed the size of stable memory, else none."""
-        wasm_pages = facts.image_bytes // WASM_PAGE_BYTES
-        is_new = facts.kind == "reinstall" or wasm_pages != self._areas_wasm_pages
-        if self._reader is None or not is_new:
+    def _resized_areas(self, message: int, wasm_pages: int) -> tuple[StableArea, ...]:
+        """Return the areas after a message that changed the size of stable memory."""
+        if self._reader is None:
             return ()
-        self._areas_wasm_pages, self._areas_message = wasm_pages, facts.message
-        return self._reader.areas(facts.message)
+        self._areas_wasm_pages, self._areas_message = wasm_pages, message
+        return self._reader.areas(message)
 
     def _unsaid_areas(self) -> tuple[StableArea, ...]:
         """Return what stable memory consists of after the last message, unless the trace says."""
@@ -241,30 +234,25 @@ class StoreReader:
 
     def __init__(self, vfs: StableVFS) -> None:
         """Look through ``vfs``."""
-        self._vfs = vfs
-
-    @property
-    def page_size(self) -> int:
-        """Bytes of a SQLite page."""
-        return self._vfs.store.page_size
+        self.vfs = vfs
 
     def areas(self, message: int) -> tuple[StableArea, ...]:
         """Return what stable memory consists of now, after the message with this index."""
-        return list_areas(self._vfs, message)
+        return list_areas(self.vfs, message)
 
     def read_sqlite_page(self, number: int) -> bytes:
         """Return one SQLite page."""
-        size = self.page_size
-        return self._vfs.store.peek(size, (number - 1) * size)
+        size = self.vfs.store.page_size
+        return self.vfs.store.peek(size, (number - 1) * size)
 
     def read_before(self, number: int) -> bytes:
         """Return one SQLite page as it was when the open message began."""
-        size = self.page_size
-        return self._vfs.store.peek_before(size, (number - 1) * size)
+        size = self.vfs.store.page_size
+        return self.vfs.store.peek_before(size, (number - 1) * size)
 
     def size_bytes(self) -> int:
         """Return the size of the file."""
-        return self._vfs.store.size_bytes
+        return self.vfs.store.size_bytes
 
 
 class BeforeReader:

@@ -103,12 +103,12 @@ class AccessLog:
             self.sqlite_page_bytes, self.translate, compacted, self.entries.copy(), irregular
         )
         few = None if compacted else decoder.few
-        return TakenAccesses(self.position(), decoder.chunks, few)
+        return TakenAccesses(self.compacted_count + len(self.entries), decoder.chunks, few)
 
     def take(self) -> TakenAccesses:
         """Return everything since the last call, and start again at position 0."""
         taken, self._looked_at = self._looked_at, None
-        if taken is None or taken.count != self.position():
+        if taken is None or taken.count != self.compacted_count + len(self.entries):
             taken = self._taken(self._compacted, self._irregular)
         self.entries.clear()
         if self._compacted:
@@ -135,14 +135,14 @@ class _Decoder:
         entries, length = self._entries, self._sqlite_page_bytes
         if not entries:
             return []
+        # What stands here for an irregular one is written over below; 0 has an address for sure.
         offsets = [
             entry if entry >= 0 else 0 if entry == IRREGULAR else ~entry for entry in entries
         ]
         addresses = self._translate(np.array(offsets, dtype=np.int64)).tolist()
-        found = [
-            (READ if entry >= 0 else WRITE, address, length, offset)
-            for entry, address, offset in zip(entries, addresses, offsets, strict=True)
-        ]
+        found: list[Access] = []
+        for entry, address, offset in zip(entries, addresses, offsets, strict=True):
+            found.append((READ if entry >= 0 else WRITE, address, length, offset))
         for row in self._irregular:
             found[row.position] = (
                 row.kind,

@@ -12,7 +12,7 @@ an address belongs to the file that has its bucket.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,23 +23,13 @@ from sqlstable.trace.model import Owner
 _Numbers = npt.NDArray[np.int64]
 
 
-class ListedFile(Protocol):
+class ListedFile(NamedTuple):
     """One file in stable memory, or a virtual memory of somebody else's."""
 
-    @property
-    def name(self) -> str:
-        """Name of the file."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """Kind of the file: database, journal, wal, file directory or other memory."""
-        ...
-
-    @property
-    def bucket_addresses(self) -> Sequence[int]:
-        """Address of each of its buckets."""
-        ...
+    name: str
+    kind: str
+    "database, journal, wal, file directory or other memory."
+    bucket_addresses: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,11 +101,11 @@ class Metered(NamedTuple):
 def metered(raw: RawMessage) -> Metered:
     """Return a message with what measures it, by how many accesses it has."""
     few = raw.accesses.few()
-    return Metered(
-        raw,
-        [entry if type(entry) is RawStatement else statement_of(entry) for entry in raw.statements],
-        ManyMeter(raw.accesses) if few is None else FewMeter(few),
-    )
+    meter = ManyMeter(raw.accesses) if few is None else FewMeter(few)
+    found = Metered(raw, [], meter)
+    for entry in raw.statements:
+        found.statements.append(entry if type(entry) is RawStatement else statement_of(entry))
+    return found
 
 
 def attribute(

@@ -5,6 +5,7 @@ are those of `sqlstable.trace.recording.many`, which the tests hold both to.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from operator import add
 from typing import Final, NamedTuple, Self
 
@@ -86,12 +87,13 @@ class Tally(NamedTuple):
         )
 
 
+@dataclass(slots=True)
 class FewMeter:
     """Measures the parts of a message with few accesses, as `ManyMeter` does with many."""
 
-    def __init__(self, rows: list[Access]) -> None:
-        self._rows = rows
-        self._tallies: list[Tally] = []
+    _rows: list[Access]
+    _tallies: list[Tally] = field(default_factory=list)
+    "Of all that was measured."
 
     def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
         """Return the use of all spans together, and of each phase."""

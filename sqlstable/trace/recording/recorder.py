@@ -275,8 +275,12 @@ class Runner:
         return rows
 
     def _record(self, text: StatementText, start: int, *, row_count: int) -> None:
-        spans = _phases(RUN, start, self.borders, self.recorder.log.position())
-        self.borders.clear()
+        log, borders = self.recorder.log, self.borders
+        stop = log.compacted_count + len(log.entries)
+        # As _phases does, without the call: this is every statement that commits on its own.
+        border = borders[0] if borders else stop
+        spans = ((start, border, RUN), (border, stop, COMMIT)) if borders else ((start, stop, RUN),)
+        borders.clear()
         self.recorder.statements.append(RawStatement(text, spans, row_count, 1, *self.meter.read()))
 
 

@@ -1,5 +1,6 @@
 """Documents are true: code runs, output is what is printed, nothing public is missing."""
 
+import inspect
 import pkgutil
 import re
 import runpy
@@ -97,6 +98,13 @@ def test_every_name_on_the_python_page_exists():
     reference = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
     for path in re.findall(r"^::: (\S+)$", reference, re.MULTILINE):
         assert pkgutil.resolve_name(path), path
+    chosen = re.findall(r"^::: (\S+)\n +options:\n +members: \[(.*)\]$", reference, re.MULTILINE)
+    assert chosen
+    for path, members in chosen:
+        found = pkgutil.resolve_name(path)
+        made = inspect.getsource(found)
+        for name in members.split(", "):
+            assert hasattr(found, name) or f"self.{name}" in made, f"{path}.{name}"
 
 
 def test_every_page_is_in_the_site_and_every_page_of_the_site_exists():

@@ -163,7 +163,7 @@ class Database:
         self.file.written.clear()
         reader = ImageReader(self.connection, self.image)
         changes = self.map.refresh(reader)
-        return reader, merged(changes, completed(self.map, reader))
+        return reader, merged(changes, self.map.complete(reader))
 
     def meet(self):
         """Show the map what the message accessed, in the database as it was before."""
@@ -292,11 +292,6 @@ def pointer_map_of(number, usable, lock_byte):
     return found + 1 if found == lock_byte else found
 
 
-def completed(owner_map, reader):
-    """Find all overflow that is unknown yet, as if all leaves were accessed."""
-    return owner_map.meet(reader, np.flatnonzero(owner_map._state.unread).tolist())
-
-
 def check(database, expected=None):
     """Compare the map with the oracle, and its inner state with that of a new map."""
     assert database.map.fault == ""
@@ -305,7 +300,7 @@ def check(database, expected=None):
     numbers = np.arange(1, len(expected) + 1)
     is_known = database.map.owner_indexes(numbers) != owners_module.UNKNOWN
     owner_map = copy.deepcopy(database.map)
-    completed(owner_map, ImageReader(database.connection, database.image))
+    owner_map.complete(ImageReader(database.connection, database.image))
     assert owner_map.fault == ""
     assert not owner_map._state.unread.any()
     found = [owner_map.owners[index] for index in owner_map.owner_indexes(numbers)]
@@ -320,7 +315,7 @@ def check(database, expected=None):
     assert {owner.role for owner in unknown} <= {"overflow", ""}
     new = OwnerMap()
     new.refresh(ImageReader(database.connection, database.image))
-    completed(new, ImageReader(database.connection, database.image))
+    new.complete(ImageReader(database.connection, database.image))
     state, new_state = owner_map._state, new._state
     size = len(expected) + 1
     assert np.array_equal(state.parents[:size], new_state.parents[:size])

@@ -16,10 +16,10 @@ from sqlstable.trace.blocks import decode_accesses, encode_accesses
 from sqlstable.trace.model import Owner
 from sqlstable.trace.recording.attribution import (
     MessageFacts,
+    accessed_sqlite_pages,
     attribute,
-    metered,
+    dirty_sqlite_pages,
     owner_uses,
-    sqlite_pages,
 )
 from sqlstable.trace.recording.owner_numbers import Places
 from sqlstable.trace.recording.raw import OutsideSpan, RawMessage, RawStatement, StatementText
@@ -121,20 +121,19 @@ def test_few_accesses_are_attributed_as_many_are(seed, owners):
     for is_few in (False, True):
         taken = Taken(rows, is_few=is_few)
         raw = RawMessage(taken, statements, outside)
-        assert sqlite_pages(taken, page_size) == {
+        assert accessed_sqlite_pages(taken, page_size) == {
             (offset + at) // page_size + 1
             for kind, _, length, offset in rows
             for at in range(length)
             if kind <= WRITE and offset >= 0
         }
-        dirty = sqlite_pages(taken, page_size, kinds=(WRITE,))
-        assert dirty <= sqlite_pages(taken, page_size)
-        facts = MessageFacts(4, "update", "committed", 65_536, first_statement=9)
-        found = metered(raw)
+        assert dirty_sqlite_pages(raw, page_size) <= accessed_sqlite_pages(taken, page_size)
+        facts = MessageFacts(4, "update", "committed", 65_536)
         uses = ()
         if looked_up is not None:
-            uses = owner_uses(found, Places(looked_up, files, dirty, page_size))
-        results.append(attribute(found, facts, owners=uses))
+            dirty = dirty_sqlite_pages(raw, page_size)
+            uses = owner_uses(raw, Places(looked_up, files, dirty, page_size))
+        results.append(attribute(raw, facts, first_statement=9, owners=uses))
     many, few = results
     assert many.message == few.message
     assert many.statements == few.statements
@@ -144,9 +143,9 @@ def test_few_accesses_are_attributed_as_many_are(seed, owners):
         assert pages.dtype == getattr(few.footprint(), name).dtype
     assert many.footprint().use == few.footprint().use == few.message.stable
     for index, source in many.statement_accesses.items():
-        assert encode_accesses(source) == encode_accesses(few.statement_accesses[index])
+        assert encode_accesses(source()) == encode_accesses(few.statement_accesses[index]())
     for one, other in zip(many.outside_accesses, few.outside_accesses, strict=True):
-        assert encode_accesses(one) == encode_accesses(other)
+        assert encode_accesses(one()) == encode_accesses(other())
     # What lies in no statement lies outside, and nothing is counted twice.
     calls = few.message.stable.calls
     assert (calls.read, calls.write, calls.size, calls.grow) == tuple(

@@ -23,7 +23,6 @@ from tests.owner_world import (
     SqlReader,
     WatchedFile,
     check,
-    completed,
     damage,
     filled,
     freelist,
@@ -129,7 +128,7 @@ def test_a_chain_that_strays_into_lost_sqlite_pages_changes_nothing_on_the_way()
     image[32:40] = bytes(8)
     owner_map, history = OwnerMap(refresh_share=1e9), {}
     replay(history, owner_map.refresh(SqlReader(bytes(image))))
-    replay(history, completed(owner_map, SqlReader(bytes(image))))
+    replay(history, owner_map.complete(SqlReader(bytes(image))))
     assert owner_map.fault == ""
     roles = [owner_map.owners[index].role for index in owner_map.owner_indexes(range(200))]
     overflow = roles.index("overflow")
@@ -217,7 +216,7 @@ def test_the_lock_byte_of_a_file_over_one_gibibyte(monkeypatch):
     assert np.flatnonzero(found == owners_module.LOCK_BYTE).tolist() == [lock_byte - 1]
     assert np.flatnonzero(found == owners_module.POINTER_MAP).tolist() == [1, 13_109]
     database.map.refresh(reader)
-    completed(database.map, reader)
+    database.map.complete(reader)
     assert np.array_equal(database.map.owner_indexes(numbers), found)
     assert database.map.fault == ""
 

@@ -17,7 +17,6 @@ from tests.owner_world import (
     ImageReader,
     SqlReader,
     check,
-    completed,
     damage,
     expected_in,
     filled,
@@ -246,7 +245,7 @@ def test_any_opening_reaches_what_dbstat_says(page_size, auto_vacuum, encoding, 
     database_file(path, script, page_size=page_size, auto_vacuum=auto_vacuum, encoding=encoding)
     image = path.read_bytes()
     owner_map, reader = listed(image)
-    completed(owner_map, reader)
+    owner_map.complete(reader)
     assert owner_map.fault == ""
     indexes = owner_map.owner_indexes(np.arange(1, owner_map.sqlite_page_count + 1))
     assert [owner_map.owners[index] for index in indexes] == expected_in(image)
@@ -261,7 +260,7 @@ def test_names_that_begin_alike_for_longer_than_a_sqlite_page(tmp_path):
     owner_map, reader = listed(path.read_bytes())
     assert owner_map.fault == ""
     assert {f"{name}{at}" for at in range(4)} <= names_in(owner_map)
-    completed(owner_map, reader)
+    owner_map.complete(reader)
     assert "(unknown)" not in names_in(owner_map)
 
 
@@ -340,7 +339,7 @@ def test_damage_never_raises_and_never_reads_without_end(auto_vacuum):
             reader = ImageReader(None, bytes(image))
             owner_map.meet(reader, rng.sample(range(1, count + 1), 5))
             assert len(reader.numbers_read) <= 3 * count + 2
-        completed(owner_map, ImageReader(None, bytes(image)))
+        owner_map.complete(ImageReader(None, bytes(image)))
         owner_map.update(SqlReader(bytes(image)), rng.sample(range(1, count + 9), 4))
         faults += owner_map.fault != ""
     assert faults > 100

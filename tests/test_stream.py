@@ -13,6 +13,7 @@ from sqlstable.ic.limits import latest_limits
 from sqlstable.report.as_json import document, render_json
 from sqlstable.report.as_table import render_table
 from sqlstable.trace.format import records
+from sqlstable.trace.format.stream import StreamedTrace
 from tests.hand_built import summarized
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -72,7 +73,7 @@ def trace(request):
 def streamed(trace, request, monkeypatch):
     """The same trace, a stretch at a time, of several lengths."""
     monkeypatch.setattr(records, "STRETCH", request.param)
-    return trace.streamed()
+    return StreamedTrace(trace)
 
 
 def test_what_sqlite_adds_up_is_what_the_records_come_to(trace):
@@ -111,7 +112,7 @@ def test_a_table_of_a_long_trace_reads_only_what_it_shows(long_trace, monkeypatc
             return at(first, last)
 
         monkeypatch.setattr(opened, "statements_at", noted)
-        render_table(opened.streamed())
+        render_table(StreamedTrace(opened))
         assert sum(read) <= 70 < opened.statement_count
 
 
@@ -121,4 +122,4 @@ def test_a_trace_that_has_lost_records_is_said_to_be_damaged(long_trace, tmp_pat
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DELETE FROM statement WHERE statement_index = 5")
     with open_trace(path) as opened, pytest.raises(TraceError, match="damaged"):
-        "".join(render_json(opened.streamed()))
+        "".join(render_json(StreamedTrace(opened)))

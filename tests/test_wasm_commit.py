@@ -9,15 +9,15 @@ from sqlstable import Canister, Trap
 from sqlstable.engine.measured.codec import encode_request
 from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.ic.prices import PRICE_REGIMES
+from sqlstable.memory.atomic import Atomic
 from sqlstable.memory.image.durable import NotCommittedError
 from sqlstable.memory.image.imagefile import ImageFile
-from sqlstable.memory.message import OpenMessage
 from sqlstable.wasm import calls, program
 from sqlstable.wasm.calls import Globals
 from sqlstable.wasm.instance import Instance
 from sqlstable.wasm.overlay import Overlay
 
-STEPS = {"commit": Instance, "values": Globals, "on_commit": Overlay, "_end": OpenMessage}
+STEPS = {"commit": Instance, "values": Globals, "on_commit": Overlay, "_end": Atomic}
 REQUEST = encode_request("INSERT INTO t VALUES (5)")
 
 

@@ -8,5 +8,6 @@ messages come in the order of their indexes, which start at 0 and have no holes.
 from typing import TypeAlias
 
 from sqlstable.trace.format.reader import Trace
+from sqlstable.trace.format.stream import StreamedTrace
 
-TraceSource: TypeAlias = Trace
+TraceSource: TypeAlias = Trace | StreamedTrace

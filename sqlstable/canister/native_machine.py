@@ -96,7 +96,7 @@ class NativeMachine:
         memory, engine, vfs = self.memory, self._engine, self.view
         assert engine is not None
         assert vfs is not None
-        bytemap, log = memory.store.marks(), self._log
+        bytemap, log = memory.store.bytemap, self._log
         used = Used(len(bytemap.accessed), len(bytemap.dirty))
         trap = finish(
             call,

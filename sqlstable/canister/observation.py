@@ -10,7 +10,6 @@ from sqlstable.canister.machine import Ended, Look
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import WRITE
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace, TraceWriter
 from sqlstable.trace.model import OwnerRuns, OwnerUse, StableArea
@@ -18,9 +17,9 @@ from sqlstable.trace.ownership.file_owners import FileOwners
 from sqlstable.trace.ownership.owners import NO_CHANGES, OwnerMap, owner_runs
 from sqlstable.trace.recording.attribution import (
     MessageFacts,
-    metered,
+    accessed_sqlite_pages,
+    dirty_sqlite_pages,
     owner_uses,
-    sqlite_pages,
 )
 from sqlstable.trace.recording.owner_numbers import Places
 from sqlstable.trace.recording.raw import RawMessage
@@ -134,7 +133,7 @@ class Observation:
             self._opening = owners.refresh(BeforeReader(reader))
         if not owners.may_meet:
             return
-        unmet = owners.unmet(sqlite_pages(accesses, reader.vfs.store.page_size))
+        unmet = owners.unmet(accessed_sqlite_pages(accesses, reader.page_size))
         if unmet:
             self._met = owners.meet(BeforeReader(reader), unmet)
 
@@ -148,42 +147,54 @@ class Observation:
             self._files_undone = True
 
     def _attribute_now(self, facts: MessageFacts, raw: RawMessage, page_size: int) -> EndedMessage:
-        owners, found = self._owner_map, metered(raw)
-        wasm_pages = facts.image_bytes // WASM_PAGE_BYTES
+        is_kept = facts.outcome == "committed"
+        dirty = dirty_sqlite_pages(raw, page_size) if self._owner_map is not None else set()
+        runs = self._update_owners(facts, raw, dirty, page_size)
+        if is_kept:
+            self._update_files()
         uses: Sequence[tuple[OwnerUse, ...]] = ()
-        runs: Sequence[OwnerRuns] = ()
-        if owners is not None:
-            dirty = sqlite_pages(raw.accesses, page_size, kinds=(WRITE,))
-            runs = self._update_owners(facts, raw, dirty, page_size)
-            is_known = wasm_pages == self._files_wasm_pages and not self._files_undone
-            if not is_known and facts.outcome == "committed" and self._files is not None:
-                # Buckets may have gone to others.
-                self._files.refresh()
-                self._files_wasm_pages, self._files_undone = wasm_pages, False
-            uses = owner_uses(found, Places(owners, self._files, dirty, page_size))
-        ended = EndedMessage(facts, found, uses)
+        if self._owner_map is not None:
+            uses = owner_uses(raw, Places(self._owner_map, self._files, dirty, page_size))
+        ended = EndedMessage(facts, raw, uses)
         if self.writer is not None:
             attributed = ended.attribute()
-            fault = "" if owners is None else owners.fault
-            is_resized = wasm_pages != self._areas_wasm_pages or facts.kind == "reinstall"
             self.writer.write(
                 attributed.message,
                 attributed.statements,
-                statement_accesses=attributed.statement_accesses,
-                outside_accesses=attributed.outside_accesses,
+                statement_accesses={
+                    index: source() for index, source in attributed.statement_accesses.items()
+                },
+                outside_accesses=[source() for source in attributed.outside_accesses],
                 owner_runs=runs,
-                areas=self._resized_areas(facts.message, wasm_pages) if is_resized else (),
-                owner_fault=fault if fault != self._owner_fault else None,
+                areas=self._changed_areas(facts),
+                owner_fault=self._changed_fault(),
             )
-            self._owner_fault = fault
         return ended
 
-    def _resized_areas(self, message: int, wasm_pages: int) -> tuple[StableArea, ...]:
-        """Return the areas after a message that changed the size of stable memory."""
-        if self._reader is None:
+    def _changed_fault(self) -> str | None:
+        """Return what is wrong with the owners where that has changed, else None."""
+        fault = "" if self._owner_map is None else self._owner_map.fault
+        if fault == self._owner_fault:
+            return None
+        self._owner_fault = fault
+        return fault
+
+    def _update_files(self) -> None:
+        """Look at the files anew where buckets may have gone to others."""
+        wasm_pages = self._memory.wasm_pages
+        is_known = wasm_pages == self._files_wasm_pages and not self._files_undone
+        if self._files is not None and not is_known:
+            self._files.refresh()
+            self._files_wasm_pages, self._files_undone = wasm_pages, False
+
+    def _changed_areas(self, facts: MessageFacts) -> tuple[StableArea, ...]:
+        """Return the areas where the message changed the size of stable memory, else none."""
+        wasm_pages = self._memory.wasm_pages
+        is_new = facts.kind == "reinstall" or wasm_pages != self._areas_wasm_pages
+        if self._reader is None or not is_new:
             return ()
-        self._areas_wasm_pages, self._areas_message = wasm_pages, message
-        return self._reader.areas(message)
+        self._areas_wasm_pages, self._areas_message = wasm_pages, facts.message
+        return self._reader.areas(facts.message)
 
     def _unsaid_areas(self) -> tuple[StableArea, ...]:
         """Return what stable memory consists of after the last message, unless the trace says."""
@@ -218,15 +229,11 @@ class Observation:
                 self._generation, self._known_since = owners.generation, index
             if facts.kind != "update":
                 # Opening has filled a heap; what lies there is not read again.
-                accessed = sqlite_pages(raw.accesses, page_size)
+                accessed = accessed_sqlite_pages(raw.accesses, page_size)
                 found.append((self._known_since, owners.meet(reader, accessed)))
         if self.writer is None:
             return []
-        runs = []
-        for since, changes in found:
-            if changes is not NO_CHANGES and len(changes):
-                runs.append(owner_runs(owners.owners, since, changes))
-        return runs
+        return [owner_runs(owners.owners, *since) for since in found if len(since[1])]
 
 
 class StoreReader:
@@ -234,25 +241,30 @@ class StoreReader:
 
     def __init__(self, vfs: StableVFS) -> None:
         """Look through ``vfs``."""
-        self.vfs = vfs
+        self._vfs = vfs
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a SQLite page."""
+        return self._vfs.store.page_size
 
     def areas(self, message: int) -> tuple[StableArea, ...]:
         """Return what stable memory consists of now, after the message with this index."""
-        return list_areas(self.vfs, message)
+        return list_areas(self._vfs, message)
 
     def read_sqlite_page(self, number: int) -> bytes:
         """Return one SQLite page."""
-        size = self.vfs.store.page_size
-        return self.vfs.store.peek(size, (number - 1) * size)
+        size = self.page_size
+        return self._vfs.store.peek(size, (number - 1) * size)
 
     def read_before(self, number: int) -> bytes:
         """Return one SQLite page as it was when the open message began."""
-        size = self.vfs.store.page_size
-        return self.vfs.store.peek_before(size, (number - 1) * size)
+        size = self.page_size
+        return self._vfs.store.peek_before(size, (number - 1) * size)
 
     def size_bytes(self) -> int:
         """Return the size of the file."""
-        return self.vfs.store.size_bytes
+        return self._vfs.store.size_bytes
 
 
 class BeforeReader:

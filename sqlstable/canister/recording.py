@@ -31,10 +31,9 @@ from sqlstable.trace.recording.attribution import (
     Attributed,
     MessageFacts,
     attribute,
+    dirty_sqlite_pages,
     grown_wasm_pages,
-    metered,
     owner_uses,
-    sqlite_pages,
 )
 from sqlstable.trace.recording.foreign_recorder import ForeignRecorder
 from sqlstable.trace.recording.owner_numbers import Places
@@ -200,8 +199,10 @@ class _OwnerWatch:
             writer.write(
                 attributed.message,
                 attributed.statements,
-                statement_accesses=attributed.statement_accesses,
-                outside_accesses=attributed.outside_accesses,
+                statement_accesses={
+                    number: source() for number, source in attributed.statement_accesses.items()
+                },
+                outside_accesses=[source() for source in attributed.outside_accesses],
                 owner_runs=[owner_runs(self._owners.owners, index, changes)] if is_last else (),
                 areas=self._reader.areas(index) if is_last else (),
                 # One map serves all messages, so its fault holds from the first on.
@@ -223,12 +224,10 @@ class _OwnerWatch:
             outcome="committed" if wrote else "discarded",
             image_bytes=self._wasm_pages * WASM_PAGE_BYTES,
             cache="warm",
-            first_statement=first_statement,
         )
-        dirty = sqlite_pages(raw.accesses, page_size, kinds=(WRITE,))
-        found = metered(raw)
-        owners = owner_uses(found, Places(self._owners, self._files, dirty, page_size))
-        return attribute(found, facts, owners=owners)
+        places = Places(self._owners, self._files, dirty_sqlite_pages(raw, page_size), page_size)
+        owners = owner_uses(raw, places)
+        return attribute(raw, facts, first_statement=first_statement, owners=owners)
 
     def _refresh_files(self) -> None:
         if self._files is not None:

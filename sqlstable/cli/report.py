@@ -78,13 +78,14 @@ def check_plan(view: By, look: "Look") -> None:
 def write_report(trace: "Trace", output_format: Format, view: By, look: "Look") -> None:
     """Write a trace on stdout."""
     from sqlstable.report.as_table import render_table
+    from sqlstable.trace.format.stream import StreamedTrace
 
     match output_format:
         case "table":
             target = screen()
             text = render_table(
                 # What goes through all statements more than once is quicker with all in memory.
-                trace.streamed() if view == "statement" else trace,
+                StreamedTrace(trace) if view == "statement" else trace,
                 by=view,
                 width=target.width,
                 color_system=target.color_system,
@@ -95,7 +96,7 @@ def write_report(trace: "Trace", output_format: Format, view: By, look: "Look") 
         case "json":
             from sqlstable.report.as_json import render_json
 
-            write_data(render_json(trace.streamed()))
+            write_data(render_json(StreamedTrace(trace)))
         case "csv":
             from sqlstable.report.as_csv import render_csv
 

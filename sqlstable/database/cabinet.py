@@ -167,6 +167,11 @@ class Cabinet:
         """Return a file of the heap by its name."""
         return self._heap.setdefault(name, HeapFile())
 
+    @property
+    def heap_names(self) -> frozenset[str]:
+        """Names of the files of the heap that exist."""
+        return frozenset(self._heap)
+
     def exists(self, name: str) -> bool:
         """Whether a file exists; no stable memory is involved."""
         stable = self._stable.get(name)

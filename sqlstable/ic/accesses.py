@@ -88,24 +88,35 @@ class FewAccesses:
             yield Accesses(kind.astype(np.int8), *others)
 
 
-@dataclass(slots=True, eq=False)
 class TakenAccesses:
-    """The accesses of one message, decoded when they are asked for."""
+    """The accesses of one message, decoded when they are asked for.
 
-    count: int
-    chunks: Callable[[int, int], Iterator[Accesses]]
-    "Yields those from one position to before another as columns, in pieces."
-    decode_few: Callable[[], list[Access]] | None
-    "Returns all as plain integers; None where columns are always better."
-    _rows: list[Access] | None = None
+    Args:
+        count: How many there are.
+        chunks: Yields those from one position to before another as columns, in pieces.
+        few: Returns all as plain integers; None where columns are always better.
+    """
+
+    __slots__ = ("_count", "_few", "_rows", "chunks")
+
+    def __init__(
+        self,
+        count: int,
+        chunks: Callable[[int, int], Iterator[Accesses]],
+        few: Callable[[], list[Access]] | None,
+    ) -> None:
+        self.chunks = chunks
+        self._count = count
+        self._few = few if count <= FEW_ACCESSES else None
+        self._rows: list[Access] | None = None
 
     def __len__(self) -> int:
-        return self.count
+        return self._count
 
     def few(self) -> list[Access] | None:
         """Return all accesses as plain integers, or None where they are more than few."""
-        if self._rows is None and self.decode_few is not None and self.count <= FEW_ACCESSES:
-            self._rows = self.decode_few()
+        if self._rows is None and self._few is not None:
+            self._rows = self._few()
         return self._rows
 
     def part(self, start: int, stop: int) -> "TakenAccesses":

@@ -13,7 +13,6 @@ description to a second list.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -103,12 +102,12 @@ class AccessLog:
             self.sqlite_page_bytes, self.translate, compacted, self.entries.copy(), irregular
         )
         few = None if compacted else decoder.few
-        return TakenAccesses(self.compacted_count + len(self.entries), decoder.chunks, few)
+        return TakenAccesses(self.position(), decoder.chunks, few)
 
     def take(self) -> TakenAccesses:
         """Return everything since the last call, and start again at position 0."""
         taken, self._looked_at = self._looked_at, None
-        if taken is None or taken.count != self.compacted_count + len(self.entries):
+        if taken is None or len(taken) != self.position():
             taken = self._taken(self._compacted, self._irregular)
         self.entries.clear()
         if self._compacted:
@@ -119,30 +118,47 @@ class AccessLog:
         return taken
 
 
-@dataclass(slots=True)
 class _Decoder:
-    """Decodes the accesses of one message piece by piece; the lists are its own."""
+    """Decodes the accesses of one message piece by piece, on demand."""
 
-    _sqlite_page_bytes: int
-    _translate: Translate
-    _compacted: list[npt.NDArray[np.int64] | npt.NDArray[np.int32]]
-    _entries: list[int]
-    _irregular: list[Irregular]
-    _decoded: Accesses | None = None
+    __slots__ = (
+        "_compacted",
+        "_decoded",
+        "_entries",
+        "_irregular",
+        "_sqlite_page_bytes",
+        "_translate",
+    )
+
+    def __init__(
+        self,
+        sqlite_page_bytes: int,
+        translate: Translate,
+        compacted: list[npt.NDArray[np.int64] | npt.NDArray[np.int32]],
+        entries: list[int],
+        irregular: list[Irregular],
+    ) -> None:
+        """Take over the lists; they are not shared with the log any more."""
+        self._sqlite_page_bytes = sqlite_page_bytes
+        self._translate = translate
+        self._compacted = compacted
+        self._entries = entries
+        self._irregular = irregular
+        self._decoded: Accesses | None = None
 
     def few(self) -> list[Access]:
         """Return all accesses as plain integers; none of them is compacted."""
         entries, length = self._entries, self._sqlite_page_bytes
         if not entries:
             return []
-        # What stands here for an irregular one is written over below; 0 has an address for sure.
         offsets = [
             entry if entry >= 0 else 0 if entry == IRREGULAR else ~entry for entry in entries
         ]
         addresses = self._translate(np.array(offsets, dtype=np.int64)).tolist()
-        found: list[Access] = []
-        for entry, address, offset in zip(entries, addresses, offsets, strict=True):
-            found.append((READ if entry >= 0 else WRITE, address, length, offset))
+        found = [
+            (READ if entry >= 0 else WRITE, address, length, offset)
+            for entry, address, offset in zip(entries, addresses, offsets, strict=True)
+        ]
         for row in self._irregular:
             found[row.position] = (
                 row.kind,

@@ -64,6 +64,11 @@ class Watcher(Protocol):
 class MessageStore(Protocol):
     """Bytes that a message changes, and which then are kept or go back."""
 
+    @property
+    def bytemap(self) -> "Bytemap":
+        """Which OS pages the message has touched so far, and its limits on them."""
+        ...
+
     def begin(self, limits: Limits | None, kind: str) -> None:
         """Set the limits of the message that begins, or of the open one from now on."""
         ...
@@ -82,10 +87,6 @@ class MessageStore(Protocol):
 
     def rollback(self) -> bool:
         """Take back what the message did, and return whether that was anything."""
-        ...
-
-    def marks(self) -> "Bytemap":
-        """Return which OS pages the message has touched so far, and its limits on them."""
         ...
 
     def wipe(self) -> None:

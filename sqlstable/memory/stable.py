@@ -5,7 +5,7 @@ grows by Wasm pages, never shrinks, reads as zero where nothing was written, and
 bounds. `sqlstable.memory.api.SystemApi` puts the exact ``ic0`` calls over it.
 
 **Messages.** What is written between `begin` and `commit` or `rollback` is kept whole or leaves
-nothing; `sqlstable.memory.message` says how one goes. Outside of a message each call is a message
+nothing; `sqlstable.memory.atomic` says how one goes. Outside of a message each call is a message
 of its own.
 
 **Stores.** The bytes are a store's: by default `sqlstable.memory.staged.Staged`, which puts a
@@ -23,8 +23,6 @@ see `sqlstable.memory.image.durable`. Every call that writes must be inside a me
 * Bytes beyond the size are zero.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -34,10 +32,9 @@ from sqlstable.ic.limits import Limits, resolve_limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
 from sqlstable.memory.accesslog import AccessLog
+from sqlstable.memory.atomic import Atomic
 from sqlstable.memory.backing import Backing, Bytes, check_size, reserve_pair, whole_wasm_pages
-from sqlstable.memory.bytemap import Bytemap
-from sqlstable.memory.message import OpenMessage
-from sqlstable.memory.seams import OUT_OF_BOUNDS, ByteStore, Watcher
+from sqlstable.memory.seams import OUT_OF_BOUNDS, ByteStore
 from sqlstable.memory.staged import Staged
 
 if TYPE_CHECKING:
@@ -54,7 +51,7 @@ _IMAGE_PIECE_BYTES: Final = WASM_PAGE_BYTES
 _ZEROS: Final = bytes(_IMAGE_PIECE_BYTES)
 
 
-class StableMemory:
+class StableMemory(Atomic):
     r"""Simulated 64-bit stable memory.
 
     Args:
@@ -87,39 +84,15 @@ class StableMemory:
         image: "ImageFile | None" = None,
         store: ByteStore | None = None,
     ) -> None:
-        self.limits = resolve_limits(limits)
-        self.image_file = image
-        self.log: AccessLog | None = None
-        self.store = store or self._staged(backing)
+        resolved = resolve_limits(limits)
+        if store is None:
+            store = _staged(resolved, backing, image)
+        super().__init__(store, resolved, image)
+        self.store: ByteStore = store
         "Where the bytes are."
-        self._message = OpenMessage(self.store, image)
+        self.log: AccessLog | None = None
 
-    # -- the open message -----------------------------------------------------------------------
-
-    @property
-    def kind(self) -> str | None:
-        """Kind of the open message, or None."""
-        return self._message.kind
-
-    @property
-    def thread(self) -> int | None:
-        """Identifier of the thread that began the open message, or None."""
-        return self._message.thread
-
-    @property
-    def trap(self) -> Trap | None:
-        """What every call raises, or None."""
-        return self._message.trap
-
-    @property
-    def watchers(self) -> list[Watcher]:
-        """Who is told of what happens to the bytes."""
-        return self._message.watchers
-
-    @property
-    def bytemap(self) -> Bytemap:
-        """Which OS pages the open message has touched, and its limits on them."""
-        return self.store.marks()
+    # -- what the bytes are kept in -------------------------------------------------------------
 
     @property
     def backing(self) -> Backing:
@@ -185,111 +158,6 @@ class StableMemory:
             LimitTrap: The message may not access or dirty so many OS pages.
         """
         self.access_write(offset, data)
-
-    # -- messages -------------------------------------------------------------------------------
-
-    @contextmanager
-    def message(self, kind: str = "update") -> Iterator[None]:
-        """Run a block as one message: it commits whole, or leaves nothing.
-
-        Args:
-            kind: update, query, upgrade, install or reinstall; a query's writes are discarded.
-
-        Raises:
-            Trap: The message trapped, even if the block swallowed the exception.
-        """
-        self.begin(kind)
-        try:
-            yield
-        except BaseException:
-            self.rollback()
-            raise
-        if self.trap is not None:
-            trap = self.trap
-            self.rollback()
-            raise trap
-        if kind == "query":
-            self.rollback()
-            return
-        try:
-            self.commit()
-        except BaseException:
-            if self.kind is not None:
-                self.rollback()
-            raise
-
-    def begin(self, kind: str) -> None:
-        """Begin a message.
-
-        Raises:
-            MessageError: One is open already; messages do not nest.
-            SettingsError: There is no such kind.
-            ImageError: The image file takes no message any more: it was changed by somebody else,
-                or belongs to a parent process.
-            Trap: The image file is read-only, and the message is no query; or the memory is a
-                parent process's.
-        """
-        self._message.begin(kind, self.limits)
-
-    def limit(self, limits: Limits | None) -> None:
-        """Set what limits the open message from now on, None for nothing."""
-        assert self.kind is not None
-        self.store.begin(limits, self.kind)
-
-    def check(self, kind: str) -> None:
-        """Refuse what `begin` would refuse for the image file's sake, without beginning.
-
-        For whoever reads committed bytes before: a map of a file that was cut off kills.
-
-        Raises:
-            ImageError: As for `begin`.
-            Trap: As for `begin`.
-        """
-        self._message.check(kind)
-
-    def commit(self) -> None:
-        """Make the message's writes and growth permanent.
-
-        Raises:
-            MessageError: No message is open, or it is a query.
-            Trap: The message trapped, or its image file has no room for it; it is still open and
-                can only be rolled back.
-        """
-        self._message.commit()
-
-    def rollback(self) -> None:
-        """Forget the message's writes and growth; harmless where nothing was written.
-
-        Raises:
-            MessageError: No message is open.
-        """
-        self._message.rollback()
-
-    def seal(self) -> None:
-        """Let nobody change anything any more, in a message or in none."""
-        self._message.seal()
-
-    def recover(self) -> bool:
-        """Finish a message that was cut off behind its commit point, or forget one before it.
-
-        Nobody watches the memory any more.
-
-        Returns:
-            Whether there was something to finish.
-        """
-        return self._message.recover()
-
-    def poison(self, trap: Trap) -> Trap:
-        """Mark the open message as trapped, and return the trap to be raised.
-
-        Returns:
-            ``trap``, or the one with which the message had trapped before.
-        """
-        return self._message.poison(trap)
-
-    def announce(self) -> None:
-        """Tell those who derive state from the bytes that these have changed underneath."""
-        self._message.announce()
 
     # -- whole images ---------------------------------------------------------------------------
 
@@ -382,29 +250,6 @@ class StableMemory:
         self.check("query")
         return self.peek(0, self.wasm_pages * WASM_PAGE_BYTES)
 
-    def reset(self) -> None:
-        """Become empty again, as reinstalling a canister does.
-
-        Raises:
-            MessageError: A message is open.
-        """
-        if self.kind is not None:
-            raise MessageError(
-                f"a message ({self.kind}) is open; end it before the memory is reset"
-            )
-        self.begin("reinstall")
-        self.wipe()
-        self.commit()
-        self.announce()
-
-    def wipe(self) -> None:
-        """Become empty inside the open message; a rollback brings everything back.
-
-        Raises:
-            MessageError: No message is open, or it has accessed something already.
-        """
-        self._message.wipe()
-
     def close(self) -> None:
         """Give all memory back; the memory is not used afterwards."""
         self.watchers.clear()
@@ -481,12 +326,11 @@ class StableMemory:
             LimitTrap: The message may not access or dirty so many OS pages.
             ImageError: The image file was changed by somebody else.
         """
-        message = self._message
-        if message.trap is not None:
-            raise message.trap
-        if message.kind is None:
+        if self.trap is not None:
+            raise self.trap
+        if self.kind is None:
             # A map of a file that was cut off kills.
-            message.check("query")
+            self.check("query")
             end = self.store.wasm_pages * WASM_PAGE_BYTES
             if length and not 0 <= address < address + length <= end:
                 raise OutOfBoundsTrap(OUT_OF_BOUNDS)
@@ -494,7 +338,7 @@ class StableMemory:
         try:
             self.store.access(address, length, write=write)
         except Trap as trap:
-            raise message.poison(trap) from None
+            raise self.poison(trap) from None
 
     def first_read(self, os_page: int) -> None:
         """Mark an OS page as accessed that is not yet; poisons the message at the limit."""
@@ -509,14 +353,6 @@ class StableMemory:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _staged(self, backing: Backing | None) -> Staged:
-        image = self.image_file
-        if image is not None:
-            backing = image.backing
-        if backing is not None:
-            return Staged(backing, backing.empty(), image)
-        return Staged(*reserve_pair(size_max(self.limits) * WASM_PAGE_BYTES))
-
     def _check_unlogged(self) -> None:
         if self.image_file is not None:
             raise MessageError(
@@ -525,10 +361,18 @@ class StableMemory:
             )
 
     def _raise_if_trapped(self) -> None:
-        if self._message.trap is not None:
-            raise self._message.trap
+        if self.trap is not None:
+            raise self.trap
 
 
 def size_max(limits: Limits | None) -> int:
     """Return how many Wasm pages a memory can have at most."""
     return WASM_PAGES_MAX if limits is None else limits.stable_memory_wasm_pages_max
+
+
+def _staged(limits: Limits | None, backing: Backing | None, image: "ImageFile | None") -> Staged:
+    if image is not None:
+        backing = image.backing
+    if backing is not None:
+        return Staged(backing, backing.empty(), image)
+    return Staged(*reserve_pair(size_max(limits) * WASM_PAGE_BYTES))

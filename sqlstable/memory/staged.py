@@ -13,7 +13,6 @@ over, rollback forgets them. Both cost what was touched, not what the memory hol
 from typing import TYPE_CHECKING, Final
 
 from sqlstable.errors import OutOfBoundsTrap
-from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
 from sqlstable.memory.backing import Backing, Bytes
 from sqlstable.memory.bytemap import DIRTY, Bytemap
@@ -50,6 +49,8 @@ class Staged:
         self.staging = staging
         flat = backing.flat
         self.bytemap = Bytemap(0 if flat is None else len(flat) // OS_PAGE_BYTES)
+        self.begin = self.bytemap.begin
+        "Only limits are to be set."
         self.wasm_pages = 0 if image_file is None else image_file.wasm_pages
         self.committed_wasm_pages = self.wasm_pages
         self._image_file = image_file
@@ -133,14 +134,6 @@ class Staged:
 
     # -- messages -------------------------------------------------------------------------------
 
-    def begin(self, limits: Limits | None, kind: str) -> None:
-        """Set the limits."""
-        self.bytemap.begin(limits, kind)
-
-    def marks(self) -> Bytemap:
-        """Return the bytemap."""
-        return self.bytemap
-
     def prepare(self) -> PageChange:
         """Return what the message has changed."""
         return PageChange(
@@ -160,7 +153,9 @@ class Staged:
         if self._wiped is not None:
             self._end_wipe(self.backing)
         self.committed_wasm_pages = change.wasm_pages_after
-        self._end()
+        if self._staged_bytes > STAGED_BYTES_KEPT:
+            self._give_back()
+        self.bytemap.clear()
 
     def rollback(self) -> bool:
         """Forget what is staged."""
@@ -174,7 +169,9 @@ class Staged:
                 # A commit that was cut off may have made it shorter: nothing behind can be read.
                 self.committed_wasm_pages = self._image_file.wasm_pages
             self.wasm_pages = self.committed_wasm_pages
-        self._end()
+        if self._staged_bytes > STAGED_BYTES_KEPT:
+            self._give_back()
+        self.bytemap.clear()
         return is_changed
 
     def wipe(self) -> None:
@@ -213,8 +210,6 @@ class Staged:
             self._staged_bytes += STAGED_BYTES_KEPT
         self._staged_reach_bytes = max(self._staged_reach_bytes, reach_bytes)
 
-    def _end(self) -> None:
-        if self._staged_bytes > STAGED_BYTES_KEPT:
-            self.staging.discard(0, self._staged_reach_bytes)
-            self._staged_bytes = self._staged_reach_bytes = 0
-        self.bytemap.clear()
+    def _give_back(self) -> None:
+        self.staging.discard(0, self._staged_reach_bytes)
+        self._staged_bytes = self._staged_reach_bytes = 0

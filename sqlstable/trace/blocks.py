@@ -203,7 +203,7 @@ def _block_of_few(rows: Sequence[Access]) -> bytes:
             encode_few(offsets),
             _LISTED_HEAD,
             encode_few(displacements),
-            encode_few(outside) if outside else b"",
+            encode_few(outside),
         )
     )
     block = _HEAD + _packed(body, len(rows))

@@ -12,7 +12,6 @@ Invariants, each kept by a test:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final
 
 from sqlstable.trace.markup import html_table
@@ -48,15 +47,6 @@ class StableUse:
 
 NO_USE: Final = StableUse()
 """What nothing has done."""
-
-
-@lru_cache(maxsize=4096)
-def stable_use(*numbers: int) -> StableUse:
-    """Return the use with these numbers, calls first; equal work has equal ones, and shares them.
-
-    To look a record up is quicker than to make it, and long traces need less memory.
-    """
-    return StableUse(Calls(*numbers[:4]), *numbers[4:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,9 @@ class ShimStore:
         self._bytemap = Bytemap(0)
         self._kind: str | None = None
         "Of the open message."
+        self._bounds: tuple[int, int, int] | None = None
+        "Limits of the message that began last, on instructions and OS pages."
+        self._bounds_kind = ""
         self._is_new_heap = False
         self._is_behind = False
         self._is_looking = False
@@ -83,7 +86,7 @@ class ShimStore:
         """The size in Wasm pages, without counting as a call."""
         if self._kind is None:
             return self._committed_wasm_pages
-        return self.machine.stable_wasm_pages
+        return self.machine.tell().stable_size
 
     def size(self) -> int:
         """Return the size in Wasm pages."""
@@ -111,9 +114,8 @@ class ShimStore:
     def read(self, address: int, length: int) -> bytes:
         """Return a copy; beyond the size there are zeros."""
         there = min(max(self.wasm_pages * WASM_PAGE_BYTES - address, 0), length)
-        if there == length:
-            return ctypes.string_at(self.machine.stable_address + address, length)
-        return self.read(address, there) + bytes(length - there)
+        data = ctypes.string_at(self.machine.stable_address + address, there) if there else b""
+        return data if there == length else data + bytes(length - there)
 
     def write(self, address: int, data: Bytes) -> None:
         """Write in place."""
@@ -136,18 +138,24 @@ class ShimStore:
     def begin(self, limits: Limits | None, kind: str) -> None:
         """Set the limits, of instructions too."""
         bytemap = self._bytemap
-        bytemap.begin(limits, kind)
-        instructions = shim.INSTRUCTIONS_MAX
-        if limits is not None and bytemap.is_enforced:
-            instructions = min(instructions, limits.of(kind).instructions_max)
-        self.machine.begin_message(instructions, bytemap.accessed_max, bytemap.dirty_max)
+        if self._bounds is None or limits is not bytemap.limits or kind != self._bounds_kind:
+            bytemap.begin(limits, kind)
+            instructions = shim.INSTRUCTIONS_MAX
+            if limits is not None and bytemap.is_enforced:
+                instructions = min(instructions, limits.of(kind).instructions_max)
+            self._bounds_kind = kind
+            self._bounds = instructions, bytemap.accessed_max, bytemap.dirty_max
+        self.machine.begin_message(*self._bounds)
         self._kind = kind
 
     def prepare(self) -> PageChange:
         """Make room for the heap that is kept, and return what the message has changed."""
+        after = self.machine.tell().stable_size
+        dirty = self.bytemap.dirty
         self.machine.prepare_commit()
-        before, after = self._committed_wasm_pages, self.machine.stable_wasm_pages
-        return PageChange(self.marks().dirty, self.staging, before, after, self._wiped is not None)
+        return PageChange(
+            dirty, self.staging, self._committed_wasm_pages, after, self._wiped is not None
+        )
 
     def commit(self, change: PageChange) -> None:
         """Keep bytes and heap."""
@@ -185,8 +193,9 @@ class ShimStore:
         self._end()
         return is_changed
 
-    def marks(self) -> Bytemap:
-        """Return a bytemap that has the marks that the shim has now."""
+    @property
+    def bytemap(self) -> Bytemap:
+        """The marks that the shim has now, copied where it has more."""
         bytemap, status = self._bytemap, self.machine.tell()
         for what, os_pages, count, mark in (
             (shim.ACCESSED, bytemap.accessed, status.accessed_count, ACCESSED),
@@ -256,7 +265,7 @@ class ShimStore:
         """Return bytes as they are now, but for OS pages that the message wrote their old ones."""
         content = bytearray(self.read(address, length))
         if self._undo_places is None:
-            self._undo_places = {os_page: at for at, os_page in enumerate(self.marks().dirty)}
+            self._undo_places = {os_page: at for at, os_page in enumerate(self.bytemap.dirty)}
         for os_page in os_pages_spanned(address, length):
             place = self._undo_places.get(os_page)
             if place is None:

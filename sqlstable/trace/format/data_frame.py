@@ -11,7 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.ic.words import PHASES
-from sqlstable.trace.format.schema import COUNTER_NAMES, INSTRUCTION_COLUMNS, STABLE_COLUMNS
+from sqlstable.trace.format.schema import (
+    COSTS_SINCE_VERSION,
+    COUNTER_NAMES,
+    INSTRUCTION_COLUMNS,
+    STABLE_COLUMNS,
+)
 from sqlstable.trace.format.storage import Row, Snapshot
 
 _Numbers = npt.NDArray[np.int64]
@@ -40,7 +45,8 @@ def statement_frame(pandas: Any, snapshot: Snapshot) -> Any:  # noqa: ANN401  pa
     columns |= dict(zip(STABLE_COLUMNS, stable.T, strict=True))
     for phase in PHASES:
         columns |= _phase(snapshot, index, phase)
-    columns |= _gapped(pandas, snapshot, index, INSTRUCTION_COLUMNS, "statement_cost")
+    costs = "statement_cost" if snapshot.version >= COSTS_SINCE_VERSION else None
+    columns |= _gapped(pandas, snapshot, index, INSTRUCTION_COLUMNS, costs)
     return pandas.DataFrame(columns, index=pandas.Index(index, name="statement_index"))
 
 
@@ -97,16 +103,17 @@ def _gapped(
     snapshot: Snapshot,
     index: _Numbers,
     names: Sequence[str],
-    table: str,
+    table: str | None,
 ) -> Mapping[str, Any]:
-    """Return columns in which numbers can be missing."""
+    """Return columns in which numbers can be missing; without a table all are."""
     width = len(names)
     values = np.zeros((len(index), width), np.int64)
     missing = np.ones((len(index), width), np.bool_)
-    parts = ", ".join(f"ifnull({name}, 0), {name} IS NULL" for name in names)
-    rows = _numbers(snapshot, f"statement_index, {parts}", table, 2 * width + 1)
-    places = np.searchsorted(index, rows[:, 0])
-    values[places], missing[places] = rows[:, 1::2], rows[:, 2::2]
+    if table is not None:
+        parts = ", ".join(f"ifnull({name}, 0), {name} IS NULL" for name in names)
+        rows = _numbers(snapshot, f"statement_index, {parts}", table, 2 * width + 1)
+        places = np.searchsorted(index, rows[:, 0])
+        values[places], missing[places] = rows[:, 1::2], rows[:, 2::2]
     # Not by way of floats, which would round.
     return {
         name: pandas.arrays.IntegerArray(values[:, place].copy(), missing[:, place].copy())

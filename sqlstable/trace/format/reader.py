@@ -5,7 +5,6 @@ import json
 import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -14,13 +13,16 @@ from sqlstable.errors import TraceError
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import NO_LIMIT
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
-from sqlstable.trace.format.old_formats import show_as_current
 from sqlstable.trace.format.records import Records
 from sqlstable.trace.format.schema import (
     AREA_FIELDS,
+    AREAS_SINCE_VERSION,
     COST_FIELDS,
+    COSTS_SINCE_VERSION,
+    OWNER_FAULTS_SINCE_VERSION,
     TRACE_APPLICATION_ID,
     TRACE_FORMAT_VERSION,
+    TRAP_LIMITS_SINCE_VERSION,
 )
 from sqlstable.trace.format.storage import (
     OF_MESSAGES,
@@ -36,6 +38,7 @@ from sqlstable.trace.format.summary import Summary, summary
 from sqlstable.trace.markup import html_table
 from sqlstable.trace.model import (
     NO_USE,
+    Calls,
     HeapUse,
     Instructions,
     LimitUse,
@@ -47,10 +50,11 @@ from sqlstable.trace.model import (
     OwnerUse,
     SqliteCounters,
     StableArea,
+    StableUse,
     Statement,
     TraceSettings,
-    stable_use,
 )
+from sqlstable.trace.trap_words import limit_named_by
 
 RECORDS_HELD_MAX: Final = 100_000
 """Messages or statements that are read once and kept; more are read again for each look."""
@@ -118,8 +122,10 @@ class Trace:
                 # One statement, so that both belong to one moment. What messages have written
                 # never changes, and whatever is read later is bounded by these two.
                 [(message, statement)] = self._select(_SELECT_LAST)
+                [(version,)] = self._select("PRAGMA user_version")
             self._snapshot = Snapshot(
                 self._select,
+                version=version,
                 last_message=-1 if message is None else message,
                 last_statement=-1 if statement is None else statement,
             )
@@ -172,16 +178,6 @@ class Trace:
         with reading(self._name):
             return tuple(_statements(self._snapshot))
 
-    def streamed(self) -> Self:
-        """Return the trace for what goes through it once, in order: little of it is kept.
-
-        It has to stay open.
-        """
-        shown = copy(self)
-        shown.messages = Records(self.message_count, self.messages_at)
-        shown.statements = Records(self.statement_count, self.statements_at)
-        return shown
-
     def messages_at(self, first: int, last: int) -> tuple[Message, ...]:
         """Read the messages from one index to another, both included, and keep none."""
         with reading(self._name):
@@ -218,6 +214,8 @@ class Trace:
 
         Empty for a trace of format version 1, which did not note it.
         """
+        if self._snapshot.version < AREAS_SINCE_VERSION:
+            return ()
         names = ", ".join(AREA_FIELDS)
         rows = self._snapshot.select(
             f"SELECT message_index, {names} FROM area WHERE message_index <= :last_message"  # noqa: S608  our own names
@@ -231,6 +229,8 @@ class Trace:
 
         Empty for a trace of format version 1 or 2, which did not note it.
         """
+        if self._snapshot.version < OWNER_FAULTS_SINCE_VERSION:
+            return ()
         rows = self._snapshot.select(
             "SELECT * FROM owner_fault WHERE message_index <= :last_message ORDER BY message_index"
         )
@@ -325,10 +325,14 @@ def open_trace(path: Path | str) -> Trace:
             f"{TRACE_FORMAT_VERSION}; upgrade sqlstable"
         )
     with reading(str(path)):
-        shared = SharedConnection(connected(path.absolute().as_uri() + "?mode=ro"))
-        if version < TRACE_FORMAT_VERSION:
-            show_as_current(shared)
-    return Trace(shared, str(path))
+        connection = connected(path.absolute().as_uri() + "?mode=ro")
+    return Trace(SharedConnection(connection), str(path))
+
+
+# Equal work has equal counts: sharing the records saves time and memory on long traces.
+@lru_cache(maxsize=4096)
+def _stable_use(*row: int) -> StableUse:
+    return StableUse(Calls(*row[:4]), *row[4:])
 
 
 @lru_cache(maxsize=4096)
@@ -361,12 +365,14 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
     costs = _costs(snapshot, "message_cost", "message_index")
     for row in select("SELECT * FROM message", "message_index"):
         index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *rest = row
+        if snapshot.version < TRAP_LIMITS_SINCE_VERSION:
+            rest.append(limit_named_by(outcome, trap))
         *stable, trap_limit = rest
         yield Message(
             *(index, kind, label, outcome, trap, bool(discarded_writes), cache),
             tuple(statement for (statement,) in statements.get(index, ())),
-            stable_use(*stable),
-            tuple(OutsideUse(name, stable_use(*use)) for _, name, *use in outside.get(index, ())),
+            _stable_use(*stable),
+            tuple(OutsideUse(name, _stable_use(*use)) for _, name, *use in outside.get(index, ())),
             _limit_uses(*limits.get(index, ())),
             image_bytes,
             _instructions(costs.get(index)),
@@ -376,7 +382,9 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
 
 
 def _costs(snapshot: Snapshot, table: str, key: str) -> dict[int, Row]:
-    """Return the rows of a table of costs by their index."""
+    """Return the rows of a table of costs by their index; a trace of version 1 has none."""
+    if snapshot.version < COSTS_SINCE_VERSION:
+        return {}
     bounds = OF_MESSAGES if key == "message_index" else OF_STATEMENTS
     rows = snapshot.select(f"SELECT * FROM {table} WHERE {bounds}")  # noqa: S608  our own names
     return {row[0]: row[1:] for row in rows}
@@ -402,6 +410,8 @@ def _phase_instructions(row: Row | None) -> dict[str, int] | None:
 
 
 def _loops(snapshot: Snapshot) -> dict[int, tuple[LoopUse, ...]]:
+    if snapshot.version < COSTS_SINCE_VERSION:
+        return {}
     rows = snapshot.select_of_statements("SELECT * FROM statement_loop", "position")
     return {
         index: tuple(LoopUse(*loop) for _, *loop in loops)
@@ -425,7 +435,7 @@ def _statements(snapshot: Snapshot) -> Iterator[Statement]:
         index: tuple(line for _, line in lines) for index, lines in _grouped(plan_rows).items()
     }
     phases = {
-        row[:2]: stable_use(*row[2:])
+        row[:2]: _stable_use(*row[2:])
         for row in snapshot.select_of_statements("SELECT * FROM statement_phase", "phase")
     }
     owners, loops = _owners(snapshot), _loops(snapshot)
@@ -435,7 +445,7 @@ def _statements(snapshot: Snapshot) -> Iterator[Statement]:
         sql, shape, kind = sql_texts[sql_index]
         cost = costs.get(index)
         uses = {phase: phases.get((index, phase), NO_USE) for phase in PHASES}
-        stable = stable_use(*counts[4:])
+        stable = _stable_use(*counts[4:])
         if stable != NO_USE and all(use is NO_USE for use in uses.values()):
             raise LookupError(f"statement {index} has lost its phases")
         yield Statement(

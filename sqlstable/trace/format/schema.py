@@ -16,6 +16,18 @@ and the view ``areas``. Version 3 added ``owner_fault`` and ``message.trap_limit
 phases that touched nothing out of ``statement_phase``; its views have instructions.
 """
 
+AREAS_SINCE_VERSION: Final = 2
+"""The format version from which on there are areas."""
+
+COSTS_SINCE_VERSION: Final = 2
+"""The format version from which on there are costs and loops."""
+
+TRAP_LIMITS_SINCE_VERSION: Final = 3
+"""The format version from which on a trap's limit is named."""
+
+OWNER_FAULTS_SINCE_VERSION: Final = 3
+"""The format version from which on there are faults of the owners."""
+
 TRACE_APPLICATION_ID: Final = int.from_bytes(b"SqSt", "big")
 """``PRAGMA application_id`` of a trace file: the bytes ``SqSt`` at offset 68."""
 

@@ -34,12 +34,14 @@ class Snapshot:
         self,
         select: Select,
         *,
+        version: int,
         last_message: int,
         last_statement: int,
         first_message: int = 0,
         first_statement: int = 0,
     ) -> None:
         """Bound what ``select`` returns; the last indexes are -1 where there is none."""
+        self.version = version
         self.last_message = last_message
         self.last_statement = last_statement
         self.first_message = first_message
@@ -60,7 +62,7 @@ class Snapshot:
         )
 
     def _part(self, **bounds: int) -> "Snapshot":
-        return Snapshot(self._select, **{**self._bounds(), **bounds})
+        return Snapshot(self._select, version=self.version, **{**self._bounds(), **bounds})
 
     def _bounds(self) -> dict[str, int]:
         return {

@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from sqlstable.ic.words import INSTRUCTION_PHASES
-from sqlstable.trace.format.schema import STABLE_COLUMNS
+from sqlstable.trace.format.schema import (
+    COSTS_SINCE_VERSION,
+    STABLE_COLUMNS,
+    TRAP_LIMITS_SINCE_VERSION,
+)
 from sqlstable.trace.format.storage import Snapshot
 from sqlstable.trace.model import Calls, Instructions, StableUse
+from sqlstable.trace.trap_words import limit_named_by
 
 MessageState: TypeAlias = tuple[str, str | None, bool]
 """Kind of a message, state of the heap when it began, and whether its instructions are known."""
@@ -103,6 +108,8 @@ def _joined(halves: Sequence[int]) -> list[int]:
 
 def _instructions(snapshot: Snapshot, what: str, count: int) -> Instructions | None:
     """Add up a table of costs; None unless each of ``count`` rows has some."""
+    if snapshot.version < COSTS_SINCE_VERSION:
+        return None if count else Instructions(0, 0, 0, 0)
     parts = ("total", "computation", "stable", "heap")
     columns = tuple(f"instructions_{part}" for part in parts)
     [(known, measured, *halves)] = snapshot.select(
@@ -116,6 +123,8 @@ def _instructions(snapshot: Snapshot, what: str, count: int) -> Instructions | N
 
 
 def _phase_instructions(snapshot: Snapshot, count: int) -> Mapping[str, int] | None:
+    if snapshot.version < COSTS_SINCE_VERSION:
+        return None
     columns = tuple(f"instructions_{phase}" for phase in INSTRUCTION_PHASES)
     [(known, *halves)] = snapshot.select(
         f"SELECT count({columns[0]}), {_sums(*columns)}"  # noqa: S608  our own names
@@ -127,7 +136,9 @@ def _phase_instructions(snapshot: Snapshot, count: int) -> Mapping[str, int] | N
 
 
 def _states(snapshot: Snapshot) -> frozenset[MessageState]:
-    counted = "EXISTS (SELECT 1 FROM message_cost AS c WHERE c.message_index = m.message_index)"
+    counted = "0"
+    if snapshot.version >= COSTS_SINCE_VERSION:
+        counted = "EXISTS (SELECT 1 FROM message_cost AS c WHERE c.message_index = m.message_index)"
     rows = snapshot.select(
         f"SELECT DISTINCT kind, cache, {counted} FROM message AS m WHERE {_BOUND['message']}"  # noqa: S608  our own names
     )
@@ -135,13 +146,23 @@ def _states(snapshot: Snapshot) -> frozenset[MessageState]:
 
 
 def _exceeding(snapshot: Snapshot) -> tuple[int, ...]:
-    rows = snapshot.select(
-        "SELECT message_index FROM message_limit"  # noqa: S608  our own names
-        f" WHERE used > limit_value AND {_BOUND['message']}"
-        f" UNION SELECT message_index FROM message"
-        f" WHERE trap_limit IS NOT NULL AND {_BOUND['message']} ORDER BY 1"
-    )
-    return tuple(index for (index,) in rows)
+    found = {
+        index
+        for (index,) in snapshot.select(
+            "SELECT DISTINCT message_index FROM message_limit"  # noqa: S608  our own names
+            f" WHERE used > limit_value AND {_BOUND['message']}"
+        )
+    }
+    limit = "trap_limit" if snapshot.version >= TRAP_LIMITS_SINCE_VERSION else "NULL"
+    for index, trap, named in snapshot.select(
+        f"SELECT message_index, trap, {limit} FROM message"  # noqa: S608  our own names
+        f" WHERE outcome = 'trapped' AND {_BOUND['message']}"
+    ):
+        if snapshot.version < TRAP_LIMITS_SINCE_VERSION:
+            found |= {index} if limit_named_by("trapped", trap) is not None else set()
+        elif named is not None:
+            found.add(index)
+    return tuple(sorted(found))
 
 
 def _trapped(snapshot: Snapshot) -> tuple[int, ...]:

@@ -186,7 +186,7 @@ class TraceWriter:
         self._check_open()
         # Blocks come first: an error in what yields the accesses leaves nothing half written. After
         # an exception from outside, what is half written is taken back next time.
-        blocks = [*zip(by_index, map(encode_accesses, by_index.values()), strict=True)]
+        blocks = [(index, encode_accesses(chunks)) for index, chunks in by_index.items()]
         outside_blocks = [*map(encode_accesses, outside_accesses)]
         rows = self._rows
         self._whole = dict(zip(rows, map(len, rows.values()), strict=True))
@@ -297,8 +297,7 @@ class TraceWriter:
             )
 
     def _check_open(self) -> None:
-        if os.getpid() != self._process:
-            self._check_process()
+        self._check_process()
         if self._failure is not None:
             raise TraceError(f"{self._failure}; nothing more can be added to it")
         self._settle()

@@ -12,7 +12,7 @@ an address belongs to the file that has its bucket.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,23 @@ from sqlstable.trace.model import Owner
 _Numbers = npt.NDArray[np.int64]
 
 
-class ListedFile(NamedTuple):
+class ListedFile(Protocol):
     """One file in stable memory, or a virtual memory of somebody else's."""
 
-    name: str
-    kind: str
-    "database, journal, wal, file directory or other memory."
-    bucket_addresses: Sequence[int]
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Kind of the file: database, journal, wal, file directory or other memory."""
+        ...
+
+    @property
+    def bucket_addresses(self) -> Sequence[int]:
+        """Address of each of its buckets."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Reading a database to find its owners, without trust in what it says."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from sqlstable.errors import ImageError
@@ -24,14 +23,14 @@ class DatabaseReader(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class GuardedReader:
     """A reader whose every failure is an `ImageError`, and which cannot be read without end."""
 
-    _reader: DatabaseReader
-    _sqlite_page_bytes: int = 0
-    _reads_left: int = 1
-    "That of SQLite page 1; `expect` allows more."
+    def __init__(self, reader: DatabaseReader) -> None:
+        """Allow one read, that of SQLite page 1; `expect` allows more."""
+        self._reader = reader
+        self._sqlite_page_bytes = 0
+        self._reads_left = 1
 
     def expect(self, header: Header, count: int) -> None:
         """Allow what a sound database of this shape can need: nothing is read four times."""

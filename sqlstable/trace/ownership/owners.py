@@ -215,6 +215,13 @@ class OwnerMap:
         state = self._state
         return not (self.fault or state.header is None or state.is_complete)
 
+    def complete(self, reader: DatabaseReader) -> Changes:
+        """Find all overflow that is unknown yet; costs a pass over all leaves.
+
+        Arguments and result are those of `meet`.
+        """
+        return self.meet(reader, np.flatnonzero(self._state.unread).tolist())
+
     def unmet(self, accessed: Iterable[int]) -> list[int]:
         """Return those of the SQLite pages by which `meet` could find something."""
         count = self._state.count

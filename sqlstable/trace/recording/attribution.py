@@ -8,7 +8,7 @@ one to whom it belonged last.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -85,56 +85,36 @@ class Attributed:
     statements: tuple[Statement, ...]
     footprint: Callable[[], Footprint]
     "Made when it is asked for."
-    statement_accesses: dict[int, Iterable[Accesses]] = field(default_factory=dict)
-    outside_accesses: tuple[Iterable[Accesses], ...] = ()
-
-
-class Metered(NamedTuple):
-    """A message whose accesses are about to be measured."""
-
-    raw: RawMessage
-    statements: list[RawStatement]
-    "All of them in full form."
-    meter: FewMeter | ManyMeter
-
-
-def metered(raw: RawMessage) -> Metered:
-    """Return a message with what measures it, by how many accesses it has."""
-    few = raw.accesses.few()
-    meter = ManyMeter(raw.accesses) if few is None else FewMeter(few)
-    found = Metered(raw, [], meter)
-    for entry in raw.statements:
-        found.statements.append(entry if type(entry) is RawStatement else statement_of(entry))
-    return found
+    statement_accesses: dict[int, Callable[[], Iterable[Accesses]]] = field(default_factory=dict)
+    outside_accesses: tuple[Callable[[], Iterable[Accesses]], ...] = ()
 
 
 def attribute(
-    found: Metered, facts: MessageFacts, *, owners: Sequence[tuple[OwnerUse, ...]] = ()
+    raw: RawMessage,
+    facts: MessageFacts,
+    *,
+    first_statement: int,
+    owners: Sequence[tuple[OwnerUse, ...]] = (),
 ) -> Attributed:
     """Attribute everything that was recorded during one message.
 
     Args:
-        found: What `metered` has made of what the recorder handed over; its meter is used once.
+        raw: What the recorder handed over.
         facts: The rest of what is known of the message.
+        first_statement: Index of the message's first statement in the whole trace.
         owners: What `owner_uses` has found for each statement; nothing leaves owners empty.
 
     Returns:
         Records whose calls and bytes add up to what the memory saw.
     """
-    raw, items, meter = found
-    first = facts.first_statement
-    # Loops and no comprehensions: most have a turn or none, and each would be a call.
-    statements: list[Statement] = []
-    statement_accesses: dict[int, Iterable[Accesses]] = {}
-    for index, item in enumerate(items, first):
-        uses = owners[index - first] if owners else ()
-        statements.append(_statement(index, facts.message, item, meter, uses))
-        statement_accesses[index] = meter.accesses(item.spans)
-    outside_uses: list[OutsideUse] = []
-    outside_accesses: list[Iterable[Accesses]] = []
-    for span in _outside(raw, items):
-        outside_uses.append(OutsideUse(span.name, meter.outside(span.start, span.stop)))
-        outside_accesses.append(meter.accesses(((span.start, span.stop, RUN),)))
+    meter = _meter(raw)
+    items = [statement_of(entry) for entry in raw.statements]
+    statements = [
+        _statement(first_statement + at, facts.message, item, meter, owners[at] if owners else ())
+        for at, item in enumerate(items)
+    ]
+    outside = _outside(raw, items)
+    outside_uses = [OutsideUse(it.name, meter.outside(it.start, it.stop)) for it in outside]
     footprint, stable = meter.whole()
     instructions, heap = (None, None) if raw.costs is None else raw.costs()
     message = Message(
@@ -145,7 +125,7 @@ def attribute(
         trap=facts.trap,
         discarded_writes=facts.discarded_writes,
         cache=facts.cache,
-        statements=tuple(range(first, first + len(items))),
+        statements=tuple(range(first_statement, first_statement + len(items))),
         stable=stable,
         outside=tuple(outside_uses),
         limits=_limits_used(facts, instructions),
@@ -158,21 +138,27 @@ def attribute(
         message,
         tuple(statements),
         footprint,
-        statement_accesses,
-        tuple(outside_accesses),
+        {
+            index: partial(meter.accesses, item.spans)
+            for index, item in enumerate(items, start=first_statement)
+        },
+        tuple(partial(meter.accesses, ((span.start, span.stop, RUN),)) for span in outside),
     )
 
 
-def owner_uses(found: Metered, places: Places) -> list[tuple[OwnerUse, ...]]:
+def owner_uses(raw: RawMessage, places: Places) -> list[tuple[OwnerUse, ...]]:
     """Return the owners of what each statement of a message touched.
 
     Owners change with the next message, so that this is found before it; everything else that is
     said of a message can wait.
     """
-    uses = []
-    for statement in found.statements:
-        uses.append(found.meter.owners(statement.spans, places))  # noqa: PERF401  a call less
-    return uses
+    meter = _meter(raw)
+    return [meter.owners(statement_of(entry).spans, places) for entry in raw.statements]
+
+
+def _meter(raw: RawMessage) -> FewMeter | ManyMeter:
+    few = raw.accesses.few()
+    return ManyMeter(raw.accesses) if few is None else FewMeter(few)
 
 
 def _limits_used(facts: MessageFacts, instructions: Instructions | None) -> tuple[LimitUse, ...]:
@@ -202,10 +188,17 @@ def grown_wasm_pages(raw: RawMessage) -> int:
     return sum(int(chunk.length[chunk.kind == GROW].sum()) for chunk in chunks)
 
 
-def sqlite_pages(
-    accesses: TakenAccesses, page_size: int, *, kinds: tuple[int, ...] = (READ, WRITE)
-) -> set[int]:
-    """Return the numbers of the SQLite pages that were read or written, or only those written."""
+def dirty_sqlite_pages(raw: RawMessage, page_size: int) -> set[int]:
+    """Return the numbers of the SQLite pages that the message wrote."""
+    return _sqlite_pages(raw.accesses, page_size, kinds=(WRITE,))
+
+
+def accessed_sqlite_pages(accesses: TakenAccesses, page_size: int) -> set[int]:
+    """Return the numbers of the SQLite pages that were read or written."""
+    return _sqlite_pages(accesses, page_size, kinds=(READ, WRITE))
+
+
+def _sqlite_pages(accesses: TakenAccesses, page_size: int, *, kinds: tuple[int, ...]) -> set[int]:
     few = accesses.few()
     if few is None:
         return _many_sqlite_pages(accesses, page_size, kinds=kinds)

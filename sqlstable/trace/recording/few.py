@@ -5,7 +5,7 @@ are those of `sqlstable.trace.recording.many`, which the tests hold both to.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import add
 from typing import Final, NamedTuple, Self
 
@@ -15,7 +15,7 @@ from sqlstable.ic.accesses import Access, FewAccesses
 from sqlstable.ic.units import OS_PAGE_SHIFT, OS_PAGES_PER_WASM_PAGE
 from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.footprint import EMPTY, Footprint
-from sqlstable.trace.model import NO_USE, Calls, OwnerUse, StableUse, stable_use
+from sqlstable.trace.model import NO_USE, Calls, OwnerUse, StableUse
 from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
 from sqlstable.trace.recording.raw import Span
 
@@ -66,7 +66,9 @@ class Tally(NamedTuple):
 
     @classmethod
     def united(cls, tallies: Sequence[Self]) -> Self:
-        """Return what all of them have counted."""
+        """Return what all of them, one at least, have counted."""
+        if len(tallies) == 1:
+            return tallies[0]
         accessed: set[int] = set()
         dirty: set[int] = set()
         calls, moved = [0, 0, 0, 0], [0, 0]
@@ -87,13 +89,12 @@ class Tally(NamedTuple):
         )
 
 
-@dataclass(slots=True)
 class FewMeter:
     """Measures the parts of a message with few accesses, as `ManyMeter` does with many."""
 
-    _rows: list[Access]
-    _tallies: list[Tally] = field(default_factory=list)
-    "Of all that was measured."
+    def __init__(self, rows: list[Access]) -> None:
+        self._rows = rows
+        self._tallies: list[Tally] = []
 
     def phases(self, spans: Sequence[Span]) -> tuple[StableUse, list[StableUse]]:
         """Return the use of all spans together, and of each phase."""
@@ -149,7 +150,7 @@ class FewMeter:
         """Return the footprint of all that was measured, to be made once it is asked for."""
         if not self._tallies:
             return lambda: EMPTY, NO_USE
-        whole = self._tallies[0] if len(self._tallies) == 1 else Tally.united(self._tallies)
+        whole = Tally.united(self._tallies)
         return whole.footprint, whole.use
 
     def accesses(self, spans: Sequence[Span]) -> FewAccesses:
@@ -165,6 +166,12 @@ def _use(
 ) -> StableUse:
     wasm_pages_accessed = len(set(map(_wasm_page_of, accessed)))
     wasm_pages_dirty = len(set(map(_wasm_page_of, dirty)))
-    return stable_use(
+    return _stable_use(
         *calls, *moved, len(accessed), len(dirty), wasm_pages_accessed, wasm_pages_dirty
     )
+
+
+# Equal work has equal counts, and looking it up is quicker than making the records.
+@lru_cache(maxsize=4096)
+def _stable_use(*numbers: int) -> StableUse:
+    return StableUse(Calls(*numbers[:4]), *numbers[4:])

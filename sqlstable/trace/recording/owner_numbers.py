@@ -97,11 +97,9 @@ def sorted_uses(
         accessed: OS pages accessed, by the owner's number.
         dirty: OS pages dirtied, likewise.
     """
-    owners = places.owners.owners
     uses = []
     for number, count in accessed.items():
-        owner = owners[number] if number < len(owners) else places.owner_at(number)
-        uses.append(_owner_use(owner, count, dirty.get(number, 0)))
+        uses.append(_owner_use(places.owner_at(number), count, dirty.get(number, 0)))
     if len(uses) > 1:
         uses.sort(key=lambda use: (-use.os_pages_accessed, use.name, use.role))
     return tuple(uses)

@@ -154,11 +154,10 @@ class Runner:
         # One object for the life of the connection: APSW holds no reference to what it calls, so
         # nothing may drop the last one while it runs.
         self._on_statement = self._sight.on_statement
-        log, entries, borders = recorder.log, recorder.log.entries, self.borders
+        log = recorder.log
 
         def on_commit() -> bool:
-            # As log.position() says, without the call: most updates are a statement and its commit.
-            borders.append(log.compacted_count + len(entries))
+            self.borders.append(log.position())
             return False
 
         connection.set_commit_hook(on_commit, id=self)
@@ -275,12 +274,8 @@ class Runner:
         return rows
 
     def _record(self, text: StatementText, start: int, *, row_count: int) -> None:
-        log, borders = self.recorder.log, self.borders
-        stop = log.compacted_count + len(log.entries)
-        # As _phases does, without the call: this is every statement that commits on its own.
-        border = borders[0] if borders else stop
-        spans = ((start, border, RUN), (border, stop, COMMIT)) if borders else ((start, stop, RUN),)
-        borders.clear()
+        spans = _phases(RUN, start, self.borders, self.recorder.log.position())
+        self.borders.clear()
         self.recorder.statements.append(RawStatement(text, spans, row_count, 1, *self.meter.read()))
 
 

@@ -1,0 +1,52 @@
+"""A trace of which a part is in memory at a time, for what goes through it once, in order."""
+
+from collections.abc import Sequence
+
+from sqlstable.ic.accesses import Accesses
+from sqlstable.trace.format.reader import Trace
+from sqlstable.trace.format.records import Records
+from sqlstable.trace.format.summary import Summary
+from sqlstable.trace.model import (
+    Message,
+    OwnerFault,
+    StableArea,
+    Statement,
+    TraceSettings,
+)
+
+
+class StreamedTrace:
+    """Shows a trace as it is, and keeps little of it. The trace has to stay open."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self.messages: Sequence[Message] = Records(trace.message_count, trace.messages_at)
+        self.statements: Sequence[Statement] = Records(trace.statement_count, trace.statements_at)
+
+    @property
+    def settings(self) -> TraceSettings:
+        """The circumstances of the run."""
+        return self._trace.settings
+
+    @property
+    def summary(self) -> Summary:
+        """All of it together."""
+        return self._trace.summary
+
+    @property
+    def owner_faults(self) -> Sequence[OwnerFault]:
+        """Why owners are unknown that should not be."""
+        return self._trace.owner_faults
+
+    @property
+    def areas(self) -> Sequence[StableArea]:
+        """What stable memory consists of."""
+        return self._trace.areas
+
+    def accesses(self, statement: Statement) -> Accesses:
+        """Return a statement's accesses in order."""
+        return self._trace.accesses(statement)
+
+    def outside_accesses(self, message: Message) -> tuple[tuple[str, Accesses], ...]:
+        """Return a message's accesses that belong to no statement, by name."""
+        return self._trace.outside_accesses(message)

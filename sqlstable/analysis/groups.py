@@ -52,6 +52,13 @@ class OwnerGroup:
     """Of the statements that touched it, whole: an instruction has no owner, and owners share
     statements. None where not all are known."""
 
+    @property
+    def stable(self) -> StableUse:
+        """What is known of it as a use of stable memory."""
+        return StableUse(
+            os_pages_accessed=self.os_pages_accessed, os_pages_dirty=self.os_pages_dirty
+        )
+
 
 def group_by_shape(statements: Iterable[Statement]) -> list[ShapeGroup]:
     """Return one group for each shape, the one that accessed most OS pages first.

@@ -1,6 +1,6 @@
 """The view with one row for each message, and how much of each limit it used."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from rich.text import Text
@@ -9,18 +9,7 @@ from sqlstable.analysis.growth import growth_steps
 from sqlstable.analysis.totals import around_statements, outside_use, totals
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
-from sqlstable.report.grid import (
-    Cell,
-    Column,
-    Grid,
-    cell,
-    grid,
-    left_out_lines,
-    number_column,
-    paragraph,
-    rule,
-    text_column,
-)
+from sqlstable.report.grid import Cell, paragraph
 from sqlstable.report.growth_words import step_lines
 from sqlstable.report.limit_words import (
     coverage_words,
@@ -33,27 +22,25 @@ from sqlstable.report.measures import (
     HEAP,
     INSTRUCTIONS,
     STABLE,
-    TableMeasure,
     heap_numbers,
     instruction_numbers,
-    measure_cells,
     measure_columns,
     shown_measures,
     stable_numbers,
 )
 from sqlstable.report.messages import outcome, sum_lines, trap_lines
 from sqlstable.report.numbers import UNKNOWN, count, counted
+from sqlstable.report.table import Column, Table, number, words
 from sqlstable.report.text import clean, fit, shorten, wrap
 from sqlstable.report.view import (
     ACCESSED,
     DIRTY,
     ONCE,
-    ROWS_FIRST,
-    ROWS_LAST,
-    ROWS_MAX,
     Look,
     Row,
     View,
+    ends,
+    more_lines,
 )
 from sqlstable.trace.model import Message
 
@@ -67,80 +54,50 @@ VERDICT_WIDTH: Final = len("fits (OS pages,")
 def message_lines(trace: TraceSource, look: Look) -> list[Text]:
     """Lay out the table of all messages in order."""
     width = look.width
-    messages = trace.messages
-    first, last = messages, messages[:0]
-    if len(messages) > ROWS_MAX:
-        first, last = messages[:ROWS_FIRST], messages[-ROWS_LAST:]
-    measures = shown_measures([*first, *last])
-    table = _grid([*first, *last], measures, width)
-    lines = [*table.heading(), rule(width)]
+    first, hidden, last = ends(trace.messages)
+    shown = [*first, *last]
+
+    def text_cell(message: Message, width: int) -> Cell:
+        limits = [] if table.has(LIMIT_HEADING) else _limit_lines(message, width)
+        return [*_heading(message, width), Text(_content(trace, message, width)), *limits]
+
+    table = Table.holding(_columns(shown, text_cell), shown, width)
     steps = growth_steps(trace)
-    for message in first:
-        lines += _message_lines(trace, message, table, measures)
-        lines += trap_lines(message, width)
-        lines += step_lines(steps.get(message.index), width)
-    if last:
-        more = counted(len(messages) - len(first) - len(last), "more message")
-        lines += paragraph(f"… {more}: --format csv or json for all", width, style="italic")
-    for message in last:
-        lines += _message_lines(trace, message, table, measures)
-        lines += trap_lines(message, width)
-        lines += step_lines(steps.get(message.index), width)
-    left_out = left_out_lines(table, width, stacked=(LIMIT_HEADING,))
-    return [*lines, rule(width), *left_out, *_note_lines(trace, width)]
+
+    def lines(messages: Sequence[Message]) -> Iterator[Text]:
+        for message in messages:
+            yield from table.row(message)
+            yield from trap_lines(message, width)
+            yield from step_lines(steps.get(message.index), width)
+
+    body = [*lines(first), *more_lines(hidden, "more message", width), *lines(last)]
+    return [*table.framed(body, stacked=(LIMIT_HEADING,)), *_note_lines(trace, width)]
 
 
-def _grid(
-    messages: Sequence[Message],
-    measures: Sequence[TableMeasure],
-    width: int,
-) -> Grid:
-    columns = (
-        number_column("#", [str(message.index) for message in messages]),
-        Column("message", 0),
-        *measure_columns(measures, messages),
-        text_column(
-            LIMIT_HEADING,
-            [line for message in messages for line in _limit_texts(message)],
-            width_max=LIMIT_WIDTH_MAX,
-            drop=10,
-        ),
-        text_column(
+def _columns(
+    messages: Sequence[Message], text_cell: Callable[[Message, int], Cell]
+) -> list[Column[Message]]:
+    return [
+        number("#", lambda it: str(it.index), style="dim"),
+        Column("message", text_cell, rest_min=MESSAGE_WIDTH_MIN),
+        *measure_columns(shown_measures(messages)),
+        words(LIMIT_HEADING, _limit_texts, width_max=LIMIT_WIDTH_MAX, drop=10, style=limit_style),
+        words(
             "verdict",
-            [line for message in messages for line in _verdict_texts(message)],
+            _verdict_texts,
             width_max=VERDICT_WIDTH,
             drop=7,
+            style=lambda it: "bold red" * (verdict(it) == "exceeds"),
         ),
-    )
-    return grid(columns, width=width, text=1, text_width_min=MESSAGE_WIDTH_MIN)
-
-
-def _message_lines(
-    trace: TraceSource,
-    message: Message,
-    table: Grid,
-    measures: Sequence[TableMeasure],
-) -> list[Text]:
-    words = [clean(message.kind), outcome(message)]
-    if message.cache is not None:
-        words.insert(1, f"{clean(message.cache)} cache")
-    style = "bold red" if message.outcome == "trapped" else "bold"
-    heading = shorten(" · ".join(words), table.text_width, lines_max=2)
-    cells: list[Cell] = [
-        cell(str(message.index), "dim"),
-        [
-            *(Text(line, style=style) for line in heading),
-            *(Text(line) for line in _content(trace, message, table.text_width)),
-            *([] if 2 + len(measures) in table.kept else _limit_lines(message, table.text_width)),
-        ],
-        *measure_cells(measures, message),
-        [
-            Text(fit(line, LIMIT_WIDTH_MAX), style=limit_style(message))
-            for line in _limit_texts(message)
-        ],
-        _verdict_cell(message),
     ]
-    return table.row(cells)
+
+
+def _heading(message: Message, width: int) -> list[Text]:
+    said = [clean(message.kind), outcome(message)]
+    if message.cache is not None:
+        said.insert(1, f"{clean(message.cache)} cache")
+    style = "bold red" if message.outcome == "trapped" else "bold"
+    return [Text(line, style=style) for line in shorten(" · ".join(said), width, lines_max=2)]
 
 
 def _limit_lines(message: Message, width: int) -> list[Text]:
@@ -167,24 +124,18 @@ def _verdict_texts(message: Message) -> Sequence[str]:
     return wrap(f"{found} ({coverage_words(message)})", VERDICT_WIDTH)
 
 
-def _verdict_cell(message: Message) -> Cell:
-    style = "bold red" if verdict(message) == "exceeds" else ""
-    return [Text(line, style=style) for line in _verdict_texts(message)]
-
-
-def _content(trace: TraceSource, message: Message, width: int) -> list[str]:
+def _content(trace: TraceSource, message: Message, width: int) -> str:
     """Name what a message did: its label, or its first statement and how many follow."""
     if not message.statements:
         names = ", ".join(clean(entry.name) for entry in message.outside)
-        text = f"outside of statements: {names}" if names else "no statement"
-        return [fit(text, width)]
+        return fit(f"outside of statements: {names}" if names else "no statement", width)
     if message.label is not None:
-        text = f'"{clean(message.label)}", {counted(len(message.statements), "statement")}'
-        return [fit(text, width)]
+        statements = counted(len(message.statements), "statement")
+        return fit(f'"{clean(message.label)}", {statements}', width)
     sql = clean(trace.statements[message.statements[0]].sql)
     more = len(message.statements) - 1
     ending = f" and {count(more)} more" if more else ""
-    return [f"{''.join(shorten(sql, width - len(ending), lines_max=1))}{ending}"]
+    return f"{''.join(shorten(sql, width - len(ending), lines_max=1))}{ending}"
 
 
 def _note_lines(trace: TraceSource, width: int) -> list[Text]:

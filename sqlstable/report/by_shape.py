@@ -7,32 +7,21 @@ from rich.text import Text
 
 from sqlstable.analysis.groups import ShapeGroup, group_by_shape
 from sqlstable.analysis.trace_source import TraceSource
-from sqlstable.report.grid import (
-    GAP,
-    Column,
-    Grid,
-    cell,
-    grid,
-    left_out_lines,
-    number_column,
-    paragraph,
-    rule,
-)
+from sqlstable.report.grid import GAP, Cell, paragraph
 from sqlstable.report.limit_words import fit_lines
 from sqlstable.report.measures import (
     INSTRUCTIONS,
     STABLE,
-    TableMeasure,
     instruction_numbers,
-    measure_cells,
     measure_columns,
     shown_measures,
     stable_numbers,
 )
 from sqlstable.report.messages import instruction_lines, outside_lines
 from sqlstable.report.numbers import count, counted
-from sqlstable.report.owner_column import OwnerColumn, owner_column, shares
+from sqlstable.report.owner_column import Share, owner_column, shares
 from sqlstable.report.plan_words import plan_lines
+from sqlstable.report.table import Column, Table, number
 from sqlstable.report.text import clean, shorten
 from sqlstable.report.view import (
     ACCESSED,
@@ -43,6 +32,7 @@ from sqlstable.report.view import (
     Look,
     Row,
     View,
+    more_lines,
 )
 
 SHAPE_WIDTH_MIN: Final = 18
@@ -54,28 +44,43 @@ def shape_lines(trace: TraceSource, look: Look) -> list[Text]:
     width = look.width
     groups = group_by_shape(trace.statements)
     shown = groups[:GROUPS_MAX]
-    measures = shown_measures(shown)
-    owners = owner_column(
-        [shares(group.owners) for group in shown], name_width_max=OWNER_NAME_WIDTH_MAX
-    )
-    table = _grid(shown, measures, owners, width)
-    lines = [*table.heading(), rule(width)]
+    table = Table.holding(_columns(shown), shown, width)
+    body: list[Text] = []
     for group in shown:
-        lines += _group_lines(group, measures, table, owners)
+        body += table.row(group)
         if look.plan:
-            lines += _plan_lines(group, width)
-    if len(groups) > GROUPS_MAX:
-        more = counted(len(groups) - GROUPS_MAX, "more shape")
-        lines += paragraph(f"… {more}: --format csv or json for all", width, style="italic")
+            body += _plan_lines(group, width)
     return [
-        *lines,
-        rule(width),
-        *left_out_lines(table, width),
+        *table.framed([*body, *more_lines(len(groups) - len(shown), "more shape", width)]),
         *_note_lines(groups, width),
         *outside_lines(trace, width),
         *instruction_lines(trace, width),
         *fit_lines(trace, width),
     ]
+
+
+def _columns(groups: Sequence[ShapeGroup]) -> list[Column[ShapeGroup]]:
+    return [
+        number("times", lambda it: it.statement_count),
+        Column("statement shape", _text_cell, rest_min=SHAPE_WIDTH_MIN),
+        *measure_columns(shown_measures(groups)),
+        number("median", lambda it: it.os_pages_accessed_median, drop=4),
+        number("max", lambda it: it.os_pages_accessed_max, drop=5),
+        number("rows", lambda it: it.row_count, drop=2),
+        owner_column(groups, _shares, name_width_max=OWNER_NAME_WIDTH_MAX),
+    ]
+
+
+def _shares(group: ShapeGroup) -> list[Share]:
+    return shares(group.owners)
+
+
+def _text_cell(group: ShapeGroup, width: int) -> Cell:
+    times = f"{count(group.run_count)} × "  # noqa: RUF001  the sign for "times"
+    many = group.run_count > group.statement_count
+    text = (times if many else "") + (clean(group.shape) or "(empty statement)")
+    lines = shorten(text, width, lines_max=max(2, len(_shares(group))))
+    return [Text(line) for line in lines]
 
 
 def _plan_lines(group: ShapeGroup, width: int) -> list[Text]:
@@ -88,54 +93,9 @@ def _plan_lines(group: ShapeGroup, width: int) -> list[Text]:
     return lines
 
 
-def _grid(
-    groups: Sequence[ShapeGroup],
-    measures: Sequence[TableMeasure],
-    owners: OwnerColumn,
-    width: int,
-) -> Grid:
-    columns = (
-        number_column("times", [count(group.statement_count) for group in groups]),
-        Column("statement shape", 0),
-        *measure_columns(measures, groups),
-        number_column("median", [count(it.os_pages_accessed_median) for it in groups], drop=4),
-        number_column("max", [count(it.os_pages_accessed_max) for it in groups], drop=5),
-        number_column("rows", [count(it.row_count) for it in groups], drop=2),
-        owners.column,
-    )
-    return grid(columns, width=width, text=1, text_width_min=SHAPE_WIDTH_MIN)
-
-
-def _group_lines(
-    group: ShapeGroup, measures: Sequence[TableMeasure], table: Grid, owners: OwnerColumn
-) -> list[Text]:
-    owner_cell = owners.cell(shares(group.owners), os_pages_accessed=_accessed(group))
-    text = shorten(_text(group), table.text_width, lines_max=max(2, len(owner_cell)))
-    cells = [
-        cell(count(group.statement_count)),
-        [Text(line) for line in text],
-        *measure_cells(measures, group),
-        cell(count(group.os_pages_accessed_median)),
-        cell(count(group.os_pages_accessed_max)),
-        cell(count(group.row_count)),
-        owner_cell,
-    ]
-    return table.row(cells)
-
-
-def _text(group: ShapeGroup) -> str:
-    times = f"{count(group.run_count)} × "  # noqa: RUF001  the sign for "times"
-    many = group.run_count > group.statement_count
-    return (times if many else "") + (clean(group.shape) or "(empty statement)")
-
-
-def _accessed(group: ShapeGroup) -> int:
-    return group.stable.os_pages_accessed
-
-
 def _note_lines(groups: list[ShapeGroup], width: int) -> list[Text]:
     statements = sum(group.statement_count for group in groups)
-    accessed = sum(map(_accessed, groups))
+    accessed = sum(group.stable.os_pages_accessed for group in groups)
     return paragraph(
         f"{counted(len(groups), 'shape')} of {counted(statements, 'statement')}, "
         f"{counted(accessed, 'OS page')} accessed when each statement counts its own",

@@ -11,26 +11,14 @@ from rich.text import Text
 from sqlstable.analysis.totals import Totals, around_statements, sum_known, totals
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.frame import listed
-from sqlstable.report.grid import (
-    Cell,
-    Column,
-    Grid,
-    cell,
-    grid,
-    left_out_lines,
-    number_column,
-    paragraph,
-    rule,
-)
+from sqlstable.report.grid import Cell, paragraph
 from sqlstable.report.limit_words import fit_lines, instruction_words, limit_style, tightest_words
 from sqlstable.report.measures import (
     ALWAYS,
     INSTRUCTIONS,
     PHASES,
     STABLE,
-    TableMeasure,
     instruction_numbers,
-    measure_cells,
     measure_columns,
     phase_numbers,
     shown_measures,
@@ -38,8 +26,9 @@ from sqlstable.report.measures import (
 )
 from sqlstable.report.messages import outcome, sum_lines, trap_lines
 from sqlstable.report.numbers import count, counted, size
-from sqlstable.report.owner_column import OwnerColumn, Share, owner_column, shares
+from sqlstable.report.owner_column import Share, owner_column, shares
 from sqlstable.report.plan_words import plan_lines
+from sqlstable.report.table import Column, Table, number
 from sqlstable.report.text import clean, shorten
 from sqlstable.report.view import (
     ACCESSED,
@@ -111,30 +100,24 @@ def statement_lines(trace: TraceSource, look: Look) -> list[Text]:
     parts = list(_parts(trace))
     all_messages = totals(trace)
     total = _total_row(all_messages)
-    table = _StatementTable.holding(
-        [*(part for part in parts if isinstance(part, Row)), total], width
-    )
-    lines = [*table.grid.heading(), rule(width)]
-    for part in parts:
-        lines += _part_lines(part, table, look)
+    rows = [*(part for part in parts if isinstance(part, Row)), total]
+    table = Table.holding(_columns(rows), rows, width)
+    body = [line for part in parts for line in _part_lines(part, table, look)]
     return [
-        *lines,
-        rule(width),
-        *table.lines(total),
-        *left_out_lines(table.grid, width),
+        *table.framed(body, sums=[total]),
         *_byte_lines(all_messages, width),
         *sum_lines(all_messages, width),
         *fit_lines(trace, width),
     ]
 
 
-def _part_lines(part: Part, table: "_StatementTable", look: Look) -> list[Text]:
+def _part_lines(part: Part, table: Table[Row], look: Look) -> list[Text]:
     match part:
         case Heading():
             return _message_lines(part, look.width)
         case Row():
             notes = [] if part.statement is None else _notes(part.statement, look)
-            return [*table.lines(part), *notes]
+            return [*table.row(part), *notes]
         case Omission():
             return paragraph(part.text, look.width, style="italic")
 
@@ -279,52 +262,36 @@ def _omission(found: Summary, shown: Sequence[Place]) -> str:
 # -- how it is laid out --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _StatementTable:
-    """Columns as wide as their contents need; the SQL gets what is left."""
-
-    grid: Grid
-    measures: tuple[TableMeasure, ...]
-    owners: OwnerColumn
-
-    @classmethod
-    def holding(cls, rows: Sequence[Row], width: int) -> "_StatementTable":
-        """Return the table that holds these rows."""
-        listed = [row.owners for row in rows if row.owners is not None]
-        measures = shown_measures(rows)
-        name_width_max = OWNER_NAME_WIDTH_MAX - 4 * (len(measures) > len(ALWAYS))
-        owners = owner_column(listed, name_width_max=name_width_max)
-        columns = (
-            number_column(NUMBER_HEADING, [row.number for row in rows]),
-            Column("statement", 0),
-            *measure_columns(measures, rows),
-            number_column("hits", [count(row.hits) for row in rows], drop=3),
-            number_column("rows", [count(row.row_count) for row in rows], drop=2),
-            owners.column,
-        )
-        fitted = grid(columns, width=width, text=1, text_width_min=STATEMENT_WIDTH_MIN)
-        return cls(fitted, measures, owners)
-
-    def lines(self, row: Row) -> list[Text]:
-        """Lay out one row."""
-        owners: Cell = []
-        if row.owners is not None:
-            owners = self.owners.cell(row.owners, os_pages_accessed=_accessed(row))
-        text = shorten(row.text, self.grid.text_width, lines_max=max(2, len(owners)))
-        is_statement = row.number != ""
-        cells = [
-            cell(row.number, style="dim"),
-            [Text(line, style=row.style) for line in text],
-            *measure_cells(self.measures, row, style=row.style),
-            cell(count(row.hits) if is_statement or row.hits is not None else "", row.style),
-            cell(count(row.row_count) if row.row_count is not None else "", row.style),
-            owners,
-        ]
-        return self.grid.row(cells)
+def _columns(rows: Sequence[Row]) -> list[Column[Row]]:
+    measures = shown_measures(rows)
+    name_width_max = OWNER_NAME_WIDTH_MAX - 4 * (len(measures) > len(ALWAYS))
+    return [
+        number(NUMBER_HEADING, lambda it: it.number, style="dim"),
+        Column("statement", _text_cell, rest_min=STATEMENT_WIDTH_MIN),
+        *measure_columns(measures, lambda it, is_main: it.style or "bold" * is_main),
+        number("hits", _hits, drop=3, style=_style),
+        number(
+            "rows", lambda it: "" if it.row_count is None else it.row_count, drop=2, style=_style
+        ),
+        owner_column(rows, lambda it: it.owners, name_width_max=name_width_max),
+    ]
 
 
-def _accessed(row: Row) -> int:
-    return row.stable.os_pages_accessed
+def _style(row: Row) -> str:
+    return row.style
+
+
+def _hits(row: Row) -> int | str | None:
+    return "" if row.hits is None and row.number == "" else row.hits
+
+
+def _row_count(row: Row) -> int | str:
+    return "" if row.row_count is None else row.row_count
+
+
+def _text_cell(row: Row, width: int) -> Cell:
+    lines = shorten(row.text, width, lines_max=max(2, len(row.owners or ())))
+    return [Text(line, style=row.style) for line in lines]
 
 
 def _message_lines(heading: Heading, width: int) -> list[Text]:

@@ -22,30 +22,18 @@ from sqlstable.report.frame import (
     setting_changes,
     title,
 )
-from sqlstable.report.grid import (
-    GAP,
-    WIDTH_MIN,
-    ColorSystem,
-    Column,
-    Grid,
-    cell,
-    grid,
-    left_out_lines,
-    number_column,
-    paragraph,
-    render,
-    rule,
-    text_column,
-)
+from sqlstable.report.grid import GAP, WIDTH_MIN, Cell, ColorSystem, cell, paragraph, render
 from sqlstable.report.measures import Measured, Sum, TableMeasure, shown_measures
 from sqlstable.report.messages import sum_lines
 from sqlstable.report.numbers import UNKNOWN, count, counted
 from sqlstable.report.plan_words import plan_lines
+from sqlstable.report.table import Column, Table, number
 from sqlstable.report.text import clean, fit, shorten
-from sqlstable.report.view import ROWS_FIRST, ROWS_LAST, ROWS_MAX, Look
+from sqlstable.report.view import ROWS_MAX, Look, ends, more_lines
 from sqlstable.trace.model import Statement
 
 STATEMENT_WIDTH_MIN: Final = 14
+MARK_HEADING: Final = "change"
 
 _TITLE: Final = "What changed in stable memory: before → after, in OS pages of 4 KiB"
 
@@ -160,27 +148,29 @@ class _Row:
 def _table_lines(comparison: Comparison, look: Look) -> list[Text]:
     width = look.width
     marks = _MARKS if comparison.is_like_with_like else _PLAIN_MARKS
-    shown, omissions = _shown(comparison.pairs)
-    rows = [_pair_row(pair, marks) for pair in shown]
+    first, hidden, last, same = _shown(comparison.pairs)
     sums = _sum_rows(comparison)
-    table = _ComparisonTable.holding([*rows, *sums], width)
-    lines = [*table.grid.heading(), rule(width)]
-    for place, (pair, row) in enumerate(zip(shown, rows, strict=True)):
-        if place in omissions:
-            lines += paragraph(omissions[place], width, style="italic")
-        lines += table.lines(row)
-        indent = table.grid.columns[0].width + GAP
-        if not table.has_marks:
-            lines.append(Text(" " * indent + row.mark[0], style=row.mark[1]))
-        lines += _detail_lines(pair, indent, look)
-    if len(shown) in omissions:
-        lines += paragraph(omissions[len(shown)], width, style="italic")
-    lines.append(rule(width))
-    for row in sums:
-        lines += table.lines(row)
-    lines += left_out_lines(table.grid, width, stacked=("change",))
-    counts = _counts(comparison, marks)
-    return [*lines, *paragraph(counts, width, style="bold"), *_instruction_lines(comparison, width)]
+    rows = [*(_pair_row(pair, marks) for pair in (*first, *last)), *sums]
+    table = Table.holding(_columns(rows), rows, width)
+    indent = table.widths[0] + GAP
+
+    def lines(pairs: Sequence[StatementPair]) -> Iterator[Text]:
+        for pair in pairs:
+            row = _pair_row(pair, marks)
+            yield from table.row(row)
+            if not table.has(MARK_HEADING):
+                yield Text(" " * indent + row.mark[0], style=row.mark[1])
+            yield from _detail_lines(pair, indent, look)
+
+    body = [*lines(first), *more_lines(hidden, "more changed statement", width), *lines(last)]
+    if same:
+        text = f"… and {same} without any change: --format csv or json for all"
+        body += paragraph(text, width, style="italic")
+    return [
+        *table.framed(body, sums=sums, stacked=(MARK_HEADING,)),
+        *paragraph(_counts(comparison, marks), width, style="bold"),
+        *_instruction_lines(comparison, width),
+    ]
 
 
 def _instruction_lines(comparison: Comparison, width: int) -> list[Text]:
@@ -193,19 +183,14 @@ def _instruction_lines(comparison: Comparison, width: int) -> list[Text]:
     return lines
 
 
-def _shown(pairs: Sequence[StatementPair]) -> tuple[list[StatementPair], dict[int, str]]:
-    """Return the pairs to show, and by their places what to say in front of them."""
+def _shown(
+    pairs: Sequence[StatementPair],
+) -> tuple[Sequence[StatementPair], int, Sequence[StatementPair], str]:
+    """Return the pairs at both ends, how many lie between, and how many more did not change."""
     if len(pairs) <= ROWS_MAX:
-        return list(pairs), {}
+        return *ends(pairs), ""
     changed = [pair for pair in pairs if _is_news(pair)]
-    same = counted(len(pairs) - len(changed), "statement")
-    omissions = {}
-    if len(changed) > ROWS_MAX:
-        hidden = counted(len(changed) - ROWS_FIRST - ROWS_LAST, "more changed statement")
-        omissions[ROWS_FIRST] = f"… {hidden}: --format csv or json for all"
-        changed = [*changed[:ROWS_FIRST], *changed[-ROWS_LAST:]]
-    omissions[len(changed)] = f"… and {same} without any change: --format csv or json for all"
-    return changed, omissions
+    return *ends(changed), counted(len(pairs) - len(changed), "statement")
 
 
 def _is_news(pair: StatementPair) -> bool:
@@ -279,63 +264,39 @@ class _ChangeColumn:
         return f"{count(before):>{self.before_width}}{ARROW}{ending}"
 
 
-@dataclass(frozen=True, slots=True)
-class _ComparisonTable:
-    """Columns as wide as their contents need; the SQL gets what is left."""
+def _columns(rows: Sequence[_Row]) -> list[Column[_Row]]:
+    measures = shown_measures(side for row in rows for side in row.sides if side is not None)
+    return [
+        number("  #", lambda it: it.number, style="dim"),
+        Column("statement", _text_cell, rest_min=STATEMENT_WIDTH_MIN),
+        *(_measure_column(measure, rows) for measure in measures),
+        _hits_column(rows),
+        number("rows", lambda it: it.row_count, drop=2),
+        Column(MARK_HEADING, lambda it, _: cell(*it.mark), width_max=9, drop=7),
+    ]
 
-    grid: Grid
-    measures: tuple[TableMeasure, ...]
-    changes: tuple[_ChangeColumn, ...]
-    "One for each measure."
-    hits: _ChangeColumn
 
-    @property
-    def has_marks(self) -> bool:
-        """Whether there is room for the last column, which says what became better."""
-        return len(self.grid.columns) - 1 in self.grid.kept
+def _text_cell(row: _Row, width: int) -> Cell:
+    return [Text(line, style=row.style) for line in shorten(row.text, width, lines_max=2)]
 
-    @classmethod
-    def holding(cls, rows: Sequence[_Row], width: int) -> "_ComparisonTable":
-        """Return the table that holds these rows."""
-        measures = shown_measures(side for row in rows for side in row.sides if side is not None)
-        changes = tuple(
-            _ChangeColumn.holding([_both(row, measure) for row in rows]) for measure in measures
-        )
-        hits = _ChangeColumn.holding([row.hits for row in rows])
-        columns = (
-            number_column("  #", [row.number for row in rows]),
-            Column("statement", 0),
-            *(
-                number_column(
-                    measure.heading,
-                    [change.text(*_both(row, measure)) for row in rows],
-                    drop=measure.drop,
-                )
-                for measure, change in zip(measures, changes, strict=True)
-            ),
-            number_column("hits", [hits.text(*row.hits) for row in rows], drop=1),
-            number_column("rows", [row.row_count for row in rows], drop=2),
-            text_column("change", [row.mark[0] for row in rows], width_max=9, drop=7),
-        )
-        fitted = grid(columns, width=width, text=1, text_width_min=STATEMENT_WIDTH_MIN)
-        return cls(fitted, measures, changes, hits)
 
-    def lines(self, row: _Row) -> list[Text]:
-        """Lay out one row."""
-        text = shorten(row.text, self.grid.text_width, lines_max=2)
-        known = row.number != "" or row.hits != (None, None)
-        cells = [
-            cell(row.number, "dim"),
-            [Text(line, style=row.style) for line in text],
-            *(
-                cell(change.text(*_both(row, measure)), row.style or ("bold" * measure.is_main))
-                for measure, change in zip(self.measures, self.changes, strict=True)
-            ),
-            cell(self.hits.text(*row.hits) if known else ""),
-            cell(row.row_count),
-            cell(*row.mark),
-        ]
-        return self.grid.row(cells)
+def _measure_column(measure: TableMeasure, rows: Sequence[_Row]) -> Column[_Row]:
+    change = _ChangeColumn.holding([_both(row, measure) for row in rows])
+    return number(
+        measure.heading,
+        lambda row: change.text(*_both(row, measure)),
+        drop=measure.drop,
+        style=lambda row: row.style or "bold" * measure.is_main,
+    )
+
+
+def _hits_column(rows: Sequence[_Row]) -> Column[_Row]:
+    change = _ChangeColumn.holding([row.hits for row in rows])
+    return number("hits", lambda row: change.text(*row.hits) if _has_hits(row) else "", drop=1)
+
+
+def _has_hits(row: _Row) -> bool:
+    return row.number != "" or row.hits != (None, None)
 
 
 def _both(row: _Row, measure: TableMeasure) -> tuple[int | None, int | None]:

@@ -3,14 +3,13 @@
 A measure that is added here has a column in the table of every view, or in its CSV, or both.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from sqlstable.ic.words import INSTRUCTION_PHASES
-from sqlstable.report.grid import Cell, Column, cell, number_column
-from sqlstable.report.numbers import count
+from sqlstable.report.table import Column, number
 from sqlstable.trace.format.schema import COST_FIELDS, HEAP_FIELDS, STABLE_COLUMNS, STABLE_FIELDS
 from sqlstable.trace.model import HeapUse, Instructions, StableUse, Statement
 
@@ -115,21 +114,24 @@ def shown_measures(rows: Iterable[Measured]) -> tuple[TableMeasure, ...]:
 
 
 def measure_columns(
-    measures: Sequence[TableMeasure], rows: Sequence[Measured]
-) -> tuple[Column, ...]:
-    """Return one column for each measure, as wide as the rows need."""
-    return tuple(
-        number_column(it.heading, [count(it.of(row)) for row in rows], drop=it.drop)
-        for it in measures
-    )
+    measures: Iterable[TableMeasure], style: Callable[[Any, bool], str] | None = None
+) -> list[Column[Any]]:
+    """Return one column for each measure.
+
+    Args:
+        measures: What `shown_measures` returned.
+        style: Returns the style of a row's cell, given whether the measure is the main one.
+    """
+    return [_column(measure, style) for measure in measures]
 
 
-def measure_cells(
-    measures: Sequence[TableMeasure], row: Measured, *, style: str = ""
-) -> tuple[Cell, ...]:
-    """Return the cells of one row."""
-    return tuple(
-        cell(count(it.of(row)), style=style or ("bold" if it.is_main else "")) for it in measures
+def _column(measure: TableMeasure, style: Callable[[Any, bool], str] | None) -> Column[Any]:
+    main = "bold" * measure.is_main
+    return number(
+        measure.heading,
+        measure.of,
+        drop=measure.drop,
+        style=main if style is None else lambda row: style(row, measure.is_main),
     )
 
 

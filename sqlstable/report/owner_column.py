@@ -1,17 +1,21 @@
 """The column that says whose the OS pages of a statement are: names, bars, counts."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from sqlstable.report.grid import Cell, Column, cell
+from sqlstable.report.grid import Cell, cell
+from sqlstable.report.measures import Measured
 from sqlstable.report.numbers import bar, count
+from sqlstable.report.table import Column
 from sqlstable.report.text import clean, fit
 from sqlstable.trace.model import OwnerUse
+
+Row = TypeVar("Row", bound=Measured)
 
 OWNERS_SHOWN: Final = 3
 """Lines of one cell; with more owners the last line says how many more there are."""
@@ -54,50 +58,36 @@ def shares(owners: Iterable[OwnerUse]) -> list[Share]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerColumn:
-    """The widths of the owners' column, taken from all that it has to hold."""
+def owner_column(
+    rows: Iterable[Row], owners: Callable[[Row], Sequence[Share] | None], *, name_width_max: int
+) -> Column[Row]:
+    """Return the column that holds the owners of these rows, the names cut to a width.
 
-    name_width: int
-    count_width: int
-
-    @property
-    def width(self) -> int:
-        """Columns of the terminal that it takes."""
-        return self.name_width + 1 + BAR_CELLS + 1 + self.count_width
-
-    @property
-    def column(self) -> Column:
-        """The column of the table."""
-        return Column(HEADING, max(self.width, len(HEADING)), drop=1)
-
-    def cell(self, owners: Sequence[Share], *, os_pages_accessed: int) -> Cell:
-        """Return the cell of one statement: a name, a bar and a count on each line.
-
-        Args:
-            owners: What ``shares`` returned.
-            os_pages_accessed: Of the statement; a full bar stands for all of them.
-        """
-        if not owners:
-            return cell("not determined", style="dim") if os_pages_accessed else []
-        return [self._line(share, os_pages_accessed) for share in owners]
-
-    def _line(self, share: Share, whole: int) -> Text:
-        name = fit(share.name, self.name_width)
-        number = count(share.os_pages_accessed)
-        line = Text(name + " " * (self.name_width - cell_len(name) + 1))
-        line.append(bar(share.os_pages_accessed, whole, BAR_CELLS).ljust(BAR_CELLS), style="cyan")
-        line.append(f" {number:>{self.count_width}}")
-        if share.rest:
-            line.stylize("dim")
-        return line
-
-
-def owner_column(rows: Iterable[Sequence[Share]], *, name_width_max: int) -> OwnerColumn:
-    """Return the column that holds these shares, the names cut to a width."""
-    listed = [share for row in rows for share in row]
+    Args:
+        rows: What each stands for.
+        owners: What ``shares`` returned of a row, or None where owners are not asked for.
+        name_width_max: Columns of the terminal.
+    """
+    listed = [share for row in rows for share in owners(row) or ()]
     widest = max((cell_len(share.name) for share in listed), default=0)
-    return OwnerColumn(
-        name_width=min(max(widest, NAME_WIDTH_MIN), name_width_max),
-        count_width=max((len(count(share.os_pages_accessed)) for share in listed), default=1),
-    )
+    name_width = min(max(widest, NAME_WIDTH_MIN), name_width_max)
+    count_width = max((len(count(share.os_pages_accessed)) for share in listed), default=1)
+
+    def shown(row: Row, _width: int) -> Cell:
+        whole, found = row.stable.os_pages_accessed, owners(row)
+        if not found:
+            return cell("not determined", "dim") if whole and found is not None else []
+        return [_line(share, whole, name_width, count_width) for share in found]
+
+    width = name_width + 1 + BAR_CELLS + 1 + count_width
+    return Column(HEADING, shown, width=max(width, len(HEADING)), drop=1)
+
+
+def _line(share: Share, whole: int, name_width: int, count_width: int) -> Text:
+    name = fit(share.name, name_width)
+    line = Text(name + " " * (name_width - cell_len(name) + 1))
+    line.append(bar(share.os_pages_accessed, whole, BAR_CELLS).ljust(BAR_CELLS), style="cyan")
+    line.append(f" {count(share.os_pages_accessed):>{count_width}}")
+    if share.rest:
+        line.stylize("dim")
+    return line

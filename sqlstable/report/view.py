@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from rich.text import Text
 
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.report.grid import paragraph
+from sqlstable.report.numbers import counted
 
 Field: TypeAlias = str | int | float | bool | None
 """One field of a row of CSV."""
@@ -62,3 +64,23 @@ assert ROWS_FIRST + ROWS_LAST < ROWS_MAX
 
 GROUPS_MAX: Final = 50
 """Rows of a table that is sorted by what matters: what comes later matters little."""
+
+Item = TypeVar("Item")
+
+
+def ends(rows: Sequence[Item]) -> tuple[Sequence[Item], int, Sequence[Item]]:
+    """Return the first rows of a table, how many it leaves out, and its last rows.
+
+    Examples:
+        >>> ends(range(12)), ends(range(100))
+        ((range(0, 12), 0, range(0, 0)), (range(0, 40), 50, range(90, 100)))
+    """
+    if len(rows) <= ROWS_MAX:
+        return rows, 0, rows[:0]
+    return rows[:ROWS_FIRST], len(rows) - ROWS_FIRST - ROWS_LAST, rows[-ROWS_LAST:]
+
+
+def more_lines(number: int, noun: str, width: int) -> list[Text]:
+    """Say how many rows a table leaves out; nothing where it has all."""
+    text = f"… {counted(number, noun)}: --format csv or json for all"
+    return paragraph(text, width, style="italic") if number else []

@@ -385,13 +385,16 @@ class Messages:
 
     def on_end(self) -> None:
         """Wait for the next message, where messages are implicit."""
+        if not self.implicit:
+            # The owner has an order of threads: there is no turn to wait for.
+            self.forget()
+            return
         with self.turn:
             self.forget()
-            if self.implicit:
-                self._is_open = self._is_ours = False
-                for store in self.stores:
-                    store.on_end()
-                self._ended.notify_all()
+            self._is_open = self._is_ours = False
+            for store in self.stores:
+                store.on_end()
+            self._ended.notify_all()
 
 
 class _Unshared:

@@ -17,6 +17,7 @@ import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from threading import get_ident
 from typing import Final
 
 import apsw
@@ -490,7 +491,9 @@ class DatabaseFile(Holder):
         Raises:
             MessageError: It is another thread's.
         """
-        self._store.messages.check_thread()
+        memory = self._store.memory
+        if memory.kind is not None and memory.thread != get_ident():
+            self._store.messages.check_thread()
 
     def xCheckReservedLock(self) -> bool:
         """Whether any connection holds RESERVED or more."""

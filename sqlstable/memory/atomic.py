@@ -111,7 +111,8 @@ class Atomic:
             raise SettingsError(
                 f"unknown message kind {kind!r}; use one of {', '.join(MESSAGE_KINDS)}"
             )
-        self.check(kind)
+        if self.image_file is not None or self._left_behind is not None:
+            self.check(kind)
         # What comes from outside may have cut the last one off just before it was over.
         self._change, self._is_committed, self._is_wiped = None, False, False
         self._store.begin(self.limits, kind)

@@ -56,6 +56,7 @@ class Staged:
         self._image_file = image_file
         self._wiped: Backing | None = None
         "The committed bytes, while a message has wiped them."
+        self._unchanged = PageChange((), staging, 0, 0)
         self._staged_bytes = 0
         self._staged_reach_bytes = 0
 
@@ -136,6 +137,12 @@ class Staged:
 
     def prepare(self) -> PageChange:
         """Return what the message has changed."""
+        pages = self.wasm_pages
+        if not self.bytemap.dirty and pages == self.committed_wasm_pages and self._wiped is None:
+            # As most messages: one record does for all of them.
+            if self._unchanged.wasm_pages_after != pages:
+                self._unchanged = PageChange((), self.staging, pages, pages)
+            return self._unchanged
         return PageChange(
             self.bytemap.dirty,
             self.staging,

@@ -9,7 +9,7 @@ from sqlstable.engine.measured import codec
 from sqlstable.engine.measured.notes import Mark
 from sqlstable.ic import words
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGE_SHIFT, WASM_PAGE_BYTES
-from sqlstable.layout import directory
+from sqlstable.layout import directory, froghub
 from sqlstable.layout.layouts import LAYOUTS
 from sqlstable.memory import manager, signatures
 from sqlstable.sqlite import header
@@ -93,11 +93,16 @@ def test_the_module_knows_a_database_by_its_header():
 
 
 def test_settings_are_numbered_as_the_module_reads_them():
-    assert defined("module.h")["SETTINGS_VERSION"] == codec.SETTINGS_VERSION
     assert defined("canister.c")["NAME_BYTES_MAX"] == codec.NAME_BYTES_MAX
-    numbers = {name_in_c(layout.name): layout.traits.module_number for layout in LAYOUTS}
+    known = {layout.name: layout.traits.module_settings for layout in LAYOUTS}
+    plain, behind = (
+        defined("module.h")[name] for name in ("SETTINGS_VERSION", "SETTINGS_VERSION_BEHIND_LENGTH")
+    )
     layouts = enumerated("module.h", "LAYOUT_")
-    assert layouts == {name: number for name, number in numbers.items() if number is not None}
+    assert layouts == {name_in_c(name): known[name][1] for name in ("managed", "raw")}
+    assert known["managed"][0] == known["raw"][0] == plain
+    assert known["froghub"] == (behind, known["raw"][1])
+    assert defined("vfs.c")["LENGTH_BYTES"] == froghub.LENGTH_BYTES
     growths = {name_in_c(name): it for name, it in codec._GROWTHS.items()}
     assert enumerated("module.h", "GROWTH_") == growths
     journals = {name_in_c(name): number for name, number in codec._JOURNALS.items()}

@@ -1,5 +1,6 @@
 """Images of froghub's ic-sqlite and of ic-sqlite-vfs 2.x: read, run, written, told apart."""
 
+import contextlib
 import random
 from contextlib import closing
 
@@ -420,15 +421,54 @@ def test_a_layout_comes_with_the_settings_of_its_product():
     canister.close()
 
 
-@pytest.mark.parametrize("layout", PRODUCTS)
-def test_the_wasm_engine_names_the_way_out_and_leaves_no_file(layout, tmp_path):
-    with pytest.raises(SettingsError, match="the native engine, or layout managed or raw"):
-        Canister(tmp_path / "new.stable", engine="wasm", layout=layout)
-    (tmp_path / "old.stable").write_bytes(built(layout, shop(page_sizes(layout)[-1])))
-    before = (tmp_path / "old.stable").read_bytes()
-    with pytest.raises(SettingsError, match="extract and import carry"):
-        Canister(tmp_path / "old.stable", engine="wasm", layout=layout)
-    assert (tmp_path / "old.stable").read_bytes() == before
-    assert not [
-        one for one in tmp_path.iterdir() if one.name.startswith("new") and one.stat().st_size
-    ]
+def test_the_wasm_engine_names_the_way_out_and_leaves_the_image_alone(tmp_path):
+    image = product_images.ic_sqlite_vfs(shop(16_384))
+    (tmp_path / "old.stable").write_bytes(image)
+    with pytest.raises(SettingsError, match="native engine, or layout managed or raw or froghub"):
+        Canister(tmp_path / "old.stable", engine="wasm", layout="ic-sqlite-vfs")
+    assert (tmp_path / "old.stable").read_bytes() == image
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page_size", [512, 4096, 65_536])
+def test_both_engines_agree_behind_a_length(page_size):
+    """In fresh and cold messages: rows, OS pages, calls, the image; after traps, too."""
+    image = product_images.froghub(shop(page_size))
+    sides = [opened(image, engine=engine, layout="froghub") for engine in ("native", "wasm")]
+    for sql in (
+        "UPDATE item SET name = 'new' WHERE id < 9",
+        "INSERT INTO item (note) VALUES (zeroblob(900000))",
+        "DELETE FROM item WHERE id % 2",
+        "VACUUM",
+        "BEGIN; INSERT INTO item (note) VALUES (zeroblob(300000)); ROLLBACK",
+        "INSERT INTO item (name) VALUES ('last')",
+    ):
+        for side in sides:
+            with contextlib.suppress(Trap), side.message("update") as message:
+                message.execute(sql.replace("BEGIN; ", "").replace("; ROLLBACK", ""))
+                if "ROLLBACK" in sql:
+                    message.trap()
+        assert sides[0].image() == sides[1].image(), sql
+        for side in sides:
+            side.upgrade()
+        for cache in ("fresh", "cold"):
+            replies = [side.query("SELECT * FROM item", cache=cache) for side in sides]
+            assert replies[0].rows == replies[1].rows
+            uses = [reply.footprint for reply in replies]
+            assert uses[0].accessed.tolist() == uses[1].accessed.tolist()
+            assert uses[0].calls == uses[1].calls
+        file = product_images.froghub_database(sides[1].image())
+        assert product_images.rows_of(file, COUNT) == sides[1].query(COUNT).rows
+    for side in sides:
+        side.close()
+
+
+@pytest.mark.slow
+def test_the_wasm_engine_makes_and_fills_an_image_behind_a_length():
+    with Canister(engine="wasm", layout="froghub") as one, Canister(layout="froghub") as other:
+        for side in (one, other):
+            side.update(SHOP[0])
+            side.update("INSERT INTO item (note) VALUES (zeroblob(65520))")
+        assert one.image() == other.image()
+        file = product_images.froghub_database(one.image())
+        assert product_images.rows_of(file, COUNT) == one.query(COUNT).rows

@@ -72,7 +72,7 @@ class Froghub:
     """The database behind its length."""
 
     name: Final = "froghub"
-    traits: Final = Traits(has_buckets=False, has_further_files=False, module_number=None)
+    traits: Final = Traits(has_buckets=False, has_further_files=False, module_settings=(2, 1))
 
     def probe(self, peek: Peek) -> bool:
         """A database begins with SQLite's magic."""

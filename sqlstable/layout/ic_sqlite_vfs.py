@@ -125,7 +125,7 @@ class IcSqliteVfs:
         has_buckets=True,
         has_further_files=False,
         defaults={"page_size": SQLITE_PAGE_BYTES, "growth": "wasm-page"},
-        module_number=None,
+        module_settings=None,
     )
 
     def probe(self, peek: Peek) -> bool:

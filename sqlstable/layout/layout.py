@@ -48,8 +48,9 @@ class Traits:
     "Whether attached databases and journals have a place in stable memory."
     defaults: Mapping[str, object] = field(default_factory=dict)
     "Settings as its product has them, by name, where nobody chooses others."
-    module_number: int | None
-    "What the measured engine's module calls it; None where it does not know it."
+    module_settings: tuple[int, int] | None
+    """Version of the settings and layout by which the measured engine's module knows it, see
+    ``module/source/module.h``; None where it does not."""
 
 
 class SizeRecord(Protocol):

@@ -23,7 +23,7 @@ class Managed:
     """The database in virtual memory 120 of a memory manager."""
 
     name: Final = "managed"
-    traits: Final = Traits(has_buckets=True, has_further_files=True, module_number=0)
+    traits: Final = Traits(has_buckets=True, has_further_files=True, module_settings=(1, 0))
 
     def probe(self, peek: Peek) -> bool:
         """A memory manager is at the beginning."""

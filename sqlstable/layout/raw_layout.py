@@ -17,7 +17,7 @@ class Raw:
     """The database at address 0."""
 
     name: Final = "raw"
-    traits: Final = Traits(has_buckets=False, has_further_files=False, module_number=1)
+    traits: Final = Traits(has_buckets=False, has_further_files=False, module_settings=(1, 1))
 
     def probe(self, peek: Peek) -> bool:
         """A database begins with SQLite's magic."""

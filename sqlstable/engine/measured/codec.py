@@ -24,7 +24,6 @@ from sqlstable.layout.layouts import LAYOUTS, layout_named
 Params = Sequence[Any] | Mapping[str, Any] | None
 Row = tuple[Any, ...]
 
-SETTINGS_VERSION: Final = 1
 NAME_BYTES_MAX: Final = 254
 """Longest name of a database, in bytes of UTF-8."""
 
@@ -113,8 +112,8 @@ def encode_settings(
             f"wasm engine does not; choose {' or '.join(_JOURNALS)}, or the native engine"
         )
     layout = layout_named(settings.layout)
-    if layout.traits.module_number is None:
-        known = " or ".join(it.name for it in LAYOUTS if it.traits.module_number is not None)
+    if layout.traits.module_settings is None:
+        known = " or ".join(it.name for it in LAYOUTS if it.traits.module_settings is not None)
         raise SettingsError(
             f"the wasm engine does not know layout {layout.name}; choose the native engine, or "
             f"layout {known}: sqlstable extract and import carry a database over"
@@ -125,11 +124,12 @@ def encode_settings(
             f"the name of the database has {len(name_bytes)} bytes; it can have 1 to "
             f"{NAME_BYTES_MAX}, and no NUL"
         )
+    version, number = layout.traits.module_settings
     head = _SETTINGS.pack(
-        SETTINGS_VERSION,
+        version,
         settings.page_size,
         settings.cache_size,
-        layout.traits.module_number,
+        number,
         settings.bucket_pages,
         _GROWTHS[settings.growth],
         journal,

@@ -5,6 +5,7 @@ from contextlib import suppress
 from sqlstable.errors import MemoryManagerError
 from sqlstable.layout.filemap import FileMap
 from sqlstable.layout.layout import Layout, Peek
+from sqlstable.memory.manager import BUCKETS_OFFSET
 from sqlstable.memory.stable import StableMemory
 from sqlstable.sqlite.header import PAGE_SIZE, stated_page_size
 from sqlstable.wasm.shimstore import shim_of
@@ -25,6 +26,11 @@ class LocatedDatabase:
         self._map = layout.locate(Peek(memory.peek, 0))
         self._start = self._map.start
         self._wasm_pages = 0
+
+    @property
+    def front_bytes(self) -> int:
+        """Bytes at the beginning of stable memory that say where the database is, or how long."""
+        return BUCKETS_OFFSET if self._layout.traits.has_buckets else self._map.base
 
     def map_at(self, wasm_pages: int) -> FileMap:
         """Return where its bytes are in stable memory of this size, which it has now."""

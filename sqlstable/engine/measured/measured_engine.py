@@ -41,7 +41,6 @@ from sqlstable.engine.statements import Params, Rows, sql_error
 from sqlstable.errors import ImageError, SqlError, Trap
 from sqlstable.ic.words import CacheState
 from sqlstable.layout.layouts import layout_named
-from sqlstable.memory.manager import BUCKETS_OFFSET
 from sqlstable.memory.stable import StableMemory
 from sqlstable.wasm import shim
 from sqlstable.wasm.shim import ShimStatus
@@ -148,10 +147,7 @@ class WasmEngine:
             self._plans.renew()
             self._start("canister_post_upgrade")
             self._finish = _IDLE
-            tables_bytes = (
-                BUCKETS_OFFSET if layout_named(self._settings.layout).traits.has_buckets else 0
-            )
-            self._store.machine.forget_below(tables_bytes)
+            self._store.machine.forget_below(self.database.front_bytes)
         elif self._cache == "cold":
             memory = self._memory
             machine = self._store.machine

@@ -94,8 +94,12 @@ static void start(void) {
   const Settings *settings = &argument.settings;
   if (settings->version != SETTINGS_VERSION ||
       settings->name_bytes != size - sizeof argument.settings) {
-    trap_with("the settings are of version %u with a name of %u bytes", settings->version,
-              settings->name_bytes);
+    if (settings->version != SETTINGS_VERSION_BEHIND_LENGTH ||
+        settings->name_bytes != size - sizeof argument.settings) {
+      trap_with("the settings are of version %u with a name of %u bytes", settings->version,
+                settings->name_bytes);
+    }
+    vfs_put_behind_length();
   }
   lean_configure();
   vfs_set_up(settings->now_ms, argument.name);

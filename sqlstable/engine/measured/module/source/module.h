@@ -15,6 +15,7 @@
 /* ---- settings, given to canister_init and canister_post_upgrade (canister.c) ---- */
 
 #define SETTINGS_VERSION 1
+#define SETTINGS_VERSION_BEHIND_LENGTH 2 /* the same, of a database behind its length */
 
 enum { LAYOUT_MANAGED, LAYOUT_RAW };
 enum { GROWTH_BUCKET, GROWTH_WASM_PAGE };
@@ -44,6 +45,7 @@ void placement_open(const Settings *settings);
 uint64_t placement_allocated_bytes(void);
 uint64_t placement_address(uint64_t offset);
 int placement_grow(uint64_t size_bytes); /* 0: there is no room */
+void placement_set_origin(uint64_t address); /* in layout raw: of offset 0 */
 
 /* ---- the database file (vfs.c) ---- */
 
@@ -51,6 +53,7 @@ extern const char vfs_name[];
 extern char vfs_detail[256]; /* what SQLite's own message does not say of the last failure */
 
 void vfs_set_up(int64_t now_ms, const char *database_name);
+void vfs_put_behind_length(void);
 uint64_t vfs_file_bytes(void);
 void explain(const char *format, ...); /* writes vfs_detail */
 

@@ -4,7 +4,7 @@
 **
 **   managed  a memory manager of ic-stable-structures, layout version 1; the database is virtual
 **            memory 120, and other virtual memories are left alone
-**   raw      the database begins at address 0
+**   raw      the database begins at address 0, or further on where something is in front of it
 **
 ** The manager's calls on stable memory are the crate's (dfinity/stable-structures
 ** src/memory_manager.rs, v0.7.2) in the crate's order, as in sqlstable/memory/manager.py, because
@@ -233,6 +233,8 @@ uint64_t placement_address(uint64_t offset) {
   if (!buckets) return origin + offset;
   return bucket_address(buckets[offset / bucket_bytes]) + offset % bucket_bytes;
 }
+
+void placement_set_origin(uint64_t address) { origin = address; }
 
 int placement_grow(uint64_t size_bytes) {
   uint64_t needed = wasm_pages_needed(size_bytes);

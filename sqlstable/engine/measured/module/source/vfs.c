@@ -324,6 +324,83 @@ static sqlite3_vfs vfs = {
     .xCurrentTimeInt64 = vfs_time_ms,
 };
 
+/* ---- a database behind its length: the layout of froghub's ic-sqlite ----
+**
+** Eight bytes, big-endian, then the database. The length only grows; the product writes it with
+** each write that passes it, here it is written when an SQL transaction commits, as on the native
+** engine. Functions of their own leave the others as they are, to the instruction.
+*/
+
+#define LENGTH_BYTES 8
+
+typedef struct Behind {
+  sqlite3_io_methods methods; /* those of every file, but for what concerns the length */
+  uint64_t length;            /* as it stands in front of the database */
+} Behind;
+
+/* In the heap, not beside the other variables: those stay where they are. */
+static Behind *behind;
+
+static int behind_read(sqlite3_file *file, void *target, int count, sqlite3_int64 offset) {
+  int was_known = is_size_known;
+  int code = file_read(file, target, count, offset);
+  if (!was_known && file_bytes > behind->length) file_bytes = behind->length;
+  return code;
+}
+
+static int behind_size(sqlite3_file *file, sqlite3_int64 *size) {
+  int was_known = is_size_known;
+  int code = file_size(file, size);
+  if (!was_known && file_bytes > behind->length) file_bytes = behind->length;
+  *size = (sqlite3_int64)file_bytes;
+  return code;
+}
+
+static int behind_write(sqlite3_file *file, const void *source, int count, sqlite3_int64 offset) {
+  uint64_t end = LENGTH_BYTES + (uint64_t)offset + (uint64_t)count;
+  /* The bytes in front take room, too: this leaves the next function none to grow. */
+  if (end > placement_allocated_bytes() && !placement_grow(end)) {
+    /* Word for word as above: one text. */
+    explain("stable memory is full: the database needs %llu bytes and %llu are allocated; delete "
+            "data and VACUUM, use larger buckets, or split the data over several canisters",
+            end, placement_allocated_bytes());
+    return SQLITE_FULL;
+  }
+  return file_write(file, source, count, offset);
+}
+
+static int behind_control(sqlite3_file *file, int operation, void *argument) {
+  if (operation == SQLITE_FCNTL_COMMIT_PHASETWO && file_bytes > behind->length) {
+    uint8_t bytes[LENGTH_BYTES];
+    behind->length = file_bytes;
+    for (int i = 0; i < LENGTH_BYTES; i++) bytes[i] = (uint8_t)(file_bytes >> (56 - 8 * i));
+    stable64_write(0, (uintptr_t)bytes, sizeof bytes);
+  }
+  return file_control(file, operation, argument);
+}
+
+static int behind_open(sqlite3_vfs *self, const char *name, sqlite3_file *file, int flags,
+                       int *given) {
+  uint8_t bytes[LENGTH_BYTES] = {0};
+  int code = vfs_open(self, name, file, flags, given);
+  if (code != SQLITE_OK) return code;
+  behind = allocate(sizeof *behind, main_name);
+  if (stable64_size() > 0) stable64_read((uintptr_t)bytes, 0, sizeof bytes);
+  behind->length = (uint64_t)big_endian_32(bytes) << 32 | big_endian_32(bytes + 4);
+  behind->methods = file_methods;
+  behind->methods.xRead = behind_read;
+  behind->methods.xWrite = behind_write;
+  behind->methods.xFileSize = behind_size;
+  behind->methods.xFileControl = behind_control;
+  file->pMethods = &behind->methods;
+  return SQLITE_OK;
+}
+
+void vfs_put_behind_length(void) {
+  placement_set_origin(LENGTH_BYTES);
+  vfs.xOpen = behind_open;
+}
+
 void vfs_set_up(int64_t now_ms, const char *database_name) {
   now = now_ms;
   sqlite3_snprintf(sizeof main_name, main_name, "%s", database_name);

@@ -164,38 +164,32 @@ def open_vfs(
     )
 
 
-class Used(NamedTuple):
-    """What a message has used of its limits, before it ends and nobody knows any more."""
-
-    os_pages_accessed: int
-    os_pages_dirty: int
-
-
 def finish(
     call: Call,
     memory: StableMemory,
-    used: Used,
+    used: tuple[int, int],
     look: Look | None,
     *,
     accesses: Callable[[], TakenAccesses],
     end: Callable[..., None],
     discard: Callable[[], None],
-) -> Trap | None:
+) -> tuple[MessageFacts, Trap | None]:
     """End the memory's message, and the heap's part in it.
 
     Args:
         call: The message.
         memory: Its memory.
-        used: What it has used.
+        used: How many OS pages it has accessed, and dirtied; nobody knows any more behind its end.
         look: Looks at it before it ends.
         accesses: Gives what `look` is shown.
         end: Tells the heap that the message is over, and whether its writes were ``discarded``.
         discard: Lets the heap go.
 
     Returns:
-        The trap, if there was one.
+        What there is to say of the message, and the trap, if there was one.
     """
     trap, is_query = memory.trap, call.kind == "query"
+    os_pages_accessed, os_pages_dirty = used
     is_kept = trap is None and not is_query
     if look is not None:
         look(accesses(), is_kept)
@@ -213,17 +207,9 @@ def finish(
         memory.rollback()
     elif is_query:
         memory.rollback()
-        end(discarded=used.os_pages_dirty > 0)
+        end(discarded=os_pages_dirty > 0)
     else:
         end(discarded=False)
-    return trap
-
-
-def ended(
-    call: Call, memory: StableMemory, used: Used, trap: Trap | None, raw: RawMessage, page_size: int
-) -> Ended:
-    """Say what there is to say of a message that is over."""
-    is_query = call.kind == "query"
     facts = MessageFacts(
         call.index,
         call.kind,
@@ -232,10 +218,11 @@ def ended(
         call.label,
         None if trap is None else str(trap),
         trap.limit or None if isinstance(trap, LimitTrap) else None,
-        is_query and trap is None and used.os_pages_dirty > 0,
+        is_query and trap is None and os_pages_dirty > 0,
         call.cache,
         call.first_statement,
         memory.limits if call.is_limited else None,
-        *used,
+        os_pages_accessed,
+        os_pages_dirty,
     )
-    return Ended(facts, raw, trap, page_size)
+    return facts, trap

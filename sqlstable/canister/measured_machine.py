@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from sqlstable.canister.choices import Choices
-from sqlstable.canister.machine import Call, Ended, Look, Opening, Used, ended, finish, open_vfs
+from sqlstable.canister.machine import Call, Ended, Look, Opening, finish, open_vfs
 from sqlstable.canister.noted import raw_message
 from sqlstable.database.checking import Setup
 from sqlstable.database.extent import state_size
@@ -133,8 +133,8 @@ class MeasuredMachine:
         # The shim forgets with the message.
         notes = engine.take_notes()
         status = notes.status
-        used = Used(status.accessed_count, status.dirty_count)
-        trap = finish(
+        used = status.accessed_count, status.dirty_count
+        facts, trap = finish(
             call,
             memory,
             used,
@@ -149,7 +149,7 @@ class MeasuredMachine:
             vfs.adopt_page_size()
         raw = raw_message(notes, self._outside)
         self._outside.clear()
-        return ended(call, memory, used, trap, raw, vfs.store.page_size)
+        return Ended(facts, raw, trap, vfs.store.page_size)
 
     @contextmanager
     def outside(self, name: str, /) -> Iterator[None]:

@@ -8,8 +8,6 @@ from sqlstable.canister.machine import (
     Look,
     MakeVFS,
     Opening,
-    Used,
-    ended,
     finish,
     open_vfs,
 )
@@ -97,8 +95,8 @@ class NativeMachine:
         assert engine is not None
         assert vfs is not None
         bytemap, log = memory.store.bytemap, self._log
-        used = Used(len(bytemap.accessed), len(bytemap.dirty))
-        trap = finish(
+        used = len(bytemap.accessed), len(bytemap.dirty)
+        facts, trap = finish(
             call,
             memory,
             used,
@@ -113,7 +111,7 @@ class NativeMachine:
             # Not before the log is taken, which is still in the old unit.
             vfs.adopt_page_size()
             log.sqlite_page_bytes = store.page_size
-        return ended(call, memory, used, trap, raw, store.page_size)
+        return Ended(facts, raw, trap, store.page_size)
 
     def outside(self, name: str, /) -> AbstractContextManager[None]:
         """Bill the accesses of a block to nobody's statement, under ``name``."""

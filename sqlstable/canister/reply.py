@@ -1,5 +1,6 @@
 """What a message answers: rows at once, everything else when it is asked for."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlstable.canister.ended import EndedMessage
@@ -7,6 +8,7 @@ from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.model import LimitUse, Message, Statement
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Reply:
     """The answer of one message.
 
@@ -15,10 +17,9 @@ class Reply:
         notes: What the caller should know beside that, a sentence each; mostly nothing.
     """
 
-    def __init__(self, rows: list[tuple[Any, ...]], ended: EndedMessage) -> None:
-        self.rows = rows
-        self.notes: tuple[str, ...] = ()
-        self._ended = ended
+    rows: list[tuple[Any, ...]]
+    _ended: EndedMessage
+    notes: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> str:

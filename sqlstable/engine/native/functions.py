@@ -8,7 +8,6 @@
 
 import random
 import re
-import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -34,7 +33,8 @@ _ZONE_MODIFIERS: Final = frozenset(("localtime", "utc"))
 _NO_SHIFT: Final = "+0 days"
 """What a shift between zones is where there is one zone: it takes its place among the modifiers."""
 
-_UTC: Final = ("UTC", "UTC")
+UTC: Final = ("UTC", "UTC")
+"""Names of the zones of a process that SQLite's own date functions serve as they are."""
 
 _PRIME: Final = (
     "PRAGMA query_only = off; "
@@ -227,11 +227,6 @@ def _as_int64(value: object) -> int:
         text = int(found[1]) if found else 0
     number = text if isinstance(text, int | float) else 0
     return int(min(max(number, INT64_MIN), INT64_MAX))
-
-
-def is_process_in_utc() -> bool:
-    """Whether SQLite's own functions know no other zone than UTC now."""
-    return time.tzname == _UTC and not time.timezone
 
 
 class UtcFunctions:

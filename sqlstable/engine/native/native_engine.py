@@ -16,6 +16,7 @@ filled by a query disturbs nobody, as on the Internet Computer.
   connection is closed when the message ends.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -26,8 +27,8 @@ from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.inspector import Inspector
 from sqlstable.engine.native.functions import (
+    UTC,
     UtcFunctions,
-    is_process_in_utc,
     register_random,
 )
 from sqlstable.engine.native.link import Executor, Heap, Link, look, play_back, refusal
@@ -307,7 +308,7 @@ class NativeEngine:
     # -- inside: connections --------------------------------------------------------------------
 
     def _activate(self, link: Link) -> None:
-        if not link.is_in_utc and not is_process_in_utc():
+        if not link.is_in_utc and (time.tzname != UTC or time.timezone):
             self._utc.register(link.connection)
             link.is_in_utc = True
         self._active = link

@@ -61,8 +61,8 @@ def _marked(text: str) -> str:
 
 def commands() -> Iterator[str]:
     """Make a section for each command, from the function behind it."""
-    for name, place in COMMANDS.items():
-        module, _, attribute = place.partition(".")
+    for name, listed in COMMANDS.items():
+        module, _, attribute = listed.place.partition(".")
         function = getattr(import_module(f"sqlstable.cli.{module}"), attribute)
         taken = _taken_by(function)
         arguments = [it for it in taken if isinstance(it.info, ArgumentInfo)]

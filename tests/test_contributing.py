@@ -190,13 +190,8 @@ def test_a_command_is_a_module_and_a_line(house):
     house.add("sqlstable/cli/toy.py", COMMAND)
     house.change(
         "sqlstable/cli/__init__.py",
-        '    "demo": "demo.show_demo",\n',
-        '    "demo": "demo.show_demo",\n    "toy": "toy.show_toy",\n',
-    )
-    house.change(
-        "sqlstable/cli/__init__.py",
-        "SUMMARIES: Final = {\n",
-        'SUMMARIES: Final = {\n    "toy": "Show a toy.",\n',
+        "COMMANDS: Final = {\n",
+        'COMMANDS: Final = {\n    "toy": Listed("toy.show_toy", "Show a toy."),\n',
     )
     assert house.run("-m", "sqlstable", "toy") == "a toy\n"
     assert "Show a toy." in house.run("-m", "sqlstable", "--help")

@@ -113,7 +113,7 @@ def test_step_ends_without_any_input(shown):
 
 
 def test_an_answer_that_changed_is_shown_and_fails_the_demo(monkeypatch):
-    take = shop.take_snapshot
+    take = shop.take_proof
     taken = []
 
     def take_another(canister, folder):
@@ -123,7 +123,7 @@ def test_an_answer_that_changed_is_shown_and_fails_the_demo(monkeypatch):
             found = replace(found, answers=(), answers_sha256="0" * 64)
         return found
 
-    monkeypatch.setattr(shop, "take_snapshot", take_another)
+    monkeypatch.setattr(shop, "take_proof", take_another)
     result = show()
     assert result.exit_code == 1
     assert re.search(r"✗ answers to .*, then 000000000000…", result.stdout)
@@ -148,11 +148,11 @@ def test_every_row_of_the_shop_refers_to_one_that_is_there():
 
 def test_a_snapshot_is_the_same_after_an_upgrade_and_another_after_an_update(tmp_path):
     with loaded_canister() as canister:
-        before = shop.take_snapshot(canister, tmp_path)
+        before = shop.take_proof(canister, tmp_path)
         canister.upgrade()
-        assert shop.take_snapshot(canister, tmp_path) == before
+        assert shop.take_proof(canister, tmp_path) == before
         canister.update("UPDATE purchase SET day = '2030-01-01' WHERE customer = 421")
-        after = shop.take_snapshot(canister, tmp_path)
+        after = shop.take_proof(canister, tmp_path)
     assert after.integrity == before.integrity == "ok"
     assert after.answers_sha256 != before.answers_sha256
     assert after.database_sha256 != before.database_sha256

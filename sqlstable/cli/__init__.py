@@ -4,6 +4,7 @@
 of a command is imported when the command is asked for: help and version need none of them.
 """
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any, Final
 
@@ -12,27 +13,43 @@ import typer
 from sqlstable.cli.failures import SafeGroup, run_program
 from sqlstable.cli.version import print_version
 
-COMMANDS: Final = {
-    "demo": "demo.show_demo",
-    "run": "run.run_script",
-    "report": "report.report_trace",
-    "import": "import_.import_database",
-    "extract": "extract.extract_to_file",
-    "inspect": "inspect.inspect_path",
-}
-"""The commands, each with its module and function."""
 
-SUMMARIES: Final = {
-    "demo": "See in a few seconds which OS pages SQL touches, and an upgrade that loses nothing.",
-    "run": "Run a workload script and report the OS pages that each statement touched.",
-    "report": "Show a trace file: what was touched, and whose it was.",
-    "import": "Make an image of stable memory that holds a database, for run --image and "
-    "canisters.",
-    "extract": "Take a database out of an image of stable memory, as a plain SQLite file.",
-    "inspect": "Say what an image, a snapshot or a database is, what it holds, and what to type "
-    "next.",
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A command that has not been imported."""
+
+    place: str
+    "Its module and function."
+    summary: str
+    "First line of the function's docstring, for the help that lists all commands."
+
+
+COMMANDS: Final = {
+    "demo": Listed(
+        "demo.show_demo",
+        "See in a few seconds which OS pages SQL touches, and an upgrade that loses nothing.",
+    ),
+    "run": Listed(
+        "run.run_script",
+        "Run a workload script and report the OS pages that each statement touched.",
+    ),
+    "report": Listed(
+        "report.report_trace", "Show a trace file: what was touched, and whose it was."
+    ),
+    "import": Listed(
+        "import_.import_database",
+        "Make an image of stable memory that holds a database, for run --image and canisters.",
+    ),
+    "extract": Listed(
+        "extract.extract_to_file",
+        "Take a database out of an image of stable memory, as a plain SQLite file.",
+    ),
+    "inspect": Listed(
+        "inspect.inspect_path",
+        "Say what an image, a snapshot or a database is, what it holds, and what to type next.",
+    ),
 }
-"""First lines of the functions' docstrings, for the help that lists all commands."""
+"""The commands by name."""
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -46,10 +63,10 @@ class Commands(SafeGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401  likewise
         """Import and make a command; None where there is none of that name."""
-        place = COMMANDS.get(cmd_name)
-        if place is None:
+        listed = COMMANDS.get(cmd_name)
+        if listed is None:
             return None
-        module, _, function = place.partition(".")
+        module, _, function = listed.place.partition(".")
         single = _typer()
         single.command(cmd_name)(getattr(import_module(f"sqlstable.cli.{module}"), function))
         return typer.main.get_command(single)
@@ -57,7 +74,7 @@ class Commands(SafeGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  likewise
         """List all commands without making any."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(SUMMARIES.items()))
+            formatter.write_dl([(name, listed.summary) for name, listed in COMMANDS.items()])
 
 
 def _typer(**options: Any) -> typer.Typer:  # noqa: ANN401  typer's options are many

@@ -18,7 +18,7 @@ from sqlstable.cli.options import (
 from sqlstable.cli.output import screen, write, write_data
 from sqlstable.cli.places import check_regular
 from sqlstable.errors import TraceError
-from sqlstable.report.views import By
+from sqlstable.report.views import By, view_named
 
 if TYPE_CHECKING:
     from sqlstable.report.view import Look
@@ -71,7 +71,7 @@ def check_plan(view: By, look: "Look") -> None:
     Raises:
         UsageError: The rows are owners or messages.
     """
-    if look.plan and view not in ("statement", "shape"):
+    if look.plan and not view_named(view).has_plans:
         raise UsageError(f"--plan goes with statements and shapes, not --by {view}; leave one out")
 
 
@@ -85,7 +85,7 @@ def write_report(trace: "Trace", output_format: Format, view: By, look: "Look") 
             target = screen()
             text = render_table(
                 # What goes through all statements more than once is quicker with all in memory.
-                StreamedTrace(trace) if view == "statement" else trace,
+                StreamedTrace(trace) if view_named(view).is_one_pass else trace,
                 by=view,
                 width=target.width,
                 color_system=target.color_system,

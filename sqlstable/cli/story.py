@@ -179,9 +179,9 @@ class Story:
         )
 
     def _upgrade(self) -> Scene:
-        before = shop.take_snapshot(self._canister, self._folder)
+        before = shop.take_proof(self._canister, self._folder)
         upgrade = self._canister.upgrade().footprint
-        after = shop.take_snapshot(self._canister, self._folder)
+        after = shop.take_proof(self._canister, self._folder)
         return Scene(
             headline="An upgrade",
             sql="-- new code is installed: the heap is wiped, stable memory stays",

@@ -133,4 +133,5 @@ VIEW: Final = View(
         *INSTRUCTIONS,
     ),
     rows=_csv_rows,
+    has_plans=True,
 )

@@ -374,4 +374,6 @@ VIEW: Final = View(
         *PHASES,
     ),
     rows=_csv_rows,
+    has_plans=True,
+    is_one_pass=True,
 )

@@ -45,6 +45,10 @@ class View:
     "The columns of its CSV; new ones come at the end."
     rows: Callable[[TraceSource], Iterable[Row]]
     "The rows of its CSV, each as long as the header."
+    has_plans: bool = False
+    "Whether plans can stand under its rows."
+    is_one_pass: bool = False
+    "Whether its table goes through the statements once, so that they need not stay in memory."
 
 
 ACCESSED: Final = ("accessed", "OS pages read or written")

@@ -157,9 +157,7 @@ class Evidence:
     database_size_bytes: int
 
 
-def take_snapshot(
-    canister: Canister, folder: Path, questions: Sequence[str] = QUESTIONS
-) -> Evidence:
+def take_proof(canister: Canister, folder: Path, questions: Sequence[str] = QUESTIONS) -> Evidence:
     """Ask all questions, check the database, and extract it.
 
     Args:

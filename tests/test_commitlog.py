@@ -22,7 +22,7 @@ from sqlstable.memory.image.commitlog import (
     CHECKSUM_BYTES,
     RECORD_HEAD_BYTES,
     RECORDS_OFFSET,
-    Entry,
+    LogEntry,
     LogHeader,
     _table_bytes,
     next_record_offset,
@@ -56,7 +56,7 @@ def entry_of(number, wasm_pages, pages, *, is_wiped=False, durability="process",
     os_pages = sorted(pages)
     before = b"".join(checksum_of(bytes(4096), size) for _ in os_pages)
     after = tuple(zlib.crc32(pages[os_page]) for os_page in os_pages)
-    return Entry(
+    return LogEntry(
         number,
         *wasm_pages,
         options.pop("covered", ALL_OS_PAGES),

@@ -12,7 +12,7 @@ import pytest
 from sqlstable import Canister, ImageError, MessageError, SettingsError, StableMemory, Trap
 from sqlstable.ic.units import GIB
 from sqlstable.memory.image import durable, imagefile
-from sqlstable.memory.image.commitlog import CHECKSUM_BYTES, Entry, LogHeader, record_parts
+from sqlstable.memory.image.commitlog import CHECKSUM_BYTES, LogEntry, LogHeader, record_parts
 from sqlstable.memory.image.imagefile import open_image
 from tests.images import (
     DURABILITIES,
@@ -356,7 +356,7 @@ def test_a_log_with_right_checksums_and_wrong_numbers_is_refused_and_nothing_wri
     header = LogHeader(durability, 1, b"i" * 16)
     size = CHECKSUM_BYTES[durability]
     crc = zlib.crc32(bytes(4096))
-    entry = Entry(1, 2, 2, 0, 0, ((os_page << 12, 4096),), bytes(size), (crc,))
+    entry = LogEntry(1, 2, 2, 0, 0, ((os_page << 12, 4096),), bytes(size), (crc,))
     parts = record_parts(zlib.crc32(header.log_id), entry, [bytes(4096)])
     log_of(path).write_bytes(header.encode() + b"".join(parts))
     for options in ({}, {"is_read_only": True}):

@@ -22,7 +22,7 @@ from sqlstable.ic.prices import (
 )
 from sqlstable.wasm import shim
 from sqlstable.wasm.rewrite import operators
-from sqlstable.wasm.rewrite.binary import Limits, read_module
+from sqlstable.wasm.rewrite.binary import SizeLimits, read_module
 from sqlstable.wasm.rewrite.rewriter import RewriteOptions, rewrite
 from tests.witness_driver import FREE, Machine, engine
 
@@ -456,7 +456,7 @@ def test_a_module_without_memory_or_globals_runs():
     machine = Machine(wasm_of('(module (func (export "f") (result i32) (i32.const 5)))'))
     machine.begin()
     assert machine.call("f") == 5
-    assert machine.rewritten.heap == Limits(0, 65_536)
+    assert machine.rewritten.heap == SizeLimits(0, 65_536)
 
 
 def test_options_have_different_keys():

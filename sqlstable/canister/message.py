@@ -10,7 +10,7 @@ from sqlstable.canister.choices import check_choice
 from sqlstable.canister.life import Life
 from sqlstable.canister.machine import Call
 from sqlstable.canister.reply import Reply
-from sqlstable.canister.turns import Leaving, Ticket
+from sqlstable.canister.turns import Block, Leaving
 from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
 from sqlstable.engine.statements import Cursor, Params, Rows, Statements
 from sqlstable.errors import MessageError, SqlError, Trap
@@ -19,7 +19,7 @@ from sqlstable.ic.words import CACHE_STATES, CacheState, CallKind
 T = TypeVar("T")
 
 
-class Message:
+class Message(Block):
     """One message of a canister, used in a ``with`` block.
 
     Attributes:
@@ -41,8 +41,7 @@ class Message:
             check_choice("kind", kind, ("update", "query"))
         if cache not in CACHE_STATES:
             check_choice("cache", cache, CACHE_STATES)
-        self.kind: CallKind = kind
-        self.ticket: Ticket | None = None
+        self.kind = kind
         self._call = Call(kind, "warm" if kind == "update" else cache, label)
         self._life = life
         self._memory = life.memory

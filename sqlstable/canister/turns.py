@@ -15,7 +15,7 @@ from os import getpid
 from queue import Empty, SimpleQueue
 from threading import get_ident
 from types import MethodType, TracebackType
-from typing import Any, Final, Protocol, overload
+from typing import Any, Final, overload
 from weakref import ref
 
 from sqlstable.errors import MessageError
@@ -56,15 +56,11 @@ class Ticket(ref[Any]):
         return not self.is_over and self() is not None
 
 
-class Ticketed(Protocol):
-    """Who has blocks."""
+class Block:
+    """A ``with`` block that has the canister; what it does is its ``kind``."""
 
-    ticket: Ticket | None
-
-    @property
-    def kind(self) -> str:
-        """What a block does."""
-        ...
+    kind: str
+    ticket: Ticket | None = None
 
 
 class Leaving:
@@ -78,9 +74,9 @@ class Leaving:
     def __get__(self, block: None, kind: type) -> Leave: ...
 
     @overload
-    def __get__(self, block: Ticketed, kind: type | None = None) -> Left: ...
+    def __get__(self, block: Block, kind: type | None = None) -> Left: ...
 
-    def __get__(self, block: Ticketed | None, kind: type | None = None) -> Leave | Left:
+    def __get__(self, block: Block | None, kind: type | None = None) -> Leave | Left:
         """Return the method that ends one block; Python asks before the block begins."""
         if block is None:
             return self._leave
@@ -98,7 +94,7 @@ class Turns:
         self._tickets: dict[int, Ticket] = {}
         self._process = getpid()
 
-    def take(self, block: Ticketed) -> None:
+    def take(self, block: Block) -> None:
         """Wait until it is a block's turn.
 
         Raises:
@@ -126,7 +122,7 @@ class Turns:
                 with suppress(Empty):
                     over.get(timeout=LOOK_AGAIN_S)
 
-    def give(self, block: Ticketed) -> None:
+    def give(self, block: Block) -> None:
         """End the turn of a block."""
         ticket = block.ticket
         assert ticket is not None
@@ -139,12 +135,12 @@ class Turns:
         """Whether a block of this thread has its turn."""
         return bool(self._tickets) and self._mine() is not None
 
-    def _mine(self) -> Ticketed | None:
+    def _mine(self) -> Block | None:
         thread = get_ident()
         for ticket in tuple(self._tickets.values()):
             holder = ticket() if ticket.thread == thread and not ticket.is_over else None
             if holder is not None:
-                block: Ticketed = getattr(holder, "__self__", holder)
+                block: Block = getattr(holder, "__self__", holder)
                 return block
         return None
 
@@ -161,7 +157,7 @@ class Turns:
         return last
 
 
-class Turn:
+class Turn(Block):
     """A block that has a canister for something else than a message.
 
     Args:
@@ -173,7 +169,6 @@ class Turn:
     def __init__(self, turns: Turns, kind: str, begin: Callable[[], None]) -> None:
         """Prepare; the block takes its turn."""
         self.kind = kind
-        self.ticket: Ticket | None = None
         self._turns = turns
         self._begin = begin
 

@@ -242,18 +242,6 @@ class DatabaseStore:
             if file.is_dead and self.memory.trap is None:
                 self._revive(file)
 
-    def leave_wal(self) -> None:
-        """Put a database in rollback mode that a backup from one in WAL mode has written.
-
-        The mode is in the header, which a backup copies. Nothing but the two bytes tells, and the
-        OS page is dirty already: the backup has written it.
-        """
-        if WAL_VERSION in self.peek(len(ROLLBACK_VERSIONS), VERSIONS_OFFSET):
-            address = self.placement.map.address(VERSIONS_OFFSET)
-            self.memory.staging.write(address, ROLLBACK_VERSIONS)
-            for file in self.files:
-                file.doubt.is_cache_old = True
-
     def on_commit(self) -> None:
         """Note that a connection has committed inside the message of the memory's owner."""
         self._cookies |= {self._cookie()}
@@ -381,10 +369,10 @@ class DatabaseStore:
 
     def _dead_read(self, amount: int, offset: int) -> Bytes:
         """After a trap: the bytes as the rollback will leave them."""
-        length = min(amount, self.placement.allocated_bytes - offset)
-        if length <= 0:
-            return b""
-        return self.memory.backing.read(self.placement.map.address(offset), length)
+        length = max(min(amount, self.placement.allocated_bytes - offset), 0)
+        return (
+            self.memory.backing.read(self.placement.map.address(offset), length) if length else b""
+        )
 
     def _grow(self, size_bytes: int) -> None:
         old_origin = self.placement.map.origin
@@ -509,7 +497,7 @@ class DatabaseFile(Holder):
         elif op == _SYNC:
             store.messages.on_sync(self)
             if not self.is_dead:
-                store.leave_wal()
+                _leave_wal(store)
         elif op == _PRAGMA:
             pragma = apsw.VFSFcntlPragma(pointer)
             refuse_wal(pragma)
@@ -561,6 +549,19 @@ class SharedFile(DatabaseFile):
         """Whether any connection holds RESERVED or more."""
         with self._store.messages.turn:
             return self._store.locks.is_reserved()
+
+
+def _leave_wal(store: DatabaseStore) -> None:
+    """Put a database in rollback mode that a backup from one in WAL mode has written.
+
+    The mode is in the header, which a backup copies. Nothing but the two bytes tells, and the
+    OS page is dirty already: the backup has written it.
+    """
+    if WAL_VERSION in store.peek(len(ROLLBACK_VERSIONS), VERSIONS_OFFSET):
+        address = store.placement.map.address(VERSIONS_OFFSET)
+        store.memory.staging.write(address, ROLLBACK_VERSIONS)
+        for file in store.files:
+            file.doubt.is_cache_old = True
 
 
 def _idle_paths(messages: Messages, file: DatabaseFile) -> tuple[Read, Write]:

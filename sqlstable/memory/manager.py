@@ -48,9 +48,9 @@ Source: dfinity/stable-structures src/memory_manager.rs, v0.7.2, 2025-09-22.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from sqlstable.errors import (
     ImageError,
@@ -539,18 +539,10 @@ def _make_room(memory: Memory, memory_id: int, bucket_wasm_pages: int, allocated
         raise _told(memory, trap)
 
 
-@runtime_checkable
-class _KeepsMessages(Protocol):
-    """A memory whose open message stays trapped once something in it has trapped."""
-
-    def poison(self, trap: Trap) -> Trap:
-        """Mark the message as trapped."""
-        ...
-
-
 def _told(memory: Memory, trap: Trap) -> Trap:
     """Return the trap to be raised, after telling a memory that keeps messages."""
-    return memory.poison(trap) if isinstance(memory, _KeepsMessages) else trap
+    poison: Callable[[Trap], Trap] | None = getattr(memory, "poison", None)
+    return trap if poison is None else poison(trap)
 
 
 def _growing_write(memory: Memory, offset: int, data: bytes) -> None:

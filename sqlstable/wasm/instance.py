@@ -13,19 +13,17 @@
 
 import ctypes
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlstable.errors import ModuleError, SettingsError, Trap
+from sqlstable.errors import Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import GIB, WASM_PAGE_BYTES
 from sqlstable.ic.words import WRITE
 from sqlstable.wasm import shim
 from sqlstable.wasm.calls import Call, Globals, Trampoline
 from sqlstable.wasm.interrupts import LISTENER, NEVER, NEXT_INTERRUPT
+from sqlstable.wasm.joining import join, reserving, shim_values
 from sqlstable.wasm.program import LIVE, Program, wasmtime_module
 from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
 from sqlstable.wasm.rewrite.rewriter import SHIM_MODULE, START_EXPORT
@@ -33,7 +31,7 @@ from sqlstable.wasm.traps import trap_of
 
 if TYPE_CHECKING:
     from wasmtime import Limits as WasmLimits
-    from wasmtime import Linker, Memory, Store
+    from wasmtime import Memory, Store
 
 _MAY_LEAVE_BYTES: Final = 48 * GIB
 """Where a memory is larger, its address is asked again; less than any memory reserves."""
@@ -83,13 +81,12 @@ class Instance:
         linker = wasmtime.Linker(program.engine)
         linker.define(self._store, SHIM_MODULE, "heap", self._heap)
         linker.define(self._store, SHIM_MODULE, "stable", self._stable)
-        with _addresses():
+        with reserving():
             joined = linker.instantiate(self._store, program.shim)
         self._shim: Any = joined.exports(self._store)
-        self._set_up(stable_wasm_pages_max)
-        # Globals that tell whether a system call was called that is not known here.
-        self._unknown: dict[str, Any] = {}
-        self._instance = self._instantiate(linker)
+        for name, value in shim_values(program, stable_wasm_pages_max).items():
+            self.set_value(name, value)
+        self._instance, self._unknown = join(self._store, linker, program, self._shim)
         self._learn_addresses()
         trampoline = Trampoline(self._store)
         self._trampoline = trampoline
@@ -114,9 +111,10 @@ class Instance:
         self._globals = Globals(self._store, mutable)
         # A new instance's globals, and its heap without the zeros at the end.
         self._new_globals = self._kept_globals = self._globals.values()
-        self._new_heap = self._heap_bytes().rstrip(b"\0")
+        self._new_heap = self.heap_bytes().rstrip(b"\0")
         if START_EXPORT in program.layout.exports:
-            self._entries[START_EXPORT] = self._entry(START_EXPORT)
+            start = self._trampoline.call_of(self._instance[START_EXPORT], 0)
+            self._entries[START_EXPORT] = start
         self._keep_heap(shim.WHOLE)
         LIVE.add(self)
 
@@ -138,7 +136,7 @@ class Instance:
         """
         entry = self._entries.get(name)
         if entry is None:
-            entry = self._entries[name] = self._entry(name)
+            entry = self._entries[name] = self._trampoline.call_of(self._instance[name], 0)
         size = len(argument)
         if size > _ARGUMENT_BYTES_MAX:
             raise Trap(f"the call has {size} bytes, and a heap has 4 GiB; make several of it")
@@ -281,7 +279,7 @@ class Instance:
 
     def heap_bytes(self) -> bytes:
         """Return the heap as it is now."""
-        return self._heap_bytes()
+        return ctypes.string_at(self._heap_address, self.value("heap_size") * WASM_PAGE_BYTES)
 
     def set_value(self, name: str, value: int) -> None:
         """Set one of the shim's globals."""
@@ -377,53 +375,9 @@ class Instance:
 
     def _memory(self, limits: "WasmLimits", *, is_64: bool) -> "Memory":
         wasmtime = wasmtime_module()
-        with _addresses():
+        with reserving():
             memory: Memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits, is_64=is_64))
         return memory
-
-    def _set_up(self, stable_wasm_pages_max: int) -> None:
-        program = self.program
-        self.set_value("heap_size", program.layout.heap_wasm_pages)
-        self.set_value("has_heap_marks", 1)
-        self.set_value("stable_size_max", stable_wasm_pages_max)
-        costs = program.regime.costs
-        if not program.watches_heap:
-            costs = replace(costs, heap_region_accessed=0, heap_region_written=0)
-        for name, value in shim.cost_globals(costs).items():
-            self.set_value(name, value)
-        self.set_value("charge_border", program.regime.table.total(shim.BORDER_OPERATORS))
-
-    def _instantiate(self, linker: "Linker") -> Any:  # noqa: ANN401  any kind of export
-        wasmtime = wasmtime_module()
-        store, module = self._store, self.program.module
-        defined = {(SHIM_MODULE, "heap"), (SHIM_MODULE, "stable")}
-        for item in module.imports:
-            name = str(item.name)
-            key = (item.module, name)
-            if key in defined:
-                continue
-            defined.add(key)
-            found = self._shim.get(name)
-            if found is None or item.module not in ("ic0", SHIM_MODULE):
-                found = self._stub(name, item.type)
-            linker.define(store, item.module, name, found)
-        try:
-            with _addresses():
-                instance = linker.instantiate(store, module)
-        except wasmtime.WasmtimeError as error:
-            raise ModuleError(
-                f"the module cannot be joined to the system calls that it imports: {error}"
-            ) from error
-        return instance.exports(store)
-
-    def _stub(self, name: str, kind: Any) -> Any:  # noqa: ANN401  wasmtime's
-        """Return what stands for a system call that is not known: it traps with its name."""
-        wasmtime = wasmtime_module()
-        types = (" ".join(map(str, part)) for part in (kind.params, kind.results))
-        module = wasmtime.Module(self.program.engine, _STUB.format(*types))
-        exports = wasmtime.Instance(self._store, module, []).exports(self._store)
-        self._unknown[name] = exports["unknown"]
-        return exports["call"]
 
     def _learn_addresses(self) -> None:
         names = {
@@ -445,12 +399,6 @@ class Instance:
         if wasm_pages * WASM_PAGE_BYTES > _MAY_LEAVE_BYTES:
             self._stable_address = self._address(self._stable)
 
-    def _entry(self, name: str) -> Call:
-        return self._trampoline.call_of(self._instance[name], 0)
-
-    def _heap_bytes(self) -> bytes:
-        return ctypes.string_at(self._heap_address, self.value("heap_size") * WASM_PAGE_BYTES)
-
     def _marks(self) -> list[tuple[int, bytes]]:
         size = self._heap.size(self._store) * (WASM_PAGE_BYTES // 4096)
         start = self._addresses["heap_marks"]
@@ -463,28 +411,6 @@ _MAIN_THREAD: Final = main_thread().ident
 """The only one in which Python raises KeyboardInterrupt."""
 
 _STATUS: Final = struct.Struct(f"={len(shim.ShimStatus._fields)}q")
-
-
-@contextmanager
-def _addresses() -> Iterator[None]:
-    """Say it well where memories find no room in this process."""
-    wasmtime = wasmtime_module()
-    try:
-        yield
-    except wasmtime.WasmtimeError as error:
-        reason = str(error).partition("\n")[0]
-        if "mmap" not in reason:
-            raise
-        raise SettingsError(
-            "this process has no addresses left for another canister of the wasm engine: each "
-            "reserves 1 TiB or more, and a process has 128 TiB, or what `ulimit -v` leaves it; "
-            f"close those that are not needed any more, or use another process ({reason})"
-        ) from None
-
-
-_STUB: Final = """(module
-  (global (export "unknown") (mut i32) (i32.const 0))
-  (func (export "call") (param {}) (result {}) (global.set 0 (i32.const 1)) unreachable))"""
 
 
 def _signed(value: int) -> int:

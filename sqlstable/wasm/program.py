@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakSet
 
 from sqlstable.errors import ModuleError, SettingsError
@@ -246,12 +246,8 @@ def _forget() -> None:
     gc.collect()
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-LIVE: Final[WeakSet[_Closable]] = WeakSet()
-"""Machines that are not closed."""
+LIVE: Final[WeakSet[Any]] = WeakSet()
+"""Instances that are not closed."""
 
 
 @cache

@@ -45,7 +45,7 @@ from sqlstable.memory.image.commitlog import (
 )
 from sqlstable.memory.image.durability import Durability
 from sqlstable.memory.image.fingerprint import ZERO_CRC, os_page_crcs, sector_crcs, take_fingerprint
-from sqlstable.memory.image.osfile import File
+from sqlstable.memory.image.osfile import ReadFile
 
 _ZEROS: Final = bytes(OS_PAGE_BYTES)
 
@@ -77,7 +77,12 @@ def may_lack_sectors(records: Sequence[Record], header: LogHeader, boot_id: byte
 
 
 def find_misfit(
-    image: File, log: File, records: Sequence[Record], header: LogHeader, *, lacks_sectors: bool
+    image: ReadFile,
+    log: ReadFile,
+    records: Sequence[Record],
+    header: LogHeader,
+    *,
+    lacks_sectors: bool,
 ) -> str | None:
     """Say why records do not continue an image, or None where they do.
 
@@ -112,7 +117,7 @@ def find_misfit(
 class _States:
     """What OS pages may hold that pending messages change."""
 
-    def __init__(self, log: File, durability: Durability) -> None:
+    def __init__(self, log: ReadFile, durability: Durability) -> None:
         self._log = log
         self._durability = durability
         self._before: dict[int, list[bytes]] = {}
@@ -158,12 +163,12 @@ class _States:
         return sector_crcs(os_page)
 
 
-def _os_page_of(image: File, os_page: int) -> bytes:
+def _os_page_of(image: ReadFile, os_page: int) -> bytes:
     data = image.read(os_page * OS_PAGE_BYTES, OS_PAGE_BYTES)
     return data.ljust(OS_PAGE_BYTES, b"\0")
 
 
-def _find_strange_page(image: File, states: _States, os_pages_covered: int) -> str | None:
+def _find_strange_page(image: ReadFile, states: _States, os_pages_covered: int) -> str | None:
     """Look at each OS page that is pending: is it as it was, or as a message left it?"""
     for os_page in sorted(states.final):
         if states.is_wiped and os_page >= os_pages_covered:
@@ -174,7 +179,7 @@ def _find_strange_page(image: File, states: _States, os_pages_covered: int) -> s
     return None
 
 
-def _find_stale_page(image: File, record: Record, pending: dict[int, int]) -> str | None:
+def _find_stale_page(image: ReadFile, record: Record, pending: dict[int, int]) -> str | None:
     """Look at what the last two messages left, where nothing of it is pending."""
     entry = record.entry
     known = dict(entry.witnesses)
@@ -185,7 +190,7 @@ def _find_stale_page(image: File, record: Record, pending: dict[int, int]) -> st
     return None
 
 
-def _find_stale_rest(image: File, record: Record, pending: dict[int, int]) -> str | None:
+def _find_stale_rest(image: ReadFile, record: Record, pending: dict[int, int]) -> str | None:
     """Hold the fingerprint of what comes out against what the last message says."""
     entry = record.entry
     found = take_fingerprint(image, entry.os_pages_covered)

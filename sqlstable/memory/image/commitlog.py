@@ -64,7 +64,7 @@ from sqlstable.ic.units import MIB, OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, amoun
 from sqlstable.memory.backing import Bytes
 from sqlstable.memory.image.durability import DURABILITIES, Durability
 from sqlstable.memory.image.fingerprint import OS_PAGE_SECTORS, os_page_crcs
-from sqlstable.memory.image.osfile import File, Run
+from sqlstable.memory.image.osfile import ReadFile, Run
 
 LOG_MAGIC: Final = b"SQSTLOG\n"
 RECORD_MAGIC: Final = b"SQSTREC\n"
@@ -127,7 +127,7 @@ class LogHeader:
         return (head + zlib.crc32(head).to_bytes(4, "little")).ljust(OS_PAGE_BYTES, b"\0")
 
 
-class Entry(NamedTuple):
+class LogEntry(NamedTuple):
     """What a record says beside the bytes of its OS pages."""
 
     sequence_number: int
@@ -160,7 +160,7 @@ class Entry(NamedTuple):
 class Record:
     """One committed message in a log."""
 
-    entry: Entry
+    entry: LogEntry
     offset: int
     "Byte of the log at which the record begins."
     data_offset: int
@@ -172,7 +172,7 @@ class Record:
     is_doubtful: bool = False
     "Whether the image was being flushed, and may have lost sectors if that failed."
 
-    def pieces(self, log: File) -> Iterator[tuple[int, bytes]]:
+    def pieces(self, log: ReadFile) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes of all runs, each with its address in stable memory."""
         offset = self.data_offset
         for start, length in self.entry.runs:
@@ -185,7 +185,7 @@ class Record:
 # -- writing --------------------------------------------------------------------------------------
 
 
-def record_parts(log_crc: int, entry: Entry, data: Sequence[Bytes]) -> list[Bytes]:
+def record_parts(log_crc: int, entry: LogEntry, data: Sequence[Bytes]) -> list[Bytes]:
     """Return a record, ready to be written in one call.
 
     Args:
@@ -248,7 +248,7 @@ def note_on(head: Bytes, magic: bytes) -> bytes:
 # -- reading --------------------------------------------------------------------------------------
 
 
-def read_header(log: File, name: str) -> LogHeader | None:
+def read_header(log: ReadFile, name: str) -> LogHeader | None:
     """Return the header of a log, or None where its owner had not finished writing it.
 
     Args:
@@ -295,7 +295,7 @@ def _other_format(name: str, version: int) -> str:
     )
 
 
-def read_records(log: File, header: LogHeader, name: str) -> list[Record]:
+def read_records(log: ReadFile, header: LogHeader, name: str) -> list[Record]:
     """Return the records that count, in order.
 
     Raises:
@@ -321,7 +321,7 @@ def next_record_offset(end_offset: int) -> int:
     return -(-end_offset // OS_PAGE_BYTES) * OS_PAGE_BYTES
 
 
-def _read_record(log: File, header: LogHeader, offset: int, name: str) -> Record | None:
+def _read_record(log: ReadFile, header: LogHeader, offset: int, name: str) -> Record | None:
     """Return the record at ``offset``, or None where there is no whole one."""
     fixed = log.read(offset, _RECORD.size)
     if len(fixed) < _RECORD.size or fixed[:8] != RECORD_MAGIC:
@@ -364,7 +364,7 @@ def _table_bytes(
     return runs * 16 + emptied * 8 + checksums + os_pages * 4 + witnesses * _WITNESS.size
 
 
-def _decode(durability: Durability, numbers: Sequence[int], tables: bytes) -> Entry:
+def _decode(durability: Durability, numbers: Sequence[int], tables: bytes) -> LogEntry:
     _, sequence_number, before, after, is_wiped, covered, fingerprint, *rest = numbers
     run_count, os_pages, emptied, _, *_ = rest
     view = memoryview(tables)
@@ -379,7 +379,7 @@ def _decode(durability: Durability, numbers: Sequence[int], tables: bytes) -> En
     runs, pages, checksums, crcs, witnesses = (
         view[start:stop] for start, stop in zip([0, *ends], [*ends, len(view)], strict=True)
     )
-    return Entry(
+    return LogEntry(
         sequence_number,
         before,
         after,
@@ -394,7 +394,7 @@ def _decode(durability: Durability, numbers: Sequence[int], tables: bytes) -> En
     )
 
 
-def _find_impossible(entry: Entry, os_pages: int) -> str | None:
+def _find_impossible(entry: LogEntry, os_pages: int) -> str | None:
     """Hold the numbers of a record against each other; what is wrong, or None."""
     before, after = entry.wasm_pages_before, entry.wasm_pages_after
     runs = entry.runs

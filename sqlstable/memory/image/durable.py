@@ -70,7 +70,7 @@ from sqlstable.memory.image.commitlog import (
     RECORD_HEAD_BYTES,
     RECORDS_OFFSET,
     SEAL_MAGIC,
-    Entry,
+    LogEntry,
     LogHeader,
     Record,
     next_record_offset,
@@ -88,7 +88,7 @@ from sqlstable.memory.image.fingerprint import (
     sector_crcs,
     take_fingerprint,
 )
-from sqlstable.memory.image.osfile import File, Run
+from sqlstable.memory.image.osfile import File, ReadFile, Run
 
 CHECKPOINT_BYTES: Final = 64 * MIB
 """Records that gather with ``power`` before the image is flushed; recovery copies no more."""
@@ -237,7 +237,7 @@ class CommitPipeline:
         runs: Sequence[Run],
         os_pages: Sequence[int],
         data: Sequence[Bytes],
-    ) -> tuple[Entry, Fingerprint]:
+    ) -> tuple[LogEntry, Fingerprint]:
         """Say what the record of a message says, and what the image is told by after it."""
         try:
             fingerprint = self._fingerprint_now()
@@ -250,7 +250,7 @@ class CommitPipeline:
         changed = fingerprint.changed(os_pages, crcs, after)
         if emptied:
             changed = changed.changed([*emptied], [*emptied.values()], [ZERO_CRC] * len(emptied))
-        entry = Entry(
+        entry = LogEntry(
             self._sequence_number + 1,
             change.wasm_pages_before,
             change.wasm_pages_after,
@@ -315,7 +315,7 @@ class CommitPipeline:
             for os_page, crc in zip(os_pages, crcs, strict=True)
         )
 
-    def _write_ahead(self, entry: Entry, data: Sequence[Bytes]) -> tuple[Bytes, int]:
+    def _write_ahead(self, entry: LogEntry, data: Sequence[Bytes]) -> tuple[Bytes, int]:
         """Reserve space and write the record; returns its head, and where it ends in the log."""
         try:
             self._reserve(entry.runs)
@@ -394,7 +394,7 @@ class CommitPipeline:
         if after != before or change.is_wiped:
             self._on_resized(after * WASM_PAGE_BYTES)
 
-    def _note(self, entry: Entry, os_pages: Sequence[int], fingerprint: Fingerprint) -> None:
+    def _note(self, entry: LogEntry, os_pages: Sequence[int], fingerprint: Fingerprint) -> None:
         """Remember what the next record has to say of the image."""
         known, count = self._known_crcs, len(os_pages)
         if entry.is_wiped or len(known) + count > KNOWN_CRCS_MAX:
@@ -431,7 +431,7 @@ class CommitPipeline:
         self._log_offset = self.log_bytes = RECORDS_OFFSET
         if fingerprint is not None and self._last_head:
             size, covered = self._wasm_pages, fingerprint.os_pages_covered
-            entry = Entry(self._sequence_number, size, size, covered, fingerprint.value)
+            entry = LogEntry(self._sequence_number, size, size, covered, fingerprint.value)
             parts = record_parts(self._log_crc, entry, [])
             end_offset = RECORDS_OFFSET + sum(map(len, parts))
             self._log.write(RECORDS_OFFSET, parts)
@@ -533,7 +533,7 @@ class PatchedFile:
     For openings that must not write: read-only files, and readers that are not the owner.
     """
 
-    def __init__(self, image: File, log: File, records: Sequence[Record]) -> None:
+    def __init__(self, image: ReadFile, log: ReadFile, records: Sequence[Record]) -> None:
         """Read all records into memory, a few times 64 MiB at most unless one message is larger."""
         self._image = image
         self._size_bytes = image.size()
@@ -576,25 +576,6 @@ class PatchedFile:
     def extents(self) -> Iterator[tuple[int, int]]:
         """Yield all of it: where the records have holes filled is not looked up."""
         yield 0, self._size_bytes
-
-    def write(self, offset: int, parts: Sequence[Bytes]) -> None:
-        """Refuse."""
-        raise AssertionError(offset, len(parts))
-
-    def write_runs(self, runs: Sequence[Run], data: Sequence[Bytes]) -> None:
-        """Refuse."""
-        raise AssertionError(len(runs), len(data))
-
-    def resize(self, size_bytes: int) -> None:
-        """Refuse."""
-        raise AssertionError(size_bytes)
-
-    def reserve(self, offset: int, length: int) -> None:
-        """Refuse."""
-        raise AssertionError(offset, length)
-
-    def flush(self) -> None:
-        """Do nothing: nothing is ever written."""
 
     def close(self) -> None:
         """Close the file underneath."""

@@ -19,7 +19,7 @@ from typing import Final
 
 from sqlstable.errors import ImageError
 from sqlstable.memory.backing import FLAT_BYTES_MAX, Backing, Bytes, reserve
-from sqlstable.memory.image.osfile import File, OsFile
+from sqlstable.memory.image.osfile import OsFile, ReadFile
 
 MAPPED_FILE_SYSTEMS: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs"})
 """Local file systems on disks, where reading through a map cannot fail for want of memory."""
@@ -38,7 +38,7 @@ class FileBacking:
         window: A map over the file, or None to read by ``pread``.
     """
 
-    def __init__(self, file: File, capacity_bytes: int, window: "FileWindow | None") -> None:
+    def __init__(self, file: ReadFile, capacity_bytes: int, window: "FileWindow | None") -> None:
         """Read through ``window`` from now on."""
         self._file = file
         self._capacity_bytes = capacity_bytes

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES
 from sqlstable.memory.backing import Bytes
-from sqlstable.memory.image.osfile import File
+from sqlstable.memory.image.osfile import ReadFile
 
 FILLED_OS_PAGES_MAX: Final = 64 * MIB // OS_PAGE_BYTES
 """OS pages that are not zero and are looked at when a fingerprint is taken."""
@@ -95,7 +95,7 @@ class Fingerprint(NamedTuple):
         return Fingerprint(covered, value & _MASK, filled)
 
 
-def take_fingerprint(file: File, os_pages_covered: int | None = None) -> Fingerprint:
+def take_fingerprint(file: ReadFile, os_pages_covered: int | None = None) -> Fingerprint:
     """Read an image, and return its fingerprint.
 
     Args:
@@ -117,7 +117,7 @@ def take_fingerprint(file: File, os_pages_covered: int | None = None) -> Fingerp
 
 
 def os_page_crcs_of(
-    file: File, os_pages_covered: int
+    file: ReadFile, os_pages_covered: int
 ) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
     """Yield CRC-32s of consecutive OS pages of an image, with the index of the first of them.
 

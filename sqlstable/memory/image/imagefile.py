@@ -51,7 +51,7 @@ from sqlstable.memory.image.durable import (
     reason,
 )
 from sqlstable.memory.image.filebacking import FileBacking, open_backing
-from sqlstable.memory.image.osfile import File, OsFile, flush_folder
+from sqlstable.memory.image.osfile import OsFile, ReadFile, flush_folder
 from sqlstable.sqlite.header import SQLITE_MAGIC
 
 LOG_SUFFIX: Final = "-log"
@@ -92,7 +92,7 @@ class ImageFile:
         name: str,
         image: OsFile,
         *,
-        view: File,
+        view: ReadFile,
         backing: FileBacking,
         pipeline: CommitPipeline | None,
         log: OsFile | None,
@@ -400,7 +400,7 @@ def open_image(
 def _open_for_reading(
     name: str, image: OsFile, log_path: Path, *, capacity_bytes: int, use_map: bool | None
 ) -> ImageFile:
-    view: File = image
+    view: ReadFile = image
     recovery = None
     log = _open_log(log_path)
     if log is not None:
@@ -529,7 +529,7 @@ def _check_names(image: OsFile, path: Path, name: str) -> None:
         raise ImageError(f"{name} was replaced while it was being opened; try again")
 
 
-def _check_length(view: File, name: str) -> None:
+def _check_length(view: ReadFile, name: str) -> None:
     wasm_pages, rest = divmod(view.size(), WASM_PAGE_BYTES)
     if rest:
         msg = (
@@ -582,7 +582,7 @@ def _make_log(log_path: Path, header: LogHeader, image: OsFile) -> OsFile:
 
 
 def _read_log(
-    image: File, log: OsFile, name: str, log_path: Path
+    image: ReadFile, log: OsFile, name: str, log_path: Path
 ) -> tuple[LogHeader | None, Sequence[Record], Sequence[Record]]:
     """Return the header of a log that continues an image, what counts in it, and what is pending.
 

@@ -32,8 +32,8 @@ _CANNOT_RESERVE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL
 """What a file system answers that gives no promise of space."""
 
 
-class File(Protocol):
-    """Bytes by offset that outlive the process; what fails raises `OSError`."""
+class ReadFile(Protocol):
+    """Bytes by offset, to be read; what fails raises `OSError`."""
 
     def size(self) -> int:
         """Return the length in bytes."""
@@ -46,6 +46,14 @@ class File(Protocol):
     def extents(self) -> Iterator[tuple[int, int]]:
         """Yield first byte and end of each range that may be other than zero, ascending."""
         ...
+
+    def close(self) -> None:
+        """Let go of the file; closing twice does no harm."""
+        ...
+
+
+class File(ReadFile, Protocol):
+    """Bytes by offset that outlive the process."""
 
     def write(self, offset: int, parts: Sequence[Bytes]) -> None:
         """Write the parts one behind the other, all of them or raise."""
@@ -65,10 +73,6 @@ class File(Protocol):
 
     def flush(self) -> None:
         """Return when everything written so far would survive a loss of power."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the file; closing twice does no harm."""
         ...
 
 

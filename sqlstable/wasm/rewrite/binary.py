@@ -108,7 +108,7 @@ class FunctionType:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SizeLimits:
     """Smallest and largest size, of a memory in Wasm pages, of a table in entries."""
 
     minimum: int
@@ -193,7 +193,7 @@ class Module:
     functions: tuple[int, ...]
     "Index of the type of each function that the module defines"
     tables: tuple[bytes, ...]
-    memory: Limits | None
+    memory: SizeLimits | None
     globals: tuple[Global, ...]
     exports: tuple[Export, ...]
     start: int | None
@@ -389,7 +389,7 @@ class _ModuleReader:
     def _imported(self, kind: int) -> int:
         return sum(item.kind == kind for item in self.imports)
 
-    def _check_counts(self, memories: tuple[Limits, ...], globals_: tuple[Global, ...]) -> None:
+    def _check_counts(self, memories: tuple[SizeLimits, ...], globals_: tuple[Global, ...]) -> None:
         for section, count, limit in (
             (3, len(self.functions), FUNCTIONS_MAX),
             (6, len(globals_), GLOBALS_MAX),
@@ -434,7 +434,7 @@ class _ModuleReader:
         _limits(reader, "a table")
         return self.wasm[start : reader.position]
 
-    def _memory(self, reader: Reader) -> Limits:
+    def _memory(self, reader: Reader) -> SizeLimits:
         start = reader.position
         limits = _limits(reader, "a memory")
         if limits.minimum > WASM_PAGES_MAX:
@@ -570,7 +570,7 @@ def _mutability(reader: Reader) -> bool:
     return bool(value)
 
 
-def _limits(reader: Reader, what: str) -> Limits:
+def _limits(reader: Reader, what: str) -> SizeLimits:
     start = reader.position
     flags = reader.byte()
     if flags & 4:
@@ -583,4 +583,4 @@ def _limits(reader: Reader, what: str) -> Limits:
     maximum = reader.u32() if flags else None
     if maximum is not None and maximum < minimum:
         raise reader.error(f"largest size {maximum} is below the smallest, {minimum}", start)
-    return Limits(minimum, maximum)
+    return SizeLimits(minimum, maximum)

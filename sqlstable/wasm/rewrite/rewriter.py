@@ -56,8 +56,8 @@ from sqlstable.wasm.rewrite.binary import (
     Export,
     FunctionType,
     Import,
-    Limits,
     Module,
+    SizeLimits,
     read_module,
 )
 from sqlstable.wasm.rewrite.bytereader import unsigned
@@ -115,7 +115,7 @@ class Rewritten:
     """A rewritten module, and what a driver must know to run it."""
 
     wasm: bytes
-    heap: Limits
+    heap: SizeLimits
     "Wasm pages that the heap begins with, and may have at most"
     mutable_globals: tuple[MutableGlobal, ...]
     imports: tuple[tuple[str, str, FunctionType], ...]
@@ -200,7 +200,7 @@ class _Rewriter:
         self.module = module
         self.options = options
         own = module.memory
-        self.heap = Limits(
+        self.heap = SizeLimits(
             0 if own is None else own.minimum,
             WASM_PAGES_MAX
             if own is None or own.maximum is None
@@ -421,10 +421,10 @@ class _Rewriter:
         return indexes, tuple(types)
 
     def _imports(self) -> list[Import]:
-        memories = [("heap", Limits(self.heap.minimum, None))]
+        memories = [("heap", SizeLimits(self.heap.minimum, None))]
         if self.options.has_heap_marks:
             marks = MARKS_BYTES // WASM_PAGE_BYTES
-            memories.append(("heap_marks", Limits(marks, marks)))
+            memories.append(("heap_marks", SizeLimits(marks, marks)))
         return [
             *(Import(SHIM_MODULE, name, MEMORY, limits.encode()) for name, limits in memories),
             *(

@@ -144,11 +144,11 @@ class Instance:
         self._shim_call(self._begin_call, size)
         self._told = None
         if size:
-            ctypes.memmove(self.address_of("argument"), argument, size)
+            ctypes.memmove(self._addresses["argument"], argument, size)
         self._run(entry)
         status = self.tell()
         self._follow_stable(status.stable_size)
-        return ctypes.string_at(self.address_of("reply"), status.reply_size)
+        return ctypes.string_at(self._addresses["reply"], status.reply_size)
 
     def start(self, name: str, argument: bytes) -> None:
         """Make the heap new, and call ``canister_init`` or ``canister_post_upgrade``.

@@ -235,7 +235,10 @@ def _head(sql: str, flags: int, key: bytes | None) -> list[bytes]:
         raise SqlError(
             f"the SQL has a NUL character, at {sql.index(chr(0))}; SQLite would stop there"
         )
-    text = _utf8(sql, "the SQL")
+    try:
+        text = sql.encode()
+    except UnicodeEncodeError as error:
+        raise SqlError(f"the SQL is not to be had in UTF-8: {error}") from None
     if key is None:
         parts = [_U32.pack(flags)]
     else:

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from sqlstable import Canister, MemoryManager, SqlError, StableMemory, StableVFS, Trap
 from tests.doors import series
 
-LAYOUTS = ("managed", "raw", "apart", "froghub", "ic-sqlite-vfs")
+OWN_LAYOUTS = ("managed", "raw", "apart")
+LAYOUTS = (*OWN_LAYOUTS, "froghub", "ic-sqlite-vfs")
 """The last is the managed one with another memory's buckets between those of the database."""
 
 
@@ -295,9 +296,9 @@ def transactions(draw, changes, *, may_roll_back):
 
 
 @st.composite
-def runs(draw):
+def runs(draw, layouts=LAYOUTS):
     """Circumstances, and what happens in them."""
-    layout = draw(st.sampled_from(LAYOUTS))
+    layout = draw(st.sampled_from(layouts))
     journal_modes = ["memory", "memory", "off"]
     if layout in ("managed", "apart"):
         journal_modes += ["delete", "truncate", "persist"]

@@ -20,7 +20,7 @@ from sqlstable import Canister, SqlError, StableMemory
 from sqlstable.engine.native.native_engine import is_complete
 from sqlstable.workload.execution import run_steps
 from sqlstable.workload.script import parse_script
-from tests.sim.test_differential import BEGINNING, memory_with_buckets_apart, runs
+from tests.sim.test_differential import BEGINNING, OWN_LAYOUTS, memory_with_buckets_apart, runs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -86,7 +86,7 @@ def cut_to_wasm(circumstances):
 
 @pytest.mark.slow
 @settings(max_examples=60)
-@given(runs())
+@given(runs(OWN_LAYOUTS))
 def test_random_sql_does_the_same_on_both_engines(run):
     circumstances, steps = cut_to_wasm(run[0]), run[1]
     engines = Engines(

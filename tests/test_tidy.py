@@ -46,7 +46,7 @@ WALLS = {
     "ctypes": (
         "memory/image/osfile.py",
         "memory/image/filebacking.py",
-        "database/store.py",
+        "database/handles.py",
         "wasm",
     ),
     "fcntl": ("memory/image/imagefile.py", "memory/image/folderlock.py"),

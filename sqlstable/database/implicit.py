@@ -31,7 +31,8 @@ from typing import Final, NoReturn, Protocol
 
 import apsw
 
-from sqlstable.database.locks import Holder, LockTable
+from sqlstable.database.locks import LockTable
+from sqlstable.database.openfile import OpenFile
 from sqlstable.errors import MessageError, Trap
 from sqlstable.memory.stable import StableMemory
 
@@ -103,7 +104,7 @@ class Messages:
         self.is_unrecorded = False
         "Whether files are bound, and journals are read, for looking only; see `unrecorded`."
         self.is_probe_free = False
-        "Whether files are opened whose look at the change counter is an artefact, not counted."
+        "Whether looks at the change counter are artefacts of the simulation, and not counted."
         self._interceptor: Interceptor | None = None
         self.position_after_commit = 0
         "Position in the log at which the last SQL commit was complete."
@@ -116,7 +117,7 @@ class Messages:
         self.turn: RLock | _Unshared = lock if implicit else _Unshared()
         "Held by who looks at locks and message, or changes one of them."
         self._ended = Condition(lock)
-        self._committing: set[Holder] = set()
+        self._committing: set[OpenFile] = set()
 
     def disband(self) -> None:
         """Let go of everybody."""
@@ -192,15 +193,14 @@ class Messages:
     # -- locks ----------------------------------------------------------------------------------
 
     def check_thread(self) -> None:
-        """Refuse to work inside the message of another thread.
+        """Refuse to work inside a message that its owner has begun in another thread.
 
         Raises:
-            apsw.BusyError: It is an implicit one, and worth waiting for.
-            MessageError: It is one of the memory's owner.
+            MessageError: It is one.
         """
-        with self.turn:
-            if self.is_others():
-                self._refuse_others()
+        # Without a turn: where messages have an owner there is none to wait for.
+        if self.is_others():
+            self._refuse_others()
 
     @contextmanager
     def locking(self) -> Iterator[None]:
@@ -251,7 +251,7 @@ class Messages:
             raise apsw.BusyError(msg)
         raise MessageError(msg)
 
-    def check_writer(self, store: Store, handle: Holder) -> None:
+    def check_writer(self, store: Store, handle: OpenFile) -> None:
         """Refuse a second writer in the memory, before it takes a lock to write.
 
         Raises:
@@ -286,12 +286,12 @@ class Messages:
                 self._is_ours = False
                 self._ended.notify_all()
 
-    def on_sync(self, handle: Holder) -> None:
+    def on_sync(self, handle: OpenFile) -> None:
         """Note that a database is about to commit."""
         if self._is_open:
             self._committing.add(handle)
 
-    def on_commit(self, handle: Holder) -> None:
+    def on_commit(self, handle: OpenFile) -> None:
         """End the implicit message after the last database of an SQL transaction.
 
         Raises:
@@ -317,7 +317,7 @@ class Messages:
         """Forget a commit that has failed half-way: SQLite rolls all of it back."""
         self._committing.clear()
 
-    def on_unlock(self, handle: Holder) -> None:
+    def on_unlock(self, handle: OpenFile) -> None:
         """End the implicit message, unless somebody is writing, or it is another thread's."""
         with self.turn:
             self._committing.discard(handle)

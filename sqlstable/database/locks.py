@@ -8,7 +8,7 @@ locks out; EXCLUSIVE demands that nobody else holds anything. Source: sqlite.org
 
 import apsw
 
-from sqlstable.database.quietfile import QuietFile
+from sqlstable.database.openfile import OpenFile
 
 NONE = apsw.SQLITE_LOCK_NONE
 SHARED = apsw.SQLITE_LOCK_SHARED
@@ -17,22 +17,13 @@ PENDING = apsw.SQLITE_LOCK_PENDING
 EXCLUSIVE = apsw.SQLITE_LOCK_EXCLUSIVE
 
 
-class Holder(QuietFile):
-    """An open database file, as far as locks and messages know it."""
-
-    connection_id: int | None = None
-    "Address of SQLite's own connection object: the files of one connection have the same."
-    is_dead = False
-    "Whether the message that it was in has trapped."
-
-
 class LockTable:
     """Who holds which lock on one file."""
 
     def __init__(self) -> None:
-        self._levels: dict[Holder, int] = {}
+        self._levels: dict[OpenFile, int] = {}
 
-    def lock(self, holder: Holder, level: int) -> None:
+    def lock(self, holder: OpenFile, level: int) -> None:
         """Raise ``holder``'s lock to ``level``.
 
         Raises:
@@ -57,18 +48,18 @@ class LockTable:
             )
         self._levels[holder] = level
 
-    def unlock(self, holder: Holder, level: int) -> None:
+    def unlock(self, holder: OpenFile, level: int) -> None:
         """Lower ``holder``'s lock to ``level``."""
         if level == NONE:
             self._levels.pop(holder, None)
         elif self._levels.get(holder, NONE) > level:
             self._levels[holder] = level
 
-    def is_held_by(self, holder: Holder) -> bool:
+    def is_held_by(self, holder: OpenFile) -> bool:
         """Whether ``holder`` has any lock."""
         return holder in self._levels
 
-    def level(self, holder: Holder) -> int:
+    def level(self, holder: OpenFile) -> int:
         """Return the lock that ``holder`` has."""
         return self._levels.get(holder, NONE)
 

@@ -13,22 +13,19 @@
   path, and are logged by address.
 """
 
-import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from threading import get_ident
 from typing import Final
 
 import apsw
 
 from sqlstable.database import hotpath
-from sqlstable.database.doubt import CHANGED, Doubt, is_probe
+from sqlstable.database.doubt import CHANGED, is_probe
 from sqlstable.database.hotpath import Read, Source, Write
-from sqlstable.database.implicit import Interceptor, Messages
-from sqlstable.database.locks import NONE, RESERVED, Holder, LockTable
+from sqlstable.database.implicit import Messages
+from sqlstable.database.locks import NONE, RESERVED, LockTable
+from sqlstable.database.openfile import OpenFile
 from sqlstable.database.quietfile import refuse_write
-from sqlstable.database.settings import refuse_wal
 from sqlstable.database.stablefile import StableFile, grow
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.layout.files import file_size_bytes
@@ -38,21 +35,11 @@ from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.backing import Bytes
 from sqlstable.sqlite.header import (
     HEADER_BYTES,
-    ROLLBACK_VERSIONS,
     SCHEMA_COOKIE,
-    VERSIONS_OFFSET,
-    WAL_VERSION,
     states_size,
 )
 
 _NO_COOKIES: Final[frozenset[bytes]] = frozenset()
-
-# SQLite asks twice for each commit, so the numbers are not looked up in a module each time.
-_COMMIT_PHASETWO: Final = apsw.SQLITE_FCNTL_COMMIT_PHASETWO
-_PRAGMA: Final = apsw.SQLITE_FCNTL_PRAGMA
-_OVERWRITE: Final = apsw.SQLITE_FCNTL_OVERWRITE
-_SYNC: Final = apsw.SQLITE_FCNTL_SYNC
-_CONNECTION: Final = apsw.SQLITE_FCNTL_PDB
 
 
 class DatabaseStore:
@@ -87,7 +74,7 @@ class DatabaseStore:
         self.is_main = is_main
         self.record = record
         self.locks = LockTable()
-        self.files: list[DatabaseFile] = []
+        self.files: list[OpenFile] = []
         self.journal: StableFile | None = None
         "Its journal in stable memory, once it has been opened."
         self.is_page_size_stale = False
@@ -160,21 +147,18 @@ class DatabaseStore:
 
     # -- opening and closing --------------------------------------------------------------------
 
-    def open(self, *, own_locks: bool) -> "DatabaseFile":
-        """Return a new handle on the file; an unrecorded one is that until it is bound again."""
+    def open(self, file: OpenFile) -> None:
+        """Take in a new handle; an unrecorded one is that until it is bound again."""
         with self.messages.turn:
             if not self.files and self.memory.kind is None:
                 # Nobody is in the middle of anything: what was begun and never had a header is
                 # gone.
                 self.set_size(self._derived_size())
-            file = (SharedFile if own_locks else DatabaseFile)(self)
-            file.is_probe_free = self.messages.is_probe_free
             self.files.append(file)
             self.messages.open_count += 1
             self.bind(file)
-            return file
 
-    def forget(self, file: "DatabaseFile") -> None:
+    def forget(self, file: OpenFile) -> None:
         """Take a closed handle off the list; the last one ends an implicit message."""
         with self.messages.turn:
             self.files.remove(file)
@@ -224,23 +208,12 @@ class DatabaseStore:
                 # In the middle of an SQL transaction its cache holds what is gone.
                 self._kill(file)
             else:
-                self._revive(file)
+                self.revive(file)
 
-    def begin_locked(self, file: "DatabaseFile") -> None:
-        """Begin the implicit message of who has just got a lock; without it the lock goes again."""
-        try:
-            self.messages.enter()
-        except BaseException:
-            self.locks.unlock(file, NONE)
-            raise
-
-    def on_unlock(self, file: "DatabaseFile") -> None:
-        """End the implicit message, unless somebody is writing, and revive the file."""
-        try:
-            self.messages.on_unlock(file)
-        finally:
-            if file.is_dead and self.memory.trap is None:
-                self._revive(file)
+    def revive(self, file: OpenFile) -> None:
+        """Let a handle whose SQL transaction had lost its message take part again."""
+        file.is_dead = False
+        self.bind(file)
 
     def on_commit(self) -> None:
         """Note that a connection has committed inside the message of the memory's owner."""
@@ -255,13 +228,13 @@ class DatabaseStore:
 
     # -- the slow path --------------------------------------------------------------------------
 
-    def _slow_read(self, file: "DatabaseFile", amount: int, offset: int) -> Bytes:
+    def _slow_read(self, file: OpenFile, amount: int, offset: int) -> Bytes:
         """Read any length anywhere; what lies beyond the end is cut off."""
         if is_probe(amount, offset):
             if file.doubt.is_cache_old:
                 file.doubt.is_cache_old = False
                 return CHANGED
-            if file.is_probe_free:
+            if self.messages.is_probe_free:
                 return self.peek(amount, offset)
         size = self.size_bytes
         if offset >= size:
@@ -299,7 +272,7 @@ class DatabaseStore:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _first_look(self, file: "DatabaseFile", amount: int, offset: int, length: int) -> Bytes:
+    def _first_look(self, file: OpenFile, amount: int, offset: int, length: int) -> Bytes:
         """Read the header on opening, which SQLite does without a lock."""
         messages = self.messages
         with messages.turn:
@@ -334,18 +307,18 @@ class DatabaseStore:
         )
         return hotpath.make_paths(source) if self.is_main else hotpath.slow_paths(source)
 
-    def bind(self, file: "DatabaseFile") -> None:
+    def bind(self, file: OpenFile) -> None:
         """Give a file the paths that it needs now."""
         if self.messages.is_unrecorded:
             file.xRead, file.xWrite = self.peek, refuse_write
             file.xFileSize = file.doubt.size(self._get_size)
         elif self.messages.implicit and self.memory.kind is None:
-            file.xRead, file.xWrite = _idle_paths(self.messages, file)
+            file.xRead, file.xWrite = _idle_paths(self.messages, file, self.locks.is_held_by)
             file.xFileSize = file.doubt.size(self._get_size)
         else:
             self._bind_active(file)
 
-    def _bind_active(self, file: "DatabaseFile") -> None:
+    def _bind_active(self, file: OpenFile) -> None:
         paths = self._paths
         read, write = paths.read_of(partial(self._slow_read, file)), paths.write
         file.xFileSize = paths.get_size
@@ -353,26 +326,22 @@ class DatabaseStore:
             read, write = file.doubt.paths(read, write)
             file.xFileSize = file.doubt.size(paths.get_size)
         if self.messages.interceptor is not None:
-            read, write = _intercepted(file, read, write, self.messages.interceptor)
+            read, write = _intercepted(self.messages, file, read, write)
         file.xRead, file.xWrite = read, write
 
     def _get_size(self) -> int:
         return self._paths.get_size()
 
-    def _kill(self, file: "DatabaseFile") -> None:
+    def _kill(self, file: OpenFile) -> None:
         file.xRead, file.xWrite, file.is_dead = self._dead_read, _ignore_write, True
         file.xFileSize = file.doubt.size(self._get_size)
 
-    def _revive(self, file: "DatabaseFile") -> None:
-        file.is_dead = False
-        self.bind(file)
-
     def _dead_read(self, amount: int, offset: int) -> Bytes:
         """After a trap: the bytes as the rollback will leave them."""
-        length = max(min(amount, self.placement.allocated_bytes - offset), 0)
-        return (
-            self.memory.backing.read(self.placement.map.address(offset), length) if length else b""
-        )
+        length = min(amount, self.placement.allocated_bytes - offset)
+        if length <= 0:
+            return b""
+        return self.memory.backing.read(self.placement.map.address(offset), length)
 
     def _grow(self, size_bytes: int) -> None:
         old_origin = self.placement.map.origin
@@ -409,162 +378,9 @@ class DatabaseStore:
         return self.memory.peek(self.placement.map.address(offset), length)
 
 
-class DatabaseFile(Holder):
-    """What SQLite holds when it has opened the database file.
-
-    ``xRead``, ``xWrite`` and ``xFileSize`` are set by the store, which changes them as messages
-    come and go: SQLite asks for all three with every message.
-    """
-
-    xRead: Read
-    xWrite: Write
-    xFileSize: Callable[[], int]
-
-    def __init__(self, store: DatabaseStore) -> None:
-        """Make a handle; the store binds it."""
-        self._store = store
-        self.doubt = Doubt()
-        self.is_probe_free = False
-        "Whether that look is an artefact of the simulation, and not to be counted."
-        self.on_pragma: Callable[[apsw.VFSFcntlPragma], bool] | None = None
-        "Is told of each PRAGMA of this database before SQLite obeys, and may refuse or answer it."
-
-    @property
-    def is_locked(self) -> bool:
-        """Whether the connection holds a lock on the file."""
-        return self._store.locks.is_held_by(self)
-
-    @contextmanager
-    def unrecorded(self) -> Iterator[None]:
-        """Let the connection read without marks, limits or log; its writes are refused."""
-        messages = self._store.messages
-        try:
-            with messages.unrecorded():
-                for one in self.siblings():
-                    one.bind()
-                yield
-        finally:
-            # Also those that were opened meanwhile.
-            for one in self.siblings():
-                one.bind()
-
-    def siblings(self) -> "list[DatabaseFile]":
-        """Return the database files of the same connection, itself among them."""
-        stores = self._store.messages.stores
-        if len(stores) == 1:
-            return [self]
-        return [
-            one
-            for store in stores
-            if isinstance(store, DatabaseStore)
-            for one in store.files
-            if one is self or one.connection_id == self.connection_id
-        ]
-
-    def bind(self) -> None:
-        """Read and write as the store has it."""
-        if not self.is_dead:
-            self._store.bind(self)
-
-    def xTruncate(self, new_size: int) -> None:
-        """Shorten the file; the memory keeps its size, as in a canister."""
-        if self.is_dead:
-            return
-        self._store.messages.intercept("truncate")
-        self._store.set_size(new_size)
-
-    def xLock(self, level: int) -> None:
-        """Look whose message is open: whoever begins messages has an order of its own.
-
-        Raises:
-            MessageError: It is another thread's.
-        """
-        memory = self._store.memory
-        if memory.kind is not None and memory.thread != get_ident():
-            self._store.messages.check_thread()
-
-    def xCheckReservedLock(self) -> bool:
-        """Whether any connection holds RESERVED or more."""
-        return self._store.has_live_journal()
-
-    def xFileControl(self, op: int, pointer: int) -> bool:
-        """Learn of the two steps of an SQL commit, and whose file this is; refuse WAL."""
-        store = self._store
-        if op == _COMMIT_PHASETWO:
-            if store.record is not None and not self.is_dead:
-                store.settle(store.size_bytes)
-            store.messages.on_commit(self)
-        elif op == _SYNC:
-            store.messages.on_sync(self)
-            if not self.is_dead:
-                _leave_wal(store)
-        elif op == _PRAGMA:
-            pragma = apsw.VFSFcntlPragma(pointer)
-            refuse_wal(pragma)
-            if self.on_pragma is not None:
-                return self.on_pragma(pragma)
-        elif op == _OVERWRITE:
-            store.is_page_size_stale = True
-        elif op == _CONNECTION:
-            # A pointer to the variable that holds the connection's address.
-            self.connection_id = ctypes.c_void_p.from_address(pointer).value
-        return False
-
-    def xClose(self) -> None:
-        """Give the handle back."""
-        self._store.forget(self)
-
-
-class SharedFile(DatabaseFile):
-    """A file whose connections have SQLite's locks among them, and implicit messages."""
-
-    def xLock(self, level: int) -> None:
-        """Take a lock among the connections of this file.
-
-        Raises:
-            apsw.BusyError: Another connection's lock stands against it, another connection is
-                writing to another file of the memory, or a message of another thread is open.
-        """
-        store = self._store
-        with store.messages.locking():
-            if level >= RESERVED:
-                store.messages.check_writer(store, self)
-            is_first = not self.is_locked
-            store.locks.lock(self, level)
-            if is_first:
-                store.messages.note_lock()
-                # Now, not at the first byte: between the two another thread's could begin.
-                store.begin_locked(self)
-
-    def xUnlock(self, level: int) -> None:
-        """Give a lock back; the last one ends an implicit message."""
-        # SQLite also does so after a lock that it did not get, and waits for nobody's turn then.
-        if self.is_locked:
-            with self._store.messages.turn:
-                self._store.locks.unlock(self, level)
-                if level == NONE:
-                    self._store.on_unlock(self)
-
-    def xCheckReservedLock(self) -> bool:
-        """Whether any connection holds RESERVED or more."""
-        with self._store.messages.turn:
-            return self._store.locks.is_reserved()
-
-
-def _leave_wal(store: DatabaseStore) -> None:
-    """Put a database in rollback mode that a backup from one in WAL mode has written.
-
-    The mode is in the header, which a backup copies. Nothing but the two bytes tells, and the
-    OS page is dirty already: the backup has written it.
-    """
-    if WAL_VERSION in store.peek(len(ROLLBACK_VERSIONS), VERSIONS_OFFSET):
-        address = store.placement.map.address(VERSIONS_OFFSET)
-        store.memory.staging.write(address, ROLLBACK_VERSIONS)
-        for file in store.files:
-            file.doubt.is_cache_old = True
-
-
-def _idle_paths(messages: Messages, file: DatabaseFile) -> tuple[Read, Write]:
+def _idle_paths(
+    messages: Messages, file: OpenFile, is_locked: Callable[[OpenFile], bool]
+) -> tuple[Read, Write]:
     """Return functions that begin an implicit message with the first byte that moves.
 
     Once it has begun, the store has given the file others, which these two call.
@@ -578,7 +394,7 @@ def _idle_paths(messages: Messages, file: DatabaseFile) -> tuple[Read, Write]:
             # On opening the header is read without a lock, and so with no unlock to come. But
             # the last unlock of another thread may have come, and a message of its own.
             with messages.turn:
-                if not file.is_locked and not messages.is_others():
+                if not is_locked(file) and not messages.is_others():
                     messages.end()
 
     def xWrite(data: Bytes, offset: int) -> None:
@@ -589,15 +405,15 @@ def _idle_paths(messages: Messages, file: DatabaseFile) -> tuple[Read, Write]:
 
 
 def _intercepted(
-    file: DatabaseFile, read: Read, write: Write, interceptor: Interceptor
+    messages: Messages, file: OpenFile, read: Read, write: Write
 ) -> tuple[Read, Write]:
     def xRead(amount: int, offset: int) -> Bytes:
-        if not is_probe(amount, offset) or not (file.doubt.is_cache_old or file.is_probe_free):
-            interceptor("read")
+        if not is_probe(amount, offset) or not (file.doubt.is_cache_old or messages.is_probe_free):
+            messages.intercept("read")
         return read(amount, offset)
 
     def xWrite(data: Bytes, offset: int) -> None:
-        interceptor("write")
+        messages.intercept("write")
         write(data, offset)
 
     return xRead, xWrite

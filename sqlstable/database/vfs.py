@@ -15,11 +15,11 @@ import apsw
 
 from sqlstable.database.cabinet import Cabinet
 from sqlstable.database.extent import exact_size_bytes
+from sqlstable.database.handles import DatabaseFile, SharedFile
 from sqlstable.database.heapfile import HeapFile
 from sqlstable.database.observer import ObserverVFS
 from sqlstable.database.settings import resolve_settings
 from sqlstable.database.stablefile import StableHandle
-from sqlstable.database.store import DatabaseFile
 from sqlstable.errors import SettingsError
 from sqlstable.layout.files import StableFileInfo
 from sqlstable.layout.layouts import layout_named
@@ -110,7 +110,7 @@ class StableVFS(apsw.VFS):
         self.bucket_pages = None if manager is None else manager.bucket_wasm_pages
         "Wasm pages of a bucket; None where there are none."
         self.adopt_page_size()
-        self._own_locks = implicit_messages
+        self._handle = SharedFile if implicit_messages else DatabaseFile
         self._observer: ObserverVFS | None = None
         self.name = _free_name()
         super().__init__(self.name, base="")
@@ -224,7 +224,7 @@ class StableVFS(apsw.VFS):
         store = self.cabinet.database(name, is_created=is_created)
         if self.cabinet.messages.is_read_only:
             flags[1] = flags[0] & ~_WRITING_FLAGS | apsw.SQLITE_OPEN_READONLY
-        return store.open(own_locks=self._own_locks)
+        return self._handle(store)
 
     def _open_journal(self, name: str) -> StableHandle | HeapFile:
         file = self.cabinet.stable_file(name)

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import apsw
 
-from sqlstable.database.store import DatabaseFile
+from sqlstable.database.handles import DatabaseFile
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.inspector import prepare
 from sqlstable.engine.native.functions import NOTHING_COUNTED, CounterFunctions, Counters

@@ -23,6 +23,7 @@ from functools import partial
 import apsw
 
 from sqlstable.database.checking import Setup
+from sqlstable.database.handles import DatabaseFile
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.inspector import Inspector
@@ -343,6 +344,7 @@ class NativeEngine:
     def _connect(self, *, exclusive: bool, state: ConnectionState = NOTHING_SET) -> Link:
         connection = apsw.Connection(self._vfs.main_name, vfs=self._vfs.name)
         file = self._vfs.store.files[-1]
+        assert isinstance(file, DatabaseFile)
         try:
             self._set_up(connection, exclusive=exclusive, state=state)
             link = Link(connection, self._attach(connection), file)

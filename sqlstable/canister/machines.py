@@ -15,17 +15,12 @@ def make_machine(choices: Choices) -> Machine:
         ImageError: The image file cannot be used.
     """
     memory = open_memory(choices) if choices.memory is None else choices.memory
-    if choices.machine is not None:
-        return choices.machine(memory)
-    if choices.engine == "native":
-        _check_native(choices)
-        return NativeMachine(memory, depth=choices.depth)
-    from sqlstable.canister.measured_machine import (  # noqa: PLC0415  slow to import
-        MeasuredMachine,
-        adopted_memory,
-    )
-
-    return MeasuredMachine(adopted_memory(memory, choices), depth=choices.depth)
+    try:
+        return _machine_on(memory, choices)
+    except BaseException:
+        if choices.memory is None:
+            memory.close()
+        raise
 
 
 def open_memory(choices: Choices) -> StableMemory:
@@ -56,3 +51,17 @@ def _check_native(choices: Choices) -> None:
             raise SettingsError(
                 f"{name} concerns the wasm engine; leave it out, or choose engine='wasm'"
             )
+
+
+def _machine_on(memory: StableMemory, choices: Choices) -> Machine:
+    if choices.machine is not None:
+        return choices.machine(memory)
+    if choices.engine == "native":
+        _check_native(choices)
+        return NativeMachine(memory, depth=choices.depth)
+    from sqlstable.canister.measured_machine import (  # noqa: PLC0415  slow to import
+        MeasuredMachine,
+        adopted_memory,
+    )
+
+    return MeasuredMachine(adopted_memory(memory, choices), depth=choices.depth)

@@ -1,25 +1,14 @@
 """Whose stable memory is outside of the main database file."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.trace.ownership.file_owners import FileListing, FileOwners
+from sqlstable.trace.ownership.file_owners import FileListing, FileOwners, ListedFile
 
 BUCKET_BYTES = 3 * WASM_PAGE_BYTES
-
-
-@dataclass(frozen=True)
-class File:
-    """What a listing says of a file."""
-
-    name: str
-    kind: str
-    bucket_addresses: tuple[int, ...]
 
 
 def start(bucket):
@@ -30,7 +19,7 @@ def listing(table):
     """Return the files of a bucket table, which has one name per bucket; None is nobody's."""
     names = dict.fromkeys(name for name in table if name is not None)
     files = [
-        File(name, "journal", tuple(start(at) for at, it in enumerate(table) if it == name))
+        ListedFile(name, "journal", tuple(start(at) for at, it in enumerate(table) if it == name))
         for name in names
     ]
     return FileListing(files, BUCKET_BYTES)

@@ -7,12 +7,13 @@ from sqlstable.layout.files import StableFileInfo
 from sqlstable.memory.manager import BUCKET_TABLE_OFFSET, BUCKETS_MAX, BUCKETS_OFFSET
 from sqlstable.sqlite.header import HEADER_BYTES, parse_header
 from sqlstable.trace.model import StableArea
-from sqlstable.trace.ownership.file_owners import FileListing, FileOwners
+from sqlstable.trace.ownership.file_owners import FileListing, FileOwners, ListedFile
 
 
 def list_files(vfs: StableVFS) -> FileListing:
     """Return the files in stable memory and their buckets."""
-    return FileListing(vfs.stable_files(), (vfs.bucket_pages or 1) * WASM_PAGE_BYTES)
+    files = [ListedFile(it.name, it.kind, it.bucket_addresses) for it in vfs.stable_files()]
+    return FileListing(files, (vfs.bucket_pages or 1) * WASM_PAGE_BYTES)
 
 
 def file_owners(vfs: StableVFS) -> FileOwners | None:

@@ -12,7 +12,6 @@ an address belongs to the file that has its bucket.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,23 +22,15 @@ from sqlstable.trace.model import Owner
 _Numbers = npt.NDArray[np.int64]
 
 
-class ListedFile(Protocol):
+@dataclass(frozen=True, slots=True)
+class ListedFile:
     """One file in stable memory, or a virtual memory of somebody else's."""
 
-    @property
-    def name(self) -> str:
-        """Name of the file."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """Kind of the file: database, journal, wal, file directory or other memory."""
-        ...
-
-    @property
-    def bucket_addresses(self) -> Sequence[int]:
-        """Address of each of its buckets."""
-        ...
+    name: str
+    kind: str
+    """database, journal, wal, file directory, length record, superblock or other memory."""
+    bucket_addresses: Sequence[int]
+    "Address of each of its buckets."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +49,7 @@ class FileOwners:
         manager_bytes: Bytes at the beginning of stable memory that are a memory manager's.
 
     Examples:
-        >>> from types import SimpleNamespace
-        >>> journal = SimpleNamespace(
-        ...     name="main.db-journal", kind="journal", bucket_addresses=(65_536,)
-        ... )
+        >>> journal = ListedFile("main.db-journal", "journal", (65_536,))
         >>> files = FileOwners(lambda: FileListing([journal], bucket_bytes=65_536))
         >>> files.owner_indexes(np.array([65_536, 131_071, 131_072])).tolist()
         [0, 0, -1]

@@ -143,7 +143,7 @@ from sqlstable.layout.placement import RawPlacement
 
 class Toy:
     name = "toy"
-    traits = Traits(has_buckets=False, has_further_files=False, module_number=None)
+    traits = Traits(has_buckets=False, has_further_files=False)
 
     def probe(self, peek):
         return peek.start(6, BASE) == b"SQLite"

@@ -74,9 +74,7 @@ class Cabinet:
         self._opened_main_name: str | None = None
         self._stores: dict[str, DatabaseStore] = {}
         self._stable: dict[str, StableFile] = {}
-        self._heap: dict[str, HeapFile] = {}
-        "Super-journals, and journals where the layout has no place for them."
-        opened = layout.open(
+        self.messages.opened = opened = layout.open(
             memory,
             bucket_pages=bucket_pages,
             growth=growth,
@@ -87,8 +85,6 @@ class Cabinet:
         self.store = DatabaseStore(
             self.messages, opened.main, page_size=page_size, record=opened.record
         )
-        self.messages.reload = self._reload
-        self.messages.forget = self._forget
         memory.watchers.append(self.messages)
 
     def close(self) -> None:
@@ -165,12 +161,12 @@ class Cabinet:
 
     def heap_file(self, name: str) -> HeapFile:
         """Return a file of the heap by its name."""
-        return self._heap.setdefault(name, HeapFile())
+        return self.messages.heap.setdefault(name, HeapFile())
 
     @property
     def heap_names(self) -> frozenset[str]:
         """Names of the files of the heap that exist."""
-        return frozenset(self._heap)
+        return frozenset(self.messages.heap)
 
     def exists(self, name: str) -> bool:
         """Whether a file exists; no stable memory is involved."""
@@ -180,7 +176,7 @@ class Cabinet:
         entry = None if self.directory is None else self.directory.entries.get(name)
         if entry is None and name != self._opened_main_name and name not in self._stores:
             # The usual answer: SQLite asks for two files at the beginning of each transaction.
-            return name in self._heap
+            return name in self.messages.heap
         if entry is not None and entry.kind != "database":
             found = self._known_stable(name)
             return found is not None and found.exists
@@ -191,7 +187,7 @@ class Cabinet:
         stable = self._known_stable(name)
         if stable is not None:
             stable.delete()
-        self._heap.pop(name, None)
+        self.messages.heap.pop(name, None)
 
     def hot_databases(self) -> list[str]:
         """Return the databases with a journal that nobody has open: half of a transaction."""
@@ -344,27 +340,6 @@ class Cabinet:
     def _entry_kind(self, name: str) -> str | None:
         entry = None if self.directory is None else self.directory.entries.get(name)
         return None if entry is None else entry.kind
-
-    def _reload(self) -> None:
-        """Derive everything anew after a rollback, before the stores look at their files."""
-        self._heap.clear()
-        if self.manager is None:
-            return
-        memory = self.memory
-        changed = self.manager.reload(memory.peek, size_wasm_pages=memory.wasm_pages)
-        if self.directory is not None:
-            self.directory.reload()
-        if changed:
-            for store in (self.store, *self._stores.values()):
-                store.placement.reload()
-        for file in self._stable.values():
-            if changed:
-                file.placement.reload()
-            file.derive()
-
-    def _forget(self) -> None:
-        if self._heap and self.directory is not None:
-            self._heap.clear()
 
 
 def _check_length(name: str) -> None:

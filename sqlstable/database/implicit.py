@@ -31,9 +31,11 @@ from typing import Final, NoReturn, Protocol
 
 import apsw
 
+from sqlstable.database.heapfile import HeapFile
 from sqlstable.database.locks import LockTable
 from sqlstable.database.openfile import OpenFile
 from sqlstable.errors import MessageError, Trap
+from sqlstable.layout.layout import Opened
 from sqlstable.memory.stable import StableMemory
 
 _TURN_WAITED_S: Final = 0.05
@@ -72,8 +74,8 @@ class Store(Protocol):
         """The message has trapped."""
         ...
 
-    def on_rollback(self) -> None:
-        """The bytes went back; placements are derived already."""
+    def on_rollback(self, *, is_moved: bool) -> None:
+        """The bytes went back, and files may lie elsewhere."""
         ...
 
     def on_end(self) -> None:
@@ -90,6 +92,9 @@ class Messages:
             it the owner promises to have one open.
     """
 
+    opened: Opened
+    "What the layout has derived from the bytes; whoever opens it sets it before anything else."
+
     def __init__(self, memory: StableMemory, *, implicit: bool) -> None:
         self.memory = memory
         self.implicit = implicit
@@ -97,10 +102,8 @@ class Messages:
         "The main database first."
         self.open_count = 0
         "Database files that are open."
-        self.reload: Callable[[], None] = _nothing
-        "Derives manager, directory and placements anew."
-        self.forget: Callable[[], None] = _nothing
-        "Lets go what does not outlive a message."
+        self.heap: dict[str, HeapFile] = {}
+        "Super-journals, and journals where the layout has no place for them, by name."
         self.is_unrecorded = False
         "Whether files are bound, and journals are read, for looking only; see `unrecorded`."
         self.is_probe_free = False
@@ -122,7 +125,6 @@ class Messages:
     def disband(self) -> None:
         """Let go of everybody."""
         self.stores.clear()
-        self.reload = self.forget = _nothing
 
     # -- before accesses ------------------------------------------------------------------------
 
@@ -377,20 +379,23 @@ class Messages:
         with self.turn:
             self._is_open = self._is_ours = False
             self._committing.clear()
-            self.reload()
+            self.heap.clear()
+            # First: where the stores look for their files, these must lie already.
+            is_moved = self.opened.reload(self.memory)
             for store in self.stores:
-                store.on_rollback()
+                store.on_rollback(is_moved=is_moved)
             if self.implicit:
                 self._ended.notify_all()
 
     def on_end(self) -> None:
         """Wait for the next message, where messages are implicit."""
+        if self.heap and self.opened.directory is not None:
+            # Journals have a place then, and a super-journal is of no use beyond its message.
+            self.heap.clear()
         if not self.implicit:
             # The owner has an order of threads: there is no turn to wait for.
-            self.forget()
             return
         with self.turn:
-            self.forget()
             self._is_open = self._is_ours = False
             for store in self.stores:
                 store.on_end()
@@ -412,7 +417,3 @@ class _Unshared:
 
     def __exit__(self, *_: object) -> None:
         """It stays free."""
-
-
-def _nothing() -> None:
-    """Stand for what a layout has not."""

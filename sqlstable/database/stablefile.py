@@ -22,8 +22,6 @@ from sqlstable.layout.placement import Placement
 from sqlstable.memory.backing import Bytes
 from sqlstable.sqlite.header import JOURNAL_MAGIC
 
-"""First bytes of a journal. Source: sqlite.org/fileformat2.html, section 3."""
-
 HEADER_BYTES: Final = 28
 
 
@@ -58,6 +56,12 @@ class StableFile:
         """Learn from the bytes whether the file exists, unrecorded."""
         self._look()
         self.size_bytes = self.placement.allocated_bytes if self.exists else 0
+
+    def on_rollback(self, *, is_moved: bool) -> None:
+        """Derive everything anew."""
+        if is_moved:
+            self.placement.reload()
+        self.derive()
 
     def peek(self, amount: int, offset: int) -> bytes:
         """Return bytes as they are now, unrecorded; fewer at the end of the file."""

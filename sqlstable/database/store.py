@@ -195,8 +195,12 @@ class DatabaseStore:
         for file in self.files:
             self._kill(file)
 
-    def on_rollback(self) -> None:
+    def on_rollback(self, *, is_moved: bool) -> None:
         """Derive everything anew, and make every connection drop its cache."""
+        if is_moved:
+            self.placement.reload()
+        if self.journal is not None:
+            self.journal.on_rollback(is_moved=is_moved)
         self.is_page_size_stale = False
         self.known_size = self._derived_size()
         self._paths = self._new_paths()

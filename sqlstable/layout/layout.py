@@ -99,6 +99,15 @@ class Opened:
     record: SizeRecord | None = None
     "What lies in front of the main database; None where nothing does."
 
+    def reload(self, memory: "StableMemory") -> bool:
+        """Follow the bytes after a rollback; returns whether files may lie elsewhere now."""
+        if self.manager is None:
+            return False
+        is_moved = self.manager.reload(memory.peek, size_wasm_pages=memory.wasm_pages)
+        if self.directory is not None:
+            self.directory.reload()
+        return is_moved
+
 
 class Layout(Protocol):
     """Where the bytes of a database lie in stable memory."""

@@ -15,6 +15,8 @@ from sqlstable.database.locks import NONE, RESERVED
 from sqlstable.database.openfile import OpenFile
 from sqlstable.database.settings import refuse_wal
 from sqlstable.database.store import DatabaseStore
+from sqlstable.ic.units import OS_PAGE_SHIFT
+from sqlstable.memory.bytemap import DIRTY
 from sqlstable.sqlite.header import ROLLBACK_VERSIONS, VERSIONS_OFFSET, WAL_VERSION
 
 # SQLite asks twice for each commit, so the numbers are not looked up in a module each time.
@@ -173,11 +175,14 @@ class SharedFile(DatabaseFile):
 def _leave_wal(store: DatabaseStore) -> None:
     """Put a database in rollback mode that a backup from one in WAL mode has written.
 
-    The mode is in the header, which a backup copies. Nothing but the two bytes tells, and the
-    OS page is dirty already: the backup has written it.
+    The mode is in the header, which a backup copies. Nothing but the two bytes tells, and they lie
+    in a dirty OS page then: under an exclusive lock most commits leave the header alone.
     """
+    memory = store.memory
+    address = store.placement.map.address(VERSIONS_OFFSET)
+    if memory.store.bytemap.mark(address >> OS_PAGE_SHIFT) != DIRTY:
+        return
     if WAL_VERSION in store.peek(len(ROLLBACK_VERSIONS), VERSIONS_OFFSET):
-        address = store.placement.map.address(VERSIONS_OFFSET)
-        store.memory.staging.write(address, ROLLBACK_VERSIONS)
+        memory.staging.write(address, ROLLBACK_VERSIONS)
         for file in store.files:
             file.doubt.is_cache_old = True

@@ -49,11 +49,11 @@ class Observation:
         "Whether a message was cut off, of which nobody knows what it has changed."
         self._generation, self._known_since = -1, 0
         self._files: FileOwners | None = None
-        # Size of stable memory in Wasm pages when a committed message last showed its files, and
+        # Size of stable memory when a committed message last showed its files, and
         # whether a message that was undone showed others since.
-        self._files_wasm_pages, self._files_undone = -1, False
+        self._files_image_bytes, self._files_undone = -1, False
         # Likewise for what the trace says of its areas, and the message that says it.
-        self._areas_wasm_pages = self._areas_message = -1
+        self._areas_image_bytes = self._areas_message = -1
         self._last_areas: tuple[StableArea, ...] = ()
         self.message_count = 0
         "Messages that have ended so far."
@@ -69,7 +69,7 @@ class Observation:
         self.forget_vfs()
         self._reader = StoreReader(vfs)
         self._files = None if self._owner_map is None else file_owners(vfs)
-        self._files_wasm_pages, self._files_undone = -1, False
+        self._files_image_bytes, self._files_undone = -1, False
 
     def forget_vfs(self) -> None:
         """Close the observer's connection, before its VFS goes."""
@@ -142,7 +142,10 @@ class Observation:
 
         Its accesses are attributed when these files are gone.
         """
-        if self._files is not None and self._memory.wasm_pages != self._files_wasm_pages:
+        if (
+            self._files is not None
+            and self._memory.wasm_pages * WASM_PAGE_BYTES != self._files_image_bytes
+        ):
             self._files.refresh()
             self._files_undone = True
 
@@ -151,7 +154,7 @@ class Observation:
         dirty = dirty_sqlite_pages(raw, page_size) if self._owner_map is not None else set()
         runs = self._update_owners(facts, raw, dirty, page_size)
         if is_kept:
-            self._update_files()
+            self._update_files(facts.image_bytes)
         uses: Sequence[tuple[OwnerUse, ...]] = ()
         if self._owner_map is not None:
             uses = owner_uses(raw, Places(self._owner_map, self._files, dirty, page_size))
@@ -179,21 +182,19 @@ class Observation:
         self._owner_fault = fault
         return fault
 
-    def _update_files(self) -> None:
+    def _update_files(self, image_bytes: int) -> None:
         """Look at the files anew where buckets may have gone to others."""
-        wasm_pages = self._memory.wasm_pages
-        is_known = wasm_pages == self._files_wasm_pages and not self._files_undone
+        is_known = image_bytes == self._files_image_bytes and not self._files_undone
         if self._files is not None and not is_known:
             self._files.refresh()
-            self._files_wasm_pages, self._files_undone = wasm_pages, False
+            self._files_image_bytes, self._files_undone = image_bytes, False
 
     def _changed_areas(self, facts: MessageFacts) -> tuple[StableArea, ...]:
         """Return the areas where the message changed the size of stable memory, else none."""
-        wasm_pages = self._memory.wasm_pages
-        is_new = facts.kind == "reinstall" or wasm_pages != self._areas_wasm_pages
+        is_new = facts.kind == "reinstall" or facts.image_bytes != self._areas_image_bytes
         if self._reader is None or not is_new:
             return ()
-        self._areas_wasm_pages, self._areas_message = wasm_pages, facts.message
+        self._areas_image_bytes, self._areas_message = facts.image_bytes, facts.message
         return self._reader.areas(facts.message)
 
     def _unsaid_areas(self) -> tuple[StableArea, ...]:
@@ -216,8 +217,10 @@ class Observation:
         if self._owner_map is None or self._reader is None:
             return []
         owners, reader, index = self._owner_map, self._reader, facts.message
-        found = [(index, self._opening), (self._known_since, self._met)]
-        self._opening = self._met = NO_CHANGES
+        found = []
+        if self._opening is not NO_CHANGES or self._met is not NO_CHANGES:
+            found = [(index, self._opening), (self._known_since, self._met)]
+            self._opening = self._met = NO_CHANGES
         if facts.outcome == "committed" or self._is_behind:
             if facts.kind in ("install", "reinstall") or self._is_behind:
                 changes = owners.refresh(reader)

@@ -137,13 +137,14 @@ def test_a_price_list_is_a_row(house):
 
 LAYOUT = """
 from sqlstable.layout.filemap import ENDLESS, FileMap
-from sqlstable.layout.layout import Opened, Traits
+from sqlstable.layout.layout import Opened
 from sqlstable.layout.placement import RawPlacement
+from sqlstable.layout.raw_layout import Raw
 
 
 class Toy:
     name = "toy"
-    traits = Traits(has_buckets=False, has_further_files=False)
+    traits = Raw.traits
 
     def probe(self, peek):
         return peek.start(6, BASE) == b"SQLite"

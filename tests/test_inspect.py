@@ -15,7 +15,7 @@ from sqlstable import Canister
 from tests import product_images
 from tests.golden_files import check_golden
 from tests.images import files_in, log_of
-from tests.test_cli import call, folder  # noqa: F401  a fixture
+from tests.test_cli import call, folder, run_program  # noqa: F401  a fixture
 from tests.test_product_layouts import shop
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -161,6 +161,7 @@ def test_quick_leaves_integrity_unchecked_and_says_so(folder):  # noqa: F811
         (["missing.stable"], 2, "there is no file missing.stable"),
         (["."], 2, "without stable_memory.bin"),
         (["odd.txt"], 1, "odd.txt has 11 bytes"),
+        (["some-log"], 2, "some-log is the log of an image"),
         (["pipe"], 2, "a pipe"),
         (["shop.sql", "--format", "csv"], 2, "choose --format table or json"),
         (["cut.stable"], 2, "it is truncated"),
@@ -168,6 +169,7 @@ def test_quick_leaves_integrity_unchecked_and_says_so(folder):  # noqa: F811
 )
 def test_bad_input_gets_one_line_and_changes_nothing(folder, arguments, status, text):  # noqa: F811
     (folder / "odd.txt").write_bytes(b"hello there")
+    (folder / "some-log").write_bytes(b"SQSTLOG\n" + bytes(90))
     (folder / "cut.stable").write_bytes(IMAGES["froghub"]()[:-1])
     os.mkfifo(folder / "pipe")
     names = sorted(one.name for one in folder.iterdir())
@@ -221,3 +223,16 @@ def test_damaged_images_never_give_a_traceback(folder, seed):  # noqa: F811
     assert result.exit_code in (0, 1, 2), result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert (folder / "a.stable").read_bytes() == image
+
+
+def test_names_are_shown_as_a_shell_takes_them(folder):  # noqa: F811
+    name = "it's \x1b[31m.stable"
+    (folder / name).write_bytes(IMAGES["froghub"]())
+    result = call("inspect", name)
+    assert "extract $'it\\x27s \\x1b[31m.stable' app.db" in result.stdout
+    assert "\x1b" not in result.stdout
+    odd = os.fsdecode(b"\xff.stable")
+    (folder / odd).write_bytes(IMAGES["froghub"]())
+    for extra in ((), ("--format", "json")):
+        done = run_program("inspect", odd, *extra)
+        assert (done.returncode, done.stderr) == (0, b"")

@@ -111,6 +111,8 @@ def _file(path: Path, kind: str, *, is_quick: bool) -> Found:
     is_filled = contents.database_bytes == size_bytes or size_bytes % WASM_PAGE_BYTES
     if start.startswith(SQLITE_MAGIC) and is_filled and kind == "image":
         return _database(path, start, contents, size_bytes, is_quick=is_quick)
+    if contents.kind == "log":
+        raise UsageError(f"{path} is {contents.text}")
     if size_bytes % WASM_PAGE_BYTES and contents.kind == "unknown":
         raise RunError(
             f"{path} has {size_bytes} bytes, and an image of stable memory whole Wasm pages of "
@@ -269,7 +271,7 @@ def _advise(found: Found, layout: Layout, databases: Sequence[Held]) -> None:
     for held in databases:
         if layout.traits.has_further_files and held.name and held.memory_id not in reached:
             reached.add(held.memory_id)
-            found.next.append(f"extract {name} other.db --name {shlex.quote(held.name)}")
+            found.next.append(f"extract {name} other.db --name {_quoted(Path(held.name))}")
     found.notes += [
         f"no command takes out the database in memory {held.memory_id}"
         for held in databases
@@ -353,4 +355,12 @@ def _as_json(found: Found) -> str:
 
 
 def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
+    """Return a path as a shell takes it, with nothing in it that a terminal would act on."""
+    text = str(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    shown = (
+        chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}"
+        for byte in os.fsencode(text)
+    )
+    return f"$'{''.join(shown)}'"

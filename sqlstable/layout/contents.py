@@ -17,6 +17,7 @@ from sqlstable.ic.units import WASM_PAGE_BYTES, amount
 from sqlstable.layout import superblock
 from sqlstable.layout.directory import MAGIC as DIRECTORY_MAGIC
 from sqlstable.layout.directory import decode as decode_directory
+from sqlstable.memory.image.commitlog import LOG_MAGIC
 from sqlstable.memory.signatures import MANAGER_MAGIC, SUPERBLOCK_MAGIC
 from sqlstable.sqlite.header import (
     HEADER_BYTES,
@@ -201,6 +202,7 @@ _READERS: Final[tuple[tuple[bytes, _Reader], ...]] = (
     (SQLITE_MAGIC, _plain),
     (SUPERBLOCK_MAGIC, _superblock),
     (DIRECTORY_MAGIC, _directory),
+    (LOG_MAGIC, _said("log", "the log of an image; look at the image that it lies beside")),
     (JOURNAL_MAGIC, _said("journal", "a rollback journal of SQLite")),
     (b"NIMSQLV1", _nim),
     (b"MOREGION", _regions),

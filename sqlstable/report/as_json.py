@@ -6,7 +6,8 @@ ignore fields it does not know. What does not apply, or is not computed yet, is 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final, TypeAlias
 
 from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
@@ -78,7 +79,7 @@ def render_json(trace: TraceSource) -> Iterator[str]:
         if isinstance(value, Iterator):
             yield from _dumped_items(value)
         else:
-            yield _indented(_dumped(value), 2)
+            yield _dumped(value, 2)
         opening = ",\n"
     yield "\n}\n"
 
@@ -92,19 +93,48 @@ def _dumped_items(items: Iterator[Json]) -> Iterator[str]:
     """Yield a list as `_dumped` spells it, item by item."""
     opening = "["
     for item in items:
-        yield f"{opening}\n    {_indented(_dumped(item), 4)}"
+        yield f"{opening}\n    {_dumped(item, 4)}"
         opening = ","
     yield "[]" if opening == "[" else "\n  ]"
 
 
-def _dumped(data: Json) -> str:
-    # ASCII, because a terminal or pipe may not take anything else; JSON readers see no difference.
-    return json.dumps(data, indent=2, allow_nan=False)
+def _dumped(data: Json, margin: int = 0) -> str:
+    """Return data as `json.dumps` with an indent of two does, which spells that in Python slowly.
+
+    Args:
+        data: What is spelled, in ASCII: a terminal or pipe may not take anything else.
+        margin: Columns by which all lines but the first are moved.
+
+    Examples:
+        >>> data = {"a": [1, {}, []], "ü": {"b": None}}
+        >>> _dumped(data) == json.dumps(data, indent=2)
+        True
+    """
+    spelled = _SPELLED.get(type(data))
+    if spelled is not None:
+        return spelled(data)
+    if not data or not isinstance(data, _NESTED):
+        return json.dumps(data, allow_nan=False)
+    between = f",\n{' ' * (margin + 2)}"
+    if isinstance(data, dict):
+        opening, closing = "{}"
+        items = [f"{_quoted(name)}: {_dumped(it, margin + 2)}" for name, it in data.items()]
+    else:
+        opening, closing = "[]"
+        items = [_dumped(it, margin + 2) for it in data]
+    return f"{opening}{between[1:]}{between.join(items)}\n{' ' * margin}{closing}"
 
 
-def _indented(text: str, columns: int) -> str:
-    """Move all lines but the first; no line break of JSON in ASCII lies within a string."""
-    return text.replace("\n", "\n" + " " * columns)
+_SPELLED: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: _quoted,
+    int: int.__repr__,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): lambda _: "null",
+}
+"""How nearly all values are spelled; `json` does the others, one call each."""
+
+_NESTED: Final = (dict, list, tuple)
+"""What `json` takes that holds values."""
 
 
 def _settings(settings: TraceSettings) -> dict[str, Json]:

@@ -1,70 +1,53 @@
 """Making the canister of a run: on an image file or in memory, with or without a database."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from pathlib import Path
 
 from sqlstable.canister.canister import Canister
+from sqlstable.canister.choices import Choices
+from sqlstable.canister.machines import open_memory
 from sqlstable.cli.failures import UsageError, note
 from sqlstable.cli.places import check_regular, note_recovery
 from sqlstable.database.checking import Setup
 from sqlstable.database.foreign import DatabaseSource
 from sqlstable.database.vfs import StableVFS
 from sqlstable.errors import ImageError
-from sqlstable.ic.limits import Limits
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import size
 
-OpenCanister = Callable[..., Canister]
-"""Makes a canister with the settings of the command line, in a ``memory`` or with ``limits``."""
 
-OpenMemory = Callable[[Path, str, Limits | None], StableMemory]
-"""Opens an image for an engine."""
-
-
-def install(  # noqa: PLR0913  each is a part of what the command line asks for
-    open_canister: OpenCanister,
-    *,
-    image: Path | None,
-    durability: str,
-    limits: Limits | None,
-    layout: str,
-    database: DatabaseSource | None,
-    page_size: int | None,
-    setups: Sequence[Setup] = (),
-    open_memory: OpenMemory,
+def install(
+    choices: Choices, database: DatabaseSource | None, setups: Sequence[Setup] = ()
 ) -> Canister:
     """Return the canister in which a script can run.
 
     Args:
-        open_canister: Makes it.
-        image: Keeps its stable memory; None for this process's memory.
-        durability: ``process`` or ``power``, with an image.
-        limits: Limits to enforce, or None.
-        layout: ``managed`` or ``raw``.
+        choices: What the command line asks for; an image that holds a database has a page size
+            of its own.
         database: What is imported first.
-        page_size: As asked for; an image that holds a database has its own.
         setups: Run on each connection.
-        open_memory: Opens an image for the engine.
 
     Raises:
         ImageError: The image cannot be used; then an old one is as it was, and a new one is gone.
         UsageError: The image holds a database already, and another one is to be imported, or
             another size of SQLite pages was asked for.
     """
-    if image is None:
-        return _filled(open_canister(limits=limits), setups, database)
+    if choices.path is None:
+        return _filled(_made(choices), setups, database)
+    image = Path(choices.path)
     check_regular(image)
     was_there = os.path.exists(image)  # noqa: PTH110  also for a name that is too long
-    memory = open_memory(image, durability, limits)
+    memory = open_memory(choices)
     was_empty = memory.wasm_pages == 0
     try:
         note_recovery(memory)
         if database is not None:
-            _check_has_no_database(memory, image, layout)
-        _check_page_size(memory, image, layout, page_size)
-        canister = _opened(open_canister, memory, image)
+            _check_has_no_database(memory, image, choices.settings.layout)
+        _check_page_size(memory, image, choices)
+        canister = _opened(choices, memory, image)
         return _filled(canister, setups, database)
     except BaseException:
         with suppress(ImageError):
@@ -89,11 +72,12 @@ def _check_has_no_database(memory: StableMemory, image: Path, layout: str) -> No
         )
 
 
-def _check_page_size(memory: StableMemory, image: Path, layout: str, page_size: int | None) -> None:
+def _check_page_size(memory: StableMemory, image: Path, choices: Choices) -> None:
     """Refuse another size of SQLite pages than the image has, before anything is changed."""
+    page_size = choices.page_size
     if page_size is None:
         return
-    size_bytes, own_page_size = _found(memory, image, layout)
+    size_bytes, own_page_size = _found(memory, image, choices.settings.layout)
     if size_bytes and own_page_size != page_size:
         raise UsageError(
             f"{image} has SQLite pages of {own_page_size} bytes, and --page-size asks for "
@@ -113,12 +97,12 @@ def _found(memory: StableMemory, image: Path, layout: str) -> tuple[int, int]:
     return vfs.store.size_bytes, vfs.store.page_size
 
 
-def _opened(open_canister: OpenCanister, memory: StableMemory, image: Path) -> Canister:
+def _opened(choices: Choices, memory: StableMemory, image: Path) -> Canister:
     """Make the canister, and say what it goes on with."""
     assert memory.image_file is not None
     is_new = memory.wasm_pages == 0
     with _naming(image):
-        canister = open_canister(memory=memory)
+        canister = _made(replace(choices, path=None, durability=None, memory=memory))
     if not is_new:
         status = canister.status()
         is_read_only = memory.image_file.is_read_only
@@ -128,6 +112,10 @@ def _opened(open_canister: OpenCanister, memory: StableMemory, image: Path) -> C
             + ("; it is read-only: queries run, updates fail" if is_read_only else "")
         )
     return canister
+
+
+def _made(choices: Choices) -> Canister:
+    return Canister(**{field.name: getattr(choices, field.name) for field in fields(choices)})
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from sqlstable.canister.choices import Choices
 from sqlstable.cli.failures import UsageError
 from sqlstable.cli.options import (
     LATEST,
@@ -43,8 +44,7 @@ from sqlstable.cli.options import (
 )
 from sqlstable.cli.places import check_regular
 from sqlstable.cli.report import check_plan
-from sqlstable.cli.running import Output, Runtime, Workload, run
-from sqlstable.database.settings import resolve_settings
+from sqlstable.cli.running import Output, Workload, run
 from sqlstable.layout.layouts import layout_named
 from sqlstable.report.view import Look
 
@@ -86,36 +86,40 @@ def run_script(  # noqa: PLR0913  each is an option
     all_settings: SettingsOption = False,
 ) -> None:
     """Run a workload script and report the OS pages that each statement touched."""
-    settings = {
-        "layout": layout,
-        "preset": preset,
-        "page_size": page_size,
-        "cache_size": cache_size,
-        "journal_mode": journal_mode,
-        "bucket_pages": bucket_pages,
-        "growth": growth,
-        "foreign_keys": foreign_keys,
-        "now": now,
-        "seed": seed,
-    }
-    machine = Runtime(
+    enforced = chosen_limits(limits)
+    output = Output(trace, output_format, by, Look(plan=plan, settings=all_settings), rows=rows)
+    _check_output(output, force=force)
+    check_durability(durability)
+    if durability is not None and image is None:
+        raise UsageError("--durability concerns an image file; name one with --image")
+    choices = Choices(
+        image,
         engine=engine,
+        layout=layout,
+        preset=preset,
+        page_size=page_size,
+        cache_size=cache_size,
+        journal_mode=journal_mode,
+        bucket_pages=bucket_pages,
+        growth=growth,
+        limits=enforced,
+        enforce=not no_enforce,
+        trace=trace or ":memory:",
+        overwrite_trace=force,
+        depth=depth,
+        owners=owners,
+        durability=durability,
+        now=now,
+        seed=seed,
+        foreign_keys=foreign_keys,
         build=build,
         track_heap=track_heap,
-        image=image,
-        durability=durability,
-        limits=chosen_limits(limits),
-        enforce=not no_enforce,
-        settings=settings,
     )
-    workload = Workload(script, database, cache, on_connect, keep_going=keep_going)
-    look = Look(plan=plan, settings=all_settings)
-    output = Output(trace, output_format, by, depth, look, force=force, rows=rows, owners=owners)
-    _check(machine, output)
-    run(workload, machine, output)
+    _check_choices(choices)
+    run(Workload(script, database, cache, on_connect, keep_going=keep_going), choices, output)
 
 
-def _check(machine: Runtime, output: Output) -> None:
+def _check_output(output: Output, *, force: bool) -> None:
     """Refuse what does not go together, before anything is touched."""
     check_plan(output.view, output.look)
     if output.rows and output.format != "table":
@@ -125,24 +129,25 @@ def _check(machine: Runtime, output: Output) -> None:
         )
     if output.trace is not None:
         check_regular(output.trace)
-        if output.trace.exists() and not output.force:
+        if output.trace.exists() and not force:
             raise UsageError(
                 f"{output.trace} exists already; choose another file, or add --force if it is an "
                 "old trace"
             )
-    check_durability(machine.durability)
-    if machine.durability is not None and machine.image is None:
-        raise UsageError("--durability concerns an image file; name one with --image")
-    if not machine.enforce and machine.limits is None:
+
+
+def _check_choices(choices: Choices) -> None:
+    """Likewise of what the script runs on."""
+    if not choices.enforce and choices.limits is None:
         raise UsageError(
             f"--no-enforce measures against limits, and --limits {NO_LIMITS} leaves none; leave "
             "one of the two out"
         )
-    for name, value in (("--build", machine.build), ("--track-heap", machine.track_heap)):
-        if value is not None and machine.engine != "wasm":
+    for name, value in (("--build", choices.build), ("--track-heap", choices.track_heap)):
+        if value is not None and choices.engine != "wasm":
             raise UsageError(f"{name} concerns the wasm engine; add --engine wasm, or leave it out")
-    layout = layout_named(resolve_settings(**machine.settings).layout)
-    if not layout.traits.has_buckets and machine.settings["bucket_pages"] is not None:
+    layout = layout_named(choices.settings.layout)
+    if not layout.traits.has_buckets and choices.bucket_pages is not None:
         raise UsageError(
             f"--bucket-pages concerns layout managed; layout {layout.name} has no buckets"
         )

@@ -1,20 +1,17 @@
 """Carrying out ``sqlstable run``: a canister, a script on it, and the report of what it did."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.choices import Choices
-from sqlstable.canister.machines import open_memory
 from sqlstable.cli.failures import InterruptedRunError, RunError, UsageError, note
 from sqlstable.cli.installation import install
 from sqlstable.cli.on_connect import load_setups
 from sqlstable.cli.options import (
-    BuildName,
     Format,
 )
 from sqlstable.cli.output import screen
@@ -24,12 +21,9 @@ from sqlstable.cli.rows import RowPrinter
 from sqlstable.cli.script_source import Script, read_script
 from sqlstable.database.checking import Setup
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
-from sqlstable.database.settings import resolve_settings
 from sqlstable.errors import ImageError, TraceError
-from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import GIB
-from sqlstable.ic.words import CacheState, Depth, EngineName
-from sqlstable.memory.stable import StableMemory
+from sqlstable.ic.words import CacheState
 from sqlstable.report.numbers import counted
 from sqlstable.report.view import Look
 from sqlstable.report.views import By
@@ -37,21 +31,6 @@ from sqlstable.trace.format.file import Trace
 from sqlstable.workload.execution import RunOutcome, run_steps
 
 _IMPORTED_BYTES_MAX: Final = 2 * GIB
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """What a script runs on, as the command line has it."""
-
-    engine: EngineName
-    build: BuildName | None
-    track_heap: bool | None
-    image: Path | None
-    durability: str | None
-    limits: Limits | None
-    enforce: bool
-    settings: Mapping[str, Any]
-    "Keywords of `Canister`; None for what was not chosen."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +54,11 @@ class Output:
     trace: Path | None
     format: Format
     view: By
-    depth: Depth
     look: Look
-    force: bool = field(kw_only=True)
-    "Whether the trace may replace an old one."
     rows: bool = field(kw_only=True)
-    owners: bool = field(kw_only=True)
 
 
-def run(workload: Workload, machine: Runtime, output: Output) -> None:
+def run(workload: Workload, choices: Choices, output: Output) -> None:
     """Run a script, and report it however it ended.
 
     Raises:
@@ -92,8 +67,8 @@ def run(workload: Workload, machine: Runtime, output: Output) -> None:
     """
     script = read_script(workload.script)
     setups = load_setups(workload.on_connect)
-    with engine_notes(), _source(workload.database, machine, setups) as database:
-        canister = _installed(machine, database, setups, output)
+    with engine_notes(), _source(workload.database, choices, setups) as database:
+        canister = install(choices, database, setups)
     outcome, recorded = _play(canister, script, workload, output)
     try:
         with recorded:
@@ -108,8 +83,8 @@ def run(workload: Workload, machine: Runtime, output: Output) -> None:
         )
     if outcome.failure is None:
         return
-    if machine.image is not None and _has_answered(outcome):
-        note(f"what was answered before stays in {machine.image}")
+    if choices.path is not None and _has_answered(outcome):
+        note(f"what was answered before stays in {choices.path}")
     if outcome.is_interrupted:
         raise InterruptedRunError(outcome.failure)
     many = f"{counted(outcome.failures, 'message')} failed, the first: "
@@ -119,47 +94,6 @@ def run(workload: Workload, machine: Runtime, output: Output) -> None:
 def _has_answered(outcome: RunOutcome) -> bool:
     failed = max(outcome.failures, outcome.failed_message is not None)
     return outcome.messages - outcome.intended_traps > failed
-
-
-def _installed(
-    machine: Runtime, database: DatabaseSource | None, setups: Sequence[Setup], output: Output
-) -> Canister:
-    open_canister = partial(
-        Canister,
-        **machine.settings,
-        engine=machine.engine,
-        build=machine.build,
-        track_heap=machine.track_heap,
-        enforce=machine.enforce,
-        depth=output.depth,
-        owners=output.owners,
-        trace=output.trace or ":memory:",
-        overwrite_trace=output.force,
-    )
-
-    def open_image(image: Path, durability: str, limits: Limits | None) -> StableMemory:
-        return open_memory(
-            Choices(
-                image,
-                engine=machine.engine,
-                build=machine.build,
-                track_heap=machine.track_heap,
-                durability=durability,
-                limits=limits,
-            )
-        )
-
-    return install(
-        open_canister,
-        image=machine.image,
-        durability=machine.durability or "process",
-        limits=machine.limits,
-        layout=resolve_settings(**machine.settings).layout,
-        database=database,
-        page_size=machine.settings["page_size"],
-        setups=setups,
-        open_memory=open_image,
-    )
 
 
 def _play(
@@ -206,13 +140,13 @@ def _closed(canister: Canister, outcome: RunOutcome) -> tuple[RunOutcome, Trace]
 
 @contextmanager
 def _source(
-    database: Path | None, machine: Runtime, setups: Sequence[Setup]
+    database: Path | None, choices: Choices, setups: Sequence[Setup]
 ) -> Iterator[DatabaseSource | None]:
     """Look at the database that one message is to import, so that all of it is staged."""
     if database is None:
         yield None
         return
-    options = SourceOptions(setups=setups, page_size=machine.settings["page_size"])
+    options = SourceOptions(setups=setups, page_size=choices.page_size)
     with open_source(database, options) as source:
         if source.size_bytes > _IMPORTED_BYTES_MAX:
             raise UsageError(

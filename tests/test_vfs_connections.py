@@ -121,7 +121,7 @@ def test_in_layout_raw_journals_lie_in_the_heap(opened, journal):
     # Nothing but the database lies in stable memory.
     assert image[:size_bytes] == connection.serialize("main")
     assert not any(image[size_bytes:])
-    assert door.vfs.cabinet.heap_names <= {"main.db-journal"}
+    assert door.vfs.cabinet.messages.heap.keys() <= {"main.db-journal"}
 
 
 @pytest.mark.parametrize("locking", ["normal", "exclusive"])

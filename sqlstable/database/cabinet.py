@@ -163,11 +163,6 @@ class Cabinet:
         """Return a file of the heap by its name."""
         return self.messages.heap.setdefault(name, HeapFile())
 
-    @property
-    def heap_names(self) -> frozenset[str]:
-        """Names of the files of the heap that exist."""
-        return frozenset(self.messages.heap)
-
     def exists(self, name: str) -> bool:
         """Whether a file exists; no stable memory is involved."""
         stable = self._stable.get(name)

@@ -98,6 +98,7 @@ def narrow_paths(source: Source, origin: int) -> Paths:
             mark = marks[offset >> 12]
             if mark == DIRTY:
                 log(offset)
+                # A view does: APSW copies it into SQLite's buffer before anything changes it.
                 return staged[offset : offset + amount]
             if not mark:
                 # `StableMemory.first_read`, and `first_write` below, written out: most accesses
@@ -129,6 +130,7 @@ def narrow_paths(source: Source, origin: int) -> Paths:
                     accessed.append((offset >> 12) + shift)
                 dirty.append((offset >> 12) + shift)
                 marks[offset >> 12] = DIRTY
+        # Below zero: reads and writes go into one list of plain integers.
         log(~offset)
         staged[offset : offset + length] = data
         if offset == size:

@@ -144,6 +144,8 @@ class Messages:
             self.wait_for_others()
             if self.memory.kind is None:
                 self._begin()
+            # Also where it was open already: a file that was opened before still has the
+            # functions that led here, and would come back for ever.
             for store in self.stores:
                 store.on_begin()
 
@@ -290,6 +292,7 @@ class Messages:
 
     def on_sync(self, handle: OpenFile) -> None:
         """Note that a database is about to commit."""
+        # SQLite flushes all databases before it commits the first: so they are known by then.
         if self._is_open:
             self._committing.add(handle)
 
@@ -324,6 +327,7 @@ class Messages:
         with self.turn:
             self._committing.discard(handle)
             if self.is_others() and any(store.locks.is_held() for store in self.stores):
+                # Its own locks end it. Without any it is the look of somebody who has gone.
                 return
             if not any(store.locks.is_reserved() for store in self.stores):
                 self.end()

@@ -11,7 +11,7 @@ import apsw
 
 from sqlstable.database.checking import Findings, Tick, check, prepare
 from sqlstable.database.heapfile import HeapFile
-from sqlstable.database.quietfile import QuietFile, refuse_write
+from sqlstable.database.quietfile import ReadOnlyFile
 from sqlstable.memory.backing import Bytes
 from sqlstable.sqlite.header import ROLLBACK_VERSIONS, VERSIONS_OFFSET
 
@@ -76,7 +76,7 @@ class LookingVFS(apsw.VFS):
         return name
 
 
-class LookedAt(QuietFile):
+class LookedAt(ReadOnlyFile):
     """The database as a file that SQLite reads."""
 
     def __init__(self, read: Read, size_bytes: int) -> None:
@@ -93,14 +93,6 @@ class LookedAt(QuietFile):
             stop = VERSIONS_OFFSET + len(ROLLBACK_VERSIONS)
             return data[:VERSIONS_OFFSET] + ROLLBACK_VERSIONS + data[stop:]
         return data
-
-    def xWrite(self, data: Bytes, offset: int) -> None:
-        """Refuse."""
-        refuse_write(data, offset)
-
-    def xTruncate(self, new_size: int) -> None:
-        """Refuse."""
-        refuse_write(b"", new_size)
 
     def xFileSize(self) -> int:
         """Return the size."""

@@ -7,9 +7,10 @@ a name, and it cannot write. Files have the names that they have for everybody.
 import apsw
 
 from sqlstable.database.cabinet import Cabinet
+from sqlstable.database.checking import prepare
 from sqlstable.database.doubt import CHANGED, is_probe
 from sqlstable.database.heapfile import HeapFile
-from sqlstable.database.quietfile import QuietFile, refuse_write
+from sqlstable.database.quietfile import ReadOnlyFile
 from sqlstable.database.stablefile import StableFile
 from sqlstable.database.store import DatabaseStore
 from sqlstable.memory.backing import Bytes
@@ -38,8 +39,7 @@ class ObserverVFS(apsw.VFS):
         connection = apsw.Connection(
             database or self._cabinet.main_name, flags=apsw.SQLITE_OPEN_READONLY, vfs=self.name
         )
-        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        prepare(connection, ())
         return connection
 
     def xOpen(  # type: ignore[override]  # files need not derive from apsw.VFSFile
@@ -64,7 +64,7 @@ class ObserverVFS(apsw.VFS):
         return name
 
 
-class ObservedDatabase(QuietFile):
+class ObservedDatabase(ReadOnlyFile):
     """A database that is only looked at."""
 
     def __init__(self, store: DatabaseStore) -> None:
@@ -77,14 +77,6 @@ class ObservedDatabase(QuietFile):
             return CHANGED
         return self._store.peek(amount, offset)
 
-    def xWrite(self, data: Bytes, offset: int) -> None:
-        """Refuse."""
-        refuse_write(data, offset)
-
-    def xTruncate(self, new_size: int) -> None:
-        """Refuse."""
-        refuse_write(b"", new_size)
-
     def xFileSize(self) -> int:
         """Return the exact size."""
         return self._store.size_bytes
@@ -94,20 +86,12 @@ class ObservedDatabase(QuietFile):
         return True
 
 
-class ObservedJournal(QuietFile):
+class ObservedJournal(ReadOnlyFile):
     """A journal that is only looked at."""
 
     def __init__(self, file: StableFile) -> None:
         self._file = file
         self.xRead = file.peek
-
-    def xWrite(self, data: Bytes, offset: int) -> None:
-        """Refuse."""
-        refuse_write(data, offset)
-
-    def xTruncate(self, new_size: int) -> None:
-        """Refuse."""
-        refuse_write(b"", new_size)
 
     def xFileSize(self) -> int:
         """Return the size."""

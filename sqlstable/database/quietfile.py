@@ -37,6 +37,18 @@ class QuietFile:
         """Nothing to give back."""
 
 
+class ReadOnlyFile(QuietFile):
+    """A file that is only looked at."""
+
+    def xWrite(self, data: Bytes, offset: int) -> None:
+        """Refuse."""
+        refuse_write(data, offset)
+
+    def xTruncate(self, new_size: int) -> None:
+        """Refuse."""
+        refuse_write(b"", new_size)
+
+
 def refuse_write(data: Bytes, offset: int) -> None:
     """Refuse to write.
 

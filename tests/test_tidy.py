@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "sqlstable"
+from tests.house import PACKAGE, circles, classes, double_names, line_counts, modules
+
+TESTS = Path(__file__).parent
 
 GROUND = ("ic", "sqlite")
 MACHINE = ("memory", "layout", "wasm", "database", "engine")
@@ -54,10 +56,14 @@ WALLS = {
 
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 700
+CLASS_LINES_MAX = 350
+ROOM_SHARE_MAX = 0.161
+PROTOCOLS_MAX = 18
+PROTOCOL_METHODS_MAX = 7
+PACKAGE_LINES_MAX = 40_500
 
-
-def modules():
-    return sorted(PACKAGE.rglob("*.py"))
+# Both are public names of long standing, of the canister's door and of the trace's.
+DOUBLE_NAMES = {"Message"}
 
 
 def name_of(path):
@@ -137,6 +143,39 @@ def test_functions_and_modules_stay_small(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
             assert lines <= FUNCTION_LINES_MAX, f"{name_of(path)}: {node.name} has {lines} lines"
+
+
+def test_no_room_outgrows_the_others():
+    counts = line_counts()
+    assert counts.total() <= PACKAGE_LINES_MAX
+    shares = {room: lines / counts.total() for room, lines in counts.items()}
+    assert {room: share for room, share in shares.items() if share > ROOM_SHARE_MAX} == {}
+
+
+@pytest.mark.parametrize("one", classes(), ids=lambda one: f"{one.module}.{one.name}")
+def test_classes_stay_small(one):
+    assert one.line_count <= CLASS_LINES_MAX
+
+
+def test_seams_are_few_and_narrow():
+    protocols = [one for one in classes() if one.is_protocol]
+    assert len(protocols) <= PROTOCOLS_MAX
+    assert {one.name for one in protocols if one.method_count > PROTOCOL_METHODS_MAX} == set()
+
+
+def test_no_name_stands_for_two_things():
+    assert set(double_names()) == DOUBLE_NAMES
+
+
+def test_no_modules_import_each_other():
+    assert circles() == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.relative_to(TESTS).as_posix()
+)
+def test_tests_stay_small(path):
+    assert path.read_text(encoding="utf-8").count("\n") <= MODULE_LINES_MAX
 
 
 def test_the_test_of_rooms_sees_what_it_should(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from sqlstable import Canister, ImageError, SettingsError, SqlError, StableMemory, StableVFS, Trap
 from sqlstable.layout import superblock
 from sqlstable.layout.layout import Peek
-from sqlstable.layout.layouts import LAYOUTS, recognised
+from sqlstable.layout.layouts import LAYOUTS, layout_named, recognised
 from tests import product_images
 from tests.test_cli import call, folder  # noqa: F401  a fixture
 from tests.test_conservation import check
@@ -266,6 +266,17 @@ def address_of(image, layout, offset):
 
 def os_pages(address, length):
     return set(range(address // 4096, (address + length - 1) // 4096 + 1))
+
+
+@pytest.mark.parametrize("layout", PRODUCTS)
+def test_a_layout_locates_each_byte_by_the_documented_rules(layout):
+    image = built(layout, shop(page_sizes(layout)[-1]))
+    peek = Peek(lambda at, length: image[at : at + length], len(image) // 65_536)
+    place = layout_named(layout).locate(peek)
+    for offset in (0, 1, 4095, 65_535, 65_536, 200_000):
+        assert place.address(offset) == address_of(image, layout, offset)
+        assert place.offset(place.address(offset)) == offset
+    assert place.offset(0) == -1
 
 
 @pytest.mark.parametrize(("layout", "page_size"), CASES)

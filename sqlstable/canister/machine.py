@@ -38,6 +38,8 @@ class Opening:
     def adopting(self, vfs: StableVFS) -> Self:
         """Return the same where a database has a page size already, and a manager its buckets."""
         found = {"page_size": vfs.store.page_size, "bucket_pages": vfs.bucket_pages}
+        if all(getattr(self.settings, name) == value for name, value in found.items()):
+            return self
         return replace(self, settings=resolve_settings(**{**asdict(self.settings), **found}))
 
 

@@ -245,15 +245,18 @@ def test_a_hook_is_the_body_of_a_step(house):
 VIEW_MODULE = """
 from rich.text import Text
 
-from sqlstable.report.view import ACCESSED, View
+from sqlstable.report.view import ACCESSED, Fields, View, named
 
 VIEW = View(
     by="toy",
     title="OS pages by toy",
     glossary=(ACCESSED,),
     lines=lambda trace, look: [Text(f"toy of {len(trace.messages)} messages")],
-    header=("message", "os_pages_accessed"),
-    rows=lambda trace: ((it.index, it.stable.os_pages_accessed) for it in trace.messages),
+    items=lambda trace: trace.messages,
+    fields=(
+        named("index").called(["message"]),
+        Fields(("os_pages_accessed",), lambda it: (it.stable.os_pages_accessed,)),
+    ),
 )
 """
 

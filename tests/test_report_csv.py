@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from sqlstable.analysis.compare import compare
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
+from sqlstable.report import view
 from sqlstable.report.accesses_csv import HEADER, render_accesses_csv
 from sqlstable.report.as_csv import (
-    COMPARISON_HEADER,
+    COMPARISON_FIELDS,
     csv_lines,
     render_comparison_csv,
     render_csv,
@@ -81,7 +82,7 @@ def test_csv_of_messages_has_the_tightest_limit():
 
 def test_csv_of_a_comparison_has_one_row_for_each_pair():
     header, *rows = rows_of(render_comparison_csv(compare(music_trace(), music_trace_with_index())))
-    assert tuple(header) == COMPARISON_HEADER
+    assert tuple(header) == view.header(COMPARISON_FIELDS)
     assert len(rows) == 11
     added = dict(zip(header, rows[2], strict=True))
     assert (added["change"], added["statement_before"], added["statement_after"]) == (

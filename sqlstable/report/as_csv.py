@@ -11,29 +11,14 @@ not your own.
 import csv
 from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
-from itertools import chain
 from typing import Final
 
 from sqlstable.analysis.compare import Comparison, StatementPair
 from sqlstable.analysis.trace_source import TraceSource
-from sqlstable.report.measures import INSTRUCTIONS, Numbers, instruction_numbers
-from sqlstable.report.view import Field, Row
+from sqlstable.report.measures import INSTRUCTION_PARTS
+from sqlstable.report.view import Field, Fields, Row, header, named, rows
 from sqlstable.report.views import By, view_named
 from sqlstable.trace.model import Statement
-
-COMPARISON_HEADER: Final = (
-    *("change", "plan_changed", "different_result_size"),
-    *("statement_before", "statement_after", "sql", "shape", "kind"),
-    *("os_pages_accessed_before", "os_pages_accessed_after"),
-    *("os_pages_dirty_before", "os_pages_dirty_after"),
-    *("bytes_read_before", "bytes_read_after"),
-    *("bytes_written_before", "bytes_written_after"),
-    *("hits_before", "hits_after", "row_count_before", "row_count_after"),
-    *("runs_before", "runs_after", "plan_before", "plan_after"),
-    *(f"{name}_{side}" for name in INSTRUCTIONS for side in ("before", "after")),
-    *("cache_before", "cache_after"),
-)
-"""The columns of a comparison, in order."""
 
 
 def render_csv(trace: TraceSource, *, by: By = "statement") -> str:
@@ -47,13 +32,14 @@ def render_csv(trace: TraceSource, *, by: By = "statement") -> str:
         SettingsError: there is no such view.
     """
     view = view_named(by)
-    return "".join(csv_lines([view.header, *view.rows(trace)]))
+    return "".join(csv_lines([view.header, *rows(view.fields, view.items(trace))]))
 
 
 def render_comparison_csv(comparison: Comparison) -> str:
     """Return a comparison as CSV, one row for each pair of statements."""
-    rows = map(_comparison_row, comparison.pairs)
-    return "".join(csv_lines([COMPARISON_HEADER, *rows]))
+    return "".join(
+        csv_lines([header(COMPARISON_FIELDS), *rows(COMPARISON_FIELDS, comparison.pairs)])
+    )
 
 
 def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
@@ -73,29 +59,37 @@ def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
         buffer.truncate()
 
 
-def _comparison_row(pair: StatementPair) -> Row:
+def _later(pair: StatementPair) -> Statement:
     statement = pair.after or pair.before
     assert statement is not None
-    numbers: tuple[Callable[[Statement], Field], ...] = (
-        lambda it: it.stable.os_pages_accessed,
-        lambda it: it.stable.os_pages_dirty,
-        lambda it: it.stable.bytes_read,
-        lambda it: it.stable.bytes_written,
-        lambda it: it.sqlite.hits,
-        lambda it: it.row_count,
-        lambda it: it.runs,
-        lambda it: "\n".join(it.plan),
-    )
-    sides = (pair.before, pair.after)
-    return (
-        *(pair.change, pair.plan_changed, pair.different_result_size),
-        *(None if side is None else side.index for side in sides),
-        *(statement.sql, statement.shape, statement.kind),
-        *(None if side is None else number(side) for number in numbers for side in sides),
-        *chain.from_iterable(zip(*map(_instructions, sides), strict=True)),
-        *(pair.cache_before, pair.cache_after),
+    return statement
+
+
+def _both(name: str, of: Callable[[Statement], Field]) -> Fields[StatementPair]:
+    """Return a field of both sides, empty where one is missing."""
+    return Fields(
+        (f"{name}_before", f"{name}_after"),
+        lambda pair: [None if it is None else of(it) for it in (pair.before, pair.after)],
     )
 
 
-def _instructions(statement: Statement | None) -> Numbers:
-    return instruction_numbers(None if statement is None else statement.instructions)
+def _part(name: str) -> Callable[[Statement], Field]:
+    return lambda it: None if it.instructions is None else getattr(it.instructions, name)
+
+
+COMPARISON_FIELDS: Final[tuple[Fields[StatementPair], ...]] = (
+    named("change", "plan_changed", "different_result_size"),
+    _both("statement", lambda it: it.index),
+    named("sql", "shape", "kind").at(_later),
+    _both("os_pages_accessed", lambda it: it.stable.os_pages_accessed),
+    _both("os_pages_dirty", lambda it: it.stable.os_pages_dirty),
+    _both("bytes_read", lambda it: it.stable.bytes_read),
+    _both("bytes_written", lambda it: it.stable.bytes_written),
+    _both("hits", lambda it: it.sqlite.hits),
+    _both("row_count", lambda it: it.row_count),
+    _both("runs", lambda it: it.runs),
+    _both("plan", lambda it: "\n".join(it.plan)),
+    *(_both(f"instructions_{name}", _part(name)) for name in INSTRUCTION_PARTS),
+    named("cache_before", "cache_after"),
+)
+"""What is known of each pair of statements; new ones come at the end."""

@@ -1,6 +1,8 @@
 """The view with one row for each message, and how much of each limit it used."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from rich.text import Text
@@ -19,14 +21,13 @@ from sqlstable.report.limit_words import (
     tightest_words,
 )
 from sqlstable.report.measures import (
+    COST,
     HEAP,
     INSTRUCTIONS,
+    SPENT,
     STABLE,
-    heap_numbers,
-    instruction_numbers,
     measure_columns,
     shown_measures,
-    stable_numbers,
 )
 from sqlstable.report.messages import outcome, sum_lines, trap_lines
 from sqlstable.report.numbers import UNKNOWN, count, counted
@@ -36,13 +37,15 @@ from sqlstable.report.view import (
     ACCESSED,
     DIRTY,
     ONCE,
+    Fields,
     Look,
     Row,
     View,
     ends,
     more_lines,
+    named,
 )
-from sqlstable.trace.model import Message
+from sqlstable.trace.model import Instructions, Message, StableUse
 
 MESSAGE_WIDTH_MIN: Final = 24
 
@@ -155,31 +158,54 @@ def _note_lines(trace: TraceSource, width: int) -> list[Text]:
 # -- CSV -----------------------------------------------------------------------------------------
 
 
-def _csv_rows(trace: TraceSource) -> Iterator[Row]:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A message, with what its trace says of it."""
+
+    message: Message
+    outside: StableUse
+    around: Instructions | None
+    grown_bytes: int
+
+
+def _items(trace: TraceSource) -> Iterator[_Known]:
     steps = growth_steps(trace)
     for message in trace.messages:
-        outside = outside_use(trace, message)
-        yield (
-            *(message.index, message.kind, message.label, message.outcome, message.trap),
-            *(message.discarded_writes, message.cache, len(message.statements)),
-            *stable_numbers(message.stable),
-            *(outside.os_pages_accessed, outside.os_pages_dirty, verdict(message)),
-            *_tightest(message),
-            message.image_bytes,
-            steps[message.index].grown_bytes if message.index in steps else 0,
-            *instruction_numbers(message.instructions),
-            *heap_numbers(message.heap),
-            *instruction_numbers(around_statements(trace, message)),
-            *("; ".join(covered(message)), "; ".join(not_counted(message)), message.trap_limit),
+        step = steps.get(message.index)
+        yield _Known(
+            message,
+            outside_use(trace, message),
+            around_statements(trace, message),
+            0 if step is None else step.grown_bytes,
         )
 
 
-def _tightest(message: Message) -> Row:
-    tightest = tightest_limit(message)
-    if tightest is None:
-        return (None, None, None)
-    return (tightest.name, tightest.used, tightest.limit)
+def _verdict_fields(known: _Known) -> Row:
+    tightest = tightest_limit(known.message)
+    outside = known.outside
+    return (
+        *(outside.os_pages_accessed, outside.os_pages_dirty, verdict(known.message)),
+        *((None,) * 3 if tightest is None else (tightest.name, tightest.used, tightest.limit)),
+        *(known.message.image_bytes, known.grown_bytes),
+    )
 
+
+def _coverage_fields(message: Message) -> Row:
+    return ("; ".join(covered(message)), "; ".join(not_counted(message)), message.trap_limit)
+
+
+def _statement_count(message: Message) -> Row:
+    return (len(message.statements),)
+
+
+_message: Final[Callable[[_Known], Message]] = attrgetter("message")
+
+_OF_MESSAGE: Final = (
+    named("index").called(["message"]),
+    named("kind", "label", "outcome", "trap", "discarded_writes", "cache"),
+    Fields(("statement_count",), _statement_count),
+    STABLE,
+)
 
 VIEW: Final = View(
     by="message",
@@ -197,17 +223,22 @@ VIEW: Final = View(
         ),
     ),
     lines=message_lines,
-    header=(
-        *("message", "kind", "label", "outcome", "trap", "discarded_writes", "cache"),
-        "statement_count",
-        *STABLE,
-        *("outside_os_pages_accessed", "outside_os_pages_dirty", "verdict"),
-        *("tightest_limit", "tightest_limit_used", "tightest_limit_max", "image_bytes"),
-        "grown_bytes",
-        *INSTRUCTIONS,
-        *HEAP,
-        *(f"around_{name}" for name in INSTRUCTIONS),
-        *("verdict_covers", "verdict_not_counted", "trap_limit"),
+    items=_items,
+    fields=(
+        *(fields.at(_message) for fields in _OF_MESSAGE),
+        Fields(
+            (
+                *("outside_os_pages_accessed", "outside_os_pages_dirty", "verdict"),
+                *("tightest_limit", "tightest_limit_used", "tightest_limit_max"),
+                *("image_bytes", "grown_bytes"),
+            ),
+            _verdict_fields,
+        ),
+        COST.at(_message),
+        HEAP.at(attrgetter("message.heap")),
+        SPENT.at(attrgetter("around")).called(f"around_{name}" for name in INSTRUCTIONS),
+        Fields(("verdict_covers", "verdict_not_counted", "trap_limit"), _coverage_fields).at(
+            _message
+        ),
     ),
-    rows=_csv_rows,
 )

@@ -1,6 +1,6 @@
 """The view with one row for each owner of OS pages: a table or index, and the role in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
@@ -10,8 +10,7 @@ from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.grid import Cell, cell, paragraph
 from sqlstable.report.limit_words import fit_lines
 from sqlstable.report.measures import (
-    INSTRUCTIONS,
-    instruction_numbers,
+    COST,
     measure_columns,
     shown_measures,
 )
@@ -24,10 +23,11 @@ from sqlstable.report.view import (
     DIRTY,
     GROUPS_MAX,
     OF_STATEMENTS,
+    Fields,
     Look,
-    Row,
     View,
     more_lines,
+    named,
 )
 
 NAME_WIDTH_MIN: Final = 16
@@ -104,15 +104,6 @@ def _note_lines(trace: TraceSource, groups: list[OwnerGroup], width: int) -> lis
     return [*lines, *fit_lines(trace, width)]
 
 
-def _csv_rows(trace: TraceSource) -> Iterator[Row]:
-    for group in group_by_owner(trace.statements):
-        yield (
-            *(group.name, group.table, group.kind, group.role, group.statement_count),
-            *(group.os_pages_accessed, group.os_pages_dirty),
-            *instruction_numbers(group.instructions),
-        )
-
-
 VIEW: Final = View(
     by="owner",
     title="Whose OS pages of stable memory were touched, 4 KiB each",
@@ -122,10 +113,10 @@ VIEW: Final = View(
         ("role", "of the OS pages in the owner's B-tree, or in the list of free ones"),
     ),
     lines=owner_lines,
-    header=(
-        *("owner", "table", "kind", "role", "statement_count"),
-        *("os_pages_accessed", "os_pages_dirty"),
-        *INSTRUCTIONS,
+    items=lambda trace: group_by_owner(trace.statements),
+    fields=(
+        Fields(("owner",), lambda it: (it.name,)),
+        named("table", "kind", "role", "statement_count", "os_pages_accessed", "os_pages_dirty"),
+        COST,
     ),
-    rows=_csv_rows,
 )

@@ -1,6 +1,6 @@
 """The view with one row for each shape of statement: SQL that differs in its literals only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
@@ -10,12 +10,10 @@ from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.grid import GAP, Cell, paragraph
 from sqlstable.report.limit_words import fit_lines
 from sqlstable.report.measures import (
-    INSTRUCTIONS,
+    COST,
     STABLE,
-    instruction_numbers,
     measure_columns,
     shown_measures,
-    stable_numbers,
 )
 from sqlstable.report.messages import instruction_lines, outside_lines
 from sqlstable.report.numbers import count, counted
@@ -30,9 +28,9 @@ from sqlstable.report.view import (
     OF_STATEMENTS,
     WHOSE,
     Look,
-    Row,
     View,
     more_lines,
+    named,
 )
 
 SHAPE_WIDTH_MIN: Final = 18
@@ -104,17 +102,6 @@ def _note_lines(groups: list[ShapeGroup], width: int) -> list[Text]:
     )
 
 
-def _csv_rows(trace: TraceSource) -> Iterator[Row]:
-    for group in group_by_shape(trace.statements):
-        yield (
-            *(group.shape, group.kind, group.statement_count, group.run_count, group.row_count),
-            *stable_numbers(group.stable),
-            *(group.os_pages_accessed_median, group.os_pages_accessed_max),
-            *(group.os_pages_dirty_median, group.os_pages_dirty_max, group.hits),
-            *instruction_numbers(group.instructions),
-        )
-
-
 VIEW: Final = View(
     by="shape",
     title="What each shape of statement touched in stable memory, in OS pages of 4 KiB",
@@ -125,13 +112,13 @@ VIEW: Final = View(
         WHOSE,
     ),
     lines=shape_lines,
-    header=(
-        *("shape", "kind", "statement_count", "run_count", "row_count"),
-        *STABLE,
-        *("os_pages_accessed_median", "os_pages_accessed_max"),
-        *("os_pages_dirty_median", "os_pages_dirty_max", "hits"),
-        *INSTRUCTIONS,
+    items=lambda trace: group_by_shape(trace.statements),
+    fields=(
+        named("shape", "kind", "statement_count", "run_count", "row_count"),
+        STABLE,
+        named("os_pages_accessed_median", "os_pages_accessed_max"),
+        named("os_pages_dirty_median", "os_pages_dirty_max", "hits"),
+        COST,
     ),
-    rows=_csv_rows,
     has_plans=True,
 )

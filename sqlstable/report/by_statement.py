@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from operator import itemgetter
 from typing import Final
 
 from rich.text import Text
@@ -15,14 +16,11 @@ from sqlstable.report.grid import Cell, paragraph
 from sqlstable.report.limit_words import fit_lines, instruction_words, limit_style, tightest_words
 from sqlstable.report.measures import (
     ALWAYS,
-    INSTRUCTIONS,
+    COST,
     PHASES,
     STABLE,
-    instruction_numbers,
     measure_columns,
-    phase_numbers,
     shown_measures,
-    stable_numbers,
 )
 from sqlstable.report.messages import outcome, sum_lines, trap_lines
 from sqlstable.report.numbers import count, counted, size
@@ -38,10 +36,14 @@ from sqlstable.report.view import (
     ROWS_LAST,
     ROWS_MAX,
     WHOSE,
+    Fields,
     Look,
     View,
+    named,
+    values_of,
 )
 from sqlstable.report.view import Row as CsvRow
+from sqlstable.trace.format.schema import COUNTER_NAMES
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import Instructions, Message, OutsideUse, StableUse, Statement
 
@@ -338,21 +340,27 @@ def _byte_lines(total: Totals, width: int) -> list[Text]:
     return listed(words, width, style="dim")
 
 
-def _csv_rows(trace: TraceSource) -> Iterator[CsvRow]:
+def _items(trace: TraceSource) -> Iterator[tuple[Statement, Message]]:
     messages = trace.messages
-    for statement in trace.statements:
-        message = messages[statement.message]
-        yield (
-            *(statement.index, message.index, message.kind, message.label, message.outcome),
-            *(message.cache, statement.sql, statement.shape, statement.kind),
-            *("\n".join(statement.plan), statement.row_count, statement.runs),
-            *stable_numbers(statement.stable),
-            *(statement.sqlite.hits, statement.sqlite.vm_steps),
-            *(statement.sqlite.fullscan_steps, statement.sqlite.sorts),
-            *instruction_numbers(statement.instructions),
-            *phase_numbers(statement),
-        )
+    return ((statement, messages[statement.message]) for statement in trace.statements)
 
+
+def _plan(statement: Statement) -> CsvRow:
+    return ("\n".join(statement.plan),)
+
+
+_OF_MESSAGE: Final = named("kind", "label", "outcome", "cache").called(
+    ("message_kind", "label", "outcome", "cache")
+)
+_OF_STATEMENT: Final = (
+    named("sql", "shape", "kind"),
+    Fields(("plan",), _plan),
+    named("row_count", "runs"),
+    STABLE,
+    Fields(COUNTER_NAMES, values_of([f"sqlite.{name}" for name in COUNTER_NAMES])),
+    COST,
+    PHASES,
+)
 
 VIEW: Final = View(
     by="statement",
@@ -365,15 +373,12 @@ VIEW: Final = View(
         WHOSE,
     ),
     lines=statement_lines,
-    header=(
-        *("statement", "message", "message_kind", "label", "outcome", "cache"),
-        *("sql", "shape", "kind", "plan", "row_count", "runs"),
-        *STABLE,
-        *("hits", "vm_steps", "fullscan_steps", "sorts"),
-        *INSTRUCTIONS,
-        *PHASES,
+    items=_items,
+    fields=(
+        named("index", "message").called(("statement", "message")).at(itemgetter(0)),
+        _OF_MESSAGE.at(itemgetter(1)),
+        *(fields.at(itemgetter(0)) for fields in _OF_STATEMENT),
     ),
-    rows=_csv_rows,
     has_plans=True,
     is_one_pass=True,
 )

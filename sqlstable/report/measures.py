@@ -3,18 +3,16 @@
 A measure that is added here has a column in the table of every view, or in its CSV, or both.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from sqlstable.ic.words import INSTRUCTION_PHASES
 from sqlstable.report.table import Column, number
+from sqlstable.report.view import Fields, Row, values_of
 from sqlstable.trace.format.schema import COST_FIELDS, HEAP_FIELDS, STABLE_COLUMNS, STABLE_FIELDS
 from sqlstable.trace.model import HeapUse, Instructions, StableUse, Statement
-
-Numbers = tuple[int | None, ...]
-"""The values of some measures, None where they were not counted."""
 
 
 class Measured(Protocol):
@@ -33,44 +31,39 @@ class Measured(Protocol):
 
 # -- in CSV --------------------------------------------------------------------------------------
 
-STABLE: Final = STABLE_COLUMNS
-"""Columns of what was done to stable memory."""
+STABLE: Final[Fields[Measured]] = Fields(
+    STABLE_COLUMNS, values_of([f"stable.{name}" for name in STABLE_FIELDS])
+)
+"""What was done to stable memory."""
 
 INSTRUCTION_PARTS: Final = COST_FIELDS[:4]
 
 INSTRUCTIONS: Final = tuple(f"instructions_{name}" for name in INSTRUCTION_PARTS)
 """Columns of what it cost: in every view."""
 
-PHASES: Final = tuple(f"instructions_{phase}" for phase in INSTRUCTION_PHASES)
-"""Columns of what a statement's phases cost, encoding its rows included."""
 
-HEAP: Final = tuple(f"heap_{name}" for name in HEAP_FIELDS)
-"""Columns of what a message did to the heap."""
-
-_stable: Final[Callable[[StableUse], Numbers]] = attrgetter(*STABLE_FIELDS)
-_instructions: Final[Callable[[Instructions], Numbers]] = attrgetter(*INSTRUCTION_PARTS)
-_heap: Final[Callable[[HeapUse], Numbers]] = attrgetter(*HEAP_FIELDS)
+def _known(names: Sequence[str]) -> Callable[[object], Row]:
+    """Return what takes values out of an object, or of None as many times none."""
+    of, nothing = values_of(names), (None,) * len(names)
+    return lambda it: nothing if it is None else of(it)
 
 
-def stable_numbers(use: StableUse) -> Numbers:
-    """Return the values of `STABLE`."""
-    return _stable(use)
+SPENT: Final[Fields[Instructions | None]] = Fields(INSTRUCTIONS, _known(INSTRUCTION_PARTS))
+"""What it cost, where that is known."""
 
+COST: Final = SPENT.at(attrgetter("instructions"))
+"""What something cost."""
 
-def instruction_numbers(spent: Instructions | None) -> Numbers:
-    """Return the values of `INSTRUCTIONS`."""
-    return (None,) * len(INSTRUCTIONS) if spent is None else _instructions(spent)
+PHASES: Final[Fields[Statement]] = Fields(
+    tuple(f"instructions_{phase}" for phase in INSTRUCTION_PHASES),
+    lambda it: [(it.phase_instructions or {}).get(phase) for phase in INSTRUCTION_PHASES],
+)
+"""What a statement's phases cost, encoding its rows included."""
 
-
-def phase_numbers(statement: Statement) -> Numbers:
-    """Return the values of `PHASES`."""
-    spent = statement.phase_instructions or {}
-    return tuple(spent.get(phase) for phase in INSTRUCTION_PHASES)
-
-
-def heap_numbers(use: HeapUse | None) -> Numbers:
-    """Return the values of `HEAP`."""
-    return (None,) * len(HEAP) if use is None else _heap(use)
+HEAP: Final[Fields[HeapUse | None]] = Fields(
+    tuple(f"heap_{name}" for name in HEAP_FIELDS), _known(HEAP_FIELDS)
+)
+"""What a message did to the heap, where it was watched."""
 
 
 # -- in tables -----------------------------------------------------------------------------------

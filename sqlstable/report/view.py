@@ -1,14 +1,18 @@
 """What a view of a trace is: one object, from which tables and CSV are made."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from operator import attrgetter
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from rich.text import Text
 
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import counted
+
+Item = TypeVar("Item")
+Other = TypeVar("Other")
 
 Field: TypeAlias = str | int | float | bool | None
 """One field of a row of CSV."""
@@ -32,6 +36,52 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Fields(Generic[Item]):
+    """Fields that lie side by side in each row, and what they hold."""
+
+    names: tuple[str, ...]
+    "The columns of CSV."
+    of: Callable[[Item], Row]
+    "Returns as many values."
+
+    def at(self, place: Callable[[Other], Item]) -> "Fields[Other]":
+        """Return the same fields of what lies there."""
+        return Fields(self.names, lambda it: self.of(place(it)))
+
+    def called(self, names: Iterable[str]) -> "Fields[Item]":
+        """Return the same fields under other names."""
+        return Fields(tuple(names), self.of)
+
+
+def named(*names: str) -> Fields[Any]:
+    """Return fields that are called as the attributes that they hold.
+
+    Examples:
+        >>> named("real", "imag").of(1 + 2j), named("real").of(1 + 2j)
+        ((1.0, 2.0), (1.0,))
+    """
+    return Fields(names, values_of(names))
+
+
+def values_of(names: Sequence[str]) -> Callable[[Any], Row]:
+    """Return a function that takes values out of an object; paths have dots."""
+    getter: Callable[[Any], Any] = attrgetter(*names)
+    return getter if len(names) > 1 else lambda it: (getter(it),)
+
+
+def header(fields: Iterable[Fields[Any]]) -> tuple[str, ...]:
+    """Return the names of all columns."""
+    return tuple(name for each in fields for name in each.names)
+
+
+def rows(fields: Sequence[Fields[Item]], items: Iterable[Item]) -> Iterator[Row]:
+    """Yield a row for each item."""
+    getters = [each.of for each in fields]
+    for item in items:
+        yield [value for of in getters for value in of(item)]
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """One way to look at a trace."""
 
@@ -41,14 +91,19 @@ class View:
     glossary: Glossary
     lines: Callable[[TraceSource, Look], list[Text]]
     "The lines of its table."
-    header: tuple[str, ...]
-    "The columns of its CSV; new ones come at the end."
-    rows: Callable[[TraceSource], Iterable[Row]]
-    "The rows of its CSV, each as long as the header."
+    items: Callable[[TraceSource], Iterable[Any]]
+    "What its rows stand for, in order."
+    fields: tuple[Fields[Any], ...]
+    "What is known of each, as in its CSV; new ones come at the end."
     has_plans: bool = False
     "Whether plans can stand under its rows."
     is_one_pass: bool = False
     "Whether its table goes through the statements once, so that they need not stay in memory."
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The columns of its CSV."""
+        return header(self.fields)
 
 
 ACCESSED: Final = ("accessed", "OS pages read or written")
@@ -68,8 +123,6 @@ assert ROWS_FIRST + ROWS_LAST < ROWS_MAX
 
 GROUPS_MAX: Final = 50
 """Rows of a table that is sorted by what matters: what comes later matters little."""
-
-Item = TypeVar("Item")
 
 
 def ends(rows: Sequence[Item]) -> tuple[Sequence[Item], int, Sequence[Item]]:

@@ -171,7 +171,7 @@ class Result(unittest.TestResult):
         for part in parts:
             if isinstance(part, StableVFS):
                 part.unregister()
-                self.failed[self.name] += found_unsound(part.memory, part.layout)
+                self.failed[self.name] += found_unsound(part.memory, part.layout.name)
         if self.vfs not in parts or isinstance(self.vfs, PassVFS):
             self.vfs.unregister()
         self.stack.close()

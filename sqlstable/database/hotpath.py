@@ -14,7 +14,6 @@ Which pair is made:
 ===============  ==================================================================================
 """
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -96,10 +95,6 @@ def narrow_paths(source: Source, origin: int) -> Paths:
             if amount != page_size or offset >= size:
                 return slow_read(amount, offset)
             mark = marks[offset >> 12]
-            if mark == DIRTY:
-                log(offset)
-                # A view does: APSW copies it into SQLite's buffer before anything changes it.
-                return staged[offset : offset + amount]
             if not mark:
                 # `StableMemory.first_read`, and `first_write` below, written out: most accesses
                 # of a cold query are first ones.
@@ -107,8 +102,10 @@ def narrow_paths(source: Source, origin: int) -> Paths:
                     first_read((offset >> 12) + shift)
                 accessed.append((offset >> 12) + shift)
                 marks[offset >> 12] = ACCESSED
-            log(offset)
-            return base[offset : offset + amount]
+            if log is not None:
+                log(offset)
+            # A view does: APSW copies it into SQLite's buffer before anything changes it.
+            return (staged if mark == DIRTY else base)[offset : offset + amount]
 
         return xRead
 
@@ -130,21 +127,19 @@ def narrow_paths(source: Source, origin: int) -> Paths:
                     accessed.append((offset >> 12) + shift)
                 dirty.append((offset >> 12) + shift)
                 marks[offset >> 12] = DIRTY
-        # Below zero: reads and writes go into one list of plain integers.
-        log(~offset)
+        if log is not None:
+            # Below zero: reads and writes go into one list of plain integers.
+            log(~offset)
         staged[offset : offset + length] = data
         if offset == size:
             size = offset + length
         return None
 
-    def get_size() -> int:
-        return size
-
     def set_size(new_size: int) -> None:
         nonlocal size, allocated
         size, allocated = new_size, source.placement.allocated_bytes
 
-    return Paths(read_of, xWrite, get_size, set_size)
+    return Paths(read_of, xWrite, lambda: size, set_size)
 
 
 def wide_paths(source: Source, origin: int) -> Paths:
@@ -163,10 +158,12 @@ def wide_paths(source: Source, origin: int) -> Paths:
                 first = offset >> 12
                 state = marks[first : first + count]
                 if state == all_accessed:
-                    log(offset)
+                    if log is not None:
+                        log(offset)
                     return base[offset : offset + amount]
                 if state == all_dirty:
-                    log(offset)
+                    if log is not None:
+                        log(offset)
                     return staged[offset : offset + amount]
             return slow_read(amount, offset)
 
@@ -176,7 +173,8 @@ def wide_paths(source: Source, origin: int) -> Paths:
         if len(data) == page_size and offset < size:
             first = offset >> 12
             if marks[first : first + count] == all_dirty:
-                log(~offset)
+                if log is not None:
+                    log(~offset)
                 staged[offset : offset + page_size] = data
                 return
         slow_write(data, offset)
@@ -246,8 +244,8 @@ def _views(source: Source, origin: int) -> tuple[memoryview, memoryview, memoryv
     return base[origin:], staged[origin:], memory.bytemap.marks[origin // OS_PAGE_BYTES :]
 
 
-def _log_of(source: Source) -> Callable[[int], object]:
+def _log_of(source: Source) -> Callable[[int], object] | None:
+    # Each access looks whether there is one, so that one pair of functions is enough: a look at a
+    # local is quicker than a call of something in C that keeps nothing.
     log = source.memory.log
-    # Where nobody records, an append that keeps nothing: in C, and so hardly a cost, where a second
-    # pair of functions without the call would be twice the code.
-    return deque[int](maxlen=0).append if log is None else log.append
+    return None if log is None else log.append

@@ -1,7 +1,7 @@
 """Two traces side by side, statement by statement: what became better, what worse."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -67,19 +67,9 @@ class Comparison:
 
     @property
     def differing_settings(self) -> tuple[str, ...]:
-        """Return the names of the settings that differ and may change counts.
-
-        What only one of two engines has differs with the engine, which is named.
-        """
-        before, after = self.before_settings.values, self.after_settings.values
-        differing = [
-            name
-            for name in dict.fromkeys((*before, *after))
-            if name not in NO_INFLUENCE and before.get(name) != after.get(name)
-        ]
-        if "engine" not in differing:
-            return tuple(differing)
-        return tuple(it for it in differing if None not in (before.get(it), after.get(it)))
+        """Return the names of the settings that differ and may change counts."""
+        before, after = self.before_settings, self.after_settings
+        return tuple(settings_that_differ(before, after, NO_INFLUENCE))
 
     @property
     def other_cache_count(self) -> int:
@@ -90,6 +80,31 @@ class Comparison:
     def is_like_with_like(self) -> bool:
         """Whether more is worse: the runs have the same settings, the heaps the same states."""
         return not self.differing_settings and not self.other_cache_count
+
+
+def settings_that_differ(
+    before: TraceSettings,
+    after: TraceSettings,
+    ignored: Container[str],
+    *,
+    first: Iterable[str] = (),
+) -> list[str]:
+    """Return the names of the settings that differ.
+
+    What only one of two engines has differs with the engine, which is named.
+
+    Args:
+        before: Of one trace.
+        after: Of the other.
+        ignored: Settings that do not matter.
+        first: Names in the order in which they come first.
+    """
+    names = dict.fromkeys((*first, *before.values, *after.values))
+    values = {name: (before.values.get(name), after.values.get(name)) for name in names}
+    differing = [name for name, (old, new) in values.items() if old != new and name not in ignored]
+    if "engine" not in differing:
+        return differing
+    return [name for name in differing if None not in values[name]]
 
 
 def compare(before: TraceSource, after: TraceSource) -> Comparison:

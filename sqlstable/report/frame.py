@@ -7,6 +7,7 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
+from sqlstable.analysis.compare import settings_that_differ
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.prices import regime_of
 from sqlstable.ic.units import OS_PAGE_BYTES
@@ -107,20 +108,12 @@ def setting_changes(
     before: TraceSettings, after: TraceSettings, width: int, *, all_settings: bool
 ) -> list[Text]:
     """State the settings of two traces: first those that differ, then those that both share."""
-    names = list(dict.fromkeys((*SETTINGS, *before.values, *after.values)))
-    differing = [
-        name
-        for name in names
-        if name not in _NO_SETTINGS and before.values.get(name) != after.values.get(name)
-    ]
-    shared = {name: before.values.get(name) for name in names if name not in differing}
-    if "engine" in differing:
-        # What one engine alone has differs with the engine.
-        differing = [
-            name
-            for name in differing
-            if None not in (before.values.get(name), after.values.get(name))
-        ]
+    differing = settings_that_differ(before, after, _NO_SETTINGS, first=SETTINGS)
+    shared = {
+        name: before.values.get(name)
+        for name in dict.fromkeys((*SETTINGS, *before.values, *after.values))
+        if name in _NO_SETTINGS or before.values.get(name) == after.values.get(name)
+    }
     if not differing:
         changes = ["both traces have the same settings"]
     else:

@@ -438,6 +438,21 @@ def test_unregistering_leaves_no_name_and_no_watcher(opened):
     assert memory.watchers == []
 
 
+def test_a_connection_that_outlives_its_vfs_is_told_and_closes():
+    memory = StableMemory()
+    vfs = StableVFS(memory)
+    connection = vfs.connect()
+    connection.execute("CREATE TABLE t (x)")
+    before = memory.image()
+    vfs.unregister()
+    for sql in ("SELECT * FROM t", "INSERT INTO t VALUES (1)"):
+        with pytest.raises(apsw.IOError, match="the VFS is unregistered"):
+            connection.execute(sql).fetchall()
+    connection.close()
+    assert memory.kind is None
+    assert memory.image() == before
+
+
 def test_each_vfs_has_a_name_of_its_own(opened):
     doors = [opened() for _ in range(4)]
     assert len({door.vfs.name for door in doors}) == 4

@@ -138,8 +138,11 @@ class Messages:
 
         Raises:
             apsw.BusyError: It did not end in time.
+            apsw.IOError: The files are nobody's any more.
             MessageError: It belongs to another thread, and is the owner's.
         """
+        if not self.stores:
+            raise apsw.IOError("the VFS is unregistered; close the connections on it before that")
         with self.turn:
             self.wait_for_others()
             if self.memory.kind is None:

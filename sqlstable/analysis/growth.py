@@ -26,7 +26,6 @@ from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import GROW
 from sqlstable.trace.model import Message, StableArea
 
-MANAGER_KIND: Final = "memory manager"
 DATABASE_KIND: Final = "database"
 
 UNCLAIMED: Final = "(nobody's)"

@@ -4,7 +4,7 @@
 
 Counted, not timed: a profiler hook sees each call of a Python function whose file lies in the
 package, on a warm canister. The journeys use the public door alone, so another tree of the project
-can be counted, too: ``PYTHONPATH=OTHER python -m benchmarks.journeys``.
+can be counted, too: ``PYTHONPATH=OTHER python -P benchmarks/journeys.py``.
 """
 
 import sys

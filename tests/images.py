@@ -1,6 +1,7 @@
 """What the tests of image files share: making them, leaving them behind, comparing bytes."""
 
 import shutil
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -148,3 +149,12 @@ def mapped_bytes():
 
 def descriptor_count():
     return len([*Path("/proc/self/fd").iterdir()])
+
+
+def wait_for_a_tick(path):
+    """Until the clock that files are stamped by has gone past the time of this one.
+
+    Newer systems stamp a file that was looked at by a finer clock, which runs ahead of it.
+    """
+    while imagefile._stamp_ns() <= path.stat().st_mtime_ns:
+        time.sleep(0.001)

@@ -26,6 +26,7 @@ from tests.images import (
     refusal,
     send,
     unchanged,
+    wait_for_a_tick,
 )
 from tests.sim.messages import Message, models, page
 
@@ -521,15 +522,6 @@ def test_a_copy_with_kept_times_put_back_is_noticed_whatever_its_time(path, dura
             memory.begin("update")
         memory.close()
         assert log_of(path).exists()
-
-
-def wait_for_a_tick(path):
-    """Until the clock that files are stamped by has gone past the time of this one.
-
-    Newer systems stamp a file that was looked at by a finer clock, which runs ahead of it.
-    """
-    while imagefile._stamp_ns() <= path.stat().st_mtime_ns:
-        time.sleep(0.001)
 
 
 @DURABILITIES

@@ -212,9 +212,9 @@ def test_a_backup_with_kept_times_written_over_an_open_image_loses_nothing_in_si
     if not canister.memory.image_file._has_times:
         canister.close()
         pytest.skip("times are not looked at where a file is read by pread")
-    canister.update("UPDATE account SET cents = 2")
-    # Within a tick of the clock it cannot be told from our own write.
+    # The backup's time must not lie within a tick of the clock from the update's.
     wait_for_a_tick(path)
+    canister.update("UPDATE account SET cents = 2")
     shutil.copy2(backup, path)
     canister.memory.image_file._looked_ns = 0
     if is_message_next:

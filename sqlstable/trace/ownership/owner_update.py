@@ -139,7 +139,9 @@ class OwnerUpdate:
 
     def undo(self) -> None:
         """Set all owners, and the count, to what they were; the rest stays useless."""
+        # Those along chains that had an owner are in the log, too, which corrects them below.
         self._state.codes[self._chained] = UNKNOWN
+        # What changed more than once ends with its oldest owner, so the oldest entry comes last.
         for numbers, before in reversed(self._log):
             self._state.codes[numbers] = before
         self._state.count = self._count_before
@@ -302,6 +304,7 @@ class OwnerUpdate:
         self.has_renamed = True
         codes = self._state.codes[: self._state.count + 1]
         highest = max(int(codes.max()), *renamed) + len(TREE_ROLES)
+        # One table for all: of two trees that swap names, the second would else take both.
         renumbered = np.arange(highest + 1, dtype=np.int32)
         for tree, now in renamed.items():
             for role in range(len(TREE_ROLES)):
@@ -314,6 +317,7 @@ class OwnerUpdate:
         """Settle the dirty SQLite pages whose parent stands firm, and send for dirty roots."""
         parents = self._state.parents[dirty]
         parent_codes = self._state.codes[parents]
+        # A parent that is unsettled itself sends for its children when it is settled.
         is_firm = parent_codes >= FIRST_TREE
         is_overflow = (before >= FIRST_TREE) & (roles_of(before) == OVERFLOW)
         for number in dirty[~is_firm].tolist():
@@ -368,6 +372,7 @@ class OwnerUpdate:
                 raise ImageError(f"SQLite page {parent} refers to {number} as overflow")
             state.parents[number] = parent
             before = state.codes.item(number)
+            # Behind it the chain is as it was: a link that was written is followed on its own.
             if before == code:
                 return
             if before != UNKNOWN:

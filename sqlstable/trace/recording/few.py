@@ -46,6 +46,7 @@ class Tally(NamedTuple):
         calls, moved = [0, 0, 0, 0], [0, 0]
         for kind, address, length, _ in rows:
             calls[kind] += 1
+            # The length of a grow is in Wasm pages, and moves no bytes.
             if kind > WRITE:
                 continue
             moved[kind] += length

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlstable.trace.model import OwnerUse
 from sqlstable.trace.recording.attribution import Attributed, MessageFacts, attribute
+from sqlstable.trace.recording.owner_numbers import Places
 from sqlstable.trace.recording.raw import RawMessage
 
 
@@ -19,8 +20,12 @@ class EndedMessage:
     "Of each statement's accesses, where somebody has found them."
     _attributed: Attributed | None = None
 
-    def attribute(self) -> Attributed:
-        """Return the message with its statements; the first time with their accesses."""
+    def attribute(self, places: Places | None = None) -> Attributed:
+        """Return the message with its statements; the first time with their accesses.
+
+        Args:
+            places: Whose OS pages are, for who asks before the next message.
+        """
         if self._attributed is not None:
             return self._attributed
         assert self.raw is not None
@@ -29,6 +34,7 @@ class EndedMessage:
             self.facts,
             first_statement=self.facts.first_statement,
             owners=self.owners,
+            places=places,
         )
         # Who asks again wants numbers; the accesses may be many, and go.
         self.raw = None

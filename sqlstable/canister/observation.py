@@ -1,6 +1,6 @@
 """Watching one canister: recorder, owners, and the trace that is written as messages end."""
 
-from collections.abc import Sequence
+from operator import call
 from pathlib import Path
 
 from sqlstable.analysis.growth import Growth
@@ -12,7 +12,7 @@ from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace, TraceWriter
-from sqlstable.trace.model import OwnerRuns, OwnerUse, StableArea
+from sqlstable.trace.model import OwnerRuns, StableArea
 from sqlstable.trace.ownership.file_owners import FileOwners
 from sqlstable.trace.ownership.owners import NO_CHANGES, OwnerMap, owner_runs
 from sqlstable.trace.recording.attribution import (
@@ -155,23 +155,24 @@ class Observation:
         runs = self._update_owners(facts, raw, dirty, page_size)
         if is_kept:
             self._update_files(facts.image_bytes)
-        uses: Sequence[tuple[OwnerUse, ...]] = ()
+        ended, places = EndedMessage(facts, raw), None
         if self._owner_map is not None:
-            uses = owner_uses(raw, Places(self._owner_map, self._files, dirty, page_size))
-        ended = EndedMessage(facts, raw, uses)
+            places = Places(self._owner_map, self._files, dirty, page_size)
         if self.writer is not None:
-            attributed = ended.attribute()
+            attributed = ended.attribute(places)
+            sources = attributed.statement_accesses
             self.writer.write(
                 attributed.message,
                 attributed.statements,
-                statement_accesses={
-                    index: source() for index, source in attributed.statement_accesses.items()
-                },
-                outside_accesses=[source() for source in attributed.outside_accesses],
+                statement_accesses=dict(zip(sources, map(call, sources.values()), strict=True)),
+                outside_accesses=[*map(call, attributed.outside_accesses)],
                 owner_runs=runs,
                 areas=self._changed_areas(facts),
                 owner_fault=self._changed_fault(),
             )
+        elif places is not None:
+            # Owners change with the next message; everything else that is said of this can wait.
+            ended.owners = owner_uses(raw, places)
         return ended
 
     def _changed_fault(self) -> str | None:

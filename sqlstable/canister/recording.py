@@ -33,7 +33,6 @@ from sqlstable.trace.recording.attribution import (
     attribute,
     dirty_sqlite_pages,
     grown_wasm_pages,
-    owner_uses,
 )
 from sqlstable.trace.recording.foreign_recorder import ForeignRecorder
 from sqlstable.trace.recording.owner_numbers import Places
@@ -226,8 +225,7 @@ class _OwnerWatch:
             cache="warm",
         )
         places = Places(self._owners, self._files, dirty_sqlite_pages(raw, page_size), page_size)
-        owners = owner_uses(raw, places)
-        return attribute(raw, facts, first_statement=first_statement, owners=owners)
+        return attribute(raw, facts, first_statement=first_statement, places=places)
 
     def _refresh_files(self) -> None:
         if self._files is not None:

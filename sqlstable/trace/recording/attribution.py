@@ -95,6 +95,7 @@ def attribute(
     *,
     first_statement: int,
     owners: Sequence[tuple[OwnerUse, ...]] = (),
+    places: Places | None = None,
 ) -> Attributed:
     """Attribute everything that was recorded during one message.
 
@@ -103,18 +104,27 @@ def attribute(
         facts: The rest of what is known of the message.
         first_statement: Index of the message's first statement in the whole trace.
         owners: What `owner_uses` has found for each statement; nothing leaves owners empty.
+        places: Whose OS pages are, where nobody has looked before.
 
     Returns:
         Records whose calls and bytes add up to what the memory saw.
     """
     meter = _meter(raw)
-    items = [statement_of(entry) for entry in raw.statements]
-    statements = [
-        _statement(first_statement + at, facts.message, item, meter, owners[at] if owners else ())
-        for at, item in enumerate(items)
-    ]
-    outside = _outside(raw, items)
-    outside_uses = [OutsideUse(it.name, meter.outside(it.start, it.stop)) for it in outside]
+    items, statements = [], []
+    accesses: dict[int, Callable[[], Iterable[Accesses]]] = {}
+    for index, entry in enumerate(raw.statements, start=first_statement):
+        item = statement_of(entry)
+        items.append(item)
+        if places is not None:
+            uses = meter.owners(item.spans, places)
+        else:
+            uses = owners[index - first_statement] if owners else ()
+        statements.append(_statement(index, facts.message, item, meter, uses))
+        accesses[index] = partial(meter.accesses, item.spans)
+    outside_uses, outside_accesses = [], []
+    for span in _outside(raw, items):
+        outside_uses.append(OutsideUse(span.name, meter.outside(span.start, span.stop)))
+        outside_accesses.append(partial(meter.accesses, ((span.start, span.stop, RUN),)))
     footprint, stable = meter.whole()
     instructions, heap = (None, None) if raw.costs is None else raw.costs()
     message = Message(
@@ -138,11 +148,8 @@ def attribute(
         message,
         tuple(statements),
         footprint,
-        {
-            index: partial(meter.accesses, item.spans)
-            for index, item in enumerate(items, start=first_statement)
-        },
-        tuple(partial(meter.accesses, ((span.start, span.stop, RUN),)) for span in outside),
+        accesses,
+        tuple(outside_accesses),
     )
 
 

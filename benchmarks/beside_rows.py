@@ -80,6 +80,10 @@ def vfs(folder: Path) -> dict[str, float]:
         rows["update of all rows"] = best(
             lambda: canister.update("UPDATE account SET balance = balance + 1"), calls=2
         )
+    with filled(owners=True) as canister:
+        rows["point update with owners"] = best(
+            lambda: canister.update(UPDATE, (5000,)), calls=1000
+        )
     door = StableVFS(StableMemory())
     lower = apsw.Connection("main.db", vfs=door.name)
     for sql in SETUP:
@@ -128,6 +132,10 @@ def engines(folder: Path) -> dict[str, float]:
         rows["wasm scan"] = best(lambda: canister.query(SCAN), calls=20)
         rows["wasm range by an index"] = best(lambda: canister.query(RANGE, (50, 50)), calls=10)
         rows["wasm upgrade"] = best(canister.upgrade, calls=20)
+    with filled(engine="wasm", owners=True) as canister:
+        rows["wasm point update with owners"] = best(
+            lambda: canister.update(UPDATE, (5000,)), calls=300
+        )
     return rows
 
 

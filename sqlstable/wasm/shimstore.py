@@ -150,11 +150,15 @@ class ShimStore:
 
     def prepare(self) -> PageChange:
         """Make room for the heap that is kept, and return what the message has changed."""
-        after = self.machine.tell().stable_size
-        dirty = self.bytemap.dirty
+        status = self.machine.tell()
+        dirty = memoryview(self.machine.noted(shim.DIRTY, status.dirty_count)).cast("q").tolist()
         self.machine.prepare_commit()
         return PageChange(
-            dirty, self.staging, self._committed_wasm_pages, after, self._wiped is not None
+            dirty,
+            self.staging,
+            self._committed_wasm_pages,
+            status.stable_size,
+            self._wiped is not None,
         )
 
     def commit(self, change: PageChange) -> None:

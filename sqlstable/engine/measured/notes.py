@@ -44,10 +44,13 @@ class NotedLog:
         self._rows = np.frombuffer(data, dtype=np.int64).reshape(-1, _RECORD_NUMBERS)
         self._map = file_map
         self._decoded: Accesses | None = None
+        self._taken: TakenAccesses | None = None
 
     def taken(self) -> TakenAccesses:
-        """Return the accesses as observers know them."""
-        return TakenAccesses(len(self._rows), self._chunks, self._few)
+        """Return the accesses as observers know them; decoded once, whoever asks."""
+        if self._taken is None:
+            self._taken = TakenAccesses(len(self._rows), self._chunks, self._few)
+        return self._taken
 
     def _few(self) -> list[Access]:
         # A handful of accesses, for which numpy takes many times as long.

@@ -236,3 +236,13 @@ def test_names_are_shown_as_a_shell_takes_them(folder):  # noqa: F811
     for extra in ((), ("--format", "json")):
         done = run_program("inspect", odd, *extra)
         assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_sqlite_pages_that_a_product_has_not_are_noted(folder):  # noqa: F811
+    for page_size in (4096, 16_384):
+        with Canister("one.stable", layout="ic-sqlite-vfs", page_size=page_size) as canister:
+            canister.update("CREATE TABLE t (x)")
+        shown = call("inspect", "one.stable").stdout
+        assert ("may not open the image" in shown) == (page_size == 4096)
+        Path("one.stable").unlink()
+        log_of(Path("one.stable")).unlink(missing_ok=True)

@@ -272,6 +272,14 @@ def _advise(found: Found, layout: Layout, databases: Sequence[Held]) -> None:
         if layout.traits.has_further_files and held.name and held.memory_id not in reached:
             reached.add(held.memory_id)
             found.next.append(f"extract {name} other.db --name {_quoted(Path(held.name))}")
+    own_bytes = layout.traits.defaults.get("page_size")
+    for held in databases:
+        header = held.contents.header
+        if own_bytes is not None and header is not None and header.page_size != own_bytes:
+            found.notes.append(
+                f"the product's own SQLite pages have {own_bytes} bytes, and these "
+                f"{header.page_size}: it may not open the image"
+            )
     found.notes += [
         f"no command takes out the database in memory {held.memory_id}"
         for held in databases

@@ -246,3 +246,9 @@ def test_sqlite_pages_that_a_product_has_not_are_noted(folder):  # noqa: F811
         assert ("may not open the image" in shown) == (page_size == 4096)
         Path("one.stable").unlink()
         log_of(Path("one.stable")).unlink(missing_ok=True)
+
+
+def test_names_that_begin_with_a_dash_are_no_options(folder):  # noqa: F811
+    Path("-dash.stable").write_bytes(IMAGES["froghub"]())
+    shown = call("inspect", "./-dash.stable").stdout
+    assert "next    sqlstable extract ./-dash.stable app.db" in shown

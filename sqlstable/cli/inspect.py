@@ -365,6 +365,9 @@ def _as_json(found: Found) -> str:
 def _quoted(path: Path) -> str:
     """Return a path as a shell takes it, with nothing in it that a terminal would act on."""
     text = str(path)
+    if text.startswith("-"):
+        # Else it would be taken for an option.
+        text = f"./{text}"
     if text.isprintable():
         return shlex.quote(text)
     shown = (

@@ -43,6 +43,15 @@ WALLS = {
     "typer": ("cli",),
     "sqlite3": ("trace/format/storage.py", "trace/format/writer.py"),
     "pandas": ("trace",),
+    "polars": ("trace",),
+    "pyarrow": ("trace",),
+    "narwhals": ("trace",),
+    "matplotlib": ("report",),
+    "jinja2": ("report",),
+    "dask": ("workload",),
+    "distributed": ("workload",),
+    "IPython": ("notebook.py",),
+    "anywidget": ("notebook.py",),
     "wasmtime": ("wasm",),
     # What only some systems have.
     "ctypes": (

@@ -43,7 +43,7 @@ BAD_RUNS = {
     ("--image", "x" * 300): "File name too long",
     ("--image", "dangling/a.stable"): "dangling/a.stable cannot be opened",
     ("--image", "app.raw"): "app.raw: ",
-    ("--image", "ledger.stable", "--layout", "raw"): "ledger.stable: the image begins with a",
+    ("--image", "ledger.stable", "--layout", "raw"): "the image has layout managed, not raw",
     ("--image", "ledger.stable", "--database", "app.db"): (
         "ledger.stable has a database of 8192 bytes already; leave --database out"
     ),
@@ -74,7 +74,7 @@ BAD_EXTRACTS = {
     ("ledger.stable", "early.db"): "early.db-journal lies there",
     ("ledger.stable", "missing/out.db"): "the folder of missing/out.db is not there",
     ("ledger.stable", "y" * 300): "cannot be made: File name too long",
-    ("ledger.stable", "out.db", "--layout", "raw"): "ledger.stable: the image begins with a",
+    ("ledger.stable", "out.db", "--layout", "raw"): "the image has layout managed, not raw",
     ("app.raw", "out.db", "--layout", "managed"): "app.raw: ",
     ("ledger.stable", "out.db", "--layout", "paper"): "layout is 'paper'",
     ("ledger.stable", "out.db", "--name", "other.db"): "holds no database named other.db",

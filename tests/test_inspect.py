@@ -252,3 +252,10 @@ def test_names_that_begin_with_a_dash_are_no_options(folder):  # noqa: F811
     Path("-dash.stable").write_bytes(IMAGES["froghub"]())
     shown = call("inspect", "./-dash.stable").stdout
     assert "next    sqlstable extract ./-dash.stable app.db" in shown
+
+
+def test_an_image_that_was_cut_off_is_told_from_a_manager_inside_of_one(folder):  # noqa: F811
+    Path("cut.stable").write_bytes(IMAGES["ic_sqlite_vfs"]()[:-1])
+    result = call("inspect", "cut.stable")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "a memory manager's header, so its end is missing" in result.stderr

@@ -52,7 +52,7 @@ COMMANDS = r"""
 2 run one.sql --image dangling -> dangling cannot be opened as an image: No such file or directory
 2 run one.sql --image missing/a.stable -> missing/a.stable cannot be opened as an image: No such
 2 run one.sql --image '' -> . is a folder; give the path of a file
-2 run one.sql --image app.stable --layout raw -> app.stable: the image begins with a memory
+2 run one.sql --image app.stable --layout raw -> app.stable: the image has layout managed, not
 2 run one.sql --image app.stable --database app.db -> app.stable has a database of 69632 bytes
 2 run one.sql --image app.stable --durability maybe -> durability is 'maybe'; it must be one of
 2 run one.sql --durability power -> --durability concerns an image file; name one with --image
@@ -153,7 +153,7 @@ COMMANDS = r"""
 2 extract app.stable missing/out.db -> the folder of missing/out.db is not there; make it first
 2 extract app.stable dangling -> dangling is a link to a file that is not there; remove it
 2 extract app.stable out.db --name other.db -> app.stable holds no database named other.db; it
-2 extract app.stable out.db --layout raw -> app.stable: the image begins with a memory manager's
+2 extract app.stable out.db --layout raw -> app.stable: the image has layout managed, not
 2 extract app.stable out.db --layout flat -> layout is 'flat'; it must be one of managed, raw
 2 demo now -> Got unexpected extra argument(s) (now)
 2 demo --engine fast -> Invalid value for '--engine': 'fast' is not one of 'native', 'wasm'.

@@ -26,6 +26,7 @@ from sqlstable.layout.directory import DATABASE_MEMORY_ID
 from sqlstable.layout.inspection import Held, inspected
 from sqlstable.layout.layout import Layout, Peek
 from sqlstable.layout.layouts import LAYOUTS
+from sqlstable.memory.signatures import MANAGER_MAGIC
 from sqlstable.memory.stable import StableMemory
 from sqlstable.report.numbers import counted, size
 from sqlstable.report.text import clean
@@ -114,9 +115,11 @@ def _file(path: Path, kind: str, *, is_quick: bool) -> Found:
     if contents.kind == "log":
         raise UsageError(f"{path} is {contents.text}")
     if size_bytes % WASM_PAGE_BYTES and contents.kind == "unknown":
+        is_cut = start.startswith(MANAGER_MAGIC)
+        text = "it begins with a memory manager's header, so its end is missing"
         raise RunError(
             f"{path} has {size_bytes} bytes, and an image of stable memory whole Wasm pages of "
-            f"{WASM_PAGE_BYTES}; nor is it a SQLite database: {contents.text}"
+            f"{WASM_PAGE_BYTES}; nor is it a SQLite database: {text if is_cut else contents.text}"
         )
     return _image(path, kind, is_quick=is_quick)
 

@@ -20,7 +20,8 @@ from sqlstable.layout.directory import (
     NAME_BYTES_MAX,
 )
 from sqlstable.layout.files import StableFileInfo, file_size_bytes
-from sqlstable.layout.layout import Layout
+from sqlstable.layout.layout import Layout, Peek
+from sqlstable.layout.layouts import check_layout
 from sqlstable.layout.placement import NamedPlacement
 from sqlstable.memory.manager import NO_OWNER
 from sqlstable.memory.stable import StableMemory
@@ -74,6 +75,7 @@ class Cabinet:
         self._opened_main_name: str | None = None
         self._stores: dict[str, DatabaseStore] = {}
         self._stable: dict[str, StableFile] = {}
+        check_layout(layout, Peek.at(memory))
         self.messages.opened = opened = layout.open(
             memory,
             bucket_pages=bucket_pages,

@@ -91,7 +91,7 @@ class Froghub:
             raise ImageError(
                 "no database lies behind a length, as layout froghub has it: the memory has "
                 f"{amount(peek.wasm_pages, 'Wasm page')}, and "
-                f"{what_is_there(peek.read, peek.wasm_pages)}; choose the layout that the image has"
+                f"{what_is_there(peek.read, peek.wasm_pages)}"
             )
         record, main = LengthRecord(memory), RawPlacement(memory, LENGTH_BYTES)
         if record.size_bytes() > main.allocated_bytes:

@@ -174,8 +174,8 @@ class IcSqliteVfs:
         if manager.get(DATABASE_MEMORY_ID).size():
             raise ImageError(
                 "no virtual memory begins with the superblock of ic-sqlite-vfs, and "
-                f"{DATABASE_MEMORY_ID}, where one would be made, holds something else; choose the "
-                "layout that the image has"
+                f"{DATABASE_MEMORY_ID}, where one would be made, holds something; a database that "
+                "begins there has layout managed"
             )
         return DATABASE_MEMORY_ID
 

@@ -2,11 +2,9 @@
 
 from typing import TYPE_CHECKING, Final
 
-from sqlstable.errors import ImageError
 from sqlstable.layout.filemap import ENDLESS, FileMap
 from sqlstable.layout.layout import Opened, Peek, Traits
 from sqlstable.layout.placement import RawPlacement
-from sqlstable.memory.signatures import MANAGER_MAGIC
 from sqlstable.sqlite.header import SQLITE_MAGIC
 
 if TYPE_CHECKING:
@@ -30,10 +28,5 @@ class Raw:
     def open(
         self, memory: "StableMemory", *, bucket_pages: int, growth: str, is_read_only: bool
     ) -> Opened:
-        """Peek at the memory; nothing is written."""
-        if Peek.at(memory).start(len(MANAGER_MAGIC)) == MANAGER_MAGIC:
-            raise ImageError(
-                "the image begins with a memory manager's header ('MGR'); open it with layout "
-                "managed"
-            )
+        """Nothing is written, and nothing is needed."""
         return Opened(RawPlacement(memory))

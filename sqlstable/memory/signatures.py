@@ -21,9 +21,9 @@ SUPERBLOCK_MAGIC: Final = b"ICSQLITE"
 """The first bytes of a memory in the layout of ic-sqlite-vfs."""
 
 _FOREIGN: Final = (
-    (0, SQLITE_MAGIC, "'SQLite format 3', a raw database: open it with layout='raw'"),
+    (0, SQLITE_MAGIC, "'SQLite format 3', a raw database: open it with layout raw"),
     (0, MANAGER_MAGIC, "'MGR', a memory manager of ic-stable-structures"),
-    (8, SQLITE_MAGIC, "a length, then 'SQLite format 3': open it with layout='froghub'"),
+    (8, SQLITE_MAGIC, "a length, then 'SQLite format 3': open it with layout froghub"),
     (0, b"NIMSQLV1", "'NIMSQLV1', a SQLite database in the layout of the Nim port"),
     (0, b"MOREGION", "'MOREGION', the regions of a Motoko canister"),
     (0, b"BTR", "'BTR', a BTreeMap of ic-stable-structures without a manager"),

@@ -15,6 +15,7 @@ from sqlstable.analysis.totals import (
 from sqlstable.analysis.verdict import applies, share, verdict
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
+from sqlstable.trace.access_stream import NOBODY, AccessBlock
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
     Calls,
@@ -29,6 +30,7 @@ from sqlstable.trace.model import (
     Statement,
     TraceSettings,
 )
+from sqlstable.trace.ownership.owner_state import OUTSIDE_TREES, UNKNOWN
 
 SETTINGS = TraceSettings(
     {
@@ -86,6 +88,35 @@ class HandBuiltTrace:
         if message.index < len(self.outside_by_message):
             return self.outside_by_message[message.index]
         return tuple((entry.name, NO_ACCESSES) for entry in message.outside)
+
+    @property
+    def access_owners(self):
+        return (OUTSIDE_TREES[UNKNOWN],)
+
+    @property
+    def outside_names(self):
+        return tuple(sorted({entry.name for it in self.messages for entry in it.outside}))
+
+    def access_blocks(self, *, owners=True):
+        """Yield one block for each statement and each outside entry; nobody knows their owners."""
+        for it in self.messages:
+            for index in it.statements:
+                yield _block(it.index, index, NOBODY, self.accesses(self.statements[index]))
+            for name, made in self.outside_accesses(it):
+                yield _block(it.index, NOBODY, self.outside_names.index(name), made)
+
+
+def _block(message, statement, outside, made):
+    count = len(made)
+    return AccessBlock(
+        np.full(count, message, np.int32),
+        np.full(count, statement, np.int32),
+        np.full(count, -1, np.int8),
+        *(made.kind, made.address, made.length, made.offset),
+        np.arange(count),
+        np.zeros(count, np.int32),
+        np.full(count, outside, np.int16),
+    )
 
 
 def summarized(messages, statements):

@@ -142,6 +142,46 @@ def decode_segments(block: bytes | memoryview) -> Iterator[Accesses]:
         raise TraceError(f"a block of accesses is damaged: {error}") from error
 
 
+def count_accesses(block: bytes | memoryview) -> int:
+    """Return how many accesses a block holds, from the heads of its segments alone.
+
+    Args:
+        block: What ``encode_accesses`` returned. Its checksum is left for who decodes it.
+
+    Raises:
+        TraceError: The block ends too early.
+    """
+    reader = ByteReader(memoryview(block)[1:-_CRC_BYTES])
+    count = 0
+    try:
+        while not reader.at_end():
+            count += reader.varint(SEGMENT_ACCESSES)
+            reader.varint(_BODY_BYTES_MAX)
+            reader.take(reader.varint(_BODY_BYTES_MAX))
+    except ValueError as error:
+        raise TraceError(f"a block of accesses is damaged: {error}") from error
+    return count
+
+
+def decode_few(block: bytes | memoryview) -> list[Access]:
+    """Return the accesses of a block that holds fewer than `FEW_VALUES`, as plain integers.
+
+    Args:
+        block: What ``encode_accesses`` returned.
+
+    Raises:
+        TraceError: The block is damaged, or of a newer version.
+    """
+    reader = ByteReader(_checked(memoryview(block)))
+    try:
+        rows = []
+        while not reader.at_end():
+            rows += _read_few(reader)
+    except (ValueError, IndexError, zlib.error) as error:
+        raise TraceError(f"a block of accesses is damaged: {error}") from error
+    return rows
+
+
 def _checked(block: memoryview) -> memoryview:
     """Return what lies between version and checksum, once both are found right."""
     if len(block) < 1 + _CRC_BYTES:
@@ -276,17 +316,52 @@ def _displacement_table(granules: Int64s, values: Int64s) -> tuple[Int64s, Int64
 
 
 def _read_segment(reader: ByteReader) -> Accesses:
+    count, body = _unpacked(reader)
+    accesses = _read_body(body, count)
+    if not body.at_end():
+        raise ValueError("a segment has bytes left over")
+    return accesses
+
+
+def _unpacked(reader: ByteReader) -> tuple[int, ByteReader]:
+    """Return how many accesses the next segment has, and its body."""
     count = reader.varint(SEGMENT_ACCESSES)
     body_bytes = reader.varint(_BODY_BYTES_MAX)
     packed = reader.take(reader.varint(_BODY_BYTES_MAX))
-    body = packed if len(packed) == body_bytes else _decompressed(packed, body_bytes)
     if count == 0:
         raise ValueError("a segment is empty")
-    body_reader = ByteReader(body)
-    accesses = _read_body(body_reader, count)
-    if not body_reader.at_end():
+    is_plain = len(packed) == body_bytes
+    return count, ByteReader(packed if is_plain else _decompressed(packed, body_bytes))
+
+
+def _read_few(reader: ByteReader) -> list[Access]:
+    """Return what `_read_segment` does, as plain integers."""
+    count, body = _unpacked(reader)
+    whats = body.few(count)
+    lengths = body.few(count)
+    inside_count = count - sum(what & 1 for what in whats)
+    offsets = body.few(inside_count)
+    if body.byte() != _LISTED:
+        raise ValueError("a small segment has a table of displacements")
+    addresses = [*map(_wrapped_sum, offsets, body.few(inside_count))]
+    outside = body.few(count - inside_count)
+    if not body.at_end():
         raise ValueError("a segment has bytes left over")
-    return accesses
+    if not outside:
+        return [*zip([what >> 1 for what in whats], addresses, lengths, offsets, strict=True)]
+    inside_of, outside_of = iter(zip(addresses, offsets, strict=True)), iter(outside)
+    return [
+        (what >> 1, next(outside_of), length, -1)
+        if what & 1
+        else (what >> 1, (place := next(inside_of))[0], length, place[1])
+        for what, length in zip(whats, lengths, strict=True)
+    ]
+
+
+def _wrapped_sum(offset: int, displacement: int) -> int:
+    """Add as 64 bits do."""
+    value = offset + displacement
+    return value if -_SIGN <= value < _SIGN else (value + _SIGN & _WORD) - _SIGN
 
 
 def _decompressed(packed: memoryview, body_bytes: int) -> memoryview:

@@ -85,24 +85,28 @@ def unite(footprints: list[Footprint]) -> Footprint:
     )
 
 
-def os_pages_of(
-    address: npt.NDArray[np.int64], length: npt.NDArray[np.int64]
-) -> tuple[_Pages, npt.NDArray[np.intp]]:
-    """Return each OS page that each access spans, and which access it comes from.
+def units_spanned(
+    start: npt.NDArray[np.int64], length: npt.NDArray[np.int64], unit_bytes: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Return each unit that each range of bytes overlaps, and which range it comes from.
 
     Args:
-        address: First bytes.
-        length: Bytes, each 0 or more; 0 spans none.
+        start: First bytes.
+        length: Bytes, each 0 or more; 0 overlaps none.
+        unit_bytes: Bytes of one unit, such as an OS page.
+
+    Returns:
+        Positions of ranges, ascending, and a 0-based index of a unit of each.
     """
-    first = address // OS_PAGE_BYTES
-    count = np.where(length > 0, (address + length - 1) // OS_PAGE_BYTES - first + 1, 0)
-    origin = np.arange(len(address))
+    first = start // unit_bytes
+    count = np.where(length > 0, (start + length - 1) // unit_bytes - first + 1, 0)
+    origin = np.arange(len(start))
     if np.all(count == 1):
-        return first, origin
+        return origin, first
     origin = np.repeat(origin, count)
-    # The k-th OS page of an access is its first one plus k.
+    # The k-th unit of a range is its first one plus k.
     step = np.arange(len(origin)) - np.repeat(np.cumsum(count) - count, count)
-    return first[origin] + step, origin
+    return origin, first[origin] + step
 
 
 def _measure(chunk: Accesses) -> Footprint:
@@ -110,7 +114,8 @@ def _measure(chunk: Accesses) -> Footprint:
         return EMPTY
     counts = np.bincount(chunk.kind, minlength=4)
     reads, writes = chunk.kind == READ, chunk.kind == WRITE
-    pages, origin = os_pages_of(chunk.address, np.where(reads | writes, chunk.length, 0))
+    moved = np.where(reads | writes, chunk.length, 0)
+    origin, pages = units_spanned(chunk.address, moved, OS_PAGE_BYTES)
     return Footprint(
         _distinct(pages),
         _distinct(pages[writes[origin]]),

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from sqlstable.errors import TraceError
 from sqlstable.ic.accesses import Accesses
@@ -45,6 +45,7 @@ from sqlstable.trace.model import (
     LoopUse,
     Message,
     OutsideUse,
+    Owner,
     OwnerFault,
     OwnerRun,
     OwnerUse,
@@ -55,6 +56,10 @@ from sqlstable.trace.model import (
     TraceSettings,
 )
 from sqlstable.trace.trap_words import limit_named_by
+
+if TYPE_CHECKING:
+    from sqlstable.trace.access_stream import AccessBlock
+    from sqlstable.trace.format.access_reader import AccessReader
 
 RECORDS_HELD_MAX: Final = 100_000
 """Messages or statements that are read once and kept; more are read again for each look."""
@@ -257,6 +262,53 @@ class Trace:
             (name, self._decoded(block, f"message {index}, {name}"))
             for name, block in self._snapshot.select(_SELECT_OUTSIDE_BLOCKS, index=index)
         )
+
+    def access_blocks(self, *, owners: bool = True) -> Iterator["AccessBlock"]:
+        """Yield all accesses in the order in which they happened, as blocks of columns.
+
+        Args:
+            owners: Whether to find out whose each one is; without, all are the unknown owner's.
+
+        Yields:
+            Blocks of at most 131 072 accesses; those of many small messages stand together. A
+            message's accesses come statement by statement, its outside entries last. Phases are not
+            in the trace, and are -1. Outside of the main database file only the memory manager's
+            part has a known owner.
+
+        Examples:
+            >>> from sqlstable import Canister
+            >>> canister = Canister(trace=":memory:")
+            >>> reply = canister.update("CREATE TABLE t (a)")
+            >>> trace = canister.trace()
+            >>> [block] = trace.access_blocks()
+            >>> owners = block.owner[block.statement == 0]
+            >>> sorted({trace.access_owners[owner].name for owner in owners})
+            ['(memory manager)', '(unknown)', 'sqlite_schema', 't']
+            >>> trace.close(); canister.close()
+        """
+        with reading(self._name):
+            yield from self._access_reader.blocks(owners=owners)
+
+    @property
+    def access_owners(self) -> tuple[Owner, ...]:
+        """Who can own an access, the unknown one first: `AccessBlock.owner` is an index of it."""
+        return self._access_reader.owners
+
+    @property
+    def outside_names(self) -> tuple[str, ...]:
+        """What made accesses of no statement: `AccessBlock.outside` is an index of it."""
+        return self._access_reader.outside_names
+
+    @cached_property
+    def _access_reader(self) -> "AccessReader":
+        from sqlstable.trace.format.access_reader import AccessReader  # noqa: PLC0415  numbers need no arrays
+
+        page_size = self.settings.values.get("page_size")
+        with reading(self._name):
+            return AccessReader(
+                self._snapshot,
+                page_size if isinstance(page_size, int) and page_size > 0 else None,
+            )
 
     def to_pandas(self) -> Any:  # noqa: ANN401  pandas is optional, so its types are unknown here
         """Return a ``pandas.DataFrame`` with one row per statement.

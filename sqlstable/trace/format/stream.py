@@ -1,6 +1,7 @@
 """A trace of which a part is in memory at a time, for what goes through it once, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from sqlstable.ic.accesses import Accesses
 from sqlstable.trace.format.reader import Trace
@@ -8,11 +9,15 @@ from sqlstable.trace.format.records import Records
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
     Message,
+    Owner,
     OwnerFault,
     StableArea,
     Statement,
     TraceSettings,
 )
+
+if TYPE_CHECKING:
+    from sqlstable.trace.access_stream import AccessBlock
 
 
 class StreamedTrace:
@@ -50,3 +55,17 @@ class StreamedTrace:
     def outside_accesses(self, message: Message) -> tuple[tuple[str, Accesses], ...]:
         """Return a message's accesses that belong to no statement, by name."""
         return self._trace.outside_accesses(message)
+
+    def access_blocks(self, *, owners: bool = True) -> Iterator["AccessBlock"]:
+        """Yield all accesses in the order in which they happened."""
+        return self._trace.access_blocks(owners=owners)
+
+    @property
+    def access_owners(self) -> tuple[Owner, ...]:
+        """Who can own an access."""
+        return self._trace.access_owners
+
+    @property
+    def outside_names(self) -> tuple[str, ...]:
+        """What made accesses that belong to no statement."""
+        return self._trace.outside_names

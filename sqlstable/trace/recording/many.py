@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.ic.accesses import Accesses, TakenAccesses
+from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import PHASES, WRITE
-from sqlstable.trace.footprint import EMPTY, Footprint, measure, os_pages_of, unite
+from sqlstable.trace.footprint import EMPTY, Footprint, measure, unite, units_spanned
 from sqlstable.trace.model import OwnerUse, StableUse
 from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
 from sqlstable.trace.recording.raw import Span
@@ -50,7 +51,7 @@ class ManyMeter:
         accessed_keys, dirty_keys = [], []
         for chunk in self.accesses(spans):
             moved = np.where(chunk.kind <= WRITE, chunk.length, 0)
-            os_pages, origin = os_pages_of(chunk.address, moved)
+            origin, os_pages = units_spanned(chunk.address, moved, OS_PAGE_BYTES)
             keys = (places.numbers_of(chunk, os_pages, origin) << OWNER_SHIFT) | os_pages
             accessed_keys.append(np.unique(keys))
             dirty_keys.append(np.unique(keys[chunk.kind[origin] == WRITE]))

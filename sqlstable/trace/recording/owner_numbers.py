@@ -24,8 +24,10 @@ _Numbers = npt.NDArray[np.int64]
 OWNER_SHIFT: Final = 40
 """OS page indexes below 2^40 reach 4 PiB; above them stands the owner."""
 
-_MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager", "")
-_OTHER: Final = Owner("(other memory)", "(other memory)", "unknown", "")
+MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager", "")
+"""Owner of what a memory manager keeps in front of all virtual memories."""
+OTHER_MEMORY: Final = Owner("(other memory)", "(other memory)", "unknown", "")
+"""Owner of what lies outside of the database file, and in no file that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Places:
         if beyond < 0:
             return self.owners.owners[number]
         if beyond < 2:
-            return (_MANAGER, _OTHER)[beyond]
+            return (MANAGER, OTHER_MEMORY)[beyond]
         assert self.files is not None
         return self.files.owners[beyond - 2]
 

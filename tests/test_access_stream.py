@@ -1,0 +1,157 @@
+"""The stream of all accesses says of each what statements say of all of theirs together."""
+
+import random
+
+import numpy as np
+import pytest
+
+from sqlstable import Canister, SqlError
+from sqlstable.ic.accesses import Accesses
+from sqlstable.ic.words import WRITE
+from sqlstable.trace.access_stream import BLOCK_ACCESSES_MAX, joined_blocks
+from sqlstable.trace.format.file import TraceWriter, open_trace
+from tests.hand_built import HandBuiltTrace, accesses, message, statement, use
+from tests.trace_by_hand import path_fixture  # noqa: F401  a fixture
+
+INSERT = (
+    "INSERT INTO {table} (b) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+    "LIMIT {count}) SELECT hex(randomblob({size})) FROM n"
+)
+
+
+def random_sql(rng):
+    """Return one statement on the tables of `run_at_random`; it may fail."""
+    table = rng.choice("tu")
+    low = rng.randrange(100)
+    size, count = rng.choice((3, 40, 900, 5_000)), rng.randrange(1, 20)
+    insert = INSERT.format(table=table, count=count, size=size)
+    return rng.choice(
+        (
+            *(insert, insert, insert),
+            f"UPDATE {table} SET b = hex(randomblob({size})) WHERE a BETWEEN {low} AND {low + 9}",
+            f"DELETE FROM {table} WHERE a BETWEEN {low} AND {low + rng.choice((3, 60))}",
+            f"SELECT count(*), sum(length(b)) FROM {table}",
+            f"SELECT b FROM {table} WHERE a = {low}",
+            f"CREATE INDEX IF NOT EXISTS ix_{table} ON {table} (b)",
+            f"DROP INDEX IF EXISTS ix_{table}",
+            rng.choice(("VACUUM", "PRAGMA incremental_vacuum", "SELECT * FROM nothing")),
+            f"DROP TABLE {table}; CREATE TABLE {table} (a INTEGER PRIMARY KEY, b TEXT)",
+        )
+    )
+
+
+def run_at_random(canister, rng, message_count):
+    """Send messages of all kinds, some of which fail or are undone."""
+    canister.update("PRAGMA auto_vacuum = incremental" if rng.random() < 0.3 else "SELECT 1")
+    for table in "tu":
+        canister.update(f"CREATE TABLE {table} (a INTEGER PRIMARY KEY, b TEXT)")
+    for _ in range(message_count):
+        kind = rng.choices(("update", "query", "upgrade"), (6, 4, 1))[0]
+        if kind == "upgrade":
+            canister.upgrade()
+            continue
+        try:
+            with canister.message(kind) as open_message:
+                for _ in range(rng.randrange(1, 4)):
+                    open_message.execute(random_sql(rng))
+        except SqlError:
+            pass
+
+
+def counted_owners(trace):
+    """Return for each statement whose OS pages it accessed and dirtied, from its accesses alone."""
+    seen = {}
+    for block in trace.access_blocks():
+        rows, os_pages = block.os_pages()
+        columns = (block.statement[rows], block.owner[rows], os_pages, block.kind[rows] == WRITE)
+        for made_by, owner, os_page, is_write in zip(*(it.tolist() for it in columns), strict=True):
+            accessed, dirty = seen.setdefault(made_by, {}).setdefault(owner, (set(), set()))
+            accessed.add(os_page)
+            if is_write:
+                dirty.add(os_page)
+    seen.pop(-1, None)
+    owner_of = trace.access_owners
+    return {
+        index: sorted((named(owner_of[it]), len(one), len(two)) for it, (one, two) in uses.items())
+        for index, uses in seen.items()
+    }
+
+
+def told_owners(trace):
+    return {
+        it.index: sorted(
+            (named(use), use.os_pages_accessed, use.os_pages_dirty) for use in it.owners
+        )
+        for it in trace.statements
+        if it.owners
+    }
+
+
+def named(owner):
+    return (owner.name, owner.table, owner.kind, owner.role)
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, 65_536])
+@pytest.mark.parametrize("seed", range(5))
+def test_owners_of_accesses_are_those_that_statements_tell(seed, page_size):
+    rng = random.Random(seed)
+    with Canister(trace=":memory:", page_size=page_size) as canister:
+        run_at_random(canister, rng, 60)
+        trace = canister.trace()
+        assert told_owners(trace)
+        assert counted_owners(trace) == told_owners(trace)
+
+
+def test_the_stream_is_what_statements_and_outside_entries_hold(path):
+    with open_trace(path) as trace:
+        check_stream(trace)
+
+
+def check_stream(trace):
+    whole = joined_blocks([*trace.access_blocks()])
+    place = 0
+    for it in trace.messages:
+        parts = [(index, -1, trace.accesses(trace.statements[index])) for index in it.statements]
+        for name, made in trace.outside_accesses(it):
+            parts.append((-1, trace.outside_names.index(name), made))
+        for index, outside, made in parts:
+            rows = whole.slice(place, place + len(made))
+            place += len(made)
+            assert (rows.message == it.index).all()
+            assert (rows.statement == index).all()
+            assert (rows.outside == outside).all()
+            np.testing.assert_array_equal(rows.position, np.arange(len(made)))
+            for name in ("kind", "address", "length", "offset"):
+                np.testing.assert_array_equal(getattr(rows, name), getattr(made, name))
+    assert place == len(whole)
+
+
+def test_large_messages_come_in_parts_and_small_ones_together(tmp_path):
+    sizes = (3, 70, BLOCK_ACCESSES_MAX + 9, 5, BLOCK_ACCESSES_MAX - 5)
+    with TraceWriter(tmp_path / "a.trace", {}) as writer:
+        for index, size in enumerate(sizes):
+            offset = np.arange(size) * 4096
+            kind, length = np.zeros(size, np.int8), np.full(size, 4096)
+            made = Accesses(kind, offset + 65_536, length, offset)
+            writer.write(
+                message(index, "update", (index,), use(1)),
+                [statement(index, index, "SELECT 1")],
+                statement_accesses={index: [made]},
+            )
+    with open_trace(tmp_path / "a.trace") as trace:
+        assert [len(it) for it in trace.access_blocks()] == [
+            73,
+            BLOCK_ACCESSES_MAX,
+            9,
+            sizes[4] + 5,
+        ]
+        check_stream(trace)
+
+
+def test_a_trace_made_by_hand_has_a_stream():
+    trace = HandBuiltTrace(
+        messages=(message(0, "query", (0,), use(1)),),
+        statements=(statement(0, 0, "SELECT 1", 1),),
+        accesses_by_statement=(accesses((0, 65_536, 4_096, 0)),),
+    )
+    check_stream(trace)

@@ -78,3 +78,11 @@ class ScriptError(SqlstableError):
 
 class TraceError(SqlstableError):
     """A trace file is missing, foreign, damaged, or of a newer format."""
+
+
+class ResultsError(SqlstableError):
+    """A file of results is foreign, damaged, of a newer format, or of another script."""
+
+
+class ExecutorError(SqlstableError):
+    """What carries out the runs of a sweep has ended, or cannot be reached."""

@@ -41,7 +41,11 @@ WALLS = {
     "sqlglot": ("trace/shape.py",),
     "rich": ("report", "cli"),
     "typer": ("cli",),
-    "sqlite3": ("trace/format/storage.py", "trace/format/writer.py"),
+    "sqlite3": (
+        "trace/format/storage.py",
+        "trace/format/writer.py",
+        "workload/sweeping/results.py",
+    ),
     "pandas": ("trace",),
     "polars": ("trace",),
     "pyarrow": ("trace",),

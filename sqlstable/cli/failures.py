@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from sqlstable.cli.output import is_ascii_locale
 from sqlstable.errors import (
     ImageError,
+    ResultsError,
     ScriptError,
     SettingsError,
     SqlstableError,
@@ -38,7 +39,10 @@ EXIT_INTERRUPTED: Final = 130
 TRACEBACK_VARIABLE: Final = "SQLSTABLE_TRACEBACK"
 """Environment variable that asks for the traceback of an error that should not have happened."""
 
-_USAGE_ERRORS: Final = (ImageError, ScriptError, SettingsError, TraceError, UnicodeDecodeError)
+_USAGE_ERRORS: Final = (
+    *(ImageError, ResultsError, ScriptError, SettingsError, TraceError),
+    UnicodeDecodeError,
+)
 """What is wrong about the command line, or about a file that it names."""
 
 

@@ -7,6 +7,7 @@ repository is not what `page` gives.
 """
 
 import re
+from argparse import Action
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
@@ -24,6 +25,7 @@ from sqlstable.ic.limit_tables import LIMITS
 from sqlstable.ic.limits import EARLIEST_LIMITS_DATE, LATEST_LIMITS_DATE
 from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, SystemCosts
 from sqlstable.ic.units import NO_LIMIT
+from sqlstable.notebook import MAGICS
 from sqlstable.report.json_schema import report_schema
 from sqlstable.trace.format.schema import schema
 
@@ -127,6 +129,22 @@ def _taken_by(function: Callable[..., None]) -> list[_Taken]:
         _Taken(name, *get_args(hints[name])[:2], parameter.default)
         for name, parameter in signature(function).parameters.items()
     ]
+
+
+def magics() -> Iterator[str]:
+    """Make a section for each magic, from the options that it reads."""
+    for options in MAGICS:
+        yield f"## `{options.prog}`"
+        yield str(options.description)
+        rows = [_magic_option(it) for it in options._actions]  # noqa: SLF001  nothing else lists them
+        yield _table(("option", "meaning"), rows)
+
+
+def _magic_option(action: Action) -> tuple[str, str]:
+    values = action.choices or str(action.metavar or "").split("|")
+    # What takes no value has none to name.
+    takes = "" if action.nargs == 0 else " or ".join(f"`{it}`" for it in values)
+    return f"`{action.option_strings[0]}` {takes}".rstrip(), str(action.help)
 
 
 def limits() -> Iterator[str]:
@@ -263,6 +281,7 @@ def _type(field: Mapping[str, Any]) -> str:  # noqa: PLR0911  one for each form
 
 MADE = {
     "commands.md": commands,
+    "notebook.md": magics,
     "limits.md": limits,
     "prices.md": prices,
     "trace-format.md": trace_format,

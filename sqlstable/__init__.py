@@ -99,6 +99,8 @@ _HOMES: Final = {
     "sqlstable.memory.api": ("SystemApi",),
     "sqlstable.memory.manager": ("MemoryManager",),
     "sqlstable.memory.stable": ("StableMemory",),
+    # What IPython looks for on %load_ext sqlstable; only then IPython has to be there.
+    "sqlstable.notebook": ("load_ipython_extension", "unload_ipython_extension"),
     "sqlstable.trace.format.file": ("Trace", "open_trace"),
 }
 """Where each name lives. What nobody asks for is not imported: most starts need little of it."""

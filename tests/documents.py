@@ -2,7 +2,8 @@
 
 A document is a session in one folder, from its first block to its last. A block with a title is a
 file of that name; ``console`` is commands and what they print; ``python`` with ``>>>`` is a
-doctest. A line ``…`` in output stands for lines left out.
+doctest; ``ipython`` is a cell of a notebook, below ``Out:`` what it prints or returns. A line ``…``
+in output stands for lines left out.
 """
 
 import doctest
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlstable
+from tests.notebook_world import Cells
 
 ROOT = Path(__file__).parent.parent
 OMISSION = re.compile(r"^…\n", re.MULTILINE)
@@ -43,15 +45,16 @@ def blocks_of(path):
 
 
 def examples_of(blocks):
-    """Return how many commands and Python statements the blocks have."""
+    """Return how many commands, Python statements and cells the blocks have."""
     commands = sum(len(_commands(it)) for it in blocks if it.language == "console")
     python = "\n".join(it.text for it in blocks if it.language == "python" and it.title is None)
-    return commands + len(doctest.DocTestParser().get_examples(python))
+    cells = sum(it.language == "ipython" for it in blocks)
+    return cells + commands + len(doctest.DocTestParser().get_examples(python))
 
 
 def run_document(blocks, folder, programs):
     """Run all blocks in a folder, and assert that each prints what stands in it."""
-    names = {}
+    names, cells = {}, None
     for block in blocks:
         if block.title is not None:
             (folder / block.title).write_text(block.text, encoding="utf-8")
@@ -66,6 +69,12 @@ def run_document(blocks, folder, programs):
             runner.run(test, out=report.append, clear_globs=False)
             names = test.globs
             assert runner.failures == 0, "".join(report)
+        elif block.language == "ipython":
+            cells = cells or Cells()
+            text, _, shown = block.text.partition("Out:\n")
+            _compare(text, cells.run(text), shown)
+    if cells is not None:
+        cells.close()
 
 
 def make_programs(folder):
@@ -104,7 +113,13 @@ def _run_command(command, shown, folder, programs):
     )
     assert printed.returncode == 0, f"{command}\n{printed.stderr}"
     # Another SQLite may be installed one day; what it prints is compared all the same.
-    output = VERSION.sub("sqlite", printed.stdout + printed.stderr)
+    _compare(command, printed.stdout + printed.stderr, shown)
+    assert printed.stderr in shown, f"{command} says also\n{printed.stderr}"
+
+
+def _compare(command, printed, shown):
+    """Assert that what is printed is what a document shows of it."""
+    output = VERSION.sub("sqlite", printed)
     expected = VERSION.sub("sqlite", shown)
     pieces = OMISSION.split(expected)
     if len(pieces) == 1:
@@ -112,4 +127,3 @@ def _run_command(command, shown, folder, programs):
     for piece in pieces:
         assert piece in output, f"{command} does not print\n{piece}but\n{output}"
         output = output[output.index(piece) + len(piece) :]
-    assert printed.stderr in shown, f"{command} says also\n{printed.stderr}"

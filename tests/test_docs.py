@@ -65,7 +65,7 @@ def test_the_documents_together_show_the_python_api_at_work():
 @pytest.mark.parametrize("document", PAGES)
 def test_blocks_of_pages_run_or_are_there_to_be_read(document):
     for block in blocks_of(ROOT / document):
-        runs = block.title is not None or block.language in {"console", "python"}
+        runs = block.title is not None or block.language in {"console", "python", "ipython"}
         is_lesson = document.startswith(LESSONS)
         # README's commands run in CI, in a clean environment.
         is_of_readme = block.language == "sh" and block in blocks_of(ROOT / "README.md")

@@ -476,7 +476,7 @@ def test_a_trace_shows_itself_on_one_line_and_in_a_notebook(path):
         "OS pages accessed 4, dirty 2; rows 0>"
     )
     assert len(repr(replace(statement, sql="SELECT " + "x, " * 1000))) < 200
-    assert "<td>1486511</td>" in statement._repr_html_()
+    assert ">1,486,511</td>" in statement._repr_html_()
 
 
 def test_without_pandas_the_way_out_is_named(path, monkeypatch):

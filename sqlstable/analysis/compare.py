@@ -1,13 +1,14 @@
 """Two traces side by side, statement by statement: what became better, what worse."""
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from sqlstable.analysis.alignment import align
 from sqlstable.analysis.totals import Totals, sum_instructions, sum_uses, totals
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.trace.markup import ROWS_SHOWN, html_table
 from sqlstable.trace.model import Instructions, StableUse, Statement, TraceSettings
 
 Change = Literal["better", "worse", "mixed", "same", "added", "removed"]
@@ -80,6 +81,39 @@ class Comparison:
     def is_like_with_like(self) -> bool:
         """Whether more is worse: the runs have the same settings, the heaps the same states."""
         return not self.differing_settings and not self.other_cache_count
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what changed, the changed statements first."""
+        ranked = sorted(self.pairs, key=lambda pair: pair.change == "same")
+        differing = ", ".join(self.differing_settings)
+        caption = f"{len(ranked):,} statements, before → after" + (
+            f"; not like with like: {differing}" if differing else ""
+        )
+        return html_table(caption, _SHOWN, map(_shown, ranked[:ROWS_SHOWN]))
+
+
+_SHOWN: Final = ("statement", "change", "OS pages accessed", "dirty", "instructions", "rows")
+
+
+def _shown(pair: StatementPair) -> tuple[str, ...]:
+    sides = [pair.before, pair.after]
+    statement = pair.after or pair.before
+    assert statement is not None
+    return (
+        statement.sql,
+        pair.change + ("; plan changed" if pair.plan_changed else ""),
+        _arrow(sides, lambda it: it.stable.os_pages_accessed),
+        _arrow(sides, lambda it: it.stable.os_pages_dirty),
+        _arrow(sides, lambda it: None if it.instructions is None else it.instructions.total),
+        _arrow(sides, lambda it: it.row_count),
+    )
+
+
+def _arrow(sides: Iterable[Statement | None], number: Callable[[Statement], int | None]) -> str:
+    """Spell a number before and after, or once where it stayed."""
+    found = [None if it is None else number(it) for it in sides]
+    before, after = ("-" if it is None else f"{it:,}" for it in found)
+    return after if before == after else f"{before} → {after}"
 
 
 def settings_that_differ(

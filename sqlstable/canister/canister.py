@@ -31,6 +31,7 @@ from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import CacheState, CallKind
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace
+from sqlstable.trace.markup import html_table
 
 if TYPE_CHECKING:
     import apsw
@@ -340,6 +341,26 @@ class Canister(Presence):
                 'the canister keeps no trace; make it with trace=":memory:", or with a path'
             )
         return trace
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook how large it is, and what it consists of."""
+        try:
+            status = self.status()
+        except MessageError as error:
+            return html_table("canister", (), [("state", str(error))])
+        names = ("engine", "layout", "page_size", "cache_size", "journal_mode", "limits")
+        rows = [(name.replace("_", " "), status.settings.get(name)) for name in names]
+        sizes = [(f"bytes: {part.name}", part.size_bytes) for part in status.growth.parts]
+        return html_table(
+            f"canister with {status.messages:,} messages behind it",
+            (),
+            [
+                *rows,
+                ("database, bytes", status.database_size_bytes),
+                ("stable memory, bytes", status.stable_size_bytes),
+                *sizes,
+            ],
+        )
 
     def on_connect(self, setup: "Callable[[apsw.Connection], None]") -> None:
         """Run ``setup`` on each connection that is opened, now and again after upgrades and traps.

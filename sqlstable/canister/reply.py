@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.trace.footprint import Footprint
+from sqlstable.trace.markup import ROWS_SHOWN, html_table
 from sqlstable.trace.model import LimitUse, Message, Statement
 
 
@@ -53,3 +54,12 @@ class Reply:
 
     def __repr__(self) -> str:
         return f"Reply(rows={len(self.rows)}, outcome={self.outcome!r})"
+
+    def _repr_html_(self) -> str:
+        """Show the first rows, and what each statement touched, in a notebook."""
+        from sqlstable.analysis.message_html import message_html  # noqa: PLC0415  replies are many
+
+        table = ""
+        if self.rows:
+            table = html_table(f"{len(self.rows):,} rows", (), self.rows[:ROWS_SHOWN])
+        return table + message_html(self.message, self.statements)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
 from sqlstable.ic.words import GROW, READ, SIZE, WRITE
+from sqlstable.trace.markup import html_table
 from sqlstable.trace.model import Calls, StableUse
 
 _Pages = npt.NDArray[np.int64]
@@ -53,6 +54,23 @@ class Footprint:
             os_pages_dirty=len(self.dirty),
             wasm_pages_accessed=_wasm_pages(self.accessed),
             wasm_pages_dirty=_wasm_pages(self.dirty),
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the counts in a notebook."""
+        use = self.use
+        rows = (
+            ("OS pages", use.os_pages_accessed, use.os_pages_dirty),
+            ("Wasm pages", use.wasm_pages_accessed, use.wasm_pages_dirty),
+        )
+        calls = (
+            ("read", use.calls.read, use.bytes_read),
+            ("write", use.calls.write, use.bytes_written),
+            ("size", use.calls.size, None),
+            ("grow", use.calls.grow, None),
+        )
+        return html_table("footprint", ("in stable memory", "accessed", "dirty"), rows) + (
+            html_table("calls", ("of stable memory", "calls", "bytes"), calls)
         )
 
 

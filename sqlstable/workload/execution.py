@@ -19,8 +19,9 @@ from typing import Final, TypeAlias
 
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.message import Message
+from sqlstable.canister.reply import Reply
 from sqlstable.engine.statements import Rows
-from sqlstable.errors import ImageError, SqlError, SqlstableError, TraceError, Trap
+from sqlstable.errors import ImageError, MessageError, SqlError, SqlstableError, TraceError, Trap
 from sqlstable.ic.words import CacheState, CallKind
 from sqlstable.workload.script import ScriptStatement, ScriptStep
 
@@ -62,6 +63,9 @@ OnStep: TypeAlias = Callable[[ScriptStep, int], None]
 OnRows: TypeAlias = Callable[[ScriptStep, ScriptStatement, StatementRows], None]
 """Is told what a statement returned, when its message has ended well."""
 
+OnReply: TypeAlias = Callable[[ScriptStep, Reply], None]
+"""Is told what a message did as soon as it has ended, however it ended."""
+
 
 _FINAL_ERRORS: Final = (ImageError, TraceError)
 """After these no message can succeed, or none be recorded."""
@@ -76,6 +80,7 @@ def run_steps(
     keep_going: bool = False,
     on_step: OnStep | None = None,
     on_rows: OnRows | None = None,
+    on_reply: OnReply | None = None,
 ) -> RunOutcome:
     """Run the steps of a script, one message after the other.
 
@@ -89,10 +94,11 @@ def run_steps(
             cannot be written any more ends the run even so.
         on_step: Called after each message, for showing progress.
         on_rows: Called for each statement that returns rows, once for each message.
+        on_reply: Called for each message that has ended, before its rows are handed over.
 
     Returns:
         How it ended. What SQLite, the script or the limits refuse is a failure there, and so is
-        Ctrl-C; only errors of the two callbacks are raised.
+        Ctrl-C; only errors of the callbacks are raised.
 
     Examples:
         >>> from sqlite3 import complete_statement
@@ -107,7 +113,7 @@ def run_steps(
         (2, 'script, line 1: no such table: missing; in: SELECT body FROM missing')
     """
     run = _Run(canister, name=name, keep_going=keep_going, cache=cache)
-    run.on_step, run.on_rows = on_step, on_rows
+    run.on_step, run.on_rows, run.on_reply = on_step, on_rows, on_reply
     is_interrupted = False
     try:
         for step in steps:
@@ -150,6 +156,7 @@ class _Run:
         "Line of a CSV file whose row was refused last, where that is what failed."
         self.on_step: OnStep | None = None
         self.on_rows: OnRows | None = None
+        self.on_reply: OnReply | None = None
         self._canister = canister
         self._name = name
         self._keep_going = keep_going
@@ -219,9 +226,9 @@ class _Run:
     ) -> None:
         match kind:
             case "upgrade":
-                self._canister.upgrade(label=step.label)
+                self._tell(step, self._canister.upgrade(label=step.label))
             case "reinstall":
-                self._canister.reinstall(label=step.label)
+                self._tell(step, self._canister.reinstall(label=step.label))
             case "trap":
                 self._send_trapping(step)
             case "query":
@@ -233,19 +240,36 @@ class _Run:
     def _send_message(
         self, step: ScriptStep, kind: CallKind, answers: list[tuple[ScriptStatement, StatementRows]]
     ) -> None:
-        with self._canister.message(kind, cache=self._cache, label=step.label) as message:
-            for statement in step.statements:
-                rows = self._execute(message, statement)
-                columns = self._columns(statement)
-                if columns:
-                    answers.append((statement, StatementRows(columns, rows)))
-            # What is refused from here on concerns the message as a whole.
-            self.line = step.line
+        message = self._canister.message(kind, cache=self._cache, label=step.label)
+        try:
+            with message:
+                for statement in step.statements:
+                    rows = self._execute(message, statement)
+                    columns = self._columns(statement)
+                    if columns:
+                        answers.append((statement, StatementRows(columns, rows)))
+                # What is refused from here on concerns the message as a whole.
+                self.line = step.line
+        finally:
+            self._tell_of(step, message)
+
+    def _tell_of(self, step: ScriptStep, message: Message) -> None:
+        """Hand over what a message did, unless it never began."""
+        try:
+            reply = message.reply
+        except MessageError:
+            return
+        self._tell(step, reply)
+
+    def _tell(self, step: ScriptStep, reply: Reply) -> None:
+        if self.on_reply is not None:
+            self.on_reply(step, reply)
 
     def _send_trapping(self, step: ScriptStep) -> None:
         trap = Trap(TRAP_TEXT)
+        message = self._canister.message("update", label=step.label)
         try:
-            with self._canister.message("update", label=step.label) as message:
+            with message:
                 for statement in step.statements:
                     self._execute(message, statement)
                 raise trap
@@ -253,6 +277,8 @@ class _Run:
             if raised is not trap:
                 raise
             self.intended_traps += 1
+        finally:
+            self._tell_of(step, message)
 
     def _execute(self, message: Message, statement: ScriptStatement) -> Rows:
         self.line = statement.line

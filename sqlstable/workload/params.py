@@ -53,7 +53,7 @@ def read_rows(path: Path, sql: str) -> tuple[tuple[Row, ...], Sequence[int]]:
     Raises:
         RowsError: The file cannot be read, or does not go with the statement.
     """
-    names, has_numbered = _parameters(sql)
+    names, has_numbered = parameters_of(sql)
     if names and has_numbered:
         raise RowsError(
             f"the statement has both ? and {names[0]}; use one kind of parameters, so that it is "
@@ -124,13 +124,13 @@ def _places(heading: Sequence[str], names: Sequence[str]) -> list[int]:
     return places
 
 
-def _parameters(sql: str) -> tuple[tuple[str, ...], bool]:
+def parameters_of(sql: str) -> tuple[tuple[str, ...], bool]:
     """Return the names of a statement's parameters as SQLite counts them, and whether it has ?.
 
     Examples:
-        >>> _parameters("SELECT :a, @b, ':c' -- :d", )
+        >>> parameters_of("SELECT :a, @b, ':c' -- :d", )
         ((':a', '@b'), False)
-        >>> _parameters("INSERT INTO t$1 VALUES (?, ?2)")
+        >>> parameters_of("INSERT INTO t$1 VALUES (?, ?2)")
         ((), True)
     """
     marks = list(_TOKEN.finditer(sql))

@@ -1,0 +1,589 @@
+"""The Jupyter extension: ``%load_ext sqlstable``, then SQL in cells, as messages of a canister.
+
+The extension keeps one canister, made when the first cell needs it. A cell is one message, a query
+if all its statements only read, else an update, as in a workload script; a cell with lines of
+``--@`` is a workload script. What a cell shows it also returns, so that ``_`` has it.
+
+Whatever SQL, limits or options refuse is one line, and a message that is interrupted leaves
+nothing, so that the next cell finds a sound canister.
+"""
+
+import atexit
+import logging
+import re
+import shlex
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from time import monotonic
+from typing import Any, Final, NoReturn, Self, TypeVar
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import DisplayHandle, clear_output, display
+
+from sqlstable.analysis.message_html import message_html, message_words, owner_words, verdict_words
+from sqlstable.canister.canister import Canister
+from sqlstable.canister.reply import Reply
+from sqlstable.cli.output import WIDTH_WITHOUT_TERMINAL, Screen
+from sqlstable.cli.progress import PATIENCE_S, WorkProgress
+from sqlstable.cli.rows import row_pieces, value_text
+from sqlstable.database.values import bindable, find_fault
+from sqlstable.engine.measured.module.builds import BUILDS
+from sqlstable.engine.native.native_engine import is_complete
+from sqlstable.errors import SqlstableError
+from sqlstable.ic.words import CACHE_STATES, ENGINES
+from sqlstable.report.as_table import render_table
+from sqlstable.report.numbers import counted
+from sqlstable.report.text import clean
+from sqlstable.report.views import VIEWS
+from sqlstable.trace.format.file import Trace
+from sqlstable.trace.markup import ROWS_SHOWN, html_table, html_text
+from sqlstable.workload.execution import RunOutcome, StatementRows, run_steps
+from sqlstable.workload.params import parameters_of
+from sqlstable.workload.script import ScriptStatement, ScriptStep, parse_script
+
+T = TypeVar("T")
+
+CELL: Final = "cell"
+"""What errors call the cell."""
+
+MESSAGES_SHOWN: Final = 10
+"""Messages of a script whose details a cell shows."""
+
+REDRAW_S: Final = 0.2
+"""Seconds between two pictures of a bar."""
+
+_SCRIPT: Final = re.compile(r"^\s*--@", re.MULTILINE)
+
+_KEPT_AS: Final = "sqlstable_extension"
+"""The attribute of a shell that keeps the extension."""
+
+_MAKING: Final = (
+    *("engine", "image", "layout", "preset", "page_size", "cache_size", "journal_mode"),
+    *("limits", "build"),
+)
+"""Options that make a canister, and do not change one that is there."""
+
+
+class CellError(SqlstableError):
+    """A cell that cannot be run, or whose message failed; a notebook shows its one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in place of a traceback."""
+        return [f"Error: {self}"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellAnswer:
+    """What a cell answers.
+
+    Attributes:
+        replies: One for each message, in order, the first ``MESSAGES_SHOWN`` of them.
+        results: What the statements of these returned, each with its message's place in there.
+        message_count: How many messages there were.
+    """
+
+    replies: tuple[Reply, ...]
+    results: tuple[tuple[int, ScriptStatement, StatementRows], ...]
+    message_count: int
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows that were returned last."""
+        return self.results[-1][2].rows if self.results else []
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Their columns."""
+        return self.results[-1][2].columns if self.results else ()
+
+    def _repr_html_(self) -> str:
+        """Show rows, footprint by owner, cost and verdict of each message."""
+        parts = []
+        for place, reply in enumerate(self.replies):
+            parts += [_rows_html(found) for at, _, found in self.results if at == place]
+            parts.append(message_html(reply.message, reply.statements))
+        return "".join(parts) + html_text(self._left_out())
+
+    def __repr__(self) -> str:
+        lines = []
+        screen = Screen(WIDTH_WITHOUT_TERMINAL, None)
+        for place, reply in enumerate(self.replies):
+            for at, statement, found in self.results:
+                if at == place:
+                    shown = found.rows[:ROWS_SHOWN]
+                    pieces = row_pieces(statement.sql, found.columns, shown, screen)
+                    lines.append("".join(pieces).rstrip())
+            lines += map(clean, _message_lines(reply))
+        return "\n".join([*lines, *filter(None, [self._left_out()])])
+
+    def _left_out(self) -> str:
+        more = self.message_count - len(self.replies)
+        return f"… and {counted(more, 'more message')}: %stable_trace has all" if more else ""
+
+
+def _rows_html(found: StatementRows) -> str:
+    """Return rows as a table; what is no number is spelled as in SQL."""
+    shown = [
+        tuple(it if isinstance(it, int | float) else value_text(it) for it in row)
+        for row in found.rows[:ROWS_SHOWN]
+    ]
+    return html_table(counted(len(found.rows), "row"), found.columns, shown)
+
+
+def _message_lines(reply: Reply) -> Iterator[str]:
+    message, statements = reply.message, reply.statements
+    yield message_words(message)
+    if message.trap is not None:
+        yield message.trap
+    owners = owner_words(owner for statement in statements for owner in statement.owners)
+    yield (
+        f"{counted(message.stable.os_pages_accessed, 'OS page')} accessed, "
+        f"{message.stable.os_pages_dirty:,} dirty{': ' * bool(owners)}{owners}"
+        f"{' (statement by statement)' * bool(owners and len(statements) > 1)}"
+    )
+    if message.instructions is not None:
+        yield f"{message.instructions.total:,} instructions"
+    yield verdict_words(message)
+
+
+# -- progress ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """One picture of how far some work is."""
+
+    text: str
+    done: int
+    total: int
+
+    def _repr_html_(self) -> str:
+        value = f' value="{self.done}" max="{self.total}"' if self.total > 1 else ""
+        return f"<progress{value}></progress> {html_text(self.text)}"
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class NotebookProgress:
+    """A bar below the cell, shown once work has taken a while and gone when it is done."""
+
+    def __init__(self) -> None:
+        self._next_s = monotonic() + PATIENCE_S
+        self._handle: DisplayHandle | None = None
+
+    def show(self, description: str, *, done: int = 0, total: int | None = None) -> None:
+        """Show how far the work is, as `sqlstable.cli.progress.WorkProgress.show` does."""
+        if monotonic() < self._next_s:
+            return
+        self._next_s = monotonic() + REDRAW_S
+        bar = _Bar(description, done, total or 0)
+        if self._handle is None:
+            self._handle = display(bar, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(bar)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            # Goes when the next output comes, so that nothing jumps.
+            clear_output(wait=True)  # type: ignore[no-untyped-call]
+
+
+class _EngineNotes(logging.Handler):
+    """Shows what the engine says of long work, such as compiling."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record."""
+        self._show(record.getMessage())
+
+
+@contextmanager
+def _engine_notes(show: Callable[[str], None]) -> Iterator[None]:
+    logger, handler = logging.getLogger("sqlstable"), _EngineNotes(show)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+class _Options(ArgumentParser):
+    """The options on a magic's line; what is wrong with them is one line, too."""
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(name, description=description, add_help=False, allow_abbrev=False)
+
+    def read(self, line: str) -> Namespace:
+        """Return the options of a line.
+
+        Raises:
+            CellError: There is no such option, or its value is none that it takes.
+        """
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise CellError(f"{self.prog}: {error}; close the quotes on its line") from None
+        return self.parse_args(words)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the line."""
+        raise CellError(f"{self.prog}: {message}; {self.prog.lstrip('%')}? on a line has the help")
+
+
+def _parser(name: str, description: str) -> _Options:
+    parser = _Options(name, description)
+    parser.add_argument(
+        "--canister", metavar="NAME", help="A canister of this notebook; else the extension's own."
+    )
+    return parser
+
+
+def _add_making(parser: _Options) -> None:
+    """Add the options that make a canister."""
+    add = parser.add_argument
+    add("--engine", choices=ENGINES, help="What executes the SQL; wasm counts instructions.")
+    add("--image", metavar="FILE", help="Keep stable memory in a file.")
+    add("--layout", metavar="NAME", help="Where the database lies in stable memory.")
+    add("--preset", metavar="NAME", help="PRAGMAs of a product.")
+    add("--page-size", type=int, metavar="BYTES", help="Of a SQLite page.")
+    add("--cache-size", type=int, metavar="COUNT", help="SQLite pages kept in the heap.")
+    add("--journal-mode", metavar="MODE", help="SQLite's journal.")
+    add(
+        "--limits",
+        metavar="DATE|none",
+        help="The Internet Computer's limits, and prices, of a date.",
+    )
+    add("--build", choices=tuple(BUILDS), help="Of the wasm engine.")
+
+
+def _stable_parser() -> _Options:
+    parser = _parser(
+        "%%stable",
+        "Run the cell as one message: a query if all statements only read, else an update. A cell "
+        "with lines of --@ is a workload script. :name binds the notebook's variable of that name.",
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--query", dest="kind", action="store_const", const="query", help="A query.")
+    kind.add_argument(
+        "--update", dest="kind", action="store_const", const="update", help="An update."
+    )
+    parser.add_argument("--cache", choices=CACHE_STATES, help="What a query finds in the heap.")
+    parser.add_argument("--label", metavar="TEXT", help="Name of the message in reports.")
+    parser.add_argument("--into", metavar="NAME", help="A variable to put the answer into.")
+    _add_making(parser)
+    return parser
+
+
+def _canister_parser() -> _Options:
+    parser = _Options(
+        "%stable_canister",
+        "Return the extension's canister. With options a new one, whose options they "
+        "are; the one before it is closed.",
+    )
+    parser.add_argument("--new", action="store_true", help="A new one with what is the default.")
+    _add_making(parser)
+    return parser
+
+
+def _trace_parser() -> _Options:
+    parser = _parser("%stable_trace", "Return the running trace, and show it.")
+    parser.add_argument("--by", choices=VIEWS, help="Print a view of it, as sqlstable report does.")
+    parser.add_argument("--plan", action="store_true", help="With the plan under each statement.")
+    return parser
+
+
+def _labelled(name: str, description: str) -> _Options:
+    parser = _parser(name, description)
+    parser.add_argument("--label", metavar="TEXT", help="Name of the message in reports.")
+    return parser
+
+
+STABLE: Final = _stable_parser()
+CANISTER: Final = _canister_parser()
+TRACE: Final = _trace_parser()
+UPGRADE: Final = _labelled("%stable_upgrade", "Upgrade: the heap goes, stable memory stays.")
+TRAP: Final = _labelled(
+    "%stable_trap",
+    "Trap in an update that does nothing; as %%stable_trap behind the SQL of the cell.",
+)
+
+MAGICS: Final = (STABLE, UPGRADE, TRAP, TRACE, CANISTER)
+"""The options of every magic, as the reference lists them."""
+
+
+# -- the extension -------------------------------------------------------------------------------
+
+
+def _on_one_line(magic: Callable[..., T]) -> Callable[..., T]:
+    """Let whatever is refused be one line."""
+
+    @wraps(magic)
+    def guarded(*arguments: Any) -> T:  # noqa: ANN401  as the magic takes
+        try:
+            return magic(*arguments)
+        except CellError:
+            raise
+        except (SqlstableError, OSError) as error:
+            raise CellError(str(error)) from None
+        except KeyboardInterrupt:
+            raise CellError("interrupted; nothing was changed") from None
+
+    return guarded
+
+
+class Extension:
+    """What ``%load_ext sqlstable`` keeps: the canister of its cells."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._canister: Canister | None = None
+        self._options: dict[str, object] = {}
+
+    def register(self) -> None:
+        """Give the shell its magics, each with its help."""
+        magics: Sequence[tuple[Callable[..., object], str, _Options]] = (
+            (self.stable, "cell", STABLE),
+            (self.stable_canister, "line", CANISTER),
+            (self.stable_upgrade, "line", UPGRADE),
+            (self.stable_trap, "line_cell", TRAP),
+            (self.stable_trace, "line", TRACE),
+        )
+        for magic, kind, parser in magics:
+            guarded = _on_one_line(magic)
+            guarded.__doc__ = parser.format_help()
+            manager = self._shell.magics_manager
+            manager.register_function(guarded, magic_kind=kind, magic_name=magic.__name__)
+
+    def close(self) -> None:
+        """Close the canister that is kept."""
+        canister, self._canister = self._canister, None
+        if canister is not None:
+            canister.close()
+            canister.memory.close()
+
+    def stable(self, line: str, cell: str) -> CellAnswer:
+        """Run a cell."""
+        options = STABLE.read(line)
+        steps = _steps_of(cell, options.kind, options.label)
+        answer = self._run(options, [self._bound(step) for step in steps])
+        if options.into is not None:
+            self._shell.user_ns[_identifier(options.into)] = answer
+        return answer
+
+    def stable_canister(self, line: str) -> Canister:
+        """Return the canister of the cells, or another one."""
+        options = CANISTER.read(line)
+        chosen = _chosen(options)
+        if chosen or options.new:
+            self.close()
+            self._options = {}
+        return self._canister_for(options)
+
+    def stable_upgrade(self, line: str) -> CellAnswer:
+        """Upgrade the canister."""
+        options = UPGRADE.read(line)
+        return self._run(options, [_step("upgrade", (), options.label)])
+
+    def stable_trap(self, line: str, cell: str = "") -> CellAnswer:
+        """Trap at the end of an update."""
+        options = TRAP.read(line)
+        steps = _steps_of(cell, "update", options.label) if cell.strip() else ()
+        statements = steps[0].statements if steps else ()
+        return self._run(options, [self._bound(_step("trap", statements, options.label))])
+
+    def stable_trace(self, line: str) -> Trace:
+        """Return the running trace."""
+        options = TRACE.read(line)
+        trace = self._canister_for(options).trace()
+        if options.by is not None or options.plan:
+            print(render_table(trace, by=options.by or "statement", plan=options.plan))  # noqa: T201  a cell shows it
+        return trace
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _run(self, options: Namespace, steps: Sequence[ScriptStep]) -> CellAnswer:
+        """Run steps on the canister, show what they did if one fails, and say so."""
+        message_count = sum(step.repeat for step in steps)
+        with self._progress() as progress:
+            with _engine_notes(progress.show):
+                canister = self._canister_for(options)
+            collected = _Collected()
+            outcome = run_steps(
+                canister,
+                steps,
+                cache=getattr(options, "cache", None),
+                name=CELL,
+                on_step=lambda step, done: progress.show(
+                    f"{counted(done, 'message')}, line {step.line}", done=done, total=message_count
+                ),
+                on_rows=collected.on_rows,
+                on_reply=collected.on_reply,
+            )
+        return collected.answer(outcome)
+
+    def _progress(self) -> NotebookProgress | WorkProgress:
+        """Return what shows progress: below a notebook's cell, else in the terminal."""
+        return NotebookProgress() if hasattr(self._shell, "kernel") else WorkProgress()
+
+    def _canister_for(self, options: Namespace) -> Canister:
+        """Return the canister that a magic is about; the extension's own is made if missing."""
+        chosen = _chosen(options)
+        name = getattr(options, "canister", None)
+        if name is not None:
+            if chosen:
+                raise CellError(
+                    f"{_spelled(chosen)} cannot change the canister {name}; leave it out, or say "
+                    f"it where {name} is made"
+                )
+            return self._named(name)
+        if self._canister is None:
+            self._canister = _make(chosen)
+            self._options = chosen
+        differing = {key: it for key, it in chosen.items() if self._options.get(key) != it}
+        if differing:
+            raise CellError(
+                f"{_spelled(differing)} cannot change a canister that is there; "
+                f"%stable_canister {_spelled(chosen)} begins another one"
+            )
+        return self._canister
+
+    def _named(self, name: str) -> Canister:
+        found = self._shell.user_ns.get(name)
+        if isinstance(found, Canister):
+            return found
+        what = "is no canister" if name in self._shell.user_ns else "is not there"
+        raise CellError(f"the variable {name} {what}; make it with {name} = sqlstable.Canister(…)")
+
+    def _bound(self, step: ScriptStep) -> ScriptStep:
+        """Return a step whose parameters have the values of variables."""
+        return replace(step, statements=tuple(map(self._bind, step.statements)))
+
+    def _bind(self, statement: ScriptStatement) -> ScriptStatement:
+        names, has_numbered = parameters_of(statement.sql)
+        if statement.params is not None or not (names or has_numbered):
+            return statement
+        place = f"{CELL}, line {statement.line}"
+        if has_numbered:
+            raise CellError(f"{place}: ? names no variable; write :name for the variable name")
+        missing = [name for name in names if name[1:] not in self._shell.user_ns]
+        if missing:
+            raise CellError(f"{place}: there is no variable {missing[0][1:]} for {missing[0]}")
+        row = bindable(tuple(self._shell.user_ns[name[1:]] for name in names), statement.sql)
+        fault = find_fault(statement.sql, row, place=f"{place}, ")
+        if fault is not None:
+            raise fault
+        assert isinstance(row, tuple)
+        return replace(statement, params=(row,))
+
+
+class _Collected:
+    """What a run has answered so far, of its first messages."""
+
+    def __init__(self) -> None:
+        self._replies: list[Reply] = []
+        self._results: list[tuple[int, ScriptStatement, StatementRows]] = []
+        self._count = 0
+
+    def on_reply(self, _step: ScriptStep, reply: Reply) -> None:
+        """Keep what a message did."""
+        self._count += 1
+        if len(self._replies) < MESSAGES_SHOWN:
+            self._replies.append(reply)
+
+    def on_rows(self, _step: ScriptStep, statement: ScriptStatement, rows: StatementRows) -> None:
+        """Keep what a statement returned."""
+        if self._count <= MESSAGES_SHOWN:
+            self._results.append((self._count - 1, statement, rows))
+
+    def answer(self, outcome: RunOutcome) -> CellAnswer:
+        """Return what there is to show.
+
+        Raises:
+            CellError: The run failed; what it did before is shown.
+        """
+        answer = CellAnswer(tuple(self._replies), tuple(self._results), self._count)
+        if outcome.failure is None:
+            return answer
+        if self._replies:
+            display(answer)  # type: ignore[no-untyped-call]
+        raise CellError(outcome.failure)
+
+
+def _steps_of(cell: str, kind: str | None, label: str | None) -> tuple[ScriptStep, ...]:
+    """Return what a cell is to run: one message, or the steps of a script.
+
+    Raises:
+        ScriptError: It cannot be understood.
+        CellError: It holds nothing, or says twice what it is.
+    """
+    steps = parse_script(cell, is_complete=is_complete, name=CELL)
+    if not steps:
+        raise CellError("the cell holds no statement; write SQL below its first line")
+    if _SCRIPT.search(cell):
+        if kind is not None or label is not None:
+            raise CellError(
+                "a cell with --@ lines is a script, which says itself what its messages are; "
+                "leave the option out, or those lines"
+            )
+        return steps
+    statements = tuple(statement for step in steps for statement in step.statements)
+    return (_step(kind or "auto", statements, label),)
+
+
+def _step(kind: str, statements: tuple[ScriptStatement, ...], label: str | None) -> ScriptStep:
+    line = statements[0].line if statements else 1
+    return ScriptStep(kind, statements, label, repeat=1, line=line, await_after=False)
+
+
+def _chosen(options: Namespace) -> dict[str, object]:
+    """Return the options that make a canister, those that were given."""
+    found = {name: getattr(options, name, None) for name in _MAKING}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _make(chosen: dict[str, object]) -> Canister:
+    keywords: dict[str, Any] = dict(chosen)
+    if keywords.get("limits") == "none":
+        keywords["limits"] = None
+    return Canister(keywords.pop("image", None), trace=":memory:", **keywords)
+
+
+def _spelled(chosen: dict[str, object]) -> str:
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())
+
+
+def _identifier(name: str) -> str:
+    if not name.isidentifier():
+        raise CellError(f"--into {name} is no name of a variable; write one, as in --into answer")
+    return name
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Give a shell the magics; IPython calls this on ``%load_ext sqlstable``."""
+    extension = Extension(shell)
+    extension.register()
+    atexit.register(extension.close)
+    setattr(shell, _KEPT_AS, extension)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Close the canister of the cells; IPython calls this on ``%unload_ext sqlstable``."""
+    extension: Extension = getattr(shell, _KEPT_AS)
+    atexit.unregister(extension.close)
+    extension.close()

@@ -1,0 +1,232 @@
+"""The Jupyter extension, in a shell of IPython: what cells run, show and refuse."""
+
+import numpy as np
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+import sqlstable
+from sqlstable.notebook import MESSAGES_SHOWN, STABLE, CellError, NotebookProgress
+from tests.hostile_texts import HOSTILE_NAME, is_harmless
+from tests.notebook_world import make_shell
+
+
+@pytest.fixture(scope="module")
+def one_shell():
+    yield make_shell()
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shell(one_shell):
+    sqlstable.load_ipython_extension(one_shell)
+    yield one_shell
+    sqlstable.unload_ipython_extension(one_shell)
+    one_shell.reset(new_session=False, aggressive=False)
+
+
+def cell(shell, text, options=""):
+    return shell.run_cell_magic("stable", options, text)
+
+
+def line(shell, name, options=""):
+    return shell.run_line_magic(name, options)
+
+
+def refused(run, *arguments):
+    """The one line that a notebook shows in place of a traceback."""
+    with pytest.raises(CellError) as caught:
+        run(*arguments)
+    (shown,) = caught.value._render_traceback_()
+    assert "\n" not in shown
+    assert caught.value.__cause__ is None
+    return shown.removeprefix("Error: ")
+
+
+def test_a_cell_is_one_message_whose_kind_sqlite_decides(shell):
+    made = cell(shell, "CREATE TABLE t (id INTEGER PRIMARY KEY, x);\nINSERT INTO t (x) VALUES (7);")
+    assert [reply.message.kind for reply in made.replies] == ["update"]
+    assert len(made.replies[0].statements) == 2
+    found = cell(
+        shell, "SELECT x FROM t; SELECT count(*) AS n FROM t", "--label look --cache fresh"
+    )
+    message = found.replies[0].message
+    assert (message.kind, message.cache, message.label) == ("query", "fresh", "look")
+    assert (found.columns, found.rows) == (("n",), [(1,)])
+    shown = repr(found)
+    assert 'message 2 · query · "look" · fresh cache · discarded' in shown
+    assert "OS pages accessed" in shown
+    assert ": t 1" in shown
+    assert "fits (OS pages, stable memory)" in shown
+    html = found._repr_html_()
+    assert html.count("<table>") == 3
+    assert ">n</th>" in html
+    assert "fits (OS pages" in html
+
+
+def test_a_query_that_writes_is_discarded(shell):
+    cell(shell, "CREATE TABLE t (x)")
+    assert "discarded with its writes" in repr(cell(shell, "INSERT INTO t VALUES (1)", "--query"))
+    assert cell(shell, "SELECT count(*) FROM t", "--update").replies[0].outcome == "committed"
+    assert cell(shell, "SELECT count(*) FROM t").rows == [(0,)]
+
+
+def test_names_bind_variables(shell):
+    shell.user_ns.update(who="Zoë", number=np.int64(4))
+    found = cell(shell, "SELECT :who, @number + 1, ':who' -- :nobody")
+    assert found.rows == [("Zoë", 5, ":who")]
+    assert refused(cell, shell, "SELECT :nobody") == (
+        "cell, line 1: there is no variable nobody for :nobody"
+    )
+    assert "write :name" in refused(cell, shell, "SELECT ?")
+    shell.user_ns["who"] = object()
+    assert "object" in refused(cell, shell, "SELECT :who")
+
+
+def test_an_answer_goes_into_a_variable(shell):
+    found = cell(shell, "SELECT 1 AS one", "--into answer")
+    assert shell.user_ns["answer"] is found
+    assert "no name of a variable" in refused(cell, shell, "SELECT 1", "--into 1x")
+
+
+def test_lines_of_directives_make_a_script(shell):
+    found = cell(
+        shell,
+        "CREATE TABLE t (x);\n--@ repeat 20\nINSERT INTO t VALUES (1);\n--@ upgrade\n"
+        "SELECT count(*) FROM t",
+    )
+    assert found.message_count == 23
+    assert len(found.replies) == MESSAGES_SHOWN
+    assert "13 more messages" in repr(found)
+    assert "13 more messages" in found._repr_html_()
+    assert cell(shell, "SELECT count(*) FROM t").rows == [(20,)]
+    assert "is a script" in refused(cell, shell, "--@ upgrade\nSELECT 1", "--query")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("SELECT * FROM missing", "", "cell, line 1: no such table: missing; in: SELECT * FROM"),
+        ("SELECT 1;\nSELEKT", "", 'cell, line 2: near "SELEKT": syntax error'),
+        ("SELECT 'a", "", "cell, line 1: the statement that begins here never ends"),
+        ("-- nothing", "", "the cell holds no statement"),
+        ("BEGIN", "", "the update message ended with"),
+        ("--@ dance", "", "--@ dance is not a directive"),
+        ("SELECT 1", "--nope", "%%stable: unrecognized arguments: --nope"),
+        ("SELECT 1", "--engine quick", "invalid choice: 'quick'"),
+        ("SELECT 1", "--label 'a", "No closing quotation"),
+        ("SELECT 1", "--query --update", "not allowed with argument"),
+        ("SELECT 1", "--canister nobody", "the variable nobody is not there"),
+        ("SELECT 1", "--page-size 1000", "page_size is 1000"),
+        ("SELECT 1", "--limits soon", "soon"),
+        ("SELECT 1", "--image /proc/nothing/x", "/proc/nothing"),
+    ],
+)
+def test_whatever_is_refused_is_one_line(shell, text, options, expected, capsys):
+    assert expected in refused(cell, shell, text, options)
+    capsys.readouterr()
+    # And the next cell finds a sound canister.
+    assert cell(shell, "SELECT 1 AS one").rows == [(1,)]
+
+
+def test_a_failed_message_is_shown_before_its_error(shell, capsys):
+    cell(shell, "CREATE TABLE t (x UNIQUE); INSERT INTO t VALUES (1)")
+    assert "UNIQUE" in refused(cell, shell, "INSERT INTO t VALUES (1)")
+    assert "trapped, rolled back" in capsys.readouterr().out
+
+
+def test_an_upgrade_keeps_what_a_trap_does_not(shell):
+    cell(shell, "CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+    trapped = shell.run_cell_magic("stable_trap", "--label oops", "INSERT INTO t VALUES (2)")
+    assert trapped.replies[0].outcome == "trapped"
+    assert trapped.replies[0].message.label == "oops"
+    upgraded = line(shell, "stable_upgrade")
+    assert upgraded.replies[0].message.kind == "upgrade"
+    assert cell(shell, "SELECT x FROM t").rows == [(1,)]
+    assert line(shell, "stable_trap").replies[0].outcome == "trapped"
+
+
+def test_the_trace_is_there_while_it_runs(shell, capsys):
+    cell(shell, "CREATE TABLE t (x)")
+    with line(shell, "stable_trace") as trace:
+        assert [message.kind for message in trace.messages] == ["install", "update"]
+    with line(shell, "stable_trace", "--by owner"):
+        assert "Whose OS pages" in capsys.readouterr().out
+
+
+def test_options_make_a_canister_and_do_not_change_one(shell):
+    first = line(shell, "stable_canister", "--page-size 1024 --limits none")
+    assert first.settings.page_size == 1024
+    assert line(shell, "stable_canister") is first
+    assert cell(shell, "SELECT 1", "--page-size 1024").rows == [(1,)]
+    text = refused(cell, shell, "SELECT 1", "--page-size 512 --journal-mode off")
+    assert "%stable_canister --page-size 512 --journal-mode off begins another one" in text
+    second = line(shell, "stable_canister", "--new")
+    assert second is not first
+    assert second.settings.page_size == 4096
+    with pytest.raises(sqlstable.MessageError, match="closed"):
+        first.query("SELECT 1")
+
+
+def test_an_image_is_kept(shell, tmp_path):
+    path = tmp_path / "a.stable"
+    cell(shell, "CREATE TABLE t (x); INSERT INTO t VALUES (5)", f"--image '{path}'")
+    line(shell, "stable_canister", "--new")
+    with sqlstable.Canister(path) as canister:
+        assert canister.query("SELECT x FROM t").rows == [(5,)]
+
+
+def test_a_canister_of_the_notebook_is_used_by_name(shell):
+    shell.user_ns["mine"] = mine = sqlstable.Canister(owners=True)
+    cell(shell, "CREATE TABLE t (x)", "--canister mine")
+    assert mine.query("SELECT count(*) FROM t").rows == [(0,)]
+    assert line(shell, "stable_upgrade", "--canister mine").replies[0].outcome == "committed"
+    assert "keeps no trace" in refused(line, shell, "stable_trace", "--canister mine")
+    assert "leave it out" in refused(cell, shell, "SELECT 1", "--canister mine --engine wasm")
+    shell.user_ns["mine"] = 7
+    assert "is no canister" in refused(cell, shell, "SELECT 1", "--canister mine")
+    mine.close()
+
+
+def test_instructions_are_shown_where_they_are_counted(shell):
+    found = cell(shell, "CREATE TABLE t (x)", "--engine wasm")
+    spent = found.replies[0].message.instructions
+    assert f"{spent.total:,} instructions: computation {spent.computation:,}" in found._repr_html_()
+    assert f"{spent.total:,} instructions" in repr(found)
+
+
+def test_hostile_names_and_values_are_shown_and_do_nothing(shell):
+    quoted = '"' + HOSTILE_NAME.replace('"', '""') + '"'
+    cell(shell, f"CREATE TABLE {quoted} (x)")
+    cell(shell, f"INSERT INTO {quoted} VALUES ('{HOSTILE_NAME.replace(chr(39), chr(39) * 2)}')")
+    found = cell(shell, f"SELECT x AS {quoted} FROM {quoted}")
+    assert is_harmless(found._repr_html_())
+    assert not set("\x1b\u202e") & set(repr(found))
+
+
+def test_every_option_has_its_help(shell):
+    for name in ("stable", "stable_canister", "stable_upgrade", "stable_trap", "stable_trace"):
+        kind = "cell" if name == "stable" else "line"
+        assert "usage: %" in shell.find_magic(name, kind).__doc__
+    assert "--cache {fresh,cold,warm}" in STABLE.format_help()
+
+
+def test_a_bar_is_shown_once_work_takes_a_while(monkeypatch):
+    shown, now = [], [0.0]
+
+    class Handle:
+        update = shown.append
+
+    monkeypatch.setattr("sqlstable.notebook.monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        "sqlstable.notebook.display", lambda bar, **_: (shown.append(bar), Handle())[1]
+    )
+    monkeypatch.setattr("sqlstable.notebook.clear_output", lambda **_: shown.append("gone"))
+    with NotebookProgress() as progress:
+        for done in range(4):
+            now[0] = done * 0.75
+            progress.show("<b>", done=done, total=4)
+    assert [it if it == "gone" else it._repr_html_() for it in shown] == [
+        '<progress value="2" max="4"></progress> &lt;b&gt;',
+        '<progress value="3" max="4"></progress> &lt;b&gt;',
+        "gone",
+    ]

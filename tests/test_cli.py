@@ -375,7 +375,7 @@ BAD_REPORTS = {
     ("old.trace", "--compare", "cut.trace"): "cut.trace is damaged",
     ("old.trace", "--compare", "old.trace", "--by", "owner"): "--by owner",
     ("old.trace", "--compare", "old.trace", "--export", "accesses"): "do not go together",
-    ("old.trace", "--export", "accesses", "--format", "json"): "--export writes CSV",
+    ("old.trace", "--export", "accesses", "--format", "json"): "--export accesses writes CSV",
     ("old.trace", "--export", "plans"): "'plans' is not",
     ("old.trace", "--by", "day"): "'day' is not one of",
     (): "Missing argument",

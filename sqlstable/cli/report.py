@@ -33,8 +33,11 @@ def report_trace(
         typer.Option("--compare", metavar="OTHER", help="A later trace: shows what changed to it."),
     ] = None,
     export: Annotated[
-        Literal["accesses"] | None,
-        typer.Option(help="All accesses to stable memory in order, as CSV."),
+        Literal["accesses", "chrome-trace", "speedscope"] | None,
+        typer.Option(
+            help="accesses: all of them in order, as CSV. chrome-trace, speedscope: the messages "
+            "on one axis, as JSON for Perfetto or speedscope.app."
+        ),
     ] = None,
     output_format: FormatOption = "table",
     by: ViewOption = "statement",
@@ -51,8 +54,8 @@ def report_trace(
         raise UsageError("--compare and --export do not go together; leave one of them out")
     if other is not None and by != "statement":
         raise UsageError(f"--compare goes statement by statement, not --by {by}; leave --by out")
-    if export is not None and output_format == "json":
-        raise UsageError("--export writes CSV, not --format json; leave --format out")
+    if export is not None:
+        check_format(export, output_format)
     for path in filter(None, (trace, other)):
         check_regular(path)
     with open_trace(trace) as first, _found_sound(trace):
@@ -60,7 +63,7 @@ def report_trace(
             with open_trace(other) as second, _found_sound(other):
                 _write_comparison((first, second), (trace, other), output_format, look)
         elif export is not None:
-            _write_accesses(first)
+            _write_export(first, export)
         else:
             write_report(first, output_format, by, look)
 
@@ -73,6 +76,20 @@ def check_plan(view: By, look: "Look") -> None:
     """
     if look.plan and not view_named(view).has_plans:
         raise UsageError(f"--plan goes with statements and shapes, not --by {view}; leave one out")
+
+
+def check_format(export: str, output_format: Format) -> None:
+    """Refuse a format that an export does not have.
+
+    Raises:
+        UsageError: It names the format that the export has.
+    """
+    own = "csv" if export == "accesses" else "json"
+    if output_format not in ("table", own):
+        raise UsageError(
+            f"--export {export} writes {own.upper()}, not --format {output_format}; leave "
+            "--format out"
+        )
 
 
 def write_report(trace: "Trace", output_format: Format, view: By, look: "Look") -> None:
@@ -103,10 +120,18 @@ def write_report(trace: "Trace", output_format: Format, view: By, look: "Look") 
             write_data([render_csv(trace, by=view)])
 
 
-def _write_accesses(trace: "Trace") -> None:
+def _write_export(trace: "Trace", export: str) -> None:
     from sqlstable.report.accesses_csv import render_accesses_csv
+    from sqlstable.report.timeline_json import render_chrome_trace, render_speedscope
+    from sqlstable.trace.format.stream import StreamedTrace
 
-    write_data(render_accesses_csv(trace))
+    match export:
+        case "chrome-trace":
+            write_data(render_chrome_trace(StreamedTrace(trace)))
+        case "speedscope":
+            write_data(render_speedscope(StreamedTrace(trace)))
+        case _:
+            write_data(render_accesses_csv(trace))
 
 
 def _write_comparison(

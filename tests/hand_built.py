@@ -1,5 +1,6 @@
 """Traces made by hand, and by Hypothesis, for tests that need no recording."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from sqlstable.analysis.verdict import applies, share, verdict
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 from sqlstable.trace.access_stream import NOBODY, AccessBlock
+from sqlstable.trace.format.shape_uses import OwnerTotal, ShapeUse
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
     Calls,
@@ -78,6 +80,18 @@ class HandBuiltTrace:
     @property
     def summary(self):
         return summarized(self.messages, self.statements)
+
+    @property
+    def shape_uses(self):
+        return shapes_put_together(self.messages, self.statements)
+
+    @property
+    def plan_lines(self):
+        return frozenset(line.lstrip() for it in self.statements for line in it.plan)
+
+    @property
+    def owner_totals(self):
+        return owners_put_together(self.statements)
 
     def accesses(self, statement):
         if statement.index < len(self.accesses_by_statement):
@@ -150,6 +164,62 @@ def summarized(messages, statements):
         limited=tuple(sets.values()),
         unlimited_count=sum(not any(map(applies, it.limits)) for it in messages),
     )
+
+
+def shapes_put_together(messages, statements):
+    """Return equal work together, one by one: the witness of what SQLite puts together."""
+    groups = defaultdict(list)
+    for it in statements:
+        if it.message < len(messages):
+            cache = messages[it.message].cache
+            groups[it.shape or it.sql, it.kind, cache, it.plan].append(it)
+    made = [
+        ShapeUse(
+            *(shape, kind, cache, heaviest.index, group[0].index, group[-1].index),
+            statement_count=len(group),
+            message_count=len({it.message for it in group}),
+            alone_count=sum(len(messages[it.message].statements) == 1 for it in group),
+            run_count=sum(it.runs for it in group),
+            row_count=sum(it.row_count for it in group),
+            **{
+                name: sum_all(getattr(it.sqlite, name) for it in group)
+                for name in ("hits", "vm_steps", "fullscan_steps")
+            },
+            **{
+                name: sum(getattr(it.stable, name) for it in group)
+                for name in ("os_pages_accessed", "os_pages_dirty", "bytes_read", "bytes_written")
+            },
+            instructions=sum_all(it.instructions and it.instructions.total for it in group),
+            heap_instructions=sum_all(it.instructions and it.instructions.heap for it in group),
+        )
+        for (shape, kind, cache, _), group in groups.items()
+        for heaviest in [max(group, key=lambda it: it.stable.os_pages_accessed)]
+    ]
+    firsts = [group[0].index for group in groups.values()]
+    ranked = sorted(
+        zip(made, firsts, strict=True), key=lambda it: (-it[0].os_pages_accessed, it[1])
+    )
+    return tuple(use for use, _ in ranked)
+
+
+def owners_put_together(statements):
+    """Return what was touched of each owner, one by one: likewise a witness."""
+    sums = defaultdict(lambda: [0, 0, 0])
+    for it in statements:
+        for use in it.owners:
+            found = sums[use.name, use.table, use.kind, use.role]
+            found[0] += use.os_pages_accessed
+            found[1] += use.os_pages_dirty
+            found[2] += use.os_pages_accessed * (it.kind == "read")
+    ranked = sorted(sums.items(), key=lambda it: -it[1][0])
+    return tuple(OwnerTotal(*owner, *numbers) for owner, numbers in ranked)
+
+
+def sum_all(numbers):
+    """Return a sum; None where one is not known."""
+    known = list(numbers)
+    # SQLite adds up with floats, which hold all counts but absurd ones.
+    return None if None in known else int(float(sum(known)))
 
 
 def accesses(*rows):

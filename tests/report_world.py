@@ -1,5 +1,6 @@
 """Traces of one and of many statements, and lines of their reports."""
 
+from sqlstable.report.views import VIEWS
 from tests.hand_built import (
     HandBuiltTrace,
     message,
@@ -7,6 +8,9 @@ from tests.hand_built import (
     statement,
     use,
 )
+
+COLUMN_VIEWS = [by for by in VIEWS if by != "advice"]
+"""The views that count; advice is sentences."""
 
 
 def one_statement(sql, **changes):

@@ -41,7 +41,7 @@ from tests.hand_built import (
     traces,
     use,
 )
-from tests.report_world import one_statement
+from tests.report_world import COLUMN_VIEWS, one_statement
 
 
 def many_statements(count, **changes):
@@ -268,7 +268,7 @@ def test_columns_that_there_is_no_room_for_are_named():
     """A column that goes without a word looks like one that has nothing to say."""
     words = " ".join(render_table(music_trace(), by="message", width=60).split())
     assert "left out at this width: dirty, verdict; use a wider terminal, or --format csv" in words
-    for by in VIEWS:
+    for by in COLUMN_VIEWS:
         assert "left out at this width: " in render_table(music_trace(), by=by, width=40)
         assert "left out" not in render_table(music_trace(), by=by, width=160)
     comparison = compare(music_trace(), music_trace_with_index())
@@ -535,7 +535,7 @@ def test_an_unknown_field_breaks_the_schema():
 def test_fields_come_as_documented():
     data = document(music_trace())
     fields = ["format", "version", "settings", "messages", "statements", "totals"]
-    assert list(data) == [*fields, "owner_faults"]
+    assert list(data) == [*fields, "owner_faults", "advice"]
     first = data["messages"][0]
     assert first["outside"]["os_pages_accessed"] == 3
     assert first["outside_entries"][0]["name"] == "open"

@@ -27,7 +27,7 @@ from tests.hand_built import (
     traces,
     use,
 )
-from tests.report_world import one_statement
+from tests.report_world import COLUMN_VIEWS, one_statement
 
 # -- tables: width ---------------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ NARROW = [40, 47, 59]
 
 
 @pytest.mark.parametrize("width", NARROW)
-@pytest.mark.parametrize("by", VIEWS)
+@pytest.mark.parametrize("by", COLUMN_VIEWS)
 def test_a_narrow_table_leaves_columns_out_and_breaks_no_heading(by, width):
     text = render_table(music_trace(), by=by, width=width)
     assert max(map(cell_len, text.splitlines())) <= width

@@ -14,7 +14,7 @@ from sqlstable.report.as_json import document, render_json
 from sqlstable.report.as_table import render_table
 from sqlstable.trace.format import records
 from sqlstable.trace.format.stream import StreamedTrace
-from tests.hand_built import summarized
+from tests.hand_built import owners_put_together, shapes_put_together, summarized
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_TRACES = sorted(GOLDEN.glob("trace_v*.trace"))
@@ -78,6 +78,13 @@ def streamed(trace, request, monkeypatch):
 
 def test_what_sqlite_adds_up_is_what_the_records_come_to(trace):
     assert trace.summary == summarized(trace.messages, trace.statements)
+
+
+def test_equal_work_is_put_together_as_one_by_one(trace):
+    assert trace.shape_uses == shapes_put_together(trace.messages, trace.statements)
+    expected = owners_put_together(trace.statements)
+    assert sorted(trace.owner_totals, key=repr) == sorted(expected, key=repr)
+    assert trace.plan_lines == {line.lstrip() for it in trace.statements for line in it.plan}
 
 
 def test_some_messages_exceed(limited_trace):

@@ -38,10 +38,11 @@ WALLS = {
         "trace/recording/recorder.py",
         "trace/recording/foreign_recorder.py",
     ),
-    "sqlglot": ("trace/shape.py",),
+    "sqlglot": ("trace/shape.py", "analysis/advice/sql_columns.py"),
     "rich": ("report", "cli"),
     "typer": ("cli",),
     "sqlite3": (
+        "analysis/advice/schema_probe.py",
         "trace/format/storage.py",
         "trace/format/writer.py",
         "workload/sweeping/results.py",

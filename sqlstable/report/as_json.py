@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final, TypeAlias
 
+from sqlstable.analysis.advice.advice import Advice
+from sqlstable.analysis.advice.advise import advise
 from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
 from sqlstable.analysis.growth import Growth, GrowthStep, filling, growth_steps
 from sqlstable.analysis.totals import Totals, around_statements, outside_use, totals
@@ -46,6 +48,7 @@ def _sections(trace: TraceSource) -> Iterator[tuple[str, "Json | Iterator[Json]"
     yield "statements", map(_statement, trace.statements)
     yield "totals", _totals(totals(trace))
     yield "owner_faults", [_fields(fault) for fault in trace.owner_faults]
+    yield "advice", [_advice(advice) for advice in advise(trace)]
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Json]:
@@ -219,6 +222,10 @@ def _fields_or_null(record: Any) -> Json:  # noqa: ANN401  likewise, or None
 
 def _stable(use: StableUse) -> dict[str, Json]:
     return {**_fields(use), "calls": _fields(use.calls)}
+
+
+def _advice(advice: Advice) -> dict[str, Json]:
+    return {**_fields(advice), "share": round(advice.share, 4)}
 
 
 def _totals(total: Totals) -> dict[str, Json]:

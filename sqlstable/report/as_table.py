@@ -1,10 +1,11 @@
-"""A trace as a table for the terminal, with one row per statement, shape, owner or message."""
+"""A trace as a table for the terminal, a row per statement, shape, owner, message or advice."""
 
 from typing import Final
 
 from rich.text import Text
 
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.report.by_advice import strongest_lines
 from sqlstable.report.frame import (
     cache_words,
     fault_lines,
@@ -60,6 +61,8 @@ def render_table(
         lines += [*glossary_lines(words, trace.settings, look.width), Text()]
     else:
         lines += [*paragraph(EMPTY, look.width), Text()]
+    if by != "advice":
+        lines += strongest_lines(trace, look.width)
     lines += growth_lines(trace, look.width)
     lines += provenance_lines([trace.settings], trace.summary.states, look.width)
     return render(lines, width=look.width, color_system=color_system)

@@ -12,7 +12,7 @@ from sqlstable.errors import SettingsError
 if TYPE_CHECKING:
     from sqlstable.report.view import View
 
-By = Literal["statement", "shape", "owner", "message"]
+By = Literal["statement", "shape", "owner", "message", "advice"]
 """What one row of a view stands for."""
 
 VIEWS: Final[tuple[By, ...]] = get_args(By)

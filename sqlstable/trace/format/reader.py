@@ -24,6 +24,13 @@ from sqlstable.trace.format.schema import (
     TRACE_FORMAT_VERSION,
     TRAP_LIMITS_SINCE_VERSION,
 )
+from sqlstable.trace.format.shape_uses import (
+    OwnerTotal,
+    ShapeUse,
+    owner_totals,
+    plan_lines_seen,
+    shape_uses,
+)
 from sqlstable.trace.format.storage import (
     OF_MESSAGES,
     OF_STATEMENTS,
@@ -200,6 +207,24 @@ class Trace:
         """All messages together."""
         with reading(self._name):
             return summary(self._snapshot)
+
+    @cached_property
+    def shape_uses(self) -> tuple[ShapeUse, ...]:
+        """Equal work together, the most OS pages first."""
+        with reading(self._name):
+            return shape_uses(self._snapshot)
+
+    @cached_property
+    def owner_totals(self) -> tuple[OwnerTotal, ...]:
+        """What statements touched of each owner, the most accessed first."""
+        with reading(self._name):
+            return owner_totals(self._snapshot)
+
+    @cached_property
+    def plan_lines(self) -> frozenset[str]:
+        """The different lines of all plans, without their depth."""
+        with reading(self._name):
+            return plan_lines_seen(self._snapshot)
 
     @cached_property
     def owners(self) -> tuple[OwnerRun, ...]:

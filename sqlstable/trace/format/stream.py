@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sqlstable.ic.accesses import Accesses
 from sqlstable.trace.format.reader import Trace
 from sqlstable.trace.format.records import Records
+from sqlstable.trace.format.shape_uses import OwnerTotal, ShapeUse
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
     Message,
@@ -37,6 +38,21 @@ class StreamedTrace:
     def summary(self) -> Summary:
         """All of it together."""
         return self._trace.summary
+
+    @property
+    def shape_uses(self) -> tuple[ShapeUse, ...]:
+        """Equal work together."""
+        return self._trace.shape_uses
+
+    @property
+    def owner_totals(self) -> tuple[OwnerTotal, ...]:
+        """What statements touched of each owner."""
+        return self._trace.owner_totals
+
+    @property
+    def plan_lines(self) -> frozenset[str]:
+        """The different lines of all plans, without their depth."""
+        return self._trace.plan_lines
 
     @property
     def owner_faults(self) -> Sequence[OwnerFault]:

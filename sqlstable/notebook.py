@@ -115,7 +115,9 @@ class CellAnswer:
                 if at == place:
                     shown = found.rows[:ROWS_SHOWN]
                     pieces = row_pieces(statement.sql, found.columns, shown, screen)
-                    lines.append("".join(pieces).rstrip())
+                    more = len(found.rows) - len(shown)
+                    rest = f", {counted(more, 'more row')} not shown" if more else ""
+                    lines.append("".join(pieces).rstrip() + rest)
             lines += map(clean, _message_lines(reply))
         return "\n".join([*lines, *filter(None, [self._left_out()])])
 

@@ -63,6 +63,17 @@ def test_a_cell_is_one_message_whose_kind_sqlite_decides(shell):
     assert "fits (OS pages" in html
 
 
+def test_many_rows_are_cut_and_counted(shell):
+    found = cell(
+        shell,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50) "
+        "SELECT i FROM n",
+    )
+    assert "20 rows, 30 more rows not shown" in repr(found)
+    assert "<caption>50 rows</caption>" in found._repr_html_()
+    assert len(found.rows) == 50
+
+
 def test_a_query_that_writes_is_discarded(shell):
     cell(shell, "CREATE TABLE t (x)")
     assert "discarded with its writes" in repr(cell(shell, "INSERT INTO t VALUES (1)", "--query"))

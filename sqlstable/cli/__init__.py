@@ -36,6 +36,9 @@ COMMANDS: Final = {
     "report": Listed(
         "report.report_trace", "Show a trace file: what was touched, and whose it was."
     ),
+    "scale": Listed(
+        "scale.scale_script", "Run a script at several sizes, and say how far it scales."
+    ),
     "import": Listed(
         "import_.import_database",
         "Make an image of stable memory that holds a database, for run --image and canisters.",

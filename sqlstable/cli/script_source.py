@@ -34,6 +34,28 @@ class Script:
         return sum(step.repeat for step in self.steps)
 
 
+@dataclass(frozen=True, slots=True)
+class ScriptText:
+    """A script as it stands in its file."""
+
+    name: str
+    "What errors call it."
+    folder: Path
+    "Where relative files of ``--@ params`` lie."
+    text: str
+
+    def cut(self) -> Script:
+        """Cut it into its steps.
+
+        Raises:
+            ScriptError: It, or a CSV file that it names, cannot be understood.
+        """
+        steps = parse_script(
+            self.text, is_complete=is_complete, base_folder=self.folder, name=self.name
+        )
+        return Script(self.name, steps)
+
+
 def read_script(path: str) -> Script:
     """Read a script and cut it into its steps; nothing runs yet.
 
@@ -43,13 +65,20 @@ def read_script(path: str) -> Script:
     Raises:
         ScriptError: It cannot be read, is no text, or cannot be understood.
     """
+    return read_script_text(path).cut()
+
+
+def read_script_text(path: str) -> ScriptText:
+    """Read a script as text.
+
+    Raises:
+        ScriptError: It cannot be read, or is no text.
+    """
     if path == STDIN:
         name, folder, data = "stdin", Path(), _read_stdin()
     else:
         name, folder, data = path, Path(path).parent, _read_file(path)
-    text = _decode(name, data)
-    steps = parse_script(text, is_complete=is_complete, base_folder=folder, name=name)
-    return Script(name, steps)
+    return ScriptText(name, folder, _decode(name, data))
 
 
 def _read_stdin() -> bytes:

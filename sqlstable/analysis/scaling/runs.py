@@ -88,6 +88,10 @@ class RunResult:
     index_uses: Mapping[str, int] = field(default_factory=dict)
     "OS pages of each index that statements which only read accessed; 0 for one that none did."
 
+    used_bytes: int | None = None
+    """Bytes of all files in stable memory after the last message, which grow evenly where stable
+    memory grows by buckets; None where nobody said."""
+
     @property
     def instructions(self) -> int | None:
         """Instructions of all messages; None where those of one are not known."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sqlstable.analysis.growth import growth_at_end
 from sqlstable.analysis.scaling.runs import (
     TEXT_CHARACTERS_MAX,
     RanMessage,
@@ -131,6 +132,7 @@ def result_of(
         ),
         failure=failure,
         index_uses=_index_uses(trace),
+        used_bytes=_used_bytes(trace),
     )
 
 
@@ -174,6 +176,11 @@ def _statement(statement: Statement, place: int) -> RanStatement:
         hits=statement.sqlite.hits,
         instructions=None if statement.instructions is None else statement.instructions.total,
     )
+
+
+def _used_bytes(trace: Trace) -> int | None:
+    growth = growth_at_end(trace)
+    return None if growth is None else sum(area.used_bytes for area in growth.areas)
 
 
 def _index_uses(trace: Trace) -> dict[str, int]:

@@ -53,7 +53,8 @@ CREATE TABLE run ( -- one run of the script, from the moment on at which it is p
   instructions INTEGER, -- of all messages; NULL where nobody counted
   os_pages_accessed INTEGER, -- each counted once in its message
   os_pages_dirty INTEGER, -- likewise
-  stable_bytes INTEGER -- size of stable memory after the last message
+  stable_bytes INTEGER, -- size of stable memory after the last message
+  used_bytes INTEGER -- of all files in it, then; NULL where nobody said
 );
 CREATE TABLE message ( -- a message of a run, from the install on
   run_index INTEGER NOT NULL REFERENCES run,
@@ -99,7 +100,9 @@ CREATE TABLE statement ( -- a statement of a message
 ) WITHOUT ROWID;
 """
 
-_TOTALS: Final = ("instructions", "os_pages_accessed", "os_pages_dirty", "stable_bytes")
+_TOTALS: Final = (
+    *("instructions", "os_pages_accessed", "os_pages_dirty", "stable_bytes", "used_bytes"),
+)
 _MESSAGE: Final = (
     *("index", "kind", "label", "outcome", "trap", "trap_limit", "os_pages_accessed"),
     *("os_pages_dirty", "stable_bytes", "instructions"),
@@ -218,6 +221,10 @@ class ResultsFile:
                 f"{self._name} has results of format {version}, and this version reads "
                 f"{RESULTS_FORMAT_VERSION}; install a newer sqlstable, or choose another file"
             )
+        # What is missing at its end would else be found late, or not at all.
+        [(found,), *_] = self._connection.execute("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise ResultsError(f"{self._name} is damaged: {found}; choose another file")
         about = dict(self._connection.execute("SELECT name, value FROM about"))
         if about["script_sha256"] != sha256:
             raise ResultsError(
@@ -240,9 +247,9 @@ class ResultsFile:
             *(*_totals(result), index),
         )
         self._connection.execute(
-            "UPDATE run SET is_finished = 1, failure = ?, settings = ?, index_uses = ?, "
-            "instructions = ?, os_pages_accessed = ?, os_pages_dirty = ?, stable_bytes = ? "
-            "WHERE run_index = ?",
+            "UPDATE run SET is_finished = 1, failure = ?, settings = ?, index_uses = ?, "  # noqa: S608  our own names
+            + ", ".join(f"{name} = ?" for name in _TOTALS)
+            + " WHERE run_index = ?",
             run,
         )
         self._insert("message", ((index, *_message(it)) for it in result.messages))
@@ -256,10 +263,8 @@ class ResultsFile:
             self._connection.executemany(f"INSERT INTO {table} VALUES ({marks})", found)  # noqa: S608  our names
 
     def _read(self, index: int) -> RunResult:
-        [(choices, parameters, failure, settings, uses)] = self._connection.execute(
-            "SELECT choices, parameters, failure, settings, index_uses FROM run "
-            "WHERE run_index = ?",
-            (index,),
+        [(choices, parameters, failure, settings, uses, used_bytes)] = self._select(
+            "choices, parameters, failure, settings, index_uses, used_bytes", "run", index
         )
         limits: defaultdict[int, list[LimitUse]] = defaultdict(list)
         for message, name, used, limit in self._select(
@@ -287,6 +292,7 @@ class ResultsFile:
             ),
             failure=failure,
             index_uses={name: int(str(use)) for name, use in _object(uses).items()},
+            used_bytes=used_bytes,
         )
 
     def _select(self, columns: str, table: str, index: int) -> list[tuple[Any, ...]]:

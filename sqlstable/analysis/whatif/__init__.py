@@ -1,0 +1,1 @@
+"""What a trace would look like under other settings, with the error of each answer."""

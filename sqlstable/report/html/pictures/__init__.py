@@ -1,0 +1,1 @@
+"""The pictures of an HTML page: packed columns, and the scripts that draw them."""

@@ -1,0 +1,131 @@
+"""Pictures of an HTML page: what is packed for its scripts is what analysis found."""
+
+import re
+
+import numpy as np
+import pytest
+
+from sqlstable import Canister
+from sqlstable.analysis.page_map import page_map
+from sqlstable.analysis.page_time import page_time
+from sqlstable.report.html.pictures.of_locality import configured_cache_pages
+from sqlstable.report.html.pictures.of_page_map import map_picture
+from sqlstable.report.html.pictures.payload import payload
+from sqlstable.report.html.pictures.picture import Picture, PictureTable
+from sqlstable.report.html.pictures.pictures_of import pictures_of
+from sqlstable.report.html.pictures.scripts import map_module, page_script
+from sqlstable.trace.model import TraceSettings
+from tests.hand_built import HandBuiltTrace, accesses, message, statement, use
+from tests.picture_world import picture_page, unpacked
+
+HOSTILE = '</script><img src=x onerror="alert(1)">\u202e\x00' + "x" * 5_000
+
+
+@pytest.fixture(name="trace", scope="module")
+def trace_fixture():
+    with Canister(trace=":memory:") as canister:
+        canister.update("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
+        canister.update(
+            "INSERT INTO t (b) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+            "LIMIT 3000) SELECT hex(randomblob(40)) FROM n"
+        )
+        canister.query("SELECT sum(length(b)) FROM t")
+        trace = canister.trace()
+        yield trace
+        trace.close()
+
+
+def packed(columns, **facts):
+    return Picture("x", "X", "", PictureTable((), ()), facts, columns)
+
+
+@pytest.mark.parametrize(
+    "values", [[], [0], [-1], [255], [-1, 255], [256], [65_535, 65_536], [-1, 2**52], [0, 3, 2**40]]
+)
+def test_columns_come_back_as_they_were(values):
+    column = np.array(values, np.int64)
+    text = payload([packed({"b": column, "a": column[::-1]}, name=HOSTILE)])
+    facts, columns = unpacked(text)["x"]
+    assert facts == {"name": HOSTILE}
+    assert (columns["b"].tolist(), columns["a"].tolist()) == (values, values[::-1])
+    assert re.fullmatch("[A-Za-z0-9+/=]+", text)
+
+
+def test_the_map_tells_what_the_analysis_found(trace):
+    made = page_map(trace)
+    facts, columns = unpacked(payload([map_picture(made, trace)]))["page-map"]
+    assert facts["os_pages_each"] == 1
+    assert np.cumsum(columns["step"]).tolist() == made.places.tolist()
+    for name in ("owner", "reads", "writes", "last_writer", "last_access", "statement_count"):
+        assert columns[name].tolist() == getattr(made, name).tolist()
+    tops = np.stack([columns[f"top_{place}"] for place in range(3)], axis=1)
+    assert tops.tolist() == made.top_statements.tolist()
+    shapes = [facts["shapes"][it] for it in columns["shape"].tolist()]
+    assert [it.shape[:160] for it in trace.statements] == shapes
+    assert sum(owner["os_pages"] for owner in facts["owners"]) == len(made.os_pages)
+
+
+def test_pictures_over_time_add_up(trace):
+    made = page_map(trace)
+    facts, columns = unpacked(payload(pictures_of(trace)))["page-time"]
+    assert columns["reads"].sum() + columns["writes"].sum() == made.touches
+    assert len(columns["reads"]) == facts["rows"] * facts["bins"]
+    counts = page_time(trace, made)
+    assert columns["owner"].tolist() == made.cells(facts["bins"]).owner.tolist()
+    assert facts["os_pages_each"] == counts.os_pages_each
+
+
+def test_the_same_trace_gives_the_same_bytes(trace):
+    assert picture_page(trace) == picture_page(trace)
+
+
+def test_a_page_loads_nothing_and_makes_no_element_of_a_string(trace):
+    scripts = page_script() + map_module()
+    assert "innerHTML" not in scripts
+    assert "insertAdjacent" not in scripts
+    assert not re.search(
+        r"\b(eval|fetch|import)\(|document\.write|XMLHttp|https?://(?!www.w3)", scripts
+    )
+    assert not re.search(r'(src|href)="(?!#|data:)', picture_page(trace))
+
+
+def test_an_empty_trace_has_pictures(trace):
+    del trace
+    found = unpacked(payload(pictures_of(HandBuiltTrace())))
+    assert len(found) == 9
+    assert found["page-map"][0]["owners"][0]["os_pages"] == 0
+
+
+def test_hostile_names_stay_in_their_place():
+    hostile = HandBuiltTrace(
+        messages=(message(0, "update", (0,), use(1)),),
+        statements=(statement(0, 0, HOSTILE),),
+        accesses_by_statement=(accesses((0, 0, 10, -1)),),
+    )
+    page = picture_page(hostile)
+    assert "<img" not in page
+    assert page.count("</script>") == 2
+
+
+def test_a_cell_that_stands_for_many_tells_of_its_busiest(monkeypatch):
+    monkeypatch.setattr("sqlstable.report.html.pictures.of_page_map.CELLS_MAX", 4)
+    trace = HandBuiltTrace(
+        messages=(message(0, "update", (0, 1), use(2)),),
+        statements=(statement(0, 0, "SELECT 1"), statement(1, 0, "SELECT 2")),
+        accesses_by_statement=(
+            accesses((0, 0, 1, -1)),
+            accesses((1, 4_096, 1, -1), (1, 4_096, 1, -1)),
+        ),
+    )
+    facts, columns = unpacked(payload([map_picture(page_map(trace), trace)]))["page-map"]
+    assert facts["os_pages_each"] > 1
+    assert (columns["reads"][0], columns["writes"][0], columns["top_0"][0]) == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("cache_size", "page_size", "expected"),
+    [(500, 4096, 500), (-2000, 4096, 500), (-1, 65_536, 0), (None, 4096, None), (5, None, None)],
+)
+def test_the_configured_cache_is_in_sqlite_pages(cache_size, page_size, expected):
+    settings = TraceSettings({"cache_size": cache_size, "page_size": page_size})
+    assert configured_cache_pages(HandBuiltTrace(settings=settings)) == expected

@@ -39,6 +39,10 @@ COMMANDS: Final = {
     "scale": Listed(
         "scale.scale_script", "Run a script at several sizes, and say how far it scales."
     ),
+    "sweep": Listed(
+        "sweep.sweep_script",
+        "Run a script under every combination of settings, and say which serve it best.",
+    ),
     "import": Listed(
         "import_.import_database",
         "Make an image of stable memory that holds a database, for run --image and canisters.",

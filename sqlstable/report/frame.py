@@ -104,6 +104,12 @@ def settings_lines(settings: TraceSettings, width: int, *, all_settings: bool) -
     return _state(values, width, all_settings=all_settings)
 
 
+def parameter_lines(values: Mapping[str, object], width: int) -> list[Text]:
+    """State the values of a script's parameters that were chosen; nothing where none was."""
+    words = [f"parameter {clean(name)} {clean(str(value))}" for name, value in values.items()]
+    return listed(words, width, style="dim") if words else []
+
+
 def setting_changes(
     before: TraceSettings, after: TraceSettings, width: int, *, all_settings: bool
 ) -> list[Text]:

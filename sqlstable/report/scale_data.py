@@ -37,6 +37,7 @@ def scale_document(found: ScaleResults) -> dict[str, Json]:
         "version": SCALE_VERSION,
         "confidence": CONFIDENCE,
         "parameter": found.parameter,
+        "fixed_parameters": dict(found.fixed),
         "sizes": list(found.sizes),
         "settings": {name: _plain(value) for name, value in found.settings.items()},
         "run": _grown(found.run),

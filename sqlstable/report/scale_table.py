@@ -14,7 +14,13 @@ from sqlstable.analysis.scaling.growing import (
     Series,
 )
 from sqlstable.analysis.scaling.laws import CONFIDENCE, CONSTANT, MISFIT, POWER, Fit
-from sqlstable.report.frame import named_lines, provenance_lines, settings_lines, title
+from sqlstable.report.frame import (
+    named_lines,
+    parameter_lines,
+    provenance_lines,
+    settings_lines,
+    title,
+)
 from sqlstable.report.grid import Cell, ColorSystem, paragraph, render
 from sqlstable.report.limit_words import limit_words
 from sqlstable.report.numbers import UNKNOWN, count, counted, size
@@ -72,6 +78,7 @@ def render_scale(
     lines = [
         *title(f"How the script grows with {clean(found.parameter)}", width),
         *settings_lines(described, width, all_settings=settings),
+        *parameter_lines(found.fixed, width),
         *paragraph(f"{clean(found.parameter)}: {_sizes(found.sizes)}", width, style="bold"),
         *_few_lines(found, width),
         *_failure_lines(found, width),

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Final, Literal
 
 from sqlstable.analysis.scaling.laws import SIZES_MIN, Fit, Prediction, fit
-from sqlstable.analysis.scaling.runs import RanMessage, RanStatement, RunResult
+from sqlstable.analysis.scaling.runs import RanMessage, RanStatement, RunResult, Scalar
 from sqlstable.ic.units import NO_LIMIT
 from sqlstable.ic.words import INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY, STABLE_MEMORY_BYTES
 from sqlstable.trace.model import LimitUse
@@ -144,6 +144,8 @@ class ScaleResults:
     parameter: str
     sizes: tuple[float, ...]
     "Ascending."
+    fixed: Mapping[str, Scalar]
+    "Values of the script's other parameters, where they were chosen."
     settings: Mapping[str, object]
     run: Grown
     messages: tuple[Grown, ...]
@@ -176,6 +178,7 @@ def scale_results(
     found = ScaleResults(
         parameter=parameter,
         sizes=tuple(size for size, _ in runs),
+        fixed={name: it for name, it in runs[-1][1].parameters.items() if name != parameter},
         settings=next((dict(it.settings) for _, it in reversed(runs) if it.settings), {}),
         run=run,
         messages=messages,

@@ -131,6 +131,18 @@ def test_the_quick_benchmark_prints_every_row():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="circumstances are read from /proc")
+def test_the_quick_benchmark_of_locality_prints_every_goal():
+    result = run_module("benchmarks.locality", "--quick")
+    assert result.returncode == 0, result.stderr
+    goals = result.stdout.split("| what")[1]
+    assert all(
+        it in goals for it in ("touches, s", "MB beyond", "of reads", "of OS pages accessed")
+    )
+    assert "| native | point_reads |" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="circumstances are read from /proc")
 def test_the_quick_benchmark_of_messages_prints_every_goal():
     result = run_module("benchmarks.messages", "--quick")
     assert result.returncode == 0, result.stderr

@@ -59,7 +59,7 @@ def summed(values: Int64s, counts: Int64s) -> tuple[Int64s, Int64s]:
     """
     if not len(values):
         return values, counts
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     ordered = values[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     return ordered[starts], np.add.reduceat(counts[order], starts)

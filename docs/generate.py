@@ -25,7 +25,7 @@ from sqlstable.ic.limit_tables import LIMITS
 from sqlstable.ic.limits import EARLIEST_LIMITS_DATE, LATEST_LIMITS_DATE
 from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, SystemCosts
 from sqlstable.ic.units import NO_LIMIT
-from sqlstable.notebook import MAGICS
+from sqlstable.notebook_options import MAGICS
 from sqlstable.report.json_schema import report_schema
 from sqlstable.trace.format.schema import schema
 

@@ -17,6 +17,8 @@ FOLDER = Path(__file__).parent
 SECONDS_MAX = 120
 """What one cell may take before it counts as stuck."""
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -54,6 +56,8 @@ def _bare(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for output in cell.get("outputs", []):
             if "metadata" in output:
                 output.metadata = {}
+            # A widget lives in a kernel; the picture that goes with it stays.
+            output.get("data", {}).pop(WIDGET, None)
     return notebook
 
 

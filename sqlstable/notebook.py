@@ -11,14 +11,13 @@ nothing, so that the next cell finds a sound canister.
 import atexit
 import logging
 import re
-import shlex
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from time import monotonic
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import DisplayHandle, clear_output, display
@@ -30,14 +29,23 @@ from sqlstable.cli.output import WIDTH_WITHOUT_TERMINAL, Screen
 from sqlstable.cli.progress import PATIENCE_S, WorkProgress
 from sqlstable.cli.rows import row_pieces, value_text
 from sqlstable.database.values import bindable, find_fault
-from sqlstable.engine.measured.module.builds import BUILDS
 from sqlstable.engine.native.native_engine import is_complete
 from sqlstable.errors import SqlstableError
-from sqlstable.ic.words import CACHE_STATES, ENGINES
+from sqlstable.notebook_map import MapView
+from sqlstable.notebook_options import (
+    CANISTER,
+    MAKING,
+    MAP,
+    STABLE,
+    TRACE,
+    TRAP,
+    UPGRADE,
+    CellError,
+    MagicOptions,
+)
 from sqlstable.report.as_table import render_table
 from sqlstable.report.numbers import counted
 from sqlstable.report.text import clean
-from sqlstable.report.views import VIEWS
 from sqlstable.trace.format.file import Trace
 from sqlstable.trace.markup import ROWS_SHOWN, html_table, html_text
 from sqlstable.workload.execution import RunOutcome, StatementRows, run_steps
@@ -59,20 +67,6 @@ _SCRIPT: Final = re.compile(r"^\s*--@", re.MULTILINE)
 
 _KEPT_AS: Final = "sqlstable_extension"
 """The attribute of a shell that keeps the extension."""
-
-_MAKING: Final = (
-    *("engine", "image", "layout", "preset", "page_size", "cache_size", "journal_mode"),
-    *("limits", "build"),
-)
-"""Options that make a canister, and do not change one that is there."""
-
-
-class CellError(SqlstableError):
-    """A cell that cannot be run, or whose message failed; a notebook shows its one line."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Return what IPython shows in place of a traceback."""
-        return [f"Error: {self}"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,113 +216,6 @@ def _engine_notes(show: Callable[[str], None]) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-# -- options -------------------------------------------------------------------------------------
-
-
-class _Options(ArgumentParser):
-    """The options on a magic's line; what is wrong with them is one line, too."""
-
-    def __init__(self, name: str, description: str) -> None:
-        super().__init__(name, description=description, add_help=False, allow_abbrev=False)
-
-    def read(self, line: str) -> Namespace:
-        """Return the options of a line.
-
-        Raises:
-            CellError: There is no such option, or its value is none that it takes.
-        """
-        try:
-            words = shlex.split(line)
-        except ValueError as error:
-            raise CellError(f"{self.prog}: {error}; close the quotes on its line") from None
-        return self.parse_args(words)
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse the line."""
-        raise CellError(f"{self.prog}: {message}; {self.prog.lstrip('%')}? on a line has the help")
-
-
-def _parser(name: str, description: str) -> _Options:
-    parser = _Options(name, description)
-    parser.add_argument(
-        "--canister", metavar="NAME", help="A canister of this notebook; else the extension's own."
-    )
-    return parser
-
-
-def _add_making(parser: _Options) -> None:
-    """Add the options that make a canister."""
-    add = parser.add_argument
-    add("--engine", choices=ENGINES, help="What executes the SQL; wasm counts instructions.")
-    add("--image", metavar="FILE", help="Keep stable memory in a file.")
-    add("--layout", metavar="NAME", help="Where the database lies in stable memory.")
-    add("--preset", metavar="NAME", help="PRAGMAs of a product.")
-    add("--page-size", type=int, metavar="BYTES", help="Of a SQLite page.")
-    add("--cache-size", type=int, metavar="COUNT", help="SQLite pages kept in the heap.")
-    add("--journal-mode", metavar="MODE", help="SQLite's journal.")
-    add(
-        "--limits",
-        metavar="DATE|none",
-        help="The Internet Computer's limits, and prices, of a date.",
-    )
-    add("--build", choices=tuple(BUILDS), help="Of the wasm engine.")
-
-
-def _stable_parser() -> _Options:
-    parser = _parser(
-        "%%stable",
-        "Run the cell as one message: a query if all statements only read, else an update. A cell "
-        "with lines of --@ is a workload script. :name binds the notebook's variable of that name.",
-    )
-    kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--query", dest="kind", action="store_const", const="query", help="A query.")
-    kind.add_argument(
-        "--update", dest="kind", action="store_const", const="update", help="An update."
-    )
-    parser.add_argument("--cache", choices=CACHE_STATES, help="What a query finds in the heap.")
-    parser.add_argument("--label", metavar="TEXT", help="Name of the message in reports.")
-    parser.add_argument("--into", metavar="NAME", help="A variable to put the answer into.")
-    _add_making(parser)
-    return parser
-
-
-def _canister_parser() -> _Options:
-    parser = _Options(
-        "%stable_canister",
-        "Return the extension's canister. With options a new one, whose options they "
-        "are; the one before it is closed.",
-    )
-    parser.add_argument("--new", action="store_true", help="A new one with what is the default.")
-    _add_making(parser)
-    return parser
-
-
-def _trace_parser() -> _Options:
-    parser = _parser("%stable_trace", "Return the running trace, and show it.")
-    parser.add_argument("--by", choices=VIEWS, help="Print a view of it, as sqlstable report does.")
-    parser.add_argument("--plan", action="store_true", help="With the plan under each statement.")
-    return parser
-
-
-def _labelled(name: str, description: str) -> _Options:
-    parser = _parser(name, description)
-    parser.add_argument("--label", metavar="TEXT", help="Name of the message in reports.")
-    return parser
-
-
-STABLE: Final = _stable_parser()
-CANISTER: Final = _canister_parser()
-TRACE: Final = _trace_parser()
-UPGRADE: Final = _labelled("%stable_upgrade", "Upgrade: the heap goes, stable memory stays.")
-TRAP: Final = _labelled(
-    "%stable_trap",
-    "Trap in an update that does nothing; as %%stable_trap behind the SQL of the cell.",
-)
-
-MAGICS: Final = (STABLE, UPGRADE, TRAP, TRACE, CANISTER)
-"""The options of every magic, as the reference lists them."""
-
-
 # -- the extension -------------------------------------------------------------------------------
 
 
@@ -359,12 +246,13 @@ class Extension:
 
     def register(self) -> None:
         """Give the shell its magics, each with its help."""
-        magics: Sequence[tuple[Callable[..., object], str, _Options]] = (
+        magics: Sequence[tuple[Callable[..., object], str, MagicOptions]] = (
             (self.stable, "cell", STABLE),
             (self.stable_canister, "line", CANISTER),
             (self.stable_upgrade, "line", UPGRADE),
             (self.stable_trap, "line_cell", TRAP),
             (self.stable_trace, "line", TRACE),
+            (self.stable_map, "line", MAP),
         )
         for magic, kind, parser in magics:
             guarded = _on_one_line(magic)
@@ -416,6 +304,13 @@ class Extension:
         if options.by is not None or options.plan:
             print(render_table(trace, by=options.by or "statement", plan=options.plan))  # noqa: T201  a cell shows it
         return trace
+
+    def stable_map(self, line: str) -> MapView:
+        """Return the map of the running trace."""
+        options = MAP.read(line)
+        with self._progress() as progress, self._canister_for(options).trace() as trace:
+            progress.show("going through all accesses")
+            return MapView.of(trace)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -555,7 +450,7 @@ def _step(kind: str, statements: tuple[ScriptStatement, ...], label: str | None)
 
 def _chosen(options: Namespace) -> dict[str, object]:
     """Return the options that make a canister, those that were given."""
-    found = {name: getattr(options, name, None) for name in _MAKING}
+    found = {name: getattr(options, name, None) for name in MAKING}
     return {name: value for name, value in found.items() if value is not None}
 
 

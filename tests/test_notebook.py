@@ -5,7 +5,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import sqlstable
-from sqlstable.notebook import MESSAGES_SHOWN, STABLE, CellError, NotebookProgress
+from sqlstable.notebook import MESSAGES_SHOWN, NotebookProgress
+from sqlstable.notebook_options import STABLE, CellError
 from tests.hostile_texts import HOSTILE_NAME, is_harmless
 from tests.notebook_world import make_shell
 
@@ -164,6 +165,11 @@ def test_the_trace_is_there_while_it_runs(shell, capsys):
         assert "Whose OS pages" in capsys.readouterr().out
 
 
+def test_the_map_is_there_while_it_runs(shell):
+    cell(shell, "CREATE TABLE t (x)")
+    assert repr(line(shell, "stable_map")) == "<map of stable memory: 32 OS pages shown>"
+
+
 def test_options_make_a_canister_and_do_not_change_one(shell):
     first = line(shell, "stable_canister", "--page-size 1024 --limits none")
     assert first.settings.page_size == 1024
@@ -215,7 +221,14 @@ def test_hostile_names_and_values_are_shown_and_do_nothing(shell):
 
 
 def test_every_option_has_its_help(shell):
-    for name in ("stable", "stable_canister", "stable_upgrade", "stable_trap", "stable_trace"):
+    for name in (
+        "stable",
+        "stable_canister",
+        "stable_upgrade",
+        "stable_trap",
+        "stable_trace",
+        "stable_map",
+    ):
         kind = "cell" if name == "stable" else "line"
         assert "usage: %" in shell.find_magic(name, kind).__doc__
     assert "--cache {fresh,cold,warm}" in STABLE.format_help()

@@ -41,8 +41,6 @@ def texts(found):
             yield output.name, VERSION.sub("sqlite", output.text)
             continue
         for kind, text in sorted(output.data.items()):
-            if kind == "application/vnd.jupyter.widget-view+json":
-                continue
             shown = "" if kind.startswith("image/") else VERSION.sub("sqlite", text)
             yield kind, shown
 

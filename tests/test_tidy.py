@@ -56,7 +56,8 @@ WALLS = {
     "dask": ("workload",),
     "distributed": ("workload",),
     "IPython": ("notebook.py",),
-    "anywidget": ("notebook.py",),
+    "anywidget": ("notebook_map.py",),
+    "traitlets": ("notebook_map.py",),
     "wasmtime": ("wasm",),
     # What only some systems have.
     "ctypes": (

@@ -24,6 +24,7 @@ from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.whatif.cache_cost import CacheCost, cache_cost
 from sqlstable.analysis.whatif.cache_events import Flags, cache_events
 from sqlstable.analysis.whatif.cache_heaps import message_heaps, room_needed, run_through
+from sqlstable.analysis.whatif.estimate import Estimate
 from sqlstable.errors import TraceError
 
 _MARGIN: Final = 0.01
@@ -37,20 +38,6 @@ _INSTRUCTION_MARGIN: Final = 0.08
 
 _LEAN_SLOT_BYTES: Final = 4096
 """The lean build has a fixed pool for SQLite pages of up to this size, whatever cache_size says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number that was worked out, and between which it lies."""
-
-    value: int
-    low: int
-    high: int
-
-    @property
-    def error(self) -> float:
-        """How far the truth may be from it, by its size; 0 where it is exact."""
-        return max(self.high - self.value, self.value - self.low) / max(1, self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sqlstable import Canister
+from sqlstable.analysis.locality.locality import locality
 from sqlstable.analysis.page_map import page_map
 from sqlstable.analysis.page_time import page_time
 from sqlstable.report.html.pictures.of_locality import configured_cache_pages
@@ -63,6 +64,23 @@ def test_the_map_tells_what_the_analysis_found(trace):
     shapes = [facts["shapes"][it] for it in columns["shape"].tolist()]
     assert [it.shape[:160] for it in trace.statements] == shapes
     assert sum(owner["os_pages"] for owner in facts["owners"]) == len(made.os_pages)
+
+
+def test_the_miss_ratio_is_that_of_locality_in_sqlite_pages(trace):
+    facts, _ = unpacked(payload(pictures_of(trace)))["miss-ratio"]
+    curve = locality(trace, unit="sqlite").miss_ratio
+    assert (facts["unit"], facts["configured"]) == ("SQLite page", 500)
+    assert [size for size, _ in facts["points"]] == list(range(len(curve.misses)))
+    assert [ratio for _, ratio in facts["points"]] == pytest.approx(curve.ratio, abs=1e-6)
+
+
+def test_a_large_map_tells_fewer_statements_of_a_cell(trace, monkeypatch):
+    made = page_map(trace)
+    for tops, expected in ((3, 3), (2, 2), (1, 1), (0, 1)):
+        most = tops * len(made.os_pages)
+        monkeypatch.setattr("sqlstable.report.html.pictures.of_page_map.TOPS_MAX", most)
+        columns = map_picture(made, trace).columns
+        assert [f"top_{it}" in columns for it in range(3)] == [it < expected for it in range(3)]
 
 
 def test_pictures_over_time_add_up(trace):

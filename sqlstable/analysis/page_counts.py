@@ -100,8 +100,9 @@ class StatementCounts:
             return np.zeros(count, np.int64), top
         pages, statements, touches = (np.concatenate(it) for it in zip(*self._parts, strict=True))
         at, statements, touches = _united(np.searchsorted(os_pages, pages), statements, touches)
-        order = np.lexsort((statements, -touches, at))
-        statements = statements[order]
+        # Of equal keys the order stays: that of statements.
+        most = int(touches.max())
+        statements = statements[np.argsort(at * (most + 1) + most - touches, kind="stable")]
         counts = np.bincount(at, minlength=count)
         first = np.cumsum(counts) - counts
         for place in range(TOP_STATEMENTS):
@@ -114,9 +115,12 @@ def _united(
     at: npt.NDArray[np.intp], statements: Int64s, touches: Int64s
 ) -> tuple[npt.NDArray[np.intp], Int64s, Int64s]:
     """Return each pair once, ascending: a statement's accesses may span blocks."""
-    order = np.lexsort((statements, at))
-    at, statements, touches = at[order], statements[order], touches[order]
-    new = np.ones(len(at), np.bool_)
-    new[1:] = (at[1:] != at[:-1]) | (statements[1:] != statements[:-1])
+    span = int(statements.max()) + 1
+    keys = at * span + statements
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    new = np.ones(len(keys), np.bool_)
+    new[1:] = keys[1:] != keys[:-1]
     starts = np.flatnonzero(new)
-    return at[starts], statements[starts], np.add.reduceat(touches, starts)
+    at, statements = np.divmod(keys[starts], span)
+    return at, statements, np.add.reduceat(touches[order], starts)

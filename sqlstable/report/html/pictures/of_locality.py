@@ -6,6 +6,13 @@ from typing import Final
 import numpy as np
 
 from sqlstable.analysis.locality.locality import Locality
+from sqlstable.analysis.locality.page_history import PageHistory
+from sqlstable.analysis.locality.reuse import (
+    MissRatioCurve,
+    ReuseCounts,
+    ReuseDistances,
+    miss_ratio_curve,
+)
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.units import KIB
 from sqlstable.report.html.pictures.picture import Json, Picture, PictureTable, whole
@@ -39,12 +46,19 @@ def reuse_picture(found: Locality) -> Picture:
 
 
 def miss_ratio_picture(found: Locality, trace: TraceSource) -> Picture:
-    """Return the miss-ratio curve, with the configured cache marked."""
-    ratio = found.miss_ratio.ratio
+    """Return the miss-ratio curve, with the configured cache marked.
+
+    It is in SQLite pages, as SQLite's cache is, wherever the trace says how large these are.
+    """
+    page_bytes = trace.settings.values.get("page_size")
+    if isinstance(page_bytes, int) and page_bytes > 0:
+        curve, unit = _sqlite_miss_ratio(trace, page_bytes), "SQLite page"
+    else:
+        curve, unit = found.miss_ratio, "OS page"
+    ratio = curve.ratio
     sizes = _spread(len(ratio) - 1)
     points: list[Json] = [[size, _rounded(float(ratio[size]))] for size in sizes]
-    unit = "SQLite page" if found.unit == "sqlite" else "OS page"
-    configured = configured_cache_pages(trace) if found.unit == "sqlite" else None
+    configured = configured_cache_pages(trace)
     setting = "" if configured is None else f" SQLite's own had {counted(configured, unit)}."
     return Picture(
         id="miss-ratio",
@@ -55,7 +69,7 @@ def miss_ratio_picture(found: Locality, trace: TraceSource) -> Picture:
         table=PictureTable(
             (f"Cache, in {unit}s", "Misses", "Miss ratio"),
             tuple(
-                (whole(size), whole(found.miss_ratio.misses_at(size)), f"{ratio[size]:.2%}")
+                (whole(size), whole(curve.misses_at(size)), f"{ratio[size]:.2%}")
                 for size in _few(sizes)
             ),
         ),
@@ -127,6 +141,15 @@ def hot_set_picture(found: Locality) -> Picture:
         ),
         facts={"shares": [[share, pages] for share, pages in shares], "distinct": hot.distinct},
     )
+
+
+def _sqlite_miss_ratio(trace: TraceSource, page_bytes: int) -> MissRatioCurve:
+    """Return the curve of SQLite pages alone, and nothing else that a pass could find."""
+    history, distances, counts = PageHistory(), ReuseDistances(), ReuseCounts()
+    for block in trace.access_blocks(owners=False):
+        _, numbers = block.sqlite_pages(page_bytes)
+        counts.add(distances.feed(history.feed(numbers).previous))
+    return miss_ratio_curve(counts.histogram())
 
 
 def configured_cache_pages(trace: TraceSource) -> int | None:

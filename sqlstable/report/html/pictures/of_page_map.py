@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from sqlstable.analysis.page_counts import TOP_STATEMENTS
 from sqlstable.analysis.page_map import PageMap
 from sqlstable.analysis.page_time import PageTime
 from sqlstable.analysis.trace_source import TraceSource
@@ -15,6 +16,8 @@ CELLS_MAX: Final = 1 << 18
 ROWS_MAX: Final = 50
 """Rows of a table for readers at most."""
 SHAPE_CHARACTERS_MAX: Final = 160
+TOPS_MAX: Final = 200_000
+"""Statements told of all cells together at most, if each has one: half of a large page's bytes."""
 COLOURS: Final = 8
 """Owners with a colour of their own; more nobody tells apart."""
 UNKNOWN_KIND: Final = "unknown"
@@ -117,10 +120,13 @@ def _units(page_map: PageMap) -> tuple[int, dict[str, Integers]]:
         "last_writer": cells.last_writer[at],
         "last_access": cells.last_access[at],
         "statement_count": page_map.statement_count[busiest],
-        "top_0": top[:, 0],
-        "top_1": top[:, 1],
-        "top_2": top[:, 2],
+        **{f"top_{place}": top[:, place] for place in range(_told_tops(len(at)))},
     }
+
+
+def _told_tops(cell_count: int) -> int:
+    """Return how many statements are told of each cell: three, or fewer in a large map."""
+    return max(1, min(TOP_STATEMENTS, TOPS_MAX // max(1, cell_count)))
 
 
 def _busiest(page_map: PageMap, each: int) -> Integers:

@@ -28,14 +28,12 @@ def pictures_of(
     """
     pages = page_map(trace)
     found = locality(trace)
-    has_sqlite_pages = isinstance(trace.settings.values.get("page_size"), int)
-    by_sqlite_page = locality(trace, unit="sqlite") if has_sqlite_pages else found
     return (
         map_picture(pages, trace, statement_link=statement_link),
         time_picture(pages, page_time(trace, pages)),
         trees_picture(pages),
         reuse_picture(found),
-        miss_ratio_picture(by_sqlite_page, trace),
+        miss_ratio_picture(found, trace),
         working_set_picture(found),
         hot_set_picture(found),
         regions_picture(found),

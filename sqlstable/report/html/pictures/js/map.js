@@ -390,7 +390,7 @@ function useWords(map, row) {
 function statementWords(map, row) {
   const count = map.statement_count[row];
   if (count === 0) return make("div", {}, "touched by no statement");
-  const tops = [map.top_0[row], map.top_1[row], map.top_2[row]].filter((top) => top >= 0);
+  const tops = [map.top_0, map.top_1, map.top_2].map((top) => top?.[row] ?? -1).filter((top) => top >= 0);
   const busiest = map.facts.os_pages_each > 1 ? "its busiest OS page: " : "";
   const most = count > tops.length ? ", most often by" : "";
   return make(

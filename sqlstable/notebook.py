@@ -43,6 +43,7 @@ from sqlstable.notebook_options import (
     CellError,
     MagicOptions,
 )
+from sqlstable.notebook_shows import register as register_shows
 from sqlstable.report.as_table import render_table
 from sqlstable.report.numbers import counted
 from sqlstable.report.text import clean
@@ -475,6 +476,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     """Give a shell the magics; IPython calls this on ``%load_ext sqlstable``."""
     extension = Extension(shell)
     extension.register()
+    register_shows(shell)
     atexit.register(extension.close)
     setattr(shell, _KEPT_AS, extension)
 

@@ -55,7 +55,7 @@ WALLS = {
     "jinja2": ("report",),
     "dask": ("workload",),
     "distributed": ("workload",),
-    "IPython": ("notebook.py",),
+    "IPython": ("notebook.py", "notebook_shows.py"),
     "anywidget": ("notebook_map.py",),
     "traitlets": ("notebook_map.py",),
     "wasmtime": ("wasm",),

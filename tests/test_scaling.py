@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from sqlstable.analysis.scaling.growing import scale_results
-from sqlstable.analysis.scaling.laws import fit
+from sqlstable.analysis.scaling.laws import DRIFT, fit
 from sqlstable.analysis.scaling.runs import RanMessage, RanStatement, RunResult
 from sqlstable.analysis.scaling.student import t_quantile
 from sqlstable.ic.units import NO_LIMIT
@@ -106,6 +106,15 @@ def test_hostile_numbers_give_no_error_and_an_interval():
             assert not math.isnan(said.value)
 
 
+def test_beyond_the_sizes_an_interval_opens_by_a_drift_of_the_exponent():
+    law = LAWS["linear"]
+    found = fit(SIZES, [law(size) for size in SIZES])
+    inside, beyond = found.predict(1e5), found.predict(1e7)
+    assert (inside.high - inside.low) / inside.value < 0.2
+    assert beyond.high / beyond.value > 100**DRIFT
+    assert beyond.value / beyond.low > 100**DRIFT
+
+
 # -- runs ------------------------------------------------------------------------------------------
 
 SCAN, SEARCH = ("SCAN t",), ("SEARCH t USING INDEX t_x (x=?)",)
@@ -177,6 +186,35 @@ def test_the_size_at_which_a_limit_is_reached_lies_in_its_interval():
     assert reach.low <= true <= reach.high
     assert reach.low < reach.size < reach.high
     assert abs(reach.size / true - 1) < 0.05
+
+
+def cached_run(size, *, cache_pages=200):
+    """A query that finds all in a cache while it holds, and else reads all of it anew."""
+    there = math.ceil(5 + size / 80)
+    hits, read = (there, 2) if there <= cache_pages else (0, there)
+    settings = {"engine": "wasm", "page_size": 4096, "cache_size": cache_pages}
+    message = RanMessage(
+        *(0, "query", None, "discarded", None, None, read, 0, 1 << 23),
+        instructions=100 * there,
+        hits=hits,
+    )
+    return RunResult({}, {}, settings, (message,), used_bytes=there * 4096)
+
+
+def test_beyond_the_cache_the_upper_end_allows_for_what_is_read_again():
+    sizes = (500.0, 1000.0, 2000.0, 4000.0, 8000.0)
+    runs = [(size, cached_run(size)) for size in sizes]
+    found = scale_results("rows", runs, (80_000.0, cached_run(80_000.0)))
+    row = next(it for it in found.check.rows if it.measure == "os_pages_accessed")
+    assert row.real == 1005
+    assert row.prediction.value == pytest.approx(2)
+    assert row.is_inside
+    assert found.cache.size() == pytest.approx(195 * 80, rel=0.05)
+    text = " ".join(render_scale(found, width=100, color_system=None).split())
+    assert "SQLite's cache, 800.0 KiB, holds the database up to about 16,000 rows" in text
+    # Where the sizes reach beyond the cache themselves, they tell what that costs.
+    wide = [(size, cached_run(size)) for size in (4000.0, 40_000.0, 80_000.0, 160_000.0)]
+    assert scale_results("rows", wide, None).cache.size() is None
 
 
 def test_a_limit_far_beyond_is_not_named():

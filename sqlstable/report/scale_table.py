@@ -13,7 +13,7 @@ from sqlstable.analysis.scaling.growing import (
     ScaleResults,
     Series,
 )
-from sqlstable.analysis.scaling.laws import CONFIDENCE, CONSTANT, MISFIT, POWER, Fit
+from sqlstable.analysis.scaling.laws import CONFIDENCE, CONSTANT, DRIFT, MISFIT, POWER, Fit
 from sqlstable.report.frame import (
     named_lines,
     parameter_lines,
@@ -56,7 +56,8 @@ GLOSSARY: Final = (
         "interval",
         (
             f"{CONFIDENCE:.0%}, the hull over the laws that the sizes leave standing (AIC), none "
-            f"taken to hold better than {MISFIT:.0%} or half a page; wide where sizes are few"
+            f"taken to hold better than {MISFIT:.0%} or half a SQLite page, nor beyond the sizes "
+            f"than to ±{DRIFT} of an exponent; wide where sizes are few"
         ),
     ),
     ("beyond", "nothing tells that growth goes on as it did: a check there does"),
@@ -87,6 +88,7 @@ def render_scale(
         *_run_lines(found, width),
         Text(),
         *_limit_lines(found, width),
+        *_cache_lines(found, width),
         *_plan_lines(found, width),
         *_check_lines(found, width),
         Text(),
@@ -265,6 +267,19 @@ def _limit_lines(found: ScaleResults, width: int) -> list[Text]:
         )
         lines += paragraph(text, width, style="bold")
     return lines
+
+
+def _cache_lines(found: ScaleResults, width: int) -> list[Text]:
+    """Say where SQLite's cache does not hold the database any more."""
+    at = found.cache.size()
+    if at is None:
+        return []
+    text = (
+        f"SQLite's cache, {size(found.cache.cache_bytes)}, holds the database up to about "
+        f"{size_words(_rounded(at))} {clean(found.parameter)}; beyond, SQLite pages are read again "
+        "that were cached, for which the upper ends of OS pages accessed allow"
+    )
+    return paragraph(text, width, style="yellow")
 
 
 def _nearest(found: ScaleResults) -> str:

@@ -17,7 +17,8 @@ from typing import Final, Literal
 
 from sqlstable.analysis.scaling.laws import SIZES_MIN, Fit, Prediction, fit
 from sqlstable.analysis.scaling.runs import RanMessage, RanStatement, RunResult, Scalar
-from sqlstable.ic.units import NO_LIMIT
+from sqlstable.analysis.totals import sum_known
+from sqlstable.ic.units import NO_LIMIT, OS_PAGE_BYTES
 from sqlstable.ic.words import INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY, STABLE_MEMORY_BYTES
 from sqlstable.trace.model import LimitUse
 
@@ -42,6 +43,14 @@ how it goes on, and is at most a bucket for each file less."""
 Key = tuple[int | str, ...]
 """Of a message its index and kind; of a statement its message, its place there and its shape."""
 
+_STEPS: Final[Mapping[Measure, Callable[[int], float]]] = {
+    "os_pages_accessed": lambda page_bytes: max(1, page_bytes // OS_PAGE_BYTES),
+    "os_pages_dirty": lambda page_bytes: max(1, page_bytes // OS_PAGE_BYTES),
+    "instructions": lambda _: 1,
+    "used_bytes": lambda page_bytes: page_bytes,
+}
+"""What each measure goes by where SQLite pages have so many bytes: data come by whole ones."""
+
 _GRID: Final = 2000
 _HALVINGS: Final = 60
 
@@ -57,6 +66,23 @@ class Series:
     "None where there is nothing to fit."
     reason: str = ""
     "Why there is no fit."
+    uncached: Fit | None = None
+    """Of OS pages accessed: how many they would be at most if nothing were in SQLite's cache; None
+    where nobody counted what was."""
+
+    def predict(self, size: float, *, is_outgrown: bool) -> Prediction:
+        """Return what is expected at a size.
+
+        Args:
+            size: Of the parameter.
+            is_outgrown: Whether SQLite's cache, which holds the database at all sizes that were
+                measured, may not do so there.
+        """
+        assert self.fit is not None
+        found = self.fit.predict(size)
+        if not is_outgrown or self.uncached is None:
+            return found
+        return replace(found, high=max(found.high, self.uncached.predict(size).high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +120,27 @@ class Grown:
     def of(self, measure: str) -> Series | None:
         """Return the series of one measure; None where nobody counted it."""
         return next((it for it in self.series if it.measure == measure), None)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHold:
+    """How far SQLite's cache holds the whole database, where it does at all sizes."""
+
+    cache_bytes: int
+    used: Fit | None
+    "Of the bytes in use; None where the cache does not hold them at the largest size any more."
+
+    def is_outgrown(self, size: float) -> bool:
+        """Tell whether the database may have outgrown the cache at a size."""
+        return self.used is not None and self.used.predict(size).high > self.cache_bytes
+
+    def size(self) -> float | None:
+        """Return where the best law says so; None where that is beyond `EXTRAPOLATION_MAX`."""
+        if self.used is None:
+            return None
+        first, last = min(self.used.sizes), max(self.used.sizes) * EXTRAPOLATION_MAX
+        law = self.used.best
+        return _crossing(law.value, float(self.cache_bytes), first, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +199,7 @@ class ScaleResults:
     statements: tuple[Grown, ...]
     reaches: tuple[Reach, ...]
     "Only limits that are reached within `EXTRAPOLATION_MAX` times the largest size."
+    cache: CacheHold
     failures: tuple[tuple[float, str], ...]
     "Sizes at which the script failed, and why."
     check: RealCheck | None = None
@@ -175,6 +223,7 @@ def scale_results(
     runs = sorted(runs, key=lambda it: it[0])
     run = _grown_run(runs)
     messages = tuple(_grown_messages(runs))
+    cache = _cache_hold(runs, run)
     found = ScaleResults(
         parameter=parameter,
         sizes=tuple(size for size, _ in runs),
@@ -183,7 +232,8 @@ def scale_results(
         run=run,
         messages=messages,
         statements=tuple(_grown_statements(runs)),
-        reaches=tuple(_reaches(runs, run, messages)),
+        reaches=tuple(_reaches(runs, run, messages, cache)),
+        cache=cache,
         failures=tuple((size, it.failure) for size, it in runs if it.failure is not None),
     )
     return found if check is None else replace(found, check=_checked(found, *check))
@@ -193,23 +243,32 @@ def scale_results(
 
 
 def _grown_run(runs: Sequence[tuple[float, RunResult]]) -> Grown:
-    whole = [(size, it) for size, it in runs if it.failure is None]
-    plans = [tuple(statement.plan for statement in it.statements) for _, it in whole]
-    series = _series(whole, plans, (*MEASURES, "used_bytes"))
-    return Grown("run", (), 0, 0, "run", None, "", series)
+    points = []
+    for size, result in runs:
+        if result.failure is None:
+            plans = tuple(statement.plan for statement in result.statements)
+            names: tuple[Measure, ...] = (*MEASURES, "used_bytes")
+            counts = {name: getattr(result, name) for name in names}
+            points.append(_Point(size, plans, counts, _uncached_of_run(result)))
+    return Grown("run", (), 0, 0, "run", None, "", _series(points, _page_bytes(runs[-1][1])))
+
+
+def _uncached_of_run(result: RunResult) -> int | None:
+    found = [_uncached(message, result) for message in result.messages]
+    return sum_known(found) if None not in found else None
 
 
 def _grown_messages(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown]:
-    points: dict[Key, list[tuple[float, RanMessage]]] = {}
-    plans: dict[Key, list[tuple[tuple[str, ...], ...]]] = {}
+    points: dict[Key, list[_Point]] = {}
+    latest: dict[Key, RanMessage] = {}
     for size, result in runs:
         by_message = _plans_by_message(result)
         for message in _whole_messages(result):
             key = _message_key(message)
-            points.setdefault(key, []).append((size, message))
-            plans.setdefault(key, []).append(by_message.get(message.index, ()))
-    for key in sorted(points):
-        last = points[key][-1][1]
+            latest[key] = message
+            point = _point(size, by_message.get(message.index, ()), message, result)
+            points.setdefault(key, []).append(point)
+    for key, last in sorted(latest.items()):
         yield Grown(
             level="message",
             key=key,
@@ -218,21 +277,24 @@ def _grown_messages(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown]:
             kind=last.kind,
             label=last.label,
             text=_first_sql(runs, last.index),
-            series=_series(points[key], plans[key], MEASURES),
+            series=_series(points[key], _page_bytes(runs[-1][1])),
             limits=last.limits,
         )
 
 
 def _grown_statements(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown]:
-    points: dict[Key, list[tuple[float, RanStatement]]] = {}
+    points: dict[Key, list[_Point]] = {}
+    found: dict[Key, list[tuple[float, RanStatement]]] = {}
     for size, result in runs:
         whole = {message.index for message in _whole_messages(result)}
         for statement in result.statements:
             if statement.message in whole:
-                points.setdefault(_statement_key(statement), []).append((size, statement))
-    for key in sorted(points):
-        found = points[key]
-        last = found[-1][1]
+                key = _statement_key(statement)
+                found.setdefault(key, []).append((size, statement))
+                point = _point(size, statement.plan, statement, result)
+                points.setdefault(key, []).append(point)
+    for key, statements in sorted(found.items()):
+        last = statements[-1][1]
         yield Grown(
             level="statement",
             key=key,
@@ -241,8 +303,8 @@ def _grown_statements(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown
             kind=last.kind,
             label=None,
             text=last.sql,
-            series=_series(found, [it.plan for _, it in found], MEASURES),
-            plan_changes=tuple(_plan_changes(found)),
+            series=_series(points[key], _page_bytes(runs[-1][1])),
+            plan_changes=tuple(_plan_changes(statements)),
         )
 
 
@@ -288,25 +350,70 @@ def _plan_changes(points: Sequence[tuple[float, RanStatement]]) -> Iterator[Plan
             )
 
 
-def _series(
-    points: Sequence[tuple[float, object]], plans: Sequence[object], measures: Sequence[Measure]
-) -> tuple[Series, ...]:
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """One thing at one size."""
+
+    size: float
+    plans: object
+    "What has to stay as it is at the largest size."
+    counts: Mapping[Measure, int | None]
+    uncached: int | None
+    "OS pages that would have been accessed at most without a cache."
+
+
+def _point(size: float, plans: object, it: RanStatement | RanMessage, run: RunResult) -> _Point:
+    counts: dict[Measure, int | None] = {name: getattr(it, name) for name in MEASURES}
+    return _Point(size, plans, counts, _uncached(it, run))
+
+
+def _uncached(it: RanStatement | RanMessage, run: RunResult) -> int | None:
+    """Add to what was accessed what came out of the cache: together no more than there is."""
+    if run.used_bytes is None:
+        return None
+    there = -(-run.used_bytes // OS_PAGE_BYTES)
+    each = max(1, _page_bytes(run) // OS_PAGE_BYTES)
+    return max(it.os_pages_accessed, min(it.os_pages_accessed + (it.hits or 0) * each, there))
+
+
+def _page_bytes(run: RunResult) -> int:
+    found = run.settings.get("page_size")
+    return found if isinstance(found, int) else OS_PAGE_BYTES
+
+
+def _series(points: Sequence[_Point], page_bytes: int) -> tuple[Series, ...]:
     """Return the measures that were counted at all sizes with the plan of the largest one."""
-    first = len(plans)
-    while first > 0 and plans[first - 1] == plans[-1]:
+    first = len(points)
+    while first > 0 and points[first - 1].plans == points[-1].plans:
         first -= 1
     found = points[first:]
+    sizes = [point.size for point in found]
     made = []
-    for measure in measures:
-        values = [getattr(it, measure) for _, it in found]
-        if values and None not in values:
-            sizes = [size for size, _ in found]
-            made.append(_one_series(measure, sizes, values, is_after_change=first > 0))
+    for measure in found[0].counts if found else ():
+        values = _known([point.counts[measure] for point in found])
+        if values:
+            step = float(_STEPS[measure](page_bytes))
+            series = _one_series(measure, sizes, values, step, is_after_change=first > 0)
+            uncached = _known([point.uncached for point in found])
+            if measure == "os_pages_accessed" and series.fit is not None and uncached:
+                series = replace(series, uncached=fit(sizes, uncached, step=step))
+            made.append(series)
     return tuple(made)
 
 
+def _known(values: Sequence[int | None]) -> list[float]:
+    """Return counts where all are known, else none."""
+    found = [float(value) for value in values if value is not None]
+    return found if len(found) == len(values) else []
+
+
 def _one_series(
-    measure: Measure, sizes: Sequence[float], values: Sequence[int], *, is_after_change: bool
+    measure: Measure,
+    sizes: Sequence[float],
+    values: Sequence[float],
+    step: float,
+    *,
+    is_after_change: bool,
 ) -> Series:
     reason = ""
     if not any(values):
@@ -316,15 +423,28 @@ def _one_series(
         reason = f"only {len(values)} of {SIZES_MIN} sizes{plan}"
     elif not all(values):
         reason = "none at some"
-    found = None if reason else fit(sizes, [float(value) for value in values])
-    return Series(measure, tuple(sizes), tuple(map(float, values)), found, reason)
+    found = None if reason else fit(sizes, values, step=step)
+    return Series(measure, tuple(sizes), tuple(values), found, reason)
+
+
+def _cache_hold(runs: Sequence[tuple[float, RunResult]], run: Grown) -> CacheHold:
+    largest = runs[-1][1]
+    cache_size = largest.settings.get("cache_size")
+    pages = cache_size if isinstance(cache_size, int) else 0
+    cache_bytes = pages * _page_bytes(largest)
+    series = run.of("used_bytes")
+    is_held = series is not None and series.values[-1] <= cache_bytes
+    return CacheHold(cache_bytes, series.fit if series is not None and is_held else None)
 
 
 # -- limits --------------------------------------------------------------------------------------
 
 
 def _reaches(
-    runs: Sequence[tuple[float, RunResult]], run: Grown, messages: Sequence[Grown]
+    runs: Sequence[tuple[float, RunResult]],
+    run: Grown,
+    messages: Sequence[Grown],
+    cache: CacheHold,
 ) -> Iterator[Reach]:
     observed = _observed(runs)
     seen = {message.index for message in messages}
@@ -343,9 +463,9 @@ def _reaches(
             if use.name == STABLE_MEMORY_BYTES:
                 memory = use
             elif use.limit < NO_LIMIT:
-                yield from _predicted(grown, use)
+                yield from _predicted(grown, use, cache)
     if memory is not None and memory.limit < NO_LIMIT:
-        yield from _predicted(run, memory)
+        yield from _predicted(run, memory, cache)
 
 
 def _observed(
@@ -363,17 +483,21 @@ def _observed(
     return found
 
 
-def _predicted(grown: Grown, use: LimitUse) -> Iterator[Reach]:
+def _predicted(grown: Grown, use: LimitUse, cache: CacheHold) -> Iterator[Reach]:
     series = grown.of(LIMITED.get(use.name, ""))
     if series is None or series.fit is None:
         return
-    found = series.fit
-    first, last = min(found.sizes), max(found.sizes) * EXTRAPOLATION_MAX
-    limit = float(use.limit)
-    low = _crossing(lambda size: found.predict(size).high, limit, first, last)
-    size = _crossing(lambda size: found.predict(size).value, limit, first, last)
+    first, last = min(series.sizes), max(series.sizes) * EXTRAPOLATION_MAX
+
+    def reached(end: Callable[[Prediction], float]) -> float | None:
+        return _crossing(
+            lambda size: end(series.predict(size, is_outgrown=cache.is_outgrown(size))),
+            *(float(use.limit), first, last),
+        )
+
+    size = reached(lambda it: it.value)
     if size is not None:
-        high = _crossing(lambda size: found.predict(size).low, limit, first, last)
+        low, high = reached(lambda it: it.high), reached(lambda it: it.low)
         yield Reach(grown, use, None, size, low, high)
 
 
@@ -406,7 +530,7 @@ def _checked(found: ScaleResults, size: float, real: RunResult) -> RealCheck:
         for series in grown.series:
             value = None if it is None else getattr(it, series.measure)
             if series.fit is not None and value is not None:
-                prediction = series.fit.predict(size)
+                prediction = series.predict(size, is_outgrown=found.cache.is_outgrown(size))
                 rows.append(Checked(grown, series.measure, prediction, float(value)))
     return RealCheck(size, tuple(rows), real.failure)
 

@@ -1,13 +1,14 @@
 """Laws of growth, fitted to few sizes, with intervals that say how little that is.
 
 What a script takes at a size is a count without chance in it: two runs agree. So what a law misses
-is not noise but the law's own fault, and steps: whole OS pages, trees that get a level more. Three
+is not noise but the law's own fault, and steps: whole OS pages, trees that get a level more. Four
 things keep predictions honest about that:
 
 * **Several laws are fitted**, and a prediction's interval is the hull of the intervals of all that
   the data leave standing. Far beyond the sizes these part, and the interval opens.
 * **No law is taken to hold better than `MISFIT`**, and no count better than its own step, however
   well few points happen to lie on it.
+* **Beyond the sizes** every interval opens by `DRIFT` of an exponent.
 * **With few sizes Student's t is large**: of three, each law with two coefficients leaves one
   degree of freedom.
 
@@ -36,6 +37,11 @@ CONFIDENCE: Final = 0.95
 
 SIZES_MIN: Final = 3
 """Of two sizes any law with two coefficients fits exactly, and nothing says how wrong it is."""
+
+DRIFT: Final = 0.05
+"""Of the exponent, beyond the sizes: there a law may bend by so much more or less. A tree that gets
+a level more, numbers that get a digit more and sorts make work a little more than linear; ten times
+beyond, this is 12 %. Chosen by ``benchmarks.scaling``, which shows what it holds for."""
 
 MISFIT: Final = 0.01
 """Relative: the law of a B-tree is smooth to about so much, as cells fill SQLite pages unevenly
@@ -163,11 +169,12 @@ class Fit:
         found = [it for law in self.laws if (it := law.predict(size, step=self.step)) is not None]
         if not found:
             return Prediction(0.0, 0.0, math.inf)
+        beyond = max(size / max(self.sizes), min(self.sizes) / size, 1.0) ** DRIFT
         # A count is whole: what lies within half a step of the interval cannot be told from it.
         return Prediction(
             found[0].value,
-            max(0.0, min(it.low for it in found) - self.step / 2),
-            max(it.high for it in found) + self.step / 2,
+            max(0.0, min(it.low for it in found) / beyond - self.step / 2),
+            max(it.high for it in found) * beyond + self.step / 2,
         )
 
 

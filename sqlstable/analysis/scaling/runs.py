@@ -68,6 +68,8 @@ class RanMessage:
     limits: tuple[LimitUse, ...] = ()
     instructions: int | None = None
     "None where nobody counted."
+    hits: int | None = None
+    "SQLite pages that its statements took from SQLite's own cache; None where nobody counted."
 
 
 @dataclass(frozen=True, slots=True)

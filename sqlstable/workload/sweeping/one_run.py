@@ -12,6 +12,7 @@ from sqlstable.analysis.scaling.runs import (
     RunResult,
     Scalar,
 )
+from sqlstable.analysis.totals import sum_known
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.choices import Choices
 from sqlstable.engine.native.native_engine import is_complete
@@ -124,7 +125,7 @@ def result_of(
         choices=choices,
         parameters=parameters,
         settings={name: _scalar(value) for name, value in trace.settings.values.items()},
-        messages=tuple(map(_message, trace.messages)),
+        messages=tuple(_message(trace, message) for message in trace.messages),
         statements=tuple(
             _statement(trace.statements[index], place)
             for message in trace.messages
@@ -140,7 +141,7 @@ def _scalar(value: object) -> Scalar:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _message(message: Message) -> RanMessage:
+def _message(trace: Trace, message: Message) -> RanMessage:
     return RanMessage(
         index=message.index,
         kind=message.kind,
@@ -153,6 +154,7 @@ def _message(message: Message) -> RanMessage:
         stable_bytes=message.image_bytes,
         limits=message.limits,
         instructions=None if message.instructions is None else message.instructions.total,
+        hits=sum_known(trace.statements[index].sqlite.hits for index in message.statements),
     )
 
 

@@ -68,6 +68,7 @@ CREATE TABLE message ( -- a message of a run, from the install on
   os_pages_dirty INTEGER NOT NULL,
   stable_bytes INTEGER NOT NULL, -- size of stable memory when it had ended
   instructions INTEGER, -- NULL where nobody counted
+  hits INTEGER, -- SQLite pages out of SQLite's cache; NULL where nobody counted
   PRIMARY KEY (run_index, message_index)
 ) WITHOUT ROWID;
 CREATE TABLE message_limit ( -- how much of a limit a message used
@@ -105,7 +106,7 @@ _TOTALS: Final = (
 )
 _MESSAGE: Final = (
     *("index", "kind", "label", "outcome", "trap", "trap_limit", "os_pages_accessed"),
-    *("os_pages_dirty", "stable_bytes", "instructions"),
+    *("os_pages_dirty", "stable_bytes", "instructions", "hits"),
 )
 _STATEMENT_HEAD: Final = ("index", "message", "place", "sql", "shape", "kind")
 _STATEMENT_TAIL: Final = (

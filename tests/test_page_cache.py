@@ -28,8 +28,9 @@ PAGES = st.lists(st.integers(1, 12), max_size=60)
 @given(PAGES, st.integers(2, 14))
 def test_clean_pages_go_least_recently_used_first(pages, size):
     cache = SqliteCache(size)
-    misses = sum(cache.use(page) for page in pages)
-    assert misses == lru_misses(pages, size - 1)
+    missed = [cache.use(page) for page in pages]
+    assert sum(missed) == lru_misses(pages, size - 1)
+    assert SqliteCache(size).read_all(pages) == missed
     cache.commit()
     assert cache.writes == 0
 

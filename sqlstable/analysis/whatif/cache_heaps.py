@@ -89,6 +89,9 @@ def run_through(events: CacheEvents, heaps: Sequence[MessageHeap], size: int) ->
 def _missed(cache: SqliteCache, events: CacheEvents, heap: MessageHeap) -> list[bool]:
     """Return which accesses of a message go to stable memory."""
     part = slice(heap.start, heap.stop)
+    pages = events.page[part]
+    if pages.all() and not events.is_write[part].any():
+        return cache.read_all(pages.tolist())
     columns = (events.page, events.is_write, events.is_changed, events.ends_transaction)
     kept = []
     for page, is_write, is_changed, is_end in zip(

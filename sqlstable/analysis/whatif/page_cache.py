@@ -36,6 +36,9 @@ _SPILL_MARGIN: Final = 0.25
 _INSTRUCTION_MARGIN: Final = 0.08
 """Error of instructions, at least, as the heap is modelled: 7.4 % was the most that was seen."""
 
+_EVENTS_MAX: Final = 6_000_000
+"""Accesses that go through caches where nobody asks for sizes; a million takes half a second."""
+
 _LEAN_SLOT_BYTES: Final = 4096
 """The lean build has a fixed pool for SQLite pages of up to this size, whatever cache_size says."""
 
@@ -76,7 +79,8 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
     Args:
         trace: All accesses are held, about 100 bytes each.
         sizes: Values of cache_size, none below the recorded one. Where none are given, the recorded
-            one twice, four, eight … times, up to one in which everything fits.
+            one twice, four, eight … times, up to one in which everything fits; of a long trace
+            fewer of these.
 
     Raises:
         TraceError: The trace does not say its page_size and cache_size; a size is below the
@@ -106,7 +110,7 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
             f"{too_small[0]} would read is not in it; record it with --cache-size {too_small[0]}"
         )
     model = _Model(trace, page_size, recorded_size)
-    wanted = sorted({*sizes}) or _doubled(recorded_size, model.exact_size)
+    wanted = sorted({*sizes}) or _doubled(recorded_size, model.exact_size, model.sizes_max)
     return PageCacheWhatIf(
         recorded_size=recorded_size,
         is_exact_from=model.exact_size,
@@ -116,11 +120,15 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
     )
 
 
-def _doubled(recorded_size: int, exact_size: int) -> list[int]:
+def _doubled(recorded_size: int, exact_size: int, count_max: int) -> list[int]:
+    """Return sizes that double, the last of which holds everything, as many as may be."""
     sizes = [recorded_size * 2]
     while sizes[-1] < exact_size:
         sizes.append(sizes[-1] * 2)
-    return sizes
+    count = min(len(sizes), count_max)
+    # Evenly from the first to the last; a single one is the last, which is exact.
+    places = np.linspace(len(sizes) - 1, 0, count).round().astype(int)
+    return sorted(sizes[place] for place in places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,11 @@ class _Model:
         self._outcomes = {recorded_size: self._left(everything, int(events.is_write.sum()))}
         self._cost = cache_cost(trace, events, page_size)
         self.exact_size = max(recorded_size, room_needed(events, self._heaps))
+
+    @property
+    def sizes_max(self) -> int:
+        """How many sizes are told where nobody asks for any: so many as take a few seconds."""
+        return max(2, _EVENTS_MAX // max(1, 3 * len(self._events)))
 
     @property
     def prices(self) -> str | None:

@@ -81,6 +81,26 @@ class SqliteCache:
             self._clean.move_to_end(page)
         return is_miss
 
+    def read_all(self, pages: Iterable[int]) -> list[bool]:
+        """Read pages in order while none is dirty, quicker than one by one.
+
+        Returns:
+            For each whether it has to be read from the file.
+        """
+        assert not self._dirty
+        clean, held_max = self._clean, max(1, self._size - 1)
+        missed = []
+        for page in pages:
+            is_miss = page not in clean
+            missed.append(is_miss)
+            if is_miss:
+                if len(clean) >= held_max:
+                    clean.popitem(last=False)
+                clean[page] = None
+            else:
+                clean.move_to_end(page)
+        return missed
+
     def commit(self) -> None:
         """Write what is dirty."""
         if not self._dirty:

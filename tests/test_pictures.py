@@ -12,7 +12,7 @@ from sqlstable.analysis.page_time import page_time
 from sqlstable.report.html.pictures.of_locality import configured_cache_pages
 from sqlstable.report.html.pictures.of_page_map import map_picture
 from sqlstable.report.html.pictures.payload import payload
-from sqlstable.report.html.pictures.picture import Picture, PictureTable
+from sqlstable.report.html.pictures.picture import Picture, PictureTable, shortened
 from sqlstable.report.html.pictures.pictures_of import pictures_of
 from sqlstable.report.html.pictures.scripts import map_module, page_script
 from sqlstable.trace.model import TraceSettings
@@ -61,8 +61,10 @@ def test_the_map_tells_what_the_analysis_found(trace):
         assert columns[name].tolist() == getattr(made, name).tolist()
     tops = np.stack([columns[f"top_{place}"] for place in range(3)], axis=1)
     assert tops.tolist() == made.top_statements.tolist()
-    shapes = [facts["shapes"][it] for it in columns["shape"].tolist()]
-    assert [it.shape[:160] for it in trace.statements] == shapes
+    told = np.cumsum(columns["statement_step"]).tolist()
+    assert set(told) == set(tops[tops >= 0].tolist())
+    shapes = [facts["shapes"][it] for it in columns["statement_shape"].tolist()]
+    assert [shortened(trace.statements[it].shape) for it in told] == shapes
     assert sum(owner["os_pages"] for owner in facts["owners"]) == len(made.os_pages)
 
 
@@ -72,6 +74,13 @@ def test_the_miss_ratio_is_that_of_locality_in_sqlite_pages(trace):
     assert (facts["unit"], facts["configured"]) == ("SQLite page", 500)
     assert [size for size, _ in facts["points"]] == list(range(len(curve.misses)))
     assert [ratio for _, ratio in facts["points"]] == pytest.approx(curve.ratio, abs=1e-6)
+
+
+def test_a_page_does_not_grow_with_the_shapes_of_a_script(trace, monkeypatch):
+    monkeypatch.setattr("sqlstable.report.html.pictures.of_page_map.SHAPES_MAX", 1)
+    picture = map_picture(page_map(trace), trace)
+    assert len(picture.facts["shapes"]) == 1
+    assert set(picture.columns["statement_shape"].tolist()) == {-1, 0}
 
 
 def test_a_large_map_tells_fewer_statements_of_a_cell(trace, monkeypatch):

@@ -297,6 +297,27 @@ def test_traces_of_nothing_and_of_hostile_names_are_shown(show):
     assert tab.locator("img").count() == 0
 
 
+def test_a_cell_that_stands_for_many_says_so(show, trace, monkeypatch):
+    monkeypatch.setattr("sqlstable.report.html.pictures.of_page_map.CELLS_MAX", 16)
+    tab, made = show(trace), page_map(trace)
+    cells = made.cells(16)
+    each = cells.os_pages_each
+    assert f"A cell stands for {each} OS pages" in tab.locator(MAP).inner_text()
+    for cell in np.flatnonzero(cells.touched).tolist():
+        tab.evaluate(f"document.querySelector('{MAP}').map.moveTo({cell})")
+        first = int(cells.first[cell])
+        assert told(tab).startswith(
+            f"OS pages {whole(first)} to {whole(first + each - 1)} · mostly "
+        )
+        assert f"{whole(int(cells.reads[cell]))} read" in told(tab)
+
+
+def test_a_finger_holds_what_it_touches(show, trace):
+    tab = show(trace, width=390, has_touch=True)
+    tab.locator(f"{MAP} canvas").tap(position={"x": 5, "y": 5})
+    assert told(tab).startswith("OS page 0 (held)")
+
+
 def test_a_gap_says_how_large_it_is(show):
     far = 1 << 30
     trace = HandBuiltTrace(

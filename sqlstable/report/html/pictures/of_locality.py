@@ -16,7 +16,7 @@ from sqlstable.analysis.locality.reuse import (
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.units import KIB
 from sqlstable.report.html.pictures.picture import Json, Picture, PictureTable, whole
-from sqlstable.report.numbers import counted
+from sqlstable.report.numbers import count, counted
 
 POINTS_MAX: Final = 400
 """Points of a curve at most: more than a page has pixels to tell apart."""
@@ -111,7 +111,7 @@ def regions_picture(found: Locality) -> Picture:
         "of it. Regions on the left are paid for and hardly used; a message that had its OS pages "
         f"side by side would save. Prices: {regions.prices}; saved by compaction at most "
         f"{counted(regions.saved_instructions_max, 'instruction')} of "
-        f"{whole(regions.charged_instructions)}.",
+        f"{count(regions.charged_instructions)}.",
         table=PictureTable(
             ("OS pages of 16", "Regions accessed", "Regions written"),
             tuple(

@@ -8,7 +8,7 @@ from sqlstable.analysis.locality.over_time import DistinctOverTime
 from sqlstable.analysis.page_map import PageMap
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.report.html.pictures.picture import Json, Picture, PictureTable, whole
+from sqlstable.report.html.pictures.picture import Json, Picture, PictureTable, shortened, whole
 
 POINTS_MAX: Final = 400
 """Messages of a curve at most."""
@@ -56,7 +56,7 @@ def trees_picture(page_map: PageMap) -> Picture:
     order = sorted(trees.items(), key=lambda it: (-sum(it[1]), it[0]))
     shown = order[:TREES_MAX]
     told: list[Json] = [
-        {"name": name, "kind": kind, "pages": pages} for (name, kind), pages in shown
+        {"name": shortened(name), "kind": kind, "pages": pages} for (name, kind), pages in shown
     ]
     return Picture(
         id="trees",
@@ -64,7 +64,7 @@ def trees_picture(page_map: PageMap) -> Picture:
         note="OS pages that the workload touched of each, by their part in its B-tree.",
         table=PictureTable(
             ("Name", "Kind", *(role.capitalize() for role in ROLES)),
-            tuple((name, kind, *map(whole, pages)) for (name, kind), pages in shown),
+            tuple((shortened(name), kind, *map(whole, pages)) for (name, kind), pages in shown),
             len(order) - len(shown),
         ),
         facts={"trees": told, "roles": list(ROLES)},

@@ -1,6 +1,6 @@
 """The map of stable memory, and when what of it was touched."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -9,13 +9,21 @@ from sqlstable.analysis.page_counts import TOP_STATEMENTS
 from sqlstable.analysis.page_map import PageMap
 from sqlstable.analysis.page_time import PageTime
 from sqlstable.analysis.trace_source import TraceSource
-from sqlstable.report.html.pictures.picture import Integers, Json, Picture, PictureTable, whole
+from sqlstable.report.html.pictures.picture import (
+    Integers,
+    Json,
+    Picture,
+    PictureTable,
+    shortened,
+    whole,
+)
 
 CELLS_MAX: Final = 1 << 18
 """Cells of a map at most: 512 by 512, about as many as a screen shows apart."""
 ROWS_MAX: Final = 50
 """Rows of a table for readers at most."""
-SHAPE_CHARACTERS_MAX: Final = 160
+SHAPES_MAX: Final = 2_000
+"""Shapes of statements that a page tells at most."""
 TOPS_MAX: Final = 200_000
 """Statements told of all cells together at most, if each has one: half of a large page's bytes."""
 COLOURS: Final = 8
@@ -35,15 +43,15 @@ def map_picture(
             where there are no such rows.
     """
     stretches = page_map.stretches
-    shapes, shape_of = _shapes(trace)
     each, columns = _units(page_map)
+    shapes, shape_columns = _shapes(trace, columns)
     facts: dict[str, Json] = {
         "os_pages_each": each,
         "gap_after": stretches.gap_after,
         "stable_os_pages": page_map.stable_os_pages,
         "message_count": page_map.message_count,
         "owners": _told_owners(page_map),
-        "shapes": list(shapes),
+        "shapes": shapes,
         "statement_link": statement_link,
     }
     spans = {"first": stretches.first, "count": stretches.count, "gap": stretches.gap}
@@ -55,7 +63,7 @@ def map_picture(
         "a B-tree have a stronger colour than its leaves.",
         table=_owners_table(page_map),
         facts=facts,
-        columns=columns | spans | {"shape": shape_of},
+        columns=columns | spans | shape_columns,
     )
 
 
@@ -96,7 +104,7 @@ def _told_owners(page_map: PageMap) -> list[Json]:
     ranked = sorted(of_name, key=lambda name: (-of_name[name], name))[:COLOURS]
     return [
         {
-            "name": owner.name,
+            "name": shortened(owner.name),
             "kind": owner.kind,
             "role": owner.role,
             "os_pages": os_pages,
@@ -139,14 +147,28 @@ def _busiest(page_map: PageMap, each: int) -> Integers:
     return order[new]
 
 
-def _shapes(trace: TraceSource) -> tuple[Sequence[str], Integers]:
-    """Return the shapes of statements, each once and shortened, and which one each has."""
-    number_of: dict[str, int] = {}
-    numbers = [
-        number_of.setdefault(" ".join(it.shape.split())[:SHAPE_CHARACTERS_MAX], len(number_of))
-        for it in trace.statements
-    ]
-    return tuple(number_of), np.array(numbers, np.int64)
+def _shapes(
+    trace: TraceSource, columns: Mapping[str, Integers]
+) -> tuple[list[Json], dict[str, Integers]]:
+    """Return shapes, each once and shortened, and columns of the statements told and theirs.
+
+    Scripts may have as many shapes as statements, and a page must not grow with them: of those
+    beyond `SHAPES_MAX` it has the numbers alone.
+    """
+    tops = [column for name, column in columns.items() if name.startswith("top_")]
+    told = np.unique(np.concatenate(tops))
+    told = told[told >= 0]
+    numbers: dict[str, int] = {}
+    shape_of = np.full(len(told), -1, np.int64)
+    place_of = dict(zip(told.tolist(), range(len(told)), strict=True))
+    for statement in trace.statements:
+        place = place_of.get(statement.index)
+        if place is not None:
+            shape = shortened(statement.shape)
+            if shape in numbers or len(numbers) < SHAPES_MAX:
+                shape_of[place] = numbers.setdefault(shape, len(numbers))
+    steps = np.diff(told, prepend=0)
+    return list(numbers), {"statement_step": steps, "statement_shape": shape_of}
 
 
 def _owners_table(page_map: PageMap) -> PictureTable:
@@ -158,7 +180,7 @@ def _owners_table(page_map: PageMap) -> PictureTable:
     order = [owner for owner in np.argsort(-pages, kind="stable").tolist() if pages[owner]]
     rows = tuple(
         (
-            page_map.owners[owner].name,
+            shortened(page_map.owners[owner].name),
             page_map.owners[owner].kind,
             page_map.owners[owner].role,
             *(whole(int(column[owner])) for column in (pages, reads, writes)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,23 @@ class Picture:
     "What is small: names, sizes, points of curves."
     columns: Mapping[str, Integers] = field(default_factory=dict)
     "Whole numbers from -1 on."
+
+
+TEXT_CHARACTERS_MAX: Final = 160
+"""Characters of a name or a shape that a picture shows at most."""
+
+
+def shortened(text: str) -> str:
+    r"""Return a text on one line, and cut off where it is long.
+
+    Examples:
+        >>> shortened("SELECT 1,\n  2")
+        'SELECT 1, 2'
+        >>> len(shortened("x" * 5_000))
+        160
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= TEXT_CHARACTERS_MAX else line[: TEXT_CHARACTERS_MAX - 1] + "…"
 
 
 def whole(number: int) -> str:

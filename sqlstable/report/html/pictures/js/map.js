@@ -158,7 +158,18 @@ function mapModel({ columns, facts }) {
     }
   }
   const trees = treesOf(facts.owners);
-  return { ...columns, ...trees, facts, stretches, gaps, rowOfCell, cellCount: cell, shown: place };
+  return { ...columns, ...trees, shapeOf: shapesOf(columns, facts), facts, stretches, gaps, rowOfCell, cellCount: cell, shown: place };
+}
+
+// Shapes stand once for all statements that have them, and only those that are told have one.
+function shapesOf({ statement_step: steps, statement_shape: shapes }, facts) {
+  const shapeOf = new Map();
+  let statement = 0;
+  for (let at = 0; at < steps.length; at += 1) {
+    statement += steps[at];
+    shapeOf.set(statement, facts.shapes[shapes[at]] ?? "");
+  }
+  return shapeOf;
 }
 
 // Owners of one name are one colour, whatever their role. Which one, page_map.py decides for all
@@ -305,7 +316,7 @@ function drawLegend(element, legend, map, view, choose) {
       ...names.map(([name, colour]) => ownerButton(element, map, view, name, colour, choose)),
       ...others.slice(0, 1).map(() => swatch(element, "--owner-other", otherWords(others))),
       swatch(element, "--map-untouched", "untouched"),
-      swatch(element, "--map-gap", "a gap, left out"),
+      ...(map.gaps.size > 0 ? [swatch(element, "--map-gap", "a gap, left out")] : []),
     );
     return;
   }
@@ -376,7 +387,7 @@ function ownerWords(map, row) {
   const { name, kind, role } = map.facts.owners[map.owner[row]];
   const told = [kind, role].filter((word) => word && !name.includes(word)).join(", ");
   const many = map.facts.os_pages_each > 1 ? "mostly " : "";
-  return [many, make("bdi", {}, shortened(name, 120)), told ? ` (${told})` : ""];
+  return [many, make("bdi", {}, name), told ? ` (${told})` : ""];
 }
 
 function useWords(map, row) {
@@ -401,10 +412,9 @@ function statementWords(map, row) {
   );
 }
 
-// Texts are shapes, kept once for all statements of that shape; the linked row has the SQL.
+// What is told is a shape; the linked row has the SQL.
 function statementLink(map, index) {
-  const shape = map.facts.shapes[map.shape[index]] ?? "";
-  const words = make("bdi", {}, `${index} · ${shape}`);
+  const words = make("bdi", {}, `${index} · ${map.shapeOf.get(index)}`);
   if (map.facts.statement_link === null) return words;
   return make("a", { href: `#${map.facts.statement_link}${index}` }, words);
 }

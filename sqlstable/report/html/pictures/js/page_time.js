@@ -83,7 +83,7 @@ function drawPageTime(element, { facts, columns }) {
 
   function binOwner(y) {
     if (columns.owner[y] < 0) return [];
-    return [facts.os_pages_each === 1 ? ", " : ", mostly ", make("bdi", {}, shortened(facts.owners[columns.owner[y]].name, 120))];
+    return [facts.os_pages_each === 1 ? ", " : ", mostly ", make("bdi", {}, facts.owners[columns.owner[y]].name)];
   }
 
   function placeWords(y) {

@@ -58,7 +58,21 @@ def _bare(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 output.metadata = {}
             # A widget lives in a kernel; the picture that goes with it stays.
             output.get("data", {}).pop(WIDGET, None)
+        if "outputs" in cell:
+            cell.outputs = _joined(cell.outputs)
     return notebook
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Join pieces of one stream, which arrive as they were flushed."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if output.output_type == "stream" and last is not None and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def main() -> None:

@@ -14,8 +14,10 @@ import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import wraps
+from threading import Event, Thread
 from time import monotonic
 from typing import Any, Final, Self, TypeVar
 
@@ -156,38 +158,55 @@ class _Bar:
     text: str
     done: int
     total: int
+    seconds: int = 0
 
     def _repr_html_(self) -> str:
         value = f' value="{self.done}" max="{self.total}"' if self.total > 1 else ""
-        return f"<progress{value}></progress> {html_text(self.text)}"
+        return f"<progress{value}></progress> {html_text(repr(self))}"
 
     def __repr__(self) -> str:
-        return self.text
+        return f"{self.text} · {self.seconds} s"
 
 
 class NotebookProgress:
-    """A bar below the cell, shown once work has taken a while and gone when it is done."""
+    """A bar below the cell, shown once work has taken a while and gone when it is done.
+
+    A thread draws it, so that it moves within one long message, too.
+    """
 
     def __init__(self) -> None:
-        self._next_s = monotonic() + PATIENCE_S
-        self._handle: DisplayHandle | None = None
+        self._bar = _Bar("running", 0, 0)
+        self._begin_s = monotonic()
+        self._over = Event()
+        # Outputs belong to a cell by its context, which a thread does not have by itself.
+        run = copy_context().run
+        self._thread = Thread(target=run, args=(self._draw,), name="sqlstable bar", daemon=True)
+        self._is_shown = False
 
     def show(self, description: str, *, done: int = 0, total: int | None = None) -> None:
-        """Show how far the work is, as `sqlstable.cli.progress.WorkProgress.show` does."""
-        if monotonic() < self._next_s:
-            return
-        self._next_s = monotonic() + REDRAW_S
-        bar = _Bar(description, done, total or 0)
-        if self._handle is None:
-            self._handle = display(bar, display_id=True)  # type: ignore[no-untyped-call]
-        else:
-            self._handle.update(bar)  # type: ignore[no-untyped-call]
+        """Take note of how far the work is, as `sqlstable.cli.progress.WorkProgress.show` does."""
+        self._bar = _Bar(description, done, total or 0)
+
+    def _draw(self) -> None:
+        handle: DisplayHandle | None = None
+        wait_s = PATIENCE_S
+        while not self._over.wait(wait_s):
+            wait_s = REDRAW_S
+            bar = replace(self._bar, seconds=int(monotonic() - self._begin_s))
+            if handle is None:
+                self._is_shown = True
+                handle = display(bar, display_id=True)  # type: ignore[no-untyped-call]
+            else:
+                handle.update(bar)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._handle is not None:
+        self._over.set()
+        self._thread.join()
+        if self._is_shown:
             # Goes when the next output comes, so that nothing jumps.
             clear_output(wait=True)  # type: ignore[no-untyped-call]
 

@@ -1,5 +1,7 @@
 """The Jupyter extension, in a shell of IPython: what cells run, show and refuse."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -234,23 +236,33 @@ def test_every_option_has_its_help(shell):
     assert "--cache {fresh,cold,warm}" in STABLE.format_help()
 
 
-def test_a_bar_is_shown_once_work_takes_a_while(monkeypatch):
-    shown, now = [], [0.0]
+def test_a_bar_is_drawn_while_work_goes_on_and_then_goes(monkeypatch):
+    shown, is_drawn = [], Event()
 
     class Handle:
-        update = shown.append
+        def update(self, bar):
+            shown.append(bar)
+            is_drawn.set()
 
-    monkeypatch.setattr("sqlstable.notebook.monotonic", lambda: now[0])
-    monkeypatch.setattr(
-        "sqlstable.notebook.display", lambda bar, **_: (shown.append(bar), Handle())[1]
-    )
+    monkeypatch.setattr("sqlstable.notebook.PATIENCE_S", 0)
+    monkeypatch.setattr("sqlstable.notebook.REDRAW_S", 0)
+    monkeypatch.setattr("sqlstable.notebook.display", lambda *_, **__: Handle())
     monkeypatch.setattr("sqlstable.notebook.clear_output", lambda **_: shown.append("gone"))
     with NotebookProgress() as progress:
-        for done in range(4):
-            now[0] = done * 0.75
-            progress.show("<b>", done=done, total=4)
-    assert [it if it == "gone" else it._repr_html_() for it in shown] == [
-        '<progress value="2" max="4"></progress> &lt;b&gt;',
-        '<progress value="3" max="4"></progress> &lt;b&gt;',
-        "gone",
-    ]
+        progress.show("<b>", done=2, total=4)
+        is_drawn.clear()
+        assert is_drawn.wait(20)
+    assert shown[-1] == "gone"
+    assert shown[-2]._repr_html_() == (
+        f'<progress value="2" max="4"></progress> &lt;b&gt; · {shown[-2].seconds} s'
+    )
+
+
+def test_quick_work_shows_no_bar(monkeypatch):
+    shown = []
+    monkeypatch.setattr("sqlstable.notebook.PATIENCE_S", 20)
+    monkeypatch.setattr("sqlstable.notebook.display", lambda *_, **__: shown.append("bar"))
+    monkeypatch.setattr("sqlstable.notebook.clear_output", lambda **_: shown.append("gone"))
+    with NotebookProgress() as progress:
+        progress.show("x")
+    assert shown == []

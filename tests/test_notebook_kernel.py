@@ -95,11 +95,11 @@ def test_a_bar_comes_with_long_work_and_goes_with_the_result(kernel):
     kernel.run("%stable_canister --new")
     kernel.run("%%stable\nCREATE TABLE t (x)")
     kernel.run("import sqlstable.notebook as it; it.PATIENCE_S = it.REDRAW_S = 0")
-    found = kernel.run("%%stable\n--@ repeat 5\nINSERT INTO t VALUES (1)")
+    found = kernel.run("%%stable\n--@ repeat 3000\nINSERT INTO t VALUES (1)")
     kinds = [kind for kind, _ in found]
     shown = [it["data"]["text/html"] for kind, it in found if kind.endswith("display_data")]
-    assert shown[0] == '<progress value="1" max="5"></progress> 1 message, line 2'
-    assert shown[-1].startswith('<progress value="5" max="5">')
+    assert all(html.startswith("<progress") for html in shown)
+    assert 'max="3000"></progress> ' in shown[-1]
     assert "update_display_data" in kinds
     assert kinds.index("clear_output") < kinds.index("execute_result")
 

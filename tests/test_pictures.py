@@ -13,7 +13,7 @@ from sqlstable.report.html.pictures.of_locality import configured_cache_pages
 from sqlstable.report.html.pictures.of_page_map import map_picture
 from sqlstable.report.html.pictures.payload import payload
 from sqlstable.report.html.pictures.picture import Picture, PictureTable, shortened
-from sqlstable.report.html.pictures.pictures_of import pictures_of
+from sqlstable.report.html.pictures.pictures_of import comparison_maps, pictures_of
 from sqlstable.report.html.pictures.scripts import map_module, page_script
 from sqlstable.trace.model import TraceSettings
 from tests.hand_built import HandBuiltTrace, accesses, message, statement, use
@@ -90,6 +90,19 @@ def test_a_large_map_tells_fewer_statements_of_a_cell(trace, monkeypatch):
         monkeypatch.setattr("sqlstable.report.html.pictures.of_page_map.TOPS_MAX", most)
         columns = map_picture(made, trace).columns
         assert [f"top_{it}" in columns for it in range(3)] == [it < expected for it in range(3)]
+
+
+def test_an_owner_has_the_same_colour_in_both_maps_of_a_comparison(trace):
+    with Canister(trace=":memory:") as canister:
+        canister.update("CREATE TABLE u (a); CREATE TABLE t (a)")
+        with canister.trace() as other:
+            found = unpacked(payload(comparison_maps(trace, other)))
+    assert list(found) == ["page-map-before", "page-map-after"]
+    before, after = (
+        {it["name"]: it["colour"] for it in facts["owners"]} for facts, _ in found.values()
+    )
+    assert after["t"] == before["t"] >= 0
+    assert after["u"] >= 0
 
 
 def test_pictures_over_time_add_up(trace):

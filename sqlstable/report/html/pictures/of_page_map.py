@@ -1,6 +1,7 @@
 """The map of stable memory, and when what of it was touched."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -32,7 +33,11 @@ UNKNOWN_KIND: Final = "unknown"
 
 
 def map_picture(
-    page_map: PageMap, trace: TraceSource, *, statement_link: str | None = "statement-"
+    page_map: PageMap,
+    trace: TraceSource,
+    *,
+    statement_link: str | None = "statement-",
+    coloured: Sequence[str] = (),
 ) -> Picture:
     """Return the map of stable memory.
 
@@ -41,6 +46,7 @@ def map_picture(
         trace: Where shapes of statements are.
         statement_link: What the ids of the rows of statements begin with, to link to them; None
             where there are no such rows.
+        coloured: Owners that have colours of their own; by default `coloured_names` of this map.
     """
     stretches = page_map.stretches
     each, columns = _units(page_map)
@@ -50,7 +56,7 @@ def map_picture(
         "gap_after": stretches.gap_after,
         "stable_os_pages": page_map.stable_os_pages,
         "message_count": page_map.message_count,
-        "owners": _told_owners(page_map),
+        "owners": _told_owners(page_map, coloured or coloured_names(page_map)),
         "shapes": shapes,
         "statement_link": statement_link,
     }
@@ -82,7 +88,7 @@ def time_picture(page_map: PageMap, counts: PageTime) -> Picture:
             "accesses_each": counts.accesses_each,
             "os_pages_each": counts.os_pages_each,
             "access_count": counts.access_count,
-            "owners": _told_owners(page_map),
+            "owners": _told_owners(page_map, coloured_names(page_map)),
         },
         columns={
             "reads": counts.reads.ravel(),
@@ -94,23 +100,33 @@ def time_picture(page_map: PageMap, counts: PageTime) -> Picture:
     )
 
 
-def _told_owners(page_map: PageMap) -> list[Json]:
-    """Return names, kinds, roles, OS pages and colours: the names with most OS pages have one."""
-    counts = np.bincount(page_map.owner, minlength=len(page_map.owners)).tolist()
-    of_name: dict[str, int] = {}
-    for owner, os_pages in zip(page_map.owners, counts, strict=True):
-        if os_pages and owner.kind != UNKNOWN_KIND:
-            of_name[owner.name] = of_name.get(owner.name, 0) + os_pages
-    ranked = sorted(of_name, key=lambda name: (-of_name[name], name))[:COLOURS]
+def coloured_names(*maps: PageMap) -> tuple[str, ...]:
+    """Return the owners that have colours of their own: those with most OS pages in all maps."""
+    of_name: Counter[str] = Counter()
+    for page_map in maps:
+        for owner, os_pages in zip(page_map.owners, _owned(page_map), strict=True):
+            if os_pages and owner.kind != UNKNOWN_KIND:
+                of_name[owner.name] += os_pages
+    return tuple(sorted(of_name, key=lambda name: (-of_name[name], name))[:COLOURS])
+
+
+def _owned(page_map: PageMap) -> list[int]:
+    """Return how many OS pages each owner has."""
+    found: list[int] = np.bincount(page_map.owner, minlength=len(page_map.owners)).tolist()
+    return found
+
+
+def _told_owners(page_map: PageMap, coloured: Sequence[str]) -> list[Json]:
+    """Return names, kinds, roles, OS pages and colours."""
     return [
         {
             "name": shortened(owner.name),
             "kind": owner.kind,
             "role": owner.role,
             "os_pages": os_pages,
-            "colour": ranked.index(owner.name) if owner.name in ranked else -1,
+            "colour": coloured.index(owner.name) if owner.name in coloured else -1,
         }
-        for owner, os_pages in zip(page_map.owners, counts, strict=True)
+        for owner, os_pages in zip(page_map.owners, _owned(page_map), strict=True)
     ]
 
 
@@ -164,11 +180,11 @@ def _shapes(
     for statement in trace.statements:
         place = place_of.get(statement.index)
         if place is not None:
-            shape = shortened(statement.shape)
+            shape = statement.shape
             if shape in numbers or len(numbers) < SHAPES_MAX:
                 shape_of[place] = numbers.setdefault(shape, len(numbers))
     steps = np.diff(told, prepend=0)
-    return list(numbers), {"statement_step": steps, "statement_shape": shape_of}
+    return [*map(shortened, numbers)], {"statement_step": steps, "statement_shape": shape_of}
 
 
 def _owners_table(page_map: PageMap) -> PictureTable:

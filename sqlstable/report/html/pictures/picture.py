@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.report.text import clean
+
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 Integers = npt.NDArray[np.signedinteger]
 
@@ -26,7 +28,7 @@ class Picture:
     """One picture: its words, the data that its script draws, and the same as a table."""
 
     id: str
-    "Of its place in the page, and of its script in start.js."
+    "Of its place in the page."
     title: str
     note: str
     "What is seen, and how to read it."
@@ -35,6 +37,8 @@ class Picture:
     "What is small: names, sizes, points of curves."
     columns: Mapping[str, Integers] = field(default_factory=dict)
     "Whole numbers from -1 on."
+    drawn_as: str = ""
+    "The id whose script draws it, where a page has two of a kind; empty for its own."
 
 
 TEXT_CHARACTERS_MAX: Final = 160
@@ -42,7 +46,7 @@ TEXT_CHARACTERS_MAX: Final = 160
 
 
 def shortened(text: str) -> str:
-    r"""Return a text on one line, and cut off where it is long.
+    r"""Return a text on one line with nothing invisible in it, and cut off where it is long.
 
     Examples:
         >>> shortened("SELECT 1,\n  2")
@@ -50,7 +54,7 @@ def shortened(text: str) -> str:
         >>> len(shortened("x" * 5_000))
         160
     """
-    line = " ".join(text.split())
+    line = clean(text)
     return line if len(line) <= TEXT_CHARACTERS_MAX else line[: TEXT_CHARACTERS_MAX - 1] + "…"
 
 

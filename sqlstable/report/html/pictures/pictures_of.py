@@ -1,4 +1,6 @@
-"""All pictures of a trace."""
+"""All pictures of a trace, and those that two have side by side."""
+
+from dataclasses import replace
 
 from sqlstable.analysis.locality.locality import locality
 from sqlstable.analysis.page_map import page_map
@@ -12,7 +14,7 @@ from sqlstable.report.html.pictures.of_locality import (
     working_set_picture,
 )
 from sqlstable.report.html.pictures.of_memory import growth_picture, trees_picture
-from sqlstable.report.html.pictures.of_page_map import map_picture, time_picture
+from sqlstable.report.html.pictures.of_page_map import coloured_names, map_picture, time_picture
 from sqlstable.report.html.pictures.picture import Picture
 
 
@@ -39,3 +41,19 @@ def pictures_of(
         regions_picture(found),
         growth_picture(trace, found.over_time),
     )
+
+
+def comparison_maps(before: TraceSource, after: TraceSource) -> tuple[Picture, Picture]:
+    """Return the maps of two traces; an owner has the same colour in both."""
+    maps = page_map(before), page_map(after)
+    coloured = coloured_names(*maps)
+    first, second = (
+        replace(
+            map_picture(made, trace, statement_link=None, coloured=coloured),
+            id=f"page-map-{when}",
+            title=f"Map of stable memory, {when}",
+            drawn_as="page-map",
+        )
+        for made, trace, when in zip(maps, (before, after), ("before", "after"), strict=True)
+    )
+    return first, second

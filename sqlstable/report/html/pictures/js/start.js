@@ -19,8 +19,9 @@ async function start() {
   for (const [id, data] of Object.entries(pictures)) {
     const element = document.querySelector(`[data-picture="${id}"]`);
     if (element === null) continue;
-    const drawn = PICTURES[id](element, data);
-    if (id === "page-map") element.map = drawn;
+    const kind = element.dataset.drawnAs;
+    const drawn = PICTURES[kind](element, data);
+    if (kind === "page-map") element.map = drawn;
   }
   performance.mark("pictures-ready");
   document.documentElement.dataset.ready = "true";

@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from sqlstable import Canister, SqlError
+from sqlstable import Canister, SqlError, TraceError
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.words import WRITE
-from sqlstable.trace.access_stream import BLOCK_ACCESSES_MAX, joined_blocks
+from sqlstable.trace.access_stream import BLOCK_ACCESSES_MAX, block_of, joined_blocks
 from sqlstable.trace.format.file import TraceWriter, open_trace
 from tests.hand_built import HandBuiltTrace, accesses, message, statement, use
 from tests.trace_by_hand import path_fixture  # noqa: F401  a fixture
@@ -155,3 +155,11 @@ def test_a_trace_made_by_hand_has_a_stream():
         accesses_by_statement=(accesses((0, 65_536, 4_096, 0)),),
     )
     check_stream(trace)
+
+
+def test_accesses_that_no_memory_could_have_seen_are_refused():
+    rows = [(0, 0, 1 << 40, 0)]
+    for spanned in (block_of(rows).os_pages, lambda: block_of(rows).sqlite_pages(512)):
+        with pytest.raises(TraceError, match="1 accesses of the trace claim to have moved"):
+            spanned()
+    assert len(block_of([(0, 0, 1 << 31, 0)]).os_pages()[0]) == 1 << 19

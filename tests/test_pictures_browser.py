@@ -134,7 +134,9 @@ def check_told(text, made, row, trace):
     assert re.search(rf"\b{whole(reads)} reads?, {whole(writes)} writes? ", text)
     assert f"accessed last by message {whole(made.last_access[row])}" in text
     writer = int(made.last_writer[row])
-    expected = "never written" if writer < 0 else f"written last by message {whole(writer)},"
+    expected = (
+        "never written" if writer < 0 else f"written last by message {whole(writer)}, accessed"
+    )
     assert expected in text
     count = int(made.statement_count[row])
     assert ("touched by no statement" if count == 0 else f"{whole(count)} statement") in text
@@ -148,9 +150,11 @@ def test_each_os_page_tells_what_the_analysis_found(show, trace):
     for row in [*range(0, len(made.os_pages), 7), len(made.os_pages) - 1]:
         move_to(tab, int(made.os_pages[row]))
         check_told(told(tab), made, row, trace)
-    links = tab.locator(f"{MAP} output a").evaluate_all("all => all.map(it => it.hash)")
+    links = tab.locator(f"{MAP} .map-statement a").evaluate_all("all => all.map(it => it.hash)")
     tops = made.top_statements[len(made.os_pages) - 1]
     assert links == [f"#statement-{top}" for top in tops.tolist() if top >= 0]
+    message_index = int(made.last_access[-1])
+    assert tab.locator(f"{MAP} output a[href='#message-{message_index}']").count() >= 1
 
 
 def test_the_mouse_points_at_the_cell_under_it(show, trace):

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.errors import TraceError
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import WRITE
 from sqlstable.trace.footprint import units_spanned
@@ -20,6 +21,9 @@ Int32s = npt.NDArray[np.int32]
 
 BLOCK_ACCESSES_MAX: Final = 1 << 17
 """Accesses in one block at most: 6 MB as columns."""
+
+UNITS_MAX: Final = 1 << 25
+"""Pages that the accesses of a block move at most: 128 GiB in OS pages, where a heap has 6 GiB."""
 
 NOBODY: Final = -1
 """The statement of an access that no statement made, and the outside name of any other."""
@@ -69,12 +73,15 @@ class AccessBlock:
             Rows of this block, ascending, and the index of an OS page of each: a row that overlaps
             three OS pages is there three times, one that moved nothing not at all.
 
+        Raises:
+            TraceError: The accesses claim to have moved more than a memory could.
+
         Examples:
             >>> block = block_of([(0, 4_000, 200, -1), (2, 0, 0, -1), (1, 4_096, 1, -1)])
             >>> [column.tolist() for column in block.os_pages()]
             [[0, 0, 2], [0, 1, 1]]
         """
-        return units_spanned(self.address, self.moved_bytes, OS_PAGE_BYTES)
+        return _spanned(self.address, self.moved_bytes, OS_PAGE_BYTES)
 
     def sqlite_pages(self, page_size: int) -> tuple[npt.NDArray[np.intp], Int64s]:
         """Return likewise the numbers, from 1, of the SQLite pages of the main database.
@@ -88,7 +95,7 @@ class AccessBlock:
             [[0, 0], [2, 3]]
         """
         inside = np.where(self.offset >= 0, self.moved_bytes, 0)
-        rows, indexes = units_spanned(self.offset, inside, page_size)
+        rows, indexes = _spanned(self.offset, inside, page_size)
         return rows, indexes + 1
 
     def slice(self, start: int, stop: int) -> Self:
@@ -99,6 +106,17 @@ class AccessBlock:
     def columns(self) -> tuple[npt.NDArray[Any], ...]:
         """All columns in the order of the fields."""
         return tuple(getattr(self, field.name) for field in fields(self))
+
+
+def _spanned(start: Int64s, length: Int64s, unit_bytes: int) -> tuple[npt.NDArray[np.intp], Int64s]:
+    """Refuse what only a damaged trace says, before there is an array as large as it claims."""
+    moved = float(length.sum(dtype=np.float64))
+    if moved > UNITS_MAX * unit_bytes:
+        raise TraceError(
+            f"{len(length)} accesses of the trace claim to have moved {moved:.3g} bytes, more than "
+            f"{UNITS_MAX * unit_bytes}; it is damaged, or no run recorded it"
+        )
+    return units_spanned(start, length, unit_bytes)
 
 
 _TYPES: Final = (

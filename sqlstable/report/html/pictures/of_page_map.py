@@ -44,8 +44,8 @@ def map_picture(
     Args:
         page_map: Of the trace.
         trace: Where shapes of statements are.
-        statement_link: What the ids of the rows of statements begin with, to link to them; None
-            where there are no such rows.
+        statement_link: What the ids of the rows of statements begin with, to link to them, and to
+            those of messages; None where there are no such rows.
         coloured: Owners that have colours of their own; by default `coloured_names` of this map.
     """
     stretches = page_map.stretches

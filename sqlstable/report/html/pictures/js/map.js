@@ -373,7 +373,7 @@ function tell(telling, map, cell, pinned) {
   const head = make("strong", {}, pageWords(map, cell) + (pinned ? " (held)" : ""));
   const row = map.rowOfCell[cell];
   if (row < 0) return telling.replaceChildren(head, " · not touched");
-  telling.replaceChildren(head, " · ", ...ownerWords(map, row), make("br"), useWords(map, row), statementWords(map, row));
+  telling.replaceChildren(head, " · ", ...ownerWords(map, row), useWords(map, row), statementWords(map, row));
 }
 
 function pageWords(map, cell) {
@@ -394,8 +394,14 @@ function useWords(map, row) {
   const reads = amount(map.reads[row], "read");
   const writes = amount(map.writes[row], "write");
   const writer = map.last_writer[row];
-  const written = writer < 0 ? "never written" : `written last by message ${whole(writer)}`;
-  return `${reads}, ${writes} · ${written}, accessed last by message ${whole(map.last_access[row])}`;
+  const written = writer < 0 ? ["never written"] : ["written last by ", messageLink(map, writer)];
+  const accessed = [", accessed last by ", messageLink(map, map.last_access[row])];
+  return make("div", {}, `${reads}, ${writes} · `, ...written, ...accessed);
+}
+
+function messageLink(map, index) {
+  const words = `message ${whole(index)}`;
+  return map.facts.statement_link === null ? words : make("a", { href: `#message-${index}` }, words);
 }
 
 function statementWords(map, row) {

@@ -32,7 +32,7 @@ from sqlstable.cli.progress import PATIENCE_S, WorkProgress
 from sqlstable.cli.rows import row_pieces, value_text
 from sqlstable.database.values import bindable, find_fault
 from sqlstable.engine.native.native_engine import is_complete
-from sqlstable.errors import SqlstableError
+from sqlstable.errors import MessageError, SqlstableError
 from sqlstable.notebook_map import MapView
 from sqlstable.notebook_options import (
     CANISTER,
@@ -372,6 +372,11 @@ class Extension:
         if self._canister is None:
             self._canister = _make(chosen)
             self._options = chosen
+        try:
+            # Somebody may have taken it, and closed it.
+            _ = self._canister.vfs
+        except MessageError as error:
+            raise CellError(f"{error}; %stable_canister --new begins another one") from None
         differing = {key: it for key, it in chosen.items() if self._options.get(key) != it}
         if differing:
             raise CellError(
@@ -493,6 +498,7 @@ def _identifier(name: str) -> str:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Give a shell the magics; IPython calls this on ``%load_ext sqlstable``."""
+    unload_ipython_extension(shell)
     extension = Extension(shell)
     extension.register()
     register_shows(shell)
@@ -502,6 +508,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Close the canister of the cells; IPython calls this on ``%unload_ext sqlstable``."""
-    extension: Extension = getattr(shell, _KEPT_AS)
-    atexit.unregister(extension.close)
-    extension.close()
+    extension: Extension | None = getattr(shell, _KEPT_AS, None)
+    if extension is not None:
+        atexit.unregister(extension.close)
+        extension.close()

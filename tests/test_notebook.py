@@ -186,6 +186,24 @@ def test_options_make_a_canister_and_do_not_change_one(shell):
         first.query("SELECT 1")
 
 
+def test_a_canister_that_somebody_closed_is_told_of(shell):
+    line(shell, "stable_canister").close()
+    text = refused(cell, shell, "SELECT 1")
+    assert "closed" in text
+    assert "%stable_canister --new" in text
+    line(shell, "stable_canister", "--new")
+    assert cell(shell, "SELECT 1 AS one").rows == [(1,)]
+
+
+def test_loading_again_begins_anew_and_unloading_twice_does_no_harm(shell):
+    first = line(shell, "stable_canister")
+    sqlstable.load_ipython_extension(shell)
+    assert "closed" in repr(first)
+    assert line(shell, "stable_canister") is not first
+    sqlstable.unload_ipython_extension(shell)
+    sqlstable.unload_ipython_extension(shell)
+
+
 def test_an_image_is_kept(shell, tmp_path):
     path = tmp_path / "a.stable"
     cell(shell, "CREATE TABLE t (x); INSERT INTO t VALUES (5)", f"--image '{path}'")
@@ -197,6 +215,9 @@ def test_an_image_is_kept(shell, tmp_path):
 def test_a_canister_of_the_notebook_is_used_by_name(shell):
     shell.user_ns["mine"] = mine = sqlstable.Canister(owners=True)
     cell(shell, "CREATE TABLE t (x)", "--canister mine")
+    shell.user_ns["plain"] = sqlstable.Canister()
+    assert "not determined" in cell(shell, "CREATE TABLE t (x)", "--canister plain")._repr_html_()
+    shell.user_ns["plain"].close()
     assert mine.query("SELECT count(*) FROM t").rows == [(0,)]
     assert line(shell, "stable_upgrade", "--canister mine").replies[0].outcome == "committed"
     assert "keeps no trace" in refused(line, shell, "stable_trace", "--canister mine")

@@ -102,7 +102,7 @@ def _statement_row(statement: Statement, *, has_cost: bool) -> tuple[Any, ...]:
         stable.os_pages_dirty,
         statement.sqlite.hits,
         statement.row_count,
-        owner_words(statement.owners),
+        owner_words(statement.owners) or ("not determined" if stable.os_pages_accessed else None),
     )
 
 

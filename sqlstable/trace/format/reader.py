@@ -100,7 +100,7 @@ _SELECT_OUTSIDE_BLOCKS: Final = (
 _SELECT_LAST: Final = (
     "SELECT (SELECT max(message_index) FROM message), (SELECT max(statement_index) FROM statement)"
 )
-_SHOWN: Final = ("statement", "message", "sql", "os_pages_accessed", "os_pages_dirty", "rows")
+_SHOWN: Final = ("statement", "message", "SQL", "OS pages accessed", "dirty", "rows")
 _SELECT_SHOWN: Final = (
     "SELECT statement_index, message_index, sql, os_pages_accessed, os_pages_dirty, row_count"
     " FROM statement JOIN sql_text USING (sql_index) WHERE statement_index <= :last_statement"

@@ -159,7 +159,15 @@ TraceOption = Annotated[
     typer.Option("--trace", metavar="FILE", help="Keep the trace, for sqlstable report."),
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Replace the trace if there is one already.")
+    bool, typer.Option("--force", help="Replace the trace or page if there is one already.")
+]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Write a page for a browser: one file, that loads nothing; - is stdout.",
+    ),
 ]
 KeepGoingOption = Annotated[
     bool,

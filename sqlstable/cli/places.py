@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _FIRST_BYTES: Final = 24
 """A layout keeps a length of eight bytes in front of SQLite's magic."""
 
+PAGE_FIRST_BYTES: Final = b"<!doctype html>"
+"""What every page of a report begins with."""
+
 _PREFIX: Final = "sqlstable-"
 _SUFFIX: Final = ".partial"
 """Of the folders in which new files are made."""
@@ -121,6 +124,48 @@ def new_database(database: Path, *, force: bool, image: Path) -> Iterator[Path]:
         elif target.exists():
             partial.chmod(stat.S_IMODE(target.stat().st_mode))
         partial.replace(target)
+
+
+@contextmanager
+def new_page(page: Path, *, force: bool) -> Iterator[Path]:
+    """Yield the path under which to make an HTML page; at the end it takes its place.
+
+    Args:
+        page: Where the page is to be.
+        force: Whether an old page may be replaced.
+
+    Raises:
+        UsageError: The place is taken, or cannot be used.
+    """
+    target = Path(os.path.realpath(page))
+    check_page(page, force=force)
+    with _folder_beside(page, target) as folder:
+        partial = folder / "page"
+        yield partial
+        if not force:
+            _check_free(page)
+        elif target.exists():
+            partial.chmod(stat.S_IMODE(target.stat().st_mode))
+        partial.replace(target)
+
+
+def check_page(page: Path, *, force: bool) -> None:
+    """Refuse a place where an HTML page cannot go, before anything is done for it.
+
+    Raises:
+        UsageError: The place is taken, or the folder is not there.
+    """
+    if not os.path.lexists(page):
+        if not Path(os.path.realpath(page)).parent.is_dir():
+            raise UsageError(f"the folder of {page} is not there; make it first")
+        return
+    _check_replaceable(page, force=force, kind="page")
+    first_bytes = _first_bytes(page)
+    if first_bytes and not first_bytes.startswith(PAGE_FIRST_BYTES):
+        raise UsageError(
+            f"{page} exists and is not a page of sqlstable, so it is not replaced; choose another "
+            "file"
+        )
 
 
 def note_recovery(memory: "StableMemory") -> None:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sqlstable.cli.failures import UsageError
+from sqlstable.cli.html_page import check_place, write_page
 from sqlstable.cli.options import (
+    ForceOption,
     Format,
     FormatOption,
+    HtmlOption,
     PlanOption,
     SettingsOption,
     ViewOption,
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from sqlstable.trace.format.reader import Trace
 
 
-def report_trace(
+def report_trace(  # noqa: PLR0913  each is an option
     *,
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="Written by run --trace.")],
     other: Annotated[
@@ -39,6 +42,8 @@ def report_trace(
             "on one axis, as JSON for Perfetto or speedscope.app."
         ),
     ] = None,
+    html: HtmlOption = None,
+    force: ForceOption = False,
     output_format: FormatOption = "table",
     by: ViewOption = "statement",
     plan: PlanOption = False,
@@ -50,6 +55,11 @@ def report_trace(
 
     look = Look(plan=plan, settings=all_settings)
     check_plan(by, look)
+    if html is not None and (export is not None or output_format != "table"):
+        other_output = f"--format {output_format}" if export is None else f"--export {export}"
+        raise UsageError(f"--html and {other_output} do not go together; leave one of them out")
+    if force and html is None:
+        raise UsageError("--force concerns the file of --html; name one, or leave --force out")
     if other is not None and export is not None:
         raise UsageError("--compare and --export do not go together; leave one of them out")
     if other is not None and by != "statement":
@@ -58,10 +68,16 @@ def report_trace(
         check_format(export, output_format)
     for path in filter(None, (trace, other)):
         check_regular(path)
+    check_place(html, force=force)
     with open_trace(trace) as first, _found_sound(trace):
         if other is not None:
             with open_trace(other) as second, _found_sound(other):
-                _write_comparison((first, second), (trace, other), output_format, look)
+                if html is not None:
+                    _write_comparison_page((first, second), (trace, other), html, force=force)
+                else:
+                    _write_comparison((first, second), (trace, other), output_format, look)
+        elif html is not None:
+            write_trace_page(first, html, name=trace.name, force=force)
         elif export is not None:
             _write_export(first, export)
         else:
@@ -118,6 +134,29 @@ def write_report(trace: "Trace", output_format: Format, view: By, look: "Look") 
             from sqlstable.report.as_csv import render_csv
 
             write_data([render_csv(trace, by=view)])
+
+
+def write_trace_page(trace: "Trace", page: Path, *, name: str, force: bool) -> None:
+    """Write a trace as a page for a browser.
+
+    Args:
+        trace: What was recorded.
+        page: Where the page goes; ``-`` is stdout.
+        name: What the page is called.
+        force: Whether an old page may be replaced.
+    """
+    from sqlstable.report.html.as_html import render_html
+
+    write_page(page, lambda: render_html(trace, name=name), force=force)
+
+
+def _write_comparison_page(
+    traces: "tuple[Trace, Trace]", paths: tuple[Path, Path], page: Path, *, force: bool
+) -> None:
+    from sqlstable.report.html.as_html import render_comparison_html
+
+    names = (paths[0].name, paths[1].name)
+    write_page(page, lambda: render_comparison_html(*traces, names=names), force=force)
 
 
 def _write_export(trace: "Trace", export: str) -> None:

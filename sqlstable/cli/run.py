@@ -1,11 +1,14 @@
 """``sqlstable run``: run a workload script, and report what each statement touched."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sqlstable.canister.choices import Choices
 from sqlstable.cli.failures import UsageError
+from sqlstable.cli.html_page import STDOUT, check_place
 from sqlstable.cli.options import (
     LATEST,
     NO_LIMITS,
@@ -21,6 +24,7 @@ from sqlstable.cli.options import (
     ForeignKeysOption,
     FormatOption,
     GrowthOption,
+    HtmlOption,
     ImageOption,
     JournalModeOption,
     KeepGoingOption,
@@ -76,6 +80,7 @@ def run_script(  # noqa: PLR0913  each is an option
     cache: CacheOption = None,
     keep_going: KeepGoingOption = False,
     trace: TraceOption = None,
+    html: HtmlOption = None,
     force: ForceOption = False,
     depth: DepthOption = "counters",
     owners: OwnersOption = True,
@@ -87,8 +92,9 @@ def run_script(  # noqa: PLR0913  each is an option
 ) -> None:
     """Run a workload script and report the OS pages that each statement touched."""
     enforced = chosen_limits(limits)
-    output = Output(trace, output_format, by, Look(plan=plan, settings=all_settings), rows=rows)
-    _check_output(output, force=force)
+    look = Look(plan=plan, settings=all_settings)
+    output = Output(trace, output_format, by, look, rows=rows, page=html, force=force)
+    _check_output(output)
     check_durability(durability)
     if durability is not None and image is None:
         raise UsageError("--durability concerns an image file; name one with --image")
@@ -119,7 +125,7 @@ def run_script(  # noqa: PLR0913  each is an option
     run(Workload(script, database, cache, on_connect, keep_going=keep_going), choices, output)
 
 
-def _check_output(output: Output, *, force: bool) -> None:
+def _check_output(output: Output) -> None:
     """Refuse what does not go together, before anything is touched."""
     check_plan(output.view, output.look)
     if output.rows and output.format != "table":
@@ -129,11 +135,21 @@ def _check_output(output: Output, *, force: bool) -> None:
         )
     if output.trace is not None:
         check_regular(output.trace)
-        if output.trace.exists() and not force:
+        if output.trace.exists() and not output.force:
             raise UsageError(
                 f"{output.trace} exists already; choose another file, or add --force if it is an "
                 "old trace"
             )
+    check_place(output.page, force=output.force)
+    if output.page == STDOUT:
+        raise UsageError(
+            "--html - would mix the page with the report on stdout; give the page a file, or keep "
+            "the trace and use sqlstable report TRACE --html -"
+        )
+    if output.page is not None and output.trace is not None:
+        pages = {Path(os.path.realpath(it)) for it in (output.page, output.trace)}
+        if len(pages) == 1:
+            raise UsageError("--html and --trace name the same file; give each its own")
 
 
 def _check_choices(choices: Choices) -> None:

@@ -16,7 +16,7 @@ from sqlstable.cli.options import (
 )
 from sqlstable.cli.output import screen
 from sqlstable.cli.progress import MessageProgress, engine_notes
-from sqlstable.cli.report import write_report
+from sqlstable.cli.report import write_report, write_trace_page
 from sqlstable.cli.rows import RowPrinter
 from sqlstable.cli.script_source import Script, read_script
 from sqlstable.database.checking import Setup
@@ -56,6 +56,10 @@ class Output:
     view: By
     look: Look
     rows: bool = field(kw_only=True)
+    page: Path | None = field(kw_only=True)
+    "Where a page for a browser goes."
+    force: bool = field(kw_only=True)
+    "Whether an old trace or page may be replaced."
 
 
 def run(workload: Workload, choices: Choices, output: Output) -> None:
@@ -73,6 +77,9 @@ def run(workload: Workload, choices: Choices, output: Output) -> None:
     try:
         with recorded:
             write_report(recorded, output.format, output.view, output.look)
+            if output.page is not None:
+                name = "stdin" if workload.script == "-" else Path(workload.script).name
+                write_trace_page(recorded, output.page, name=name, force=output.force)
     except BrokenPipeError:
         # Nobody reads on; that the run failed still has to be said.
         if outcome.failure is None:

@@ -94,22 +94,32 @@ def render_comparison(
     lines = [
         *title(_TITLE, width),
         *setting_changes(comparison.before_settings, after, width, all_settings=settings),
-        *_caution_lines(comparison, width),
+        *caution_lines(comparison, width),
         Text(),
     ]
     if comparison.pairs:
-        words = [*(_GLOSSARY if comparison.is_like_with_like else _PLAIN_GLOSSARY)]
-        if comparison.before.instructions or comparison.after.instructions:
-            words.append(INSTRUCTIONS)
         lines += [*_table_lines(comparison, Look(width, plan=plan)), Text()]
-        lines += [*glossary_lines(words, after, width), Text()]
+        lines += [*glossary_lines(glossary(comparison), after, width), Text()]
     else:
         lines += [*paragraph(EMPTY, width), Text()]
     lines += provenance_lines([comparison.before_settings, after], (), width)
     return render(lines, width=width, color_system=color_system)
 
 
-def _caution_lines(comparison: Comparison, width: int) -> list[Text]:
+def marks_of(comparison: Comparison) -> Mapping[Change, tuple[str, str]]:
+    """Return the word for each change, and its style; more is worse where like is with like."""
+    return _MARKS if comparison.is_like_with_like else _PLAIN_MARKS
+
+
+def glossary(comparison: Comparison) -> list[tuple[str, str]]:
+    """Return the words of a comparison, each with what it means."""
+    words = [*(_GLOSSARY if comparison.is_like_with_like else _PLAIN_GLOSSARY)]
+    if comparison.before.instructions or comparison.after.instructions:
+        words.append(INSTRUCTIONS)
+    return words
+
+
+def caution_lines(comparison: Comparison, width: int) -> list[Text]:
     """Say what beside the statements makes numbers differ; nothing where nothing does."""
     if comparison.is_like_with_like:
         return []
@@ -147,7 +157,7 @@ class _Row:
 
 def _table_lines(comparison: Comparison, look: Look) -> list[Text]:
     width = look.width
-    marks = _MARKS if comparison.is_like_with_like else _PLAIN_MARKS
+    marks = marks_of(comparison)
     first, hidden, last, same = _shown(comparison.pairs)
     sums = _sum_rows(comparison)
     rows = [*(_pair_row(pair, marks) for pair in (*first, *last)), *sums]
@@ -168,7 +178,7 @@ def _table_lines(comparison: Comparison, look: Look) -> list[Text]:
         body += paragraph(text, width, style="italic")
     return [
         *table.framed(body, sums=sums, stacked=(MARK_HEADING,)),
-        *paragraph(_counts(comparison, marks), width, style="bold"),
+        *paragraph(changes_counted(comparison), width, style="bold"),
         *_instruction_lines(comparison, width),
     ]
 
@@ -230,7 +240,9 @@ def _sum_rows(comparison: Comparison) -> list[_Row]:
     ]
 
 
-def _counts(comparison: Comparison, marks: Mapping[Change, tuple[str, str]]) -> str:
+def changes_counted(comparison: Comparison) -> str:
+    """Say how many statements changed how, and how many plans."""
+    marks = marks_of(comparison)
     counts = change_counts(comparison)
     plans = sum(pair.plan_changed for pair in comparison.pairs)
     words = [f"{count(number)} {marks[change][0][2:]}" for change, number in counts.items()]
@@ -317,24 +329,25 @@ def _detail_lines(pair: StatementPair, indent: int, look: Look) -> Iterator[Text
         return
     margin = " " * indent
     if pair.different_result_size:
-        text = f"different result size: {_result_change(pair.before, pair.after)}"
+        text = f"different result size: {result_change(pair.before, pair.after)}"
         yield Text(margin + fit(text, width - indent), style="yellow")
     if pair.plan_changed:
-        for sign, line in _plan_changes(pair.before.plan, pair.after.plan):
+        for sign, line in plan_changes(pair.before.plan, pair.after.plan):
             style = {"-": "red", "+": "green"}.get(sign, "dim")
             yield Text(f"{margin}{sign} {fit(line, width - indent - 2)}", style=style)
     elif look.plan:
         yield from plan_lines(pair.after.plan, pair.after.loops, width, indent=indent)
 
 
-def _result_change(before: Statement, after: Statement) -> str:
+def result_change(before: Statement, after: Statement) -> str:
+    """Say how the size of a result changed."""
     rows = f"{count(before.row_count)}{ARROW}{counted(after.row_count, 'row')}"
     runs = f"{count(before.runs)}{ARROW}{counted(after.runs, 'run')}"
     words = [rows] if before.row_count != after.row_count else []
     return ", ".join([*words, runs] if before.runs != after.runs else words)
 
 
-def _plan_changes(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str, str]]:
+def plan_changes(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the lines of both plans with a sign: "-" gone, "+" new, " " in both."""
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     for operation, i, k, j, m in matcher.get_opcodes():

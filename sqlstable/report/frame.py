@@ -64,7 +64,7 @@ DEFAULTS: Final[Mapping[str, object]] = {
 STATED: Final = ("engine", "sqlite", "limits")
 """Settings that a report names whatever they are."""
 
-_NO_SETTINGS: Final = frozenset({"closed", "measured", "prices"})
+NO_SETTINGS: Final = frozenset({"closed", "measured", "prices"})
 """What a trace keeps beside its settings: it influenced nothing, or the engine says it."""
 
 _MEANINGS: Final = {"price_regime": "how memory is charged"}
@@ -114,11 +114,11 @@ def setting_changes(
     before: TraceSettings, after: TraceSettings, width: int, *, all_settings: bool
 ) -> list[Text]:
     """State the settings of two traces: first those that differ, then those that both share."""
-    differing = settings_that_differ(before, after, _NO_SETTINGS, first=SETTINGS)
+    differing = settings_that_differ(before, after, NO_SETTINGS, first=SETTINGS)
     shared = {
         name: before.values.get(name)
         for name in dict.fromkeys((*SETTINGS, *before.values, *after.values))
-        if name in _NO_SETTINGS or before.values.get(name) == after.values.get(name)
+        if name in NO_SETTINGS or before.values.get(name) == after.values.get(name)
     }
     if not differing:
         changes = ["both traces have the same settings"]
@@ -225,6 +225,14 @@ def provenance_lines(
     settings: Sequence[TraceSettings], states: Collection[MessageState], width: int
 ) -> list[Text]:
     """Say what of a report on one or two traces is real, what is modelled, what it leaves out."""
+    rows = provenance(settings, states)
+    return [line for name, text in rows for line in named_lines(name, text, width)]
+
+
+def provenance(
+    settings: Sequence[TraceSettings], states: Collection[MessageState]
+) -> list[tuple[str, str]]:
+    """Return the same as names and texts."""
     real = chain.from_iterable(_real(it.values) for it in settings)
     modelled = chain(
         *(_modelled(it.values) for it in settings), _modelled_messages(settings[-1], states)
@@ -236,7 +244,7 @@ def provenance_lines(
         ("beware", "; ".join(dict.fromkeys(beware))),
         ("not here", "".join(_not_measured(settings)) + NOT_HERE),
     )
-    return [line for name, text in rows if text for line in named_lines(name, text, width)]
+    return [(name, text) for name, text in rows if text]
 
 
 def _not_measured(settings: Sequence[TraceSettings]) -> Iterator[str]:
@@ -286,7 +294,7 @@ def _state(values: Mapping[str, object], width: int, *, all_settings: bool) -> l
     stated = {
         name: value
         for name, value in values.items()
-        if name not in _NO_SETTINGS and (all_settings or not _is_default(name, value))
+        if name not in NO_SETTINGS and (all_settings or not is_default(name, value))
     }
     words = [setting(name, value) for name, value in stated.items() if value is not None]
     unknown = [clean(name) for name, value in stated.items() if value is None]
@@ -297,7 +305,8 @@ def _state(values: Mapping[str, object], width: int, *, all_settings: bool) -> l
     return listed(words, width, style="dim")
 
 
-def _is_default(name: str, value: object) -> bool:
+def is_default(name: str, value: object) -> bool:
+    """Tell whether a setting is what it is when nothing is said, and need not be stated."""
     return name not in STATED and (value is None or value == DEFAULTS.get(name))
 
 

@@ -20,13 +20,14 @@ from typing import Final
 import numpy as np
 
 from sqlstable.report.html.pictures.picture import Integers, Json, Picture
+from sqlstable.report.html.sheet import Sheet
 
 _COMPRESSION: Final = 6
 """A level higher takes three times as long for half a per cent."""
 
 
-def payload(pictures: Iterable[Picture]) -> str:
-    """Return the facts and columns of pictures, packed; ``unpack`` in shared.js is its inverse."""
+def payload(pictures: Iterable[Picture | Sheet]) -> str:
+    """Return the facts and columns of pictures or sheets, packed; ``unpack`` undoes it."""
     header: list[Json] = []
     planes: list[bytes] = []
     for picture in pictures:

@@ -13,12 +13,16 @@ _OTHERS: Final = (
 )
 
 
-def page_script() -> str:
+def page_script(more: str = "") -> str:
     """Return the script of a page: it draws each picture that has a place there.
 
     It stands in a function of its own, so that nothing else of a page shares its names.
+
+    Args:
+        more: Another script of the page, which may use what stands in shared.js.
     """
-    return f'"use strict";\n(() => {{\n{_joined(*_MAP, *_OTHERS, "start")}}})();\n'
+    joined = f"{_joined(*_MAP, *_OTHERS)}\n{more}\n{_joined('start')}"
+    return f'"use strict";\n(() => {{\n{joined}}})();\n'
 
 
 def map_module() -> str:

@@ -1,0 +1,40 @@
+"""Where the page of a report goes: to a file, whole or not at all, or to stdout."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from sqlstable.cli.failures import note
+from sqlstable.cli.output import write_data
+from sqlstable.cli.places import check_page, new_page
+
+STDOUT: Final = Path("-")
+
+
+def check_place(page: Path | None, *, force: bool) -> None:
+    """Refuse a place where a page cannot go, before anything is done for it.
+
+    Raises:
+        UsageError: It is taken, or cannot be used.
+    """
+    if page is not None and page != STDOUT:
+        check_page(page, force=force)
+
+
+def write_page(page: Path, text: Callable[[], str], *, force: bool) -> None:
+    """Write a page, and say where it is.
+
+    Args:
+        page: Where it is to be; ``-`` is stdout.
+        text: Makes it.
+        force: Whether an old page may be replaced.
+
+    Raises:
+        UsageError: The place is taken, or cannot be used.
+    """
+    if page == STDOUT:
+        write_data([text()])
+        return
+    with new_page(page, force=force) as partial:
+        partial.write_text(text(), encoding="utf-8", newline="\n")
+    note(f"the page is in {page}; open it in a browser, or send it to somebody")

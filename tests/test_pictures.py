@@ -72,8 +72,10 @@ def test_the_miss_ratio_is_that_of_locality_in_sqlite_pages(trace):
     facts, _ = unpacked(payload(pictures_of(trace)))["miss-ratio"]
     curve = locality(trace, unit="sqlite").miss_ratio
     assert (facts["unit"], facts["configured"]) == ("SQLite page", 500)
-    assert [size for size, _ in facts["points"]] == list(range(len(curve.misses)))
-    assert [ratio for _, ratio in facts["points"]] == pytest.approx(curve.ratio, abs=1e-6)
+    *points, beyond = facts["points"]
+    assert [size for size, _ in points] == list(range(len(curve.misses)))
+    assert [ratio for _, ratio in points] == pytest.approx(curve.ratio, abs=1e-6)
+    assert beyond == [500, points[-1][1]]
 
 
 def test_a_page_does_not_grow_with_the_shapes_of_a_script(trace, monkeypatch):

@@ -59,6 +59,9 @@ def miss_ratio_picture(found: Locality, trace: TraceSource) -> Picture:
     sizes = _spread(len(ratio) - 1)
     points: list[Json] = [[size, _rounded(float(ratio[size]))] for size in sizes]
     configured = configured_cache_pages(trace)
+    if configured is not None and configured > sizes[-1]:
+        # Whatever is larger than all there is misses as often.
+        points.append([configured, _rounded(float(ratio[-1]))])
     setting = "" if configured is None else f" SQLite's own had {counted(configured, unit)}."
     return Picture(
         id="miss-ratio",

@@ -267,11 +267,11 @@ function colouring(element, map, view) {
   const scale = scalePixels(element);
   const { value, largest, log } = measureOf(map, view.colouring);
   const never = pixelOf(themeColour(element, "--map-never"));
-  const most = log ? Math.log1p(largest) : Math.max(1, largest);
+  const most = Math.max(1, largest);
   return (row) => {
     const one = value(row);
     if (one < 0) return never;
-    return scale[Math.round((255 * (log ? Math.log1p(one) : one)) / most)];
+    return scale[log ? logPlace(one, most) : Math.round((255 * one) / most)];
   };
 }
 
@@ -321,17 +321,25 @@ function drawLegend(element, legend, map, view, choose) {
     return;
   }
   const { largest } = measureOf(map, view.colouring);
-  const bar = make("span", { class: "legend-scale" });
-  bar.style.backgroundImage = scaleGradient(element);
-  const [from, to] = {
-    accesses: ["1 read or write", `${whole(largest)}, on a logarithmic scale`],
-    writer: ["written last by message 0", `by message ${whole(largest)}`],
-    age: ["accessed by the last message", `${amount(largest, "message")} ago`],
-  }[view.colouring];
-  const ends = [make("span", {}, from), bar, make("span", {}, to)];
+  const ends = {
+    accesses: () => logLegend(element, "1 read or write", largest),
+    writer: () => scaleLegend(element, "written last by message 0", `by message ${whole(largest)}`),
+    age: () => scaleLegend(element, "accessed by the last message", `${amount(largest, "message")} ago`),
+  }[view.colouring]();
   if (view.colouring === "writer") ends.push(swatch(element, "--map-never", "never written"));
   ends.push(swatch(element, "--map-untouched", "untouched"));
   legend.replaceChildren(...ends);
+}
+
+function scaleLegend(element, from, to) {
+  const bar = make("span", { class: "legend-scale" });
+  bar.style.backgroundImage = scaleGradient(element);
+  return [make("span", {}, from), bar, make("span", {}, to)];
+}
+
+function logLegend(element, one, most) {
+  if (most <= 1) return [swatch(element, "--scale-4", one)];
+  return scaleLegend(element, one, `${whole(most)}, on a logarithmic scale`);
 }
 
 function swatch(element, colour, words) {

@@ -40,15 +40,12 @@ function drawPageTime(element, { facts, columns }) {
     for (let x = 0; x < rows; x += 1) {
       for (let y = 0; y < bins; y += 1) {
         const touches = count(x, y);
-        // A single touch must be seen: the scale's own beginning is close to the ground.
-        pixels[y * rows + x] = touches === 0 ? none : scale[80 + Math.round((175 * Math.log1p(touches)) / Math.log1p(most))];
+        pixels[y * rows + x] = touches === 0 ? none : scale[logPlace(touches, most)];
       }
     }
     context.putImageData(image, 0, 0);
     drawOwners(none);
-    const bar = make("span", { class: "legend-scale" });
-    bar.style.backgroundImage = scaleGradient(element);
-    legend.replaceChildren(make("span", {}, "1 touch"), bar, make("span", {}, `${whole(most)}, on a logarithmic scale`), swatch(element, "--map-untouched", "none"));
+    legend.replaceChildren(...logLegend(element, "1 touch", most), swatch(element, "--map-untouched", "none"));
   }
 
   // Beside the plot, in the colours of the map: which rows are whose.

@@ -78,6 +78,11 @@ function scalePixels(element) {
   });
 }
 
+// From 1 to `most` on a logarithmic scale, as a place in it.
+function logPlace(count, most) {
+  return most > 1 ? Math.round((255 * Math.log(count)) / Math.log(most)) : 255;
+}
+
 function scaleGradient(element) {
   const stops = [0, 1, 2, 3, 4].map((at) => themeColour(element, `--scale-${at}`));
   return `linear-gradient(to right, ${stops.join(", ")})`;

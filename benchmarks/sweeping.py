@@ -3,8 +3,11 @@
     python -m benchmarks.sweeping [--rounds 3] [--runs 100]
 
 A hundred runs of one script, each with a seed of its own, on a `LocalCluster` of one worker and of
-two, in turn. Seconds are of the clock, with the cluster up and each worker warm, results written to
-a file; what else the machine does counts, so rounds are repeated, and minimum and median are given.
+two, in turn, with the cluster up and each worker warm, results written to a file. Seconds by the
+clock hold whatever else the machine does, so rounds are repeated, and minimum and median are given.
+Beside them stand the processor's seconds of the busier worker, and of this process with the
+scheduler in it: on an idle machine with a processor for each, the clock shows about the busier
+worker's; at worst, with nothing at the same time, the sum of both.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -48,17 +52,35 @@ def cluster(workers: int):  # noqa: ANN201  Dask has no types
         yield made.scheduler_address
 
 
-def seconds(specs: Sequence[RunSpec], workers: int, folder: Path) -> float:
-    """Return how long all runs take."""
-    with cluster(workers) as address:
-        begin = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Seconds of a hundred runs."""
+
+    clock: float
+    busier_worker: float
+    "Of the processor."
+    scheduler: float
+    "Of the processor: this process, with the scheduler in it."
+
+    @property
+    def at_worst(self) -> float:
+        """Where scheduler and workers never work at the same time."""
+        return self.busier_worker + self.scheduler
+
+
+def measured(specs: Sequence[RunSpec], workers: int, folder: Path) -> Taken:
+    """Carry out all runs."""
+    with cluster(workers) as address, Client(address) as client:
+        before = client.run(time.process_time)
+        begin, begin_here = time.perf_counter(), time.process_time()
         path = folder / f"{workers}-{begin}.sqlite"
         with ResultsFile(path, script=SCRIPT) as results:
             carry_out(specs, results, dask(address))
-            elapsed = time.perf_counter() - begin
+            clock, here = time.perf_counter() - begin, time.process_time() - begin_here
+            after = client.run(time.process_time)
             assert not results.missing(specs)
             assert all(it is not None and it.failure is None for it in results.results(specs))
-    return elapsed
+    return Taken(clock, max(after[worker] - before[worker] for worker in before), here)
 
 
 def main() -> None:
@@ -68,24 +90,22 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     chosen = parser.parse_args()
     specs = [make_spec(SCRIPT, choices={"seed": seed}) for seed in range(chosen.runs)]
-    taken: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+    taken: dict[int, list[Taken]] = {workers: [] for workers in WORKERS}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(chosen.rounds):
             for workers in WORKERS:
-                taken[workers].append(seconds(specs, workers, Path(folder)))
-    one, two = (taken[workers] for workers in WORKERS)
-    ratios = [b / a for a, b in zip(one, two, strict=True)]
-    print(f"{chosen.runs} runs, {chosen.rounds} rounds in turn, seconds by the clock\n")
-    print("| workers | minimum | median |\n| ---: | ---: | ---: |")
-    for workers in WORKERS:
-        print(
-            f"| {workers} | {min(taken[workers]):.1f} | {statistics.median(taken[workers]):.1f} |"
-        )
+                taken[workers].append(measured(specs, workers, Path(folder)))
     print(
-        f"\n2 workers ÷ 1 worker: {min(two) / min(one):.2f} of the minima, "
-        f"{statistics.median(ratios):.2f} in the median of rounds, {min(ratios):.2f} to "
-        f"{max(ratios):.2f} (goal: {GOAL})"
+        f"{chosen.runs} runs, {chosen.rounds} rounds in turn; 2 workers ÷ 1 worker, goal {GOAL}\n"
     )
+    print("| seconds | 1 worker: minimum | median | 2 workers: minimum | median | ÷ | median |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name in ("clock", "busier_worker", "scheduler", "at_worst"):
+        one, two = ([getattr(it, name) for it in taken[workers]] for workers in WORKERS)
+        least = [min(one), statistics.median(one), min(two), statistics.median(two)]
+        ratio = statistics.median(b / a for a, b in zip(one, two, strict=True))
+        cells = " | ".join(f"{value:.1f}" for value in least)
+        print(f"| {name} | {cells} | {min(two) / min(one):.2f} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":

@@ -212,7 +212,9 @@ def test_beyond_the_cache_the_upper_end_allows_for_what_is_read_again():
     assert found.cache.size() == pytest.approx(195 * 80, rel=0.05)
     text = " ".join(render_scale(found, width=100, color_system=None).split())
     assert "SQLite's cache, 800.0 KiB, holds the database up to about 16,000 rows" in text
-    # Where the sizes reach beyond the cache themselves, they tell what that costs.
+    # Where enough sizes reach beyond the cache themselves, they tell what that costs.
+    part = [(size, cached_run(size)) for size in (4000.0, 8000.0, 40_000.0, 80_000.0)]
+    assert scale_results("rows", part, None).cache.size() is not None
     wide = [(size, cached_run(size)) for size in (4000.0, 40_000.0, 80_000.0, 160_000.0)]
     assert scale_results("rows", wide, None).cache.size() is None
 
@@ -248,6 +250,14 @@ def test_a_plan_that_changes_is_flagged_with_its_jump_and_parts_the_sizes():
     late = [(size, made_run(size, plan=SEARCH if size < 5e4 else SCAN)) for size in SIZES]
     series = scale_results("rows", late, None).statements[1].of("os_pages_accessed")
     assert series.reason == "only 1 of 3 sizes with the last plan"
+
+
+def test_a_plan_that_changes_beyond_the_sizes_is_flagged_by_the_check():
+    runs = [(size, made_run(size, plan=SEARCH)) for size in SIZES]
+    found = scale_results("rows", runs, (1e6, made_run(1e6)))
+    [(grown, change)] = found.plan_changes
+    assert (grown.index, change.before_size, change.after_size) == (1, 1e5, 1e6)
+    assert grown.of("os_pages_accessed").fit is not None
 
 
 def test_a_check_that_fails_says_so_and_checks_what_came_before():

@@ -75,7 +75,7 @@ class Series:
 
         Args:
             size: Of the parameter.
-            is_outgrown: Whether SQLite's cache, which holds the database at all sizes that were
+            is_outgrown: Whether SQLite's cache, which holds the database at most sizes that were
                 measured, may not do so there.
         """
         assert self.fit is not None
@@ -124,11 +124,11 @@ class Grown:
 
 @dataclass(frozen=True, slots=True)
 class CacheHold:
-    """How far SQLite's cache holds the whole database, where it does at all sizes."""
+    """How far SQLite's cache holds the whole database."""
 
     cache_bytes: int
     used: Fit | None
-    "Of the bytes in use; None where the cache does not hold them at the largest size any more."
+    "Of the bytes in use; None where `SIZES_MIN` sizes tell already how it goes on without."
 
     def is_outgrown(self, size: float) -> bool:
         """Tell whether the database may have outgrown the cache at a size."""
@@ -231,7 +231,7 @@ def scale_results(
         settings=next((dict(it.settings) for _, it in reversed(runs) if it.settings), {}),
         run=run,
         messages=messages,
-        statements=tuple(_grown_statements(runs)),
+        statements=tuple(_grown_statements(runs, check)),
         reaches=tuple(_reaches(runs, run, messages, cache)),
         cache=cache,
         failures=tuple((size, it.failure) for size, it in runs if it.failure is not None),
@@ -282,7 +282,9 @@ def _grown_messages(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown]:
         )
 
 
-def _grown_statements(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown]:
+def _grown_statements(
+    runs: Sequence[tuple[float, RunResult]], check: tuple[float, RunResult] | None
+) -> Iterator[Grown]:
     points: dict[Key, list[_Point]] = {}
     found: dict[Key, list[tuple[float, RanStatement]]] = {}
     for size, result in runs:
@@ -293,8 +295,10 @@ def _grown_statements(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown
                 found.setdefault(key, []).append((size, statement))
                 point = _point(size, statement.plan, statement, result)
                 points.setdefault(key, []).append(point)
+    beyond = {} if check is None else {_statement_key(it): it for it in check[1].statements}
     for key, statements in sorted(found.items()):
         last = statements[-1][1]
+        real = [(check[0], beyond[key])] if check is not None and key in beyond else []
         yield Grown(
             level="statement",
             key=key,
@@ -304,7 +308,7 @@ def _grown_statements(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown
             label=None,
             text=last.sql,
             series=_series(points[key], _page_bytes(runs[-1][1])),
-            plan_changes=tuple(_plan_changes(statements)),
+            plan_changes=tuple(_plan_changes([*statements, *real])),
         )
 
 
@@ -433,8 +437,9 @@ def _cache_hold(runs: Sequence[tuple[float, RunResult]], run: Grown) -> CacheHol
     pages = cache_size if isinstance(cache_size, int) else 0
     cache_bytes = pages * _page_bytes(largest)
     series = run.of("used_bytes")
-    is_held = series is not None and series.values[-1] <= cache_bytes
-    return CacheHold(cache_bytes, series.fit if series is not None and is_held else None)
+    if series is None or sum(used > cache_bytes for used in series.values) >= SIZES_MIN:
+        return CacheHold(cache_bytes, None)
+    return CacheHold(cache_bytes, series.fit)
 
 
 # -- limits --------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
 
 import typer
 
-from sqlstable.cli.failures import note
+from sqlstable.cli.failures import UsageError, note
 from sqlstable.database.settings import (
     DEFAULTS,
     GROWTH_POLICIES,
@@ -16,6 +16,7 @@ from sqlstable.errors import SettingsError
 from sqlstable.ic.words import CacheState, Depth, EngineName
 from sqlstable.layout.layouts import LAYOUT_NAMES
 from sqlstable.memory.image.durability import DURABILITIES
+from sqlstable.report.map_look import MapBy, MapCurve, MapLook
 from sqlstable.report.views import By
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 LATEST: Final = "latest"
 NO_LIMITS: Final = "none"
 
+
+MAP_VIEW: Final[By] = "os-page"
+"""The view that ``--map`` asks for."""
 
 Format = Literal["table", "json", "csv"]
 """What a report is written as."""
@@ -240,10 +244,39 @@ FormatOption = Annotated[
 ViewOption = Annotated[
     By,
     typer.Option(
-        "--by", metavar=_words(By), help="What one row stands for; JSON holds everything."
+        "--by",
+        metavar=_words(By),
+        help="What one row stands for; JSON holds everything, but locality has a document of its "
+        "own.",
     ),
 ]
-
+MapOption = Annotated[
+    bool,
+    typer.Option(
+        "--map",
+        help="Draw where in stable memory the OS pages lie; as --by os-page, whose CSV has one row "
+        "for each.",
+    ),
+]
+MapByOption = Annotated[
+    MapBy | None,
+    typer.Option(
+        "--map-by",
+        metavar=_words(MapBy),
+        help="What the map shows of each OS page: whose it is, how often it was touched, which "
+        "message wrote it last, how long ago it was touched. [default: owner]",
+        show_default=False,
+    ),
+]
+MapCurveOption = Annotated[
+    MapCurve | None,
+    typer.Option(
+        "--map-curve",
+        metavar=_words(MapCurve),
+        help="How the map lays out addresses. [default: linear]",
+        show_default=False,
+    ),
+]
 
 PlanOption = Annotated[
     bool,
@@ -271,6 +304,24 @@ def chosen_limits(text: str) -> "Limits | None":
     if limits is not None and limits.date > LATEST_LIMITS_DATE:
         note(f"no limits are known after {LATEST_LIMITS_DATE}, so these are those of that day")
     return limits
+
+
+def chosen_map(
+    view: By, *, is_map: bool, by: MapBy | None, curve: MapCurve | None = None
+) -> tuple[By, MapLook]:
+    """Return the view and the look of its map that the options ask for.
+
+    Raises:
+        UsageError: They do not go together.
+    """
+    if is_map and view not in ("statement", MAP_VIEW):
+        raise UsageError(f"--map is a view of its own, beside --by {view}; leave one of them out")
+    for option, value in (("--map-by", by), ("--map-curve", curve)):
+        if value is not None and not (is_map or view == MAP_VIEW):
+            raise UsageError(f"{option} {value} concerns the map; add --map")
+    default = MapLook()
+    look = MapLook(by or default.by, curve or default.curve)
+    return (MAP_VIEW if is_map else view), look
 
 
 def check_durability(durability: str | None) -> None:

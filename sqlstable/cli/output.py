@@ -42,6 +42,22 @@ def screen() -> Screen:
     return Screen(max(_columns(is_terminal_there), WIDTH_MIN), _color_system(is_terminal_there))
 
 
+def has_half_blocks(target: Screen) -> bool:
+    """Return whether stdout shows many colours, and the characters that hold two cells of a map.
+
+    Sixteen colours are too few: some terminals show several of ours as one.
+    """
+    from rich.console import Console
+
+    if target.color_system is None:
+        return False
+    try:
+        "▀▄█".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return Console(color_system=target.color_system).color_system in ("256", "truecolor")
+
+
 def _columns(is_terminal_there: bool) -> int:  # noqa: FBT001  private
     if is_terminal_there:
         return shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, 24)).columns

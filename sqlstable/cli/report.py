@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,11 +15,15 @@ from sqlstable.cli.options import (
     Format,
     FormatOption,
     HtmlOption,
+    MapByOption,
+    MapCurveOption,
+    MapOption,
     PlanOption,
     SettingsOption,
     ViewOption,
+    chosen_map,
 )
-from sqlstable.cli.output import screen, write, write_data
+from sqlstable.cli.output import has_half_blocks, screen, write, write_data
 from sqlstable.cli.places import check_regular
 from sqlstable.errors import TraceError
 from sqlstable.report.views import By, view_named
@@ -46,6 +51,9 @@ def report_trace(  # noqa: PLR0913  each is an option
     force: ForceOption = False,
     output_format: FormatOption = "table",
     by: ViewOption = "statement",
+    is_map: MapOption = False,
+    map_by: MapByOption = None,
+    map_curve: MapCurveOption = None,
     plan: PlanOption = False,
     all_settings: SettingsOption = False,
 ) -> None:
@@ -53,7 +61,8 @@ def report_trace(  # noqa: PLR0913  each is an option
     from sqlstable.report.view import Look
     from sqlstable.trace.format.reader import open_trace
 
-    look = Look(plan=plan, settings=all_settings)
+    by, drawn = chosen_map(by, is_map=is_map, by=map_by, curve=map_curve)
+    look = Look(plan=plan, settings=all_settings, map=drawn)
     check_plan(by, look)
     if html is not None and (export is not None or output_format != "table"):
         other_output = f"--format {output_format}" if export is None else f"--export {export}"
@@ -124,12 +133,14 @@ def write_report(trace: "Trace", output_format: Format, view: By, look: "Look") 
                 color_system=target.color_system,
                 plan=look.plan,
                 settings=look.settings,
+                map_look=replace(look.map, has_half_blocks=has_half_blocks(target)),
             )
             write(text)
         case "json":
             from sqlstable.report.as_json import render_json
 
-            write_data(render_json(StreamedTrace(trace)))
+            render = view_named(view).json or render_json
+            write_data(render(StreamedTrace(trace)))
         case "csv":
             from sqlstable.report.as_csv import render_csv
 

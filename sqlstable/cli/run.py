@@ -30,6 +30,8 @@ from sqlstable.cli.options import (
     KeepGoingOption,
     LayoutOption,
     LimitsOption,
+    MapByOption,
+    MapOption,
     NoEnforceOption,
     NowOption,
     OnConnectOption,
@@ -45,6 +47,7 @@ from sqlstable.cli.options import (
     ViewOption,
     check_durability,
     chosen_limits,
+    chosen_map,
 )
 from sqlstable.cli.places import check_regular
 from sqlstable.cli.report import check_plan
@@ -87,17 +90,17 @@ def run_script(  # noqa: PLR0913  each is an option
     rows: RowsOption = False,
     output_format: FormatOption = "table",
     by: ViewOption = "statement",
+    is_map: MapOption = False,
+    map_by: MapByOption = None,
     plan: PlanOption = False,
     all_settings: SettingsOption = False,
 ) -> None:
     """Run a workload script and report the OS pages that each statement touched."""
-    enforced = chosen_limits(limits)
-    look = Look(plan=plan, settings=all_settings)
+    by, drawn = chosen_map(by, is_map=is_map, by=map_by)
+    look = Look(plan=plan, settings=all_settings, map=drawn)
     output = Output(trace, output_format, by, look, rows=rows, page=html, force=force)
     _check_output(output)
-    check_durability(durability)
-    if durability is not None and image is None:
-        raise UsageError("--durability concerns an image file; name one with --image")
+    _check_durability(durability, image)
     choices = Choices(
         image,
         engine=engine,
@@ -108,7 +111,7 @@ def run_script(  # noqa: PLR0913  each is an option
         journal_mode=journal_mode,
         bucket_pages=bucket_pages,
         growth=growth,
-        limits=enforced,
+        limits=chosen_limits(limits),
         enforce=not no_enforce,
         trace=trace or ":memory:",
         overwrite_trace=force,
@@ -150,6 +153,12 @@ def _check_output(output: Output) -> None:
         pages = {Path(os.path.realpath(it)) for it in (output.page, output.trace)}
         if len(pages) == 1:
             raise UsageError("--html and --trace name the same file; give each its own")
+
+
+def _check_durability(durability: str | None, image: Path | None) -> None:
+    check_durability(durability)
+    if durability is not None and image is None:
+        raise UsageError("--durability concerns an image file; name one with --image")
 
 
 def _check_choices(choices: Choices) -> None:

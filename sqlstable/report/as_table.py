@@ -11,6 +11,7 @@ from sqlstable.report.frame import (
     fault_lines,
     glossary_lines,
     instruction_words,
+    named_lines,
     provenance_lines,
     settings_lines,
     title,
@@ -18,10 +19,14 @@ from sqlstable.report.frame import (
 )
 from sqlstable.report.grid import WIDTH_MIN, ColorSystem, paragraph, render
 from sqlstable.report.growth_words import growth_lines
+from sqlstable.report.map_look import MapLook
 from sqlstable.report.view import Look
 from sqlstable.report.views import By, view_named
 
 EMPTY: Final = "The trace is empty: no message was recorded, so no OS page was touched."
+
+OTHER_VIEWS: Final = "where in stable memory it lives: --map; how local it is: --by locality"
+"""What a newcomer would not find."""
 
 
 def render_table(
@@ -32,6 +37,7 @@ def render_table(
     color_system: ColorSystem | None = None,
     plan: bool = False,
     settings: bool = False,
+    map_look: MapLook | None = None,
 ) -> str:
     """Return a trace as a table of text.
 
@@ -42,12 +48,13 @@ def render_table(
         color_system: One of rich's, for a terminal; None for plain text.
         plan: Whether plans stand under statements and shapes.
         settings: Whether all settings are named, and not only those that are not the default.
+        map_look: How a map of stable memory is drawn, where it is the view.
 
     Raises:
         SettingsError: there is no such view.
     """
     view = view_named(by)
-    look = Look(max(width, WIDTH_MIN), plan=plan, settings=settings)
+    look = Look(max(width, WIDTH_MIN), plan=plan, settings=settings, map=map_look or MapLook())
     lines = [
         *title(view.title, look.width),
         *settings_lines(trace.settings, look.width, all_settings=settings),
@@ -63,6 +70,8 @@ def render_table(
         lines += [*paragraph(EMPTY, look.width), Text()]
     if by != "advice":
         lines += strongest_lines(trace, look.width)
+    if by == "statement" and trace.summary.message_count:
+        lines += named_lines("see also", OTHER_VIEWS, look.width)
     lines += growth_lines(trace, look.width)
     lines += provenance_lines([trace.settings], trace.summary.states, look.width)
     return render(lines, width=look.width, color_system=color_system)

@@ -1,4 +1,4 @@
-"""The JSON Schema of ``sqlstable.report.as_json``, as it ships in the package."""
+"""The JSON Schemas of reports, as they ship in the package."""
 
 import json
 from importlib.resources import files
@@ -12,6 +12,20 @@ def report_schema() -> dict[str, Any]:
         >>> report_schema()["properties"]["format"]
         {'const': 'sqlstable-report'}
     """
-    text = files("sqlstable.report").joinpath("schema.json").read_text(encoding="utf-8")
+    return _schema("schema.json")
+
+
+def locality_schema() -> dict[str, Any]:
+    """Return likewise the one of ``--by locality``.
+
+    Examples:
+        >>> locality_schema()["properties"]["format"]
+        {'const': 'sqlstable-locality'}
+    """
+    return _schema("locality_schema.json")
+
+
+def _schema(name: str) -> dict[str, Any]:
+    text = files("sqlstable.report").joinpath(name).read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema

@@ -16,6 +16,8 @@ UNKNOWN: Final = "?"
 _PLAIN: Final = {
     **dict.fromkeys("█▉▊▋▌▍▎▏", "#"),
     **dict.fromkeys("─·\N{EN DASH}\N{EM DASH}", "-"),
+    # Columns of a sparkline, by their heights; the highest one is a full bar.
+    **dict(zip("▁▂▃▄▅▆▇", "_.:-=+*", strict=True)),
     "…": "~",
     "→": ">",
     "▼": "v",

@@ -1,7 +1,7 @@
 """What a view of a trace is: one object, from which tables and CSV are made."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.grid import paragraph
+from sqlstable.report.map_look import MapLook
 from sqlstable.report.numbers import counted
 
 Item = TypeVar("Item")
@@ -33,6 +34,8 @@ class Look:
     "Whether plans stand under their statements."
     settings: bool = False
     "Whether all settings are named, and not only those that differ from the defaults."
+    map: MapLook = field(default_factory=MapLook)
+    "How a map of stable memory is drawn."
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class View:
     "What is known of each, as in its CSV; new ones come at the end."
     has_plans: bool = False
     "Whether plans can stand under its rows."
+    json: Callable[[TraceSource], Iterator[str]] | None = None
+    "Its JSON in pieces, where the JSON of a whole trace does not hold it."
     is_one_pass: bool = False
     "Whether its table goes through the statements once, so that they need not stay in memory."
 

@@ -12,7 +12,7 @@ from sqlstable.errors import SettingsError
 if TYPE_CHECKING:
     from sqlstable.report.view import View
 
-By = Literal["statement", "shape", "owner", "message", "advice"]
+By = Literal["statement", "shape", "owner", "message", "advice", "locality", "os-page"]
 """What one row of a view stands for."""
 
 VIEWS: Final[tuple[By, ...]] = get_args(By)
@@ -27,6 +27,6 @@ def view_named(by: str) -> "View":
     """
     if by not in VIEWS:
         raise SettingsError(f"cannot group by {by!r}; use one of {', '.join(VIEWS)}")
-    found: View = import_module(f"sqlstable.report.by_{by}").VIEW
+    found: View = import_module(f"sqlstable.report.by_{by.replace('-', '_')}").VIEW
     assert found.by == by, "a view is called as its module is"
     return found

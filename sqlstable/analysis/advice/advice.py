@@ -79,7 +79,7 @@ def percent(part: float, whole: float) -> str:
         >>> percent(1, 3), percent(1, 1000)
         ('33 %', '<1 %')
     """
-    share = 100 * part / whole
+    share = 100 * part / whole if whole else 100
     return "<1 %" if 0 < share < 1 else f"{share:.0f} %"
 
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from sqlstable.analysis.configured_cache import configured_cache_pages
 from sqlstable.analysis.locality.locality import Locality
 from sqlstable.analysis.locality.page_history import PageHistory
 from sqlstable.analysis.locality.reuse import (
@@ -14,7 +15,6 @@ from sqlstable.analysis.locality.reuse import (
     miss_ratio_curve,
 )
 from sqlstable.analysis.trace_source import TraceSource
-from sqlstable.ic.units import KIB
 from sqlstable.report.html.pictures.picture import Json, Picture, PictureTable, whole
 from sqlstable.report.numbers import count, counted
 
@@ -153,17 +153,6 @@ def _sqlite_miss_ratio(trace: TraceSource, page_bytes: int) -> MissRatioCurve:
         _, numbers = block.sqlite_pages(page_bytes)
         counts.add(distances.feed(history.feed(numbers).previous))
     return miss_ratio_curve(counts.histogram())
-
-
-def configured_cache_pages(trace: TraceSource) -> int | None:
-    """Return the SQLite pages that SQLite's own cache may hold; None where a trace does not say.
-
-    Source: https://www.sqlite.org/pragma.html#pragma_cache_size: a negative value is in KiB.
-    """
-    size, page_bytes = (trace.settings.values.get(name) for name in ("cache_size", "page_size"))
-    if not isinstance(size, int) or not isinstance(page_bytes, int) or page_bytes <= 0:
-        return None
-    return size if size >= 0 else -size * KIB // page_bytes
 
 
 def _spread(last: int) -> list[int]:

@@ -184,6 +184,24 @@ def test_the_lean_build_has_a_cache_of_its_own():
         page_cache_what_if(trace)
 
 
+@pytest.mark.parametrize("sql", ["PRAGMA cache_size = 20", "pragma main.Cache_Size(-2000)"])
+def test_a_workload_that_sets_the_size_itself_has_not_one(sql):
+    trace = HandBuiltTrace(
+        messages=(message(0, "update", (0,), use(0)),),
+        statements=(statement(0, 0, sql, kind="pragma"),),
+    )
+    with pytest.raises(TraceError, match="statement 0 sets cache_size itself"):
+        page_cache_what_if(trace)
+
+
+def test_asking_for_the_size_sets_nothing():
+    trace = HandBuiltTrace(
+        messages=(message(0, "update", (0,), use(0)),),
+        statements=(statement(0, 0, "PRAGMA cache_size", kind="pragma"),),
+    )
+    assert page_cache_what_if(trace).recorded_size == 500
+
+
 def test_the_recorded_size_is_what_was_recorded():
     with Canister(trace=":memory:", cache_size=10) as canister:
         canister.update("CREATE TABLE t (a PRIMARY KEY, b) WITHOUT ROWID")

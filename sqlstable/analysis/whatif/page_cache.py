@@ -13,6 +13,7 @@ Source: inclusion, R. L. Mattson et al. 1970; what a trace of misses leaves out,
 "Trace reduction for virtual memory simulations", SIGMETRICS 1999.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -38,6 +39,8 @@ _INSTRUCTION_MARGIN: Final = 0.08
 
 _EVENTS_MAX: Final = 6_000_000
 """Accesses that go through caches where nobody asks for sizes; a million takes half a second."""
+
+_sets_size: Final = re.compile(r"\bcache_size\s*[=(]", re.IGNORECASE).search
 
 _LEAN_SLOT_BYTES: Final = 4096
 """The lean build has a fixed pool for SQLite pages of up to this size, whatever cache_size says."""
@@ -84,8 +87,8 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
 
     Raises:
         TraceError: The trace does not say its page_size and cache_size; a size is below the
-            recorded one, and what a smaller cache would miss is not in a trace; or the build has a
-            cache that does not go by cache_size.
+            recorded one, and what a smaller cache would miss is not in a trace; the workload sets
+            cache_size itself; or the build has a cache that does not go by it.
 
     Examples:
         >>> from sqlstable import Canister
@@ -98,6 +101,20 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
         >>> canister.close()
     """
     page_size, recorded_size = _setting(trace, "page_size"), _setting(trace, "cache_size")
+    _check(trace, page_size, recorded_size, sizes)
+    model = _Model(trace, page_size, recorded_size)
+    wanted = sorted({*sizes}) or _doubled(recorded_size, model.exact_size, model.sizes_max)
+    return PageCacheWhatIf(
+        recorded_size=recorded_size,
+        is_exact_from=model.exact_size,
+        recorded=model.estimate(recorded_size),
+        rows=tuple(model.estimate(size) for size in wanted),
+        prices=model.prices,
+    )
+
+
+def _check(trace: TraceSource, page_size: int, recorded_size: int, sizes: Sequence[int]) -> None:
+    """Refuse what a trace does not have."""
     if trace.settings.values.get("build") == "lean" and page_size <= _LEAN_SLOT_BYTES:
         raise TraceError(
             f"the lean build keeps SQLite pages of {page_size} bytes in a small pool, whatever "
@@ -109,15 +126,13 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
             f"the trace was recorded with cache_size {recorded_size}, and what a smaller one of "
             f"{too_small[0]} would read is not in it; record it with --cache-size {too_small[0]}"
         )
-    model = _Model(trace, page_size, recorded_size)
-    wanted = sorted({*sizes}) or _doubled(recorded_size, model.exact_size, model.sizes_max)
-    return PageCacheWhatIf(
-        recorded_size=recorded_size,
-        is_exact_from=model.exact_size,
-        recorded=model.estimate(recorded_size),
-        rows=tuple(model.estimate(size) for size in wanted),
-        prices=model.prices,
-    )
+    setting = (it.index for it in trace.statements if it.kind == "pragma" and _sets_size(it.sql))
+    index = next(setting, None)
+    if index is not None:
+        raise TraceError(
+            f"statement {index} sets cache_size itself, so that the trace has not one size; leave "
+            "it out and record with --cache-size"
+        )
 
 
 def _doubled(recorded_size: int, exact_size: int, count_max: int) -> list[int]:

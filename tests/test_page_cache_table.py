@@ -28,15 +28,15 @@ def test_rows_tell_what_each_size_changes():
         shown(trace_of())
         == """\
                                                                         OS pages
-cache_size                                           reads  writes      accessed
+cache_size                                     reads        writes      accessed
 ────────────────────────────────────────────────────────────────────────────────
-10 as recorded                                          80       0            40
-20                                            +0.0% ± 1.2%   +0.0%  +0.0% ± 2.5%
-40                                           +0.0% ± 50.0%   +0.0%  +0.0% ± 2.5%
-80                                                  -50.0%   +0.0%         +0.0%
+10 as recorded                                    80             0            40
+20                                      +0.0% ± 1.2%  +0.0% ± 0.0%  +0.0% ± 2.5%
+40                                     +0.0% ± 50.0%  +0.0% ± 0.0%  +0.0% ± 2.5%
+80                                     -50.0% ± 1.2%  +0.0% ± 0.0%  +0.0% ± 2.5%
 ────────────────────────────────────────────────────────────────────────────────
 predicted from what a cache of 10 SQLite pages missed, in percent of what was
-recorded; ± is how far off it may be; exact from 48 on, where everything fits"""
+recorded; ± is how far off it may be; from 48 on everything fits"""
     )
 
 

@@ -74,14 +74,11 @@ def change(estimate: Estimate, recorded: int) -> str:
 
     Examples:
         >>> change(Estimate(50, 48, 51), 100), change(Estimate(100, 100, 100), 100)
-        ('-50.0% ± 2.0%', '+0.0%')
-        >>> change(Estimate(0, 0, 0), 0)
-        '+0.0%'
+        ('-50.0% ± 2.0%', '+0.0% ± 0.0%')
     """
     whole = max(1, recorded) / 100
     off = max(estimate.high - estimate.value, estimate.value - estimate.low) / whole
-    text = f"{(estimate.value - recorded) / whole:+.1f}%"
-    return f"{text} ± {off:.1f}%" if off else text
+    return f"{(estimate.value - recorded) / whole:+.1f}% ± {off:.1f}%"
 
 
 def _note(found: PageCacheWhatIf) -> str:
@@ -89,11 +86,11 @@ def _note(found: PageCacheWhatIf) -> str:
         f"predicted from what a cache of {count(found.recorded_size)} SQLite pages missed, in "
         "percent of what was recorded; ± is how far off it may be"
     )
-    exact = f"exact from {count(found.is_exact_from)} on, where everything fits"
+    fits = f"from {count(found.fits_from)} on everything fits"
     prices = (
         f"instructions at the prices {found.prices}, which charge the heap that a cache fills: "
         "modelled"
     )
-    told = (percents, exact, prices) if found.prices else (percents, exact)
+    told = (percents, fits, prices) if found.prices else (percents, fits)
     more = "; recorded with --cache-size 10, a trace tells more"
     return "; ".join(told) + (more if found.recorded_size > _RECORDED_WELL else "")

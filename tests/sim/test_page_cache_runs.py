@@ -35,10 +35,10 @@ def test_five_sizes_come_to_what_was_predicted(work, engine):
             assert row.reads.value == pytest.approx(reads, rel=0.05)
             assert row.writes.value == pytest.approx(writes, rel=0.05)
             assert row.os_pages_accessed.value == pytest.approx(os_pages, rel=0.05)
-        if row.cache_size >= found.is_exact_from:
-            assert row.reads.error == row.writes.error == row.os_pages_accessed.error == 0
+        if row.cache_size >= found.fits_from:
+            assert max(row.writes.error, row.os_pages_accessed.error) < 0.011
         if engine == "wasm":
             assert row.instructions.low <= spent <= row.instructions.high
         else:
             assert row.instructions is None
-    assert found.rows[-1].cache_size >= found.is_exact_from
+    assert found.rows[-1].cache_size >= found.fits_from

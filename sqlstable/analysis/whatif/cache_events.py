@@ -1,7 +1,9 @@
 """What a page cache saw of a trace, and what each access adds to its message's sets of pages."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +49,9 @@ class CacheEvents:
     is_changed: Flags
     "Whether the page is written next in its transaction: it becomes dirty by this access."
     ends_transaction: Flags
-    "Whether a commit follows."
+    "Whether no other access of its transaction follows."
+    is_undone: Flags
+    "Whether its transaction is rolled back, by a statement or a trap."
     sqlite_pages: MessageSets
     os_pages: MessageSets
     wasm_pages: MessageSets
@@ -71,13 +75,16 @@ def cache_events(trace: TraceSource, page_size: int) -> CacheEvents:
     message, statement, is_write, address, length, offset = columns
     whole = (offset >= 0) & (length == page_size) & (offset % page_size == 0)
     page = np.where(whole, offset // page_size + 1, NOT_CACHED)
-    ends = _ends(trace, message, statement)
+    transaction, is_undone = _transactions(trace, message, statement)
+    ends = np.ones(len(message), bool)
+    ends[:-1] = np.diff(transaction) != 0
     return CacheEvents(
         message,
         page,
         is_write.astype(bool),
-        _changed(np.cumsum(ends) - ends, page, is_write),
+        _changed(transaction, page, is_write),
         ends,
+        is_undone,
         _sets(message, np.flatnonzero(whole), page[whole]),
         _sets(message, *units_spanned(address, length, OS_PAGE_BYTES)),
         _sets(message, *units_spanned(address, length, WASM_PAGE_BYTES)),
@@ -97,16 +104,29 @@ def _columns(trace: TraceSource) -> Iterator[tuple[npt.NDArray[np.signedinteger]
         yield tuple(column[moved] for column in (*columns, *places))
 
 
-def _ends(trace: TraceSource, message: Int64s, statement: Int64s) -> Flags:
-    """Tell after which accesses a transaction ends: with a statement that commits, or a message."""
-    # One entry more: what no statement did has -1 for one.
-    commits = np.zeros(len(trace.statements) + 1, bool)
+def _transactions(trace: TraceSource, message: Int64s, statement: Int64s) -> tuple[Int64s, Flags]:
+    """Number the transactions of accesses, and tell which of them are rolled back.
+
+    One ends with a statement that commits or rolls back, and with its message.
+    """
+    count = len(trace.statements)
+    ends, undoes = np.zeros(count, bool), np.zeros(count, bool)
     for it in trace.statements:
-        commits[it.index] = it.phases["commit"].calls.write > 0
-    ends = np.ones(len(message), bool)
-    ends[:-1] = np.diff(message) != 0
-    ends[:-1] |= (np.diff(statement) != 0) & commits[statement[:-1]]
-    return ends
+        undoes[it.index] = it.kind == "transaction" and _rolls_back(it.sql) is not None
+        ends[it.index] = undoes[it.index] or it.phases["commit"].calls.write > 0
+    ended_before = np.cumsum(ends) - ends
+    # What no statement did belongs to the statement before it.
+    ended = np.zeros(len(statement), np.int64)
+    of_statement = statement >= 0
+    ended[of_statement] = ended_before[statement[of_statement]]
+    ended = np.maximum.accumulate(ended)
+    is_undone = np.isin(ended, ended_before[undoes])
+    trapped = [it.index for it in trace.messages if it.outcome == "trapped"]
+    is_undone |= np.isin(message, trapped)
+    return ended + message, is_undone
+
+
+_rolls_back: Final = re.compile(r"rollback(?!.*\bto\b)", re.IGNORECASE | re.DOTALL).match
 
 
 def _changed(transaction: Int64s, page: Int64s, is_write: Int64s) -> Flags:

@@ -92,15 +92,23 @@ def _missed(cache: SqliteCache, events: CacheEvents, heap: MessageHeap) -> list[
     pages = events.page[part]
     if pages.all() and not events.is_write[part].any():
         return cache.read_all(pages.tolist())
-    columns = (events.page, events.is_write, events.is_changed, events.ends_transaction)
-    kept = []
-    for page, is_write, is_changed, is_end in zip(
-        *(it[part].tolist() for it in columns), strict=True
-    ):
-        missed = page == NOT_CACHED or cache.use(page, dirty=is_write or is_changed)
-        kept.append(missed or is_write)
+    columns = (events.page, events.is_write, events.is_changed, events.is_undone)
+    kept: list[bool] = []
+    start = 0
+    rows = zip(*(it[part].tolist() for it in (*columns, events.ends_transaction)), strict=True)
+    for page, is_write, is_changed, is_undone, is_end in rows:
+        # What a rollback writes back is no use of a page.
+        is_use = page != NOT_CACHED and not (is_write and is_undone)
+        is_miss = is_use and cache.use(page, dirty=is_write or is_changed)
+        kept.append(is_miss or is_write or page == NOT_CACHED)
         if is_end:
+            if is_undone and not cache.roll_back():
+                # Nothing was spilled, so nothing had to be written back.
+                done = slice(heap.start + start, heap.start + len(kept))
+                unwritten = ~events.is_write[done] | (events.page[done] == NOT_CACHED)
+                kept[start:] = (unwritten & kept[start:]).tolist()
             cache.commit()
+            start = len(kept)
     return kept
 
 

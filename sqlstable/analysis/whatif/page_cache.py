@@ -29,7 +29,7 @@ from sqlstable.analysis.whatif.estimate import Estimate
 from sqlstable.errors import TraceError
 
 _MARGIN: Final = 0.01
-"""Error of what is not exact, at least: as much was seen where both neighbours agreed."""
+"""Error of accesses, at least: as much was seen where all sizes like it agreed."""
 
 _SPILL_MARGIN: Final = 0.25
 """Error of the writes that happen before a commit, at least: 19 % was the most that was seen."""
@@ -67,8 +67,8 @@ class PageCacheWhatIf:
 
     recorded_size: int
     "cache_size of the trace, in SQLite pages."
-    is_exact_from: int
-    "From this cache_size on nothing ever goes for want of room: reads are the least there are."
+    fits_from: int
+    "From this cache_size on nothing goes for want of room, and a larger one changes no access."
     recorded: CacheEstimate
     rows: tuple[CacheEstimate, ...]
     "By size, ascending."
@@ -96,17 +96,17 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
         >>> reply = canister.update("CREATE TABLE t (a)")
         >>> with canister.trace() as trace:
         ...     found = page_cache_what_if(trace, [100])
-        >>> found.recorded_size, found.rows[0].writes.error
-        (10, 0.0)
+        >>> found.recorded_size, found.rows[0].reads
+        (10, Estimate(value=0, low=0, high=0))
         >>> canister.close()
     """
     page_size, recorded_size = _setting(trace, "page_size"), _setting(trace, "cache_size")
     _check(trace, page_size, recorded_size, sizes)
     model = _Model(trace, page_size, recorded_size)
-    wanted = sorted({*sizes}) or _doubled(recorded_size, model.exact_size, model.sizes_max)
+    wanted = sorted({*sizes}) or _doubled(recorded_size, model.fitting_size, model.sizes_max)
     return PageCacheWhatIf(
         recorded_size=recorded_size,
-        is_exact_from=model.exact_size,
+        fits_from=model.fitting_size,
         recorded=model.estimate(recorded_size),
         rows=tuple(model.estimate(size) for size in wanted),
         prices=model.prices,
@@ -135,13 +135,13 @@ def _check(trace: TraceSource, page_size: int, recorded_size: int, sizes: Sequen
         )
 
 
-def _doubled(recorded_size: int, exact_size: int, count_max: int) -> list[int]:
+def _doubled(recorded_size: int, fitting_size: int, count_max: int) -> list[int]:
     """Return sizes that double, the last of which holds everything, as many as may be."""
     sizes = [recorded_size * 2]
-    while sizes[-1] < exact_size:
+    while sizes[-1] < fitting_size:
         sizes.append(sizes[-1] * 2)
     count = min(len(sizes), count_max)
-    # Evenly from the first to the last; a single one is the last, which is exact.
+    # Evenly from the first to the last; a single one is the last.
     places = np.linspace(len(sizes) - 1, 0, count).round().astype(int)
     return sorted(sizes[place] for place in places)
 
@@ -167,7 +167,7 @@ class _Model:
         everything = np.ones(len(events), bool)
         self._outcomes = {recorded_size: self._left(everything, int(events.is_write.sum()))}
         self._cost = cache_cost(trace, events, page_size)
-        self.exact_size = max(recorded_size, room_needed(events, self._heaps))
+        self.fitting_size = max(recorded_size, room_needed(events, self._heaps))
 
     @property
     def sizes_max(self) -> int:
@@ -183,8 +183,8 @@ class _Model:
         """Return what a size comes to, with what it may be."""
         found = [self._outcome(it) for it in self._like(size)]
         margin = spill_margin = 0.0
-        if not self._is_exact(size):
-            spills = abs(found[0].writes - self._outcome(self.exact_size).writes)
+        if size != self._recorded_size:
+            spills = abs(found[0].writes - self._outcome(self.fitting_size).writes)
             margin, spill_margin = _MARGIN, spills * _SPILL_MARGIN
         return CacheEstimate(
             cache_size=size,
@@ -196,17 +196,12 @@ class _Model:
             else self._instructions(size, found, self._cost),
         )
 
-    def _is_exact(self, size: int) -> bool:
-        return size == self._recorded_size or size >= self.exact_size
-
     def _like(self, size: int) -> tuple[int, ...]:
         """Return the size, and those like which it may behave."""
         recorded = self._recorded_size
-        return (
-            (size,)
-            if self._is_exact(size)
-            else (size, max(recorded, size - recorded), size + recorded)
-        )
+        if size == recorded or size >= self.fitting_size:
+            return (size,)
+        return (size, max(recorded, size - recorded), size + recorded)
 
     def _instructions(self, size: int, found: Sequence[_Outcome], cost: CacheCost) -> Estimate:
         recorded = self._outcomes[self._recorded_size]

@@ -10,12 +10,13 @@ It is least-recently-used for clean SQLite pages alone. What it does beside that
   that are dirty now spill before those that become dirty later.
 * At a commit all dirty pages are written and become clean, the most recently used one first: so it
   is the first of them to go.
+* A rollback writes back what the synced part of the journal has: nothing where nothing was spilled.
 
 Pages that open cursors hold cannot go; of these only page 1 is counted in.
 
 Sources: SQLite 3.54 src/pcache1.c (``pcache1FetchStage2``, ``n90pct``), src/pcache.c
 (``sqlite3PcacheFetchStress``, ``sqlite3PcacheCleanAll``), src/pager.c (``pagerStress``,
-``pager_write``: NEED_SYNC).
+``pager_write``: NEED_SYNC; ``pager_playback_one_page``).
 """
 
 from collections import OrderedDict
@@ -35,7 +36,10 @@ class SqliteCache:
         [True, True, False, True, True]
     """
 
-    __slots__ = ("_clean", "_dirty", "_journaled", "_size", "_spill_from", "_synced", "writes")
+    __slots__ = (
+        *("_clean", "_dirty", "_journaled", "_safe_count", "_size", "_spill_from", "_synced"),
+        "writes",
+    )
 
     def __init__(self, size: int, clean: Iterable[int] = ()) -> None:
         self.writes = 0
@@ -48,6 +52,8 @@ class SqliteCache:
         # Of the dirty ones, those whose old content is safe in the journal.
         self._synced: OrderedDict[int, None] = OrderedDict()
         self._journaled: set[int] = set()
+        # Pages that the journal had when it was synced last, at a spill.
+        self._safe_count = 0
 
     @staticmethod
     def size_for(pages: int) -> int:
@@ -106,11 +112,18 @@ class SqliteCache:
         if not self._dirty:
             return
         self.writes += len(self._dirty)
-        for page in reversed(self._dirty):
-            self._clean[page] = None
-        self._dirty.clear()
-        self._synced.clear()
-        self._journaled.clear()
+        self._settle()
+
+    def roll_back(self) -> bool:
+        """Undo what is dirty: from the journal in memory, which writes back what was spilled.
+
+        Returns:
+            Whether the file had to be written.
+        """
+        was_spilled = self._safe_count > 0
+        self.writes += self._safe_count
+        self._settle()
+        return was_spilled
 
     def _change(self, page: int) -> None:
         self._dirty[page] = None
@@ -118,6 +131,14 @@ class SqliteCache:
         if page in self._journaled:
             self._synced[page] = None
         self._journaled.add(page)
+
+    def _settle(self) -> None:
+        for page in reversed(self._dirty):
+            self._clean[page] = None
+        self._dirty.clear()
+        self._synced.clear()
+        self._journaled.clear()
+        self._safe_count = 0
 
     def _make_room(self) -> None:
         if len(self._dirty) >= self._spill_from:
@@ -132,5 +153,6 @@ class SqliteCache:
         else:
             page, _ = self._dirty.popitem(last=False)
             self._synced = self._dirty.copy()
+            self._safe_count = len(self._journaled)
         self._clean[page] = None
         self.writes += 1

@@ -28,6 +28,7 @@ from sqlstable.ic.units import NO_LIMIT
 from sqlstable.notebook_options import MAGICS
 from sqlstable.report.json_schema import report_schema
 from sqlstable.trace.format.schema import schema
+from sqlstable.workload.sweeping.results import SCHEMA as RESULTS_SCHEMA
 
 REFERENCE = Path(__file__).parent / "reference"
 MARKER = "<!-- All below is made by docs/generate.py: change the package, then run it. -->\n"
@@ -232,11 +233,20 @@ def trace_format() -> Iterator[str]:
     """Make a section for each table and view of a trace file, with the comments of its schema."""
     for title, kind in (("Tables", "TABLE"), ("Views", "VIEW")):
         yield f"## {title}"
-        for found in re.finditer(
-            rf"^CREATE {kind} (\w+).*?;(?: --[^\n]*)?$", schema(), re.DOTALL | re.MULTILINE
-        ):
-            yield f"### `{found.group(1)}`"
-            yield f"```sql\n{found.group()}\n```"
+        yield from _created(kind, schema())
+
+
+def results_format() -> Iterator[str]:
+    """Make a section for each table of a file of results, likewise."""
+    yield from _created("TABLE", RESULTS_SCHEMA)
+
+
+def _created(kind: str, sql: str) -> Iterator[str]:
+    for found in re.finditer(
+        rf"^CREATE {kind} (\w+).*?;(?: --[^\n]*)?$", sql, re.DOTALL | re.MULTILINE
+    ):
+        yield f"### `{found.group(1)}`"
+        yield f"```sql\n{found.group()}\n```"
 
 
 def json_report() -> Iterator[str]:
@@ -285,6 +295,7 @@ MADE = {
     "limits.md": limits,
     "prices.md": prices,
     "trace-format.md": trace_format,
+    "sweep-results.md": results_format,
     "json.md": json_report,
 }
 """The pages with a generated part, each with what makes it."""

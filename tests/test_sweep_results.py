@@ -121,7 +121,7 @@ def test_the_file_is_the_same_from_processes(tmp_path):
 # -- what interrupts -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after", range(6))
+@pytest.mark.parametrize("after", [0, 1, 5])
 def test_an_interrupted_sweep_goes_on_to_the_same_file(tmp_path, monkeypatch, after):
     carried_out(tmp_path / "whole.sqlite")
     left = [after]

@@ -146,4 +146,6 @@ def test_rows_that_failed_are_numbered_but_not_compared():
     assert found.best is found.rows[0]
     assert found.varied == ("page_size",)
     assert sweep_results([], []).best is None
+    later = sweep_results([{"page_size": size} for size in (1, 2, 3)], [None, done, None])
+    assert [(it.number, it.choices["page_size"]) for it in later.rows] == [(2, 2)]
     assert sweep_results([{}], [failed]).best is None

@@ -211,8 +211,7 @@ def _swept(
     with opened_results(base, where) as results:
         is_whole = finished(specs, results, where)
         found = results.results(specs)
-    done = [(row, it) for row, it in zip(rows, found, strict=True) if it is not None]
-    swept = sweep_results([row for row, _ in done], [it for _, it in done])
+    swept = sweep_results(rows, found)
     if not is_whole:
         return swept, interrupted(specs, found, where)
     if swept.best is None:

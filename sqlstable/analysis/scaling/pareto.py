@@ -60,7 +60,7 @@ class SweepResults:
 
 
 def sweep_results(
-    choices: Sequence[Mapping[str, Scalar]], results: Sequence[RunResult]
+    choices: Sequence[Mapping[str, Scalar]], results: Sequence[RunResult | None]
 ) -> SweepResults:
     """Number runs of one script, and mark those that nothing beats.
 
@@ -70,18 +70,19 @@ def sweep_results(
 
     Args:
         choices: What was varied, for each run, all with the same names.
-        results: As many runs.
+        results: As many runs; None for one that was not carried out, which keeps its number.
 
     Source:
         The definition of dominance and of the Pareto optimal set: K. Deb, *Multi-Objective
         Optimization using Evolutionary Algorithms*, 2001, section 2.4.
     """
-    done = [result for result in results if result.failure is None]
-    has_instructions = bool(done) and all(it.instructions is not None for it in done)
     rows = [
         SweepRow(number, chosen, result)
         for number, (chosen, result) in enumerate(zip(choices, results, strict=True), 1)
+        if result is not None
     ]
+    done = [row.result for row in rows if row.result.failure is None]
+    has_instructions = bool(done) and all(it.instructions is not None for it in done)
     points = {
         row.number: row.objectives(has_instructions=has_instructions)
         for row in rows

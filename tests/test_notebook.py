@@ -73,7 +73,7 @@ def test_many_rows_are_cut_and_counted(shell):
         "SELECT i FROM n",
     )
     assert "20 rows, 30 more rows not shown" in repr(found)
-    assert "<caption>50 rows</caption>" in found._repr_html_()
+    assert ">50 rows</caption>" in found._repr_html_()
     assert len(found.rows) == 50
 
 

@@ -20,6 +20,7 @@ _KEPT: Final = "\n\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 # Notebooks align every cell to the right; what is read from the left says so itself.
 _WORDS: Final = ' style="text-align:left;white-space:pre-wrap"'
+_CAPTION: Final = ' style="text-align:left"'
 _NUMBER: Final = ' style="text-align:right"'
 
 
@@ -39,7 +40,8 @@ def html_table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[ob
     listed = [tuple(row) for row in rows]
     lines = [_heading(headings, listed)] if headings else []
     lines += [f"<tr>{''.join(map(_cell, row))}</tr>" for row in listed]
-    return f"<table><caption>{html_text(caption)}</caption>{''.join(lines)}</table>"
+    above = f"<caption{_CAPTION}>{html_text(caption)}</caption>"
+    return f"<table>{above}{''.join(lines)}</table>"
 
 
 def html_text(text: str) -> str:

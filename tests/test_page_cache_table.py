@@ -27,6 +27,7 @@ def test_rows_tell_what_each_size_changes():
     assert (
         shown(trace_of())
         == """\
+what another cache_size would come to
                                                                         OS pages
 cache_size                                     reads        writes      accessed
 ────────────────────────────────────────────────────────────────────────────────
@@ -35,8 +36,8 @@ cache_size                                     reads        writes      accessed
 40                                     +0.0% ± 50.0%  +0.0% ± 0.0%  +0.0% ± 2.5%
 80                                     -50.0% ± 1.2%  +0.0% ± 0.0%  +0.0% ± 2.5%
 ────────────────────────────────────────────────────────────────────────────────
-predicted from what a cache of 10 SQLite pages missed, in percent of what was
-recorded; ± is how far off it may be; from 48 on everything fits"""
+predicted from what a cache of 10 SQLite pages missed, as changes in percent of
+what was recorded; ± is how far off they may be; from 48 on everything fits"""
     )
 
 

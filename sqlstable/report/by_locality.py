@@ -1,4 +1,4 @@
-"""The view of locality: figures of the whole trace, then one row for each owner."""
+"""The view of locality: figures of the trace, a row for each owner, and for other page caches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from sqlstable.report.grid import Cell, cell
 from sqlstable.report.locality_json import render_locality_json
 from sqlstable.report.locality_words import locality_lines
 from sqlstable.report.numbers import UNKNOWN, bar
+from sqlstable.report.page_cache_table import page_cache_lines
 from sqlstable.report.table import Column, Table, number, words
 from sqlstable.report.text import clean, fit
 from sqlstable.report.view import GROUPS_MAX, Fields, Look, View, more_lines, named
@@ -66,7 +67,8 @@ def _lines(trace: TraceSource, look: Look) -> list[Text]:
     table = Table.holding(_columns(shown), shown, look.width)
     body = [line for group in shown for line in table.row(group)]
     more = more_lines(len(found.by_owner) - len(shown), "more owner", look.width)
-    return [*lines, Text(), *table.framed([*body, *more])]
+    caches = page_cache_lines(trace, look.width)
+    return [*lines, Text(), *table.framed([*body, *more]), Text(), *caches]
 
 
 def _columns(groups: Sequence[LocalityGroup]) -> list[Column[LocalityGroup]]:

@@ -18,6 +18,7 @@ from sqlstable.analysis.locality.write_amplification import WriteAmplification
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.as_json import Json
 from sqlstable.report.locality_words import sqlite_locality
+from sqlstable.report.page_cache_json import page_cache_json
 from sqlstable.trace.model import TraceSettings
 
 FORMAT: Final = "sqlstable-locality"
@@ -36,6 +37,7 @@ def render_locality_json(trace: TraceSource) -> Iterator[str]:
         "configured_cache_pages": configured_cache_pages(trace),
         "os_pages": _figures(locality(trace)),
         "sqlite_pages": None if (found := sqlite_locality(trace)) is None else _figures(found),
+        "page_cache": page_cache_json(trace),
     }
     yield json.dumps(document, indent=1, allow_nan=False) + "\n"
 

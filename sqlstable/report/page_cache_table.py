@@ -28,6 +28,8 @@ _FIGURES: Final[tuple[tuple[str, int, _Of], ...]] = (
 )
 """Headings, the order in which they go where there is no room, and what they show."""
 
+_HEADING: Final = Text("what another cache_size would come to", style="bold")
+
 _RECORDED_WELL: Final = 10
 """No smaller page cache than this tells much more; SQLite itself hardly goes below."""
 
@@ -37,11 +39,11 @@ def page_cache_lines(trace: TraceSource, width: int) -> list[Text]:
     try:
         found = page_cache_what_if(trace)
     except TraceError as error:
-        return paragraph(f"another cache_size: {error}", width)
+        return [_HEADING, *paragraph(str(error), width)]
     rows = (found.recorded, *found.rows)
     table = Table.holding(_columns(found), rows, width)
     body = [line for row in rows for line in table.row(row)]
-    return [*table.framed(body), *paragraph(_note(found), width, style="italic")]
+    return [_HEADING, *table.framed(body), *paragraph(_note(found), width, style="italic")]
 
 
 def _columns(found: PageCacheWhatIf) -> list[Column[CacheEstimate]]:
@@ -83,8 +85,8 @@ def change(estimate: Estimate, recorded: int) -> str:
 
 def _note(found: PageCacheWhatIf) -> str:
     percents = (
-        f"predicted from what a cache of {count(found.recorded_size)} SQLite pages missed, in "
-        "percent of what was recorded; ± is how far off it may be"
+        f"predicted from what a cache of {count(found.recorded_size)} SQLite pages missed, as "
+        "changes in percent of what was recorded; ± is how far off they may be"
     )
     fits = f"from {count(found.fits_from)} on everything fits"
     prices = (

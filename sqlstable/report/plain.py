@@ -18,7 +18,7 @@ _PLAIN: Final = {
     **dict.fromkeys("─·\N{EN DASH}\N{EM DASH}", "-"),
     # Columns of a sparkline, by their heights; the highest one is a full bar.
     **dict(zip("▁▂▃▄▅▆▇", "_.:-=+*", strict=True)),
-    "…": "~",
+    **dict.fromkeys("…±", "~"),
     "→": ">",
     "▼": "v",
     "▲": "^",

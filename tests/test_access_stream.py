@@ -7,10 +7,15 @@ import pytest
 
 from sqlstable import Canister, SqlError, TraceError
 from sqlstable.ic.accesses import Accesses
-from sqlstable.ic.words import WRITE
+from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.access_stream import BLOCK_ACCESSES_MAX, block_of, joined_blocks
+from sqlstable.trace.format import access_decoding, access_reader
 from sqlstable.trace.format.file import TraceWriter, open_trace
+from sqlstable.trace.model import AccessSpan
+from sqlstable.trace.recording.attribution import MessageFacts, attribute
+from sqlstable.trace.recording.raw import RawMessage, statement_of
 from tests.hand_built import HandBuiltTrace, accesses, message, statement, use
+from tests.test_few import Taken, random_rows, random_statements
 from tests.trace_by_hand import path_fixture  # noqa: F401  a fixture
 
 INSERT = (
@@ -109,21 +114,102 @@ def test_the_stream_is_what_statements_and_outside_entries_hold(path):
 
 def check_stream(trace):
     whole = joined_blocks([*trace.access_blocks()])
-    place = 0
+    count = 0
     for it in trace.messages:
         parts = [(index, -1, trace.accesses(trace.statements[index])) for index in it.statements]
         for name, made in trace.outside_accesses(it):
             parts.append((-1, trace.outside_names.index(name), made))
         for index, outside, made in parts:
-            rows = whole.slice(place, place + len(made))
-            place += len(made)
-            assert (rows.message == it.index).all()
-            assert (rows.statement == index).all()
-            assert (rows.outside == outside).all()
+            is_of = (whole.message == it.index) & (whole.statement == index)
+            rows = whole.where(is_of & (whole.outside == outside))
+            count += len(made)
             np.testing.assert_array_equal(rows.position, np.arange(len(made)))
             for name in ("kind", "address", "length", "offset"):
                 np.testing.assert_array_equal(getattr(rows, name), getattr(made, name))
-    assert place == len(whole)
+    assert count == len(whole)
+
+
+def phase_uses(trace):
+    """Return calls and bytes of each statement and phase, from accesses alone."""
+    uses = {}
+    for block in trace.access_blocks(owners=False):
+        columns = (block.statement, block.phase, block.kind, block.length)
+        for made_by, phase, kind, length in zip(*(it.tolist() for it in columns), strict=True):
+            assert (made_by < 0) == (phase < 0)
+            if made_by >= 0:
+                use = uses.setdefault((made_by, PHASES[phase]), [0, 0, 0, 0, 0, 0])
+                use[kind] += 1
+                if kind <= WRITE:
+                    use[4 + kind] += length
+    return uses
+
+
+def told_phase_uses(trace):
+    told = {}
+    for it in trace.statements:
+        for phase, spent in it.phases.items():
+            calls = spent.calls
+            counts = [calls.read, calls.write, calls.size, calls.grow]
+            if any(counts):
+                told[it.index, phase] = [*counts, spent.bytes_read, spent.bytes_written]
+    return told
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_phases_of_accesses_are_those_that_statements_tell(engine):
+    with Canister(trace=":memory:", engine=engine) as canister:
+        run_at_random(canister, random.Random(7), 20)
+        with canister.message("update") as open_message:
+            open_message.executemany("INSERT INTO t (b) VALUES (?)", [(str(n),) for n in range(99)])
+        trace = canister.trace()
+        assert {phase for _, phase in told_phase_uses(trace)} >= {"run", "commit"}
+        assert phase_uses(trace) == told_phase_uses(trace)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_accesses_come_in_the_order_in_which_they_happened(seed, monkeypatch):
+    """However statements and what is outside of them interleave, in small blocks and large."""
+    rng = random.Random(seed)
+    rows = random_rows(rng, rng.choice((1, 5, 40, 500)), 4096)
+    statements, outside = random_statements(rng, len(rows))
+    raw = RawMessage(Taken(rows, is_few=len(rows) < 100), statements, outside)
+    facts = MessageFacts(0, "update", "committed", 65_536)
+    made = attribute(raw, facts, first_statement=0)
+    if seed % 2:
+        for module in (access_decoding, access_reader):
+            monkeypatch.setattr(module, "BLOCK_ACCESSES_MAX", 7)
+    with TraceWriter(None, {}) as writer:
+        sources = made.statement_accesses
+        writer.write(
+            made.message,
+            made.statements,
+            statement_accesses={index: source() for index, source in sources.items()},
+            outside_accesses=[source() for source in made.outside_accesses],
+            order=made.order,
+        )
+        with writer.trace() as trace:
+            whole = joined_blocks([*trace.access_blocks()])
+    columns = (whole.kind, whole.address, whole.length, whole.offset)
+    assert [*zip(*(it.tolist() for it in columns), strict=True)] == rows
+    expected = np.full((2, len(rows)), -1)
+    for index, it in enumerate(map(statement_of, statements)):
+        for start, stop, phase in it.spans:
+            expected[0, start:stop], expected[1, start:stop] = index, phase
+    assert [whole.statement.tolist(), whole.phase.tolist()] == expected.tolist()
+
+
+def test_an_order_that_is_not_the_accesses_own_is_refused(tmp_path):
+    made = accesses((0, 65_536, 4_096, 0), (0, 65_536, 4_096, 0))
+    for spans in ([(0, 1, 3)], [(0, 1, 1)], [(1, 1, 2)], [(0, 1, 2), (1, 1, 1)]):
+        with TraceWriter(None, {}) as writer:
+            writer.write(
+                message(0, "update", (0,), use(1)),
+                [statement(0, 0, "SELECT 1")],
+                statement_accesses={0: [made]},
+                order=[*map(AccessSpan._make, spans)],
+            )
+            with writer.trace() as trace, pytest.raises(TraceError, match="order of its accesses"):
+                [*trace.access_blocks()]
 
 
 def test_large_messages_come_in_parts_and_small_ones_together(tmp_path):

@@ -21,6 +21,7 @@ from tests.trace_by_hand import (  # noqa: F401  fixtures
     MESSAGES,
     SETTINGS,
     STATEMENTS,
+    WITHOUT_END,
     assert_by_hand,
     assert_equal,
     documented_tables,
@@ -78,7 +79,9 @@ def read_everything(path):
             trace.outside_accesses(message)
         for statement in trace.statements:
             trace.accesses(statement)
-        _ = trace.owners, trace.areas, trace.owner_faults
+        _ = trace.owners, trace.areas, trace.owner_faults, trace.schema, trace.trees
+        for _ in trace.access_blocks():
+            pass
 
 
 def assert_damaged(path):
@@ -285,4 +288,4 @@ def test_an_interrupt_loses_nothing(tmp_path):
         writer.trace()
     writer.close()
     with open_trace(tmp_path / "a.trace") as trace:
-        assert_by_hand(trace)
+        assert_by_hand(trace, **WITHOUT_END)

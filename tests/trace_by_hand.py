@@ -11,11 +11,14 @@ import pytest
 import sqlstable.trace.format.file as trace_file
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.limits import NO_LIMIT
-from sqlstable.ic.words import GROW, PHASES, READ, SIZE, WRITE
+from sqlstable.ic.words import COMMIT, GROW, PHASES, PREPARE, READ, SIZE, WRITE
+from sqlstable.trace.access_stream import NO_PHASE
 from sqlstable.trace.format.file import (
     TraceWriter,
 )
 from sqlstable.trace.model import (
+    AccessSpan,
+    AddressRun,
     Calls,
     HeapUse,
     Instructions,
@@ -23,14 +26,17 @@ from sqlstable.trace.model import (
     LoopUse,
     Message,
     OutsideUse,
+    Owner,
     OwnerFault,
     OwnerRun,
     OwnerRuns,
     OwnerUse,
+    SchemaObject,
     SqliteCounters,
     StableArea,
     StableUse,
     Statement,
+    TreeShape,
 )
 
 BUCKET_BYTES = 8 * 1024 * 1024
@@ -232,6 +238,10 @@ STATEMENTS = (
 MESSAGES_WITHOUT_TRAP_LIMITS = MESSAGES
 MESSAGES = (*MESSAGES[:3], replace(MESSAGES[3], trap_limit="os_pages_dirty"))
 
+# Version 3 knew neither phases nor an order, and not what the trace ends with.
+MESSAGES_WITHOUT_CHANGES = MESSAGES
+MESSAGES = (replace(MESSAGES[0], bytes_changed=12_345), *MESSAGES[1:])
+
 OWNER_FAULTS = (OwnerFault(0, "tables größer and b share one root"), OwnerFault(3, ""))
 
 OWNER_RUNS = (
@@ -258,6 +268,31 @@ SETTINGS = {
 
 STATEMENT_ACCESSES = {0: CREATION, 1: scan(1900, 300), 3: LARGE}
 OUTSIDE_ACCESSES = {(0, 0): OPENING, (0, 1): accesses_of((WRITE, 0, 7, -1))}
+
+
+ORDERS = {
+    0: [
+        AccessSpan(1, NO_PHASE, len(OPENING)),
+        AccessSpan(0, PREPARE, 1),
+        AccessSpan(0, COMMIT, len(CREATION) - 1),
+        AccessSpan(2, NO_PHASE, 1),
+    ]
+}
+ADDRESS_RUNS = {
+    0: [AddressRun(0, 65_536, Owner("(memory manager)", "(memory manager)", "memory manager", ""))],
+    3: [AddressRun(2**38, BUCKET_BYTES, Owner("größer", "größer", "journal", ""))],
+}
+SCHEMA = (
+    SchemaObject("table", "account", "account", "CREATE TABLE account (größe)"),
+    SchemaObject("index", "sqlite_autoindex_account_1", "account", None),
+)
+TREES = (
+    TreeShape("account", "account", "table", 2, 1, 300, 2, 1_000, 900_000, 12_345, 0.75),
+    TreeShape("sqlite_autoindex_account_1", "account", "index", 1, 0, 1, 0, 9, 90, 4_000, None),
+)
+
+WITHOUT_END = {"schema": (), "trees": ()}
+"""What a trace says of its end where nobody has looked, and in format versions 1 to 3."""
 
 
 def as_columns(runs):
@@ -290,6 +325,8 @@ def write_by_hand(writer, count=None):
             owner_fault=next(
                 (it.text for it in OWNER_FAULTS if it.since_message == message.index), None
             ),
+            address_runs=ADDRESS_RUNS.get(message.index, ()),
+            order=ORDERS.get(message.index, ()),
         )
 
 
@@ -297,11 +334,19 @@ def write_golden(path):
     """Write the trace that tests/golden keeps; to be called once for each format version."""
     with TraceWriter(path, SETTINGS) as writer:
         write_by_hand(writer)
+        writer.write_end(SCHEMA, TREES, trees_skipped="")
 
 
 def assert_by_hand(
-    trace, areas=AREAS, messages=MESSAGES, statements=STATEMENTS, owner_faults=OWNER_FAULTS
+    trace,
+    areas=AREAS,
+    messages=MESSAGES,
+    statements=STATEMENTS,
+    owner_faults=OWNER_FAULTS,
+    schema=SCHEMA,
+    trees=TREES,
 ):
+    assert (trace.schema, trace.trees) == (schema, trees)
     assert trace.areas == areas
     assert trace.owner_faults == owner_faults
     assert trace.settings.values == {**SETTINGS, "closed": True}

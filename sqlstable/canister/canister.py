@@ -67,6 +67,8 @@ class Canister(Presence):
             statement), ``pages`` does without.
         owners: Whether each message's OS pages are attributed to tables and indexes; by default
             where a trace is written.
+        bytes_changed: Whether the trace says of each message how many bytes of stable memory it
+            changed, for write amplification; comparing takes about 10 µs a message.
         memory: An existing stable memory, such as `StableMemory.from_image` gives.
         durability: With ``path``: ``process`` (an answered message survives ``kill -9``, the
             default) or ``power`` (it survives a loss of power, too).
@@ -117,6 +119,7 @@ class Canister(Presence):
                 memory,
                 writer=open_writer(choices.trace, {}, overwrite=choices.overwrite_trace),
                 owners=choices.has_owners,
+                compares=choices.bytes_changed,
             )
             opening = Opening(settings, is_foreign=memory.wasm_pages > 0)
             self._life = Life(machine, observation, opening)

@@ -36,6 +36,7 @@ class Keywords(TypedDict, total=False):
     overwrite_trace: bool
     depth: Depth
     owners: bool | None
+    bytes_changed: bool
     memory: StableMemory | None
     durability: Durability | None
     read_only: bool
@@ -71,6 +72,7 @@ class Choices:
     overwrite_trace: bool = False
     depth: Depth = "counters"
     owners: bool | None = None
+    bytes_changed: bool = False
     memory: StableMemory | None = None
     durability: str | None = None
     read_only: bool = False

@@ -20,11 +20,14 @@ class EndedMessage:
     "Of each statement's accesses, where somebody has found them."
     _attributed: Attributed | None = None
 
-    def attribute(self, places: Places | None = None) -> Attributed:
+    def attribute(
+        self, places: Places | None = None, *, bytes_changed: int | None = None
+    ) -> Attributed:
         """Return the message with its statements; the first time with their accesses.
 
         Args:
             places: Whose OS pages are, for who asks before the next message.
+            bytes_changed: How many bytes of stable memory it left different, where that is known.
         """
         if self._attributed is not None:
             return self._attributed
@@ -35,6 +38,7 @@ class EndedMessage:
             first_statement=self.facts.first_statement,
             owners=self.owners,
             places=places,
+            bytes_changed=bytes_changed,
         )
         # Who asks again wants numbers; the accesses may be many, and go.
         self.raw = None

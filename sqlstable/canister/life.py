@@ -205,6 +205,7 @@ class Life:
         if self._is_let_go:
             self.observation.drop_vfs()
         elif was_whole:
+            self.observation.see_end()
             self.stop()
         else:
             self._drop()

@@ -7,9 +7,11 @@ from sqlstable.analysis.growth import Growth
 from sqlstable.canister.areas import file_owners, list_areas
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.canister.machine import Ended, Look
+from sqlstable.canister.trace_end import TraceEnd, trace_end
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.memory.changes import bytes_changed
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace, TraceWriter
 from sqlstable.trace.model import OwnerRuns, StableArea
@@ -32,9 +34,17 @@ class Observation:
         memory: The canister's stable memory.
         writer: Writes the trace file, or None.
         owners: Whether owners of SQLite pages are kept up to date after each message.
+        compares: Whether the trace says how many bytes each message has changed.
     """
 
-    def __init__(self, memory: StableMemory, *, writer: TraceWriter | None, owners: bool) -> None:
+    def __init__(
+        self,
+        memory: StableMemory,
+        *,
+        writer: TraceWriter | None,
+        owners: bool,
+        compares: bool = False,
+    ) -> None:
         self.writer = writer
         self.look: Look | None = self._before_end if owners or writer is not None else None
         "Looks at each message that is about to end; None where nobody watches."
@@ -55,6 +65,13 @@ class Observation:
         # Likewise for what the trace says of its areas, and the message that says it.
         self._areas_image_bytes = self._areas_message = -1
         self._last_areas: tuple[StableArea, ...] = ()
+        self._last_end: TraceEnd | None = None
+        "Schema and trees that the trace does not say yet."
+        self._end_message = -1
+        "How many messages had ended when schema and trees were written."
+        self._compares = compares and writer is not None
+        self._bytes_changed: int | None = None
+        "By the message that is about to end."
         self.message_count = 0
         "Messages that have ended so far."
         self.statement_count = 0
@@ -102,6 +119,8 @@ class Observation:
         if self.writer is None:
             return None
         self._write_areas(self._unsaid_areas())
+        self.see_end()
+        self._write_end()
         return self.writer.trace()
 
     def growth(self, vfs: StableVFS) -> Growth:
@@ -110,12 +129,19 @@ class Observation:
         stable_bytes = self._memory.wasm_pages * WASM_PAGE_BYTES
         return Growth(last, stable_bytes, list_areas(vfs, last))
 
+    def see_end(self) -> None:
+        """Look at what the trace will say of the database, unless it says so already."""
+        is_between = self.writer is not None and self._memory.kind is None
+        if self._reader is not None and is_between and self._end_message != self.message_count:
+            self._last_end = self._reader.end()
+
     def close(self) -> None:
         """Finish the trace."""
         self.forget_vfs()
         if self.writer is None:
             return
         try:
+            self._write_end()
             self._write_areas(self._last_areas)
         finally:
             self.writer.close()
@@ -124,6 +150,8 @@ class Observation:
         """Look at what goes with a message, while it can be seen as it was."""
         if not is_kept:
             self._look_at_files()
+        if self._compares:
+            self._bytes_changed = bytes_changed(self._memory.store) if is_kept else 0
         owners, reader = self._owner_map, self._reader
         if owners is None or reader is None:
             return
@@ -159,7 +187,8 @@ class Observation:
         if self._owner_map is not None:
             places = Places(self._owner_map, self._files, dirty, page_size)
         if self.writer is not None:
-            attributed = ended.attribute(places)
+            attributed = ended.attribute(places, bytes_changed=self._bytes_changed)
+            self._bytes_changed = None
             sources = attributed.statement_accesses
             self.writer.write(
                 attributed.message,
@@ -169,6 +198,8 @@ class Observation:
                 owner_runs=runs,
                 areas=self._changed_areas(facts),
                 owner_fault=self._changed_fault(),
+                address_runs=() if self._files is None else self._files.news(),
+                order=attributed.order,
             )
         elif places is not None:
             # Owners change with the next message; everything else that is said of this can wait.
@@ -210,6 +241,12 @@ class Observation:
         if areas and self.writer is not None and self.writer.is_open:
             self._areas_message = areas[0].message
             self.writer.write_areas(areas)
+
+    def _write_end(self) -> None:
+        end, self._last_end = self._last_end, None
+        if end is not None and self.writer is not None and self.writer.is_open:
+            self._end_message = self.message_count
+            self.writer.write_end(end.objects, end.trees, trees_skipped=end.trees_skipped)
 
     def _update_owners(
         self, facts: MessageFacts, raw: RawMessage, dirty: set[int], page_size: int
@@ -255,6 +292,10 @@ class StoreReader:
     def areas(self, message: int) -> tuple[StableArea, ...]:
         """Return what stable memory consists of now, after the message with this index."""
         return list_areas(self._vfs, message)
+
+    def end(self) -> TraceEnd:
+        """Return what a trace that ends now says of the database."""
+        return trace_end(self._vfs)
 
     def read_sqlite_page(self, number: int) -> bytes:
         """Return one SQLite page."""

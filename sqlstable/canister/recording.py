@@ -181,7 +181,7 @@ class _OwnerWatch:
         self._vfs = vfs
         self._reader = StoreReader(vfs)
         self._owners = OwnerMap()
-        self._owners.refresh(self._reader, whole=True)
+        self._before = self._owners.refresh(self._reader, whole=True)
         self._files = file_owners(vfs)
         self._refresh_files()
         self._wasm_pages = vfs.memory.wasm_pages
@@ -202,10 +202,16 @@ class _OwnerWatch:
                     number: source() for number, source in attributed.statement_accesses.items()
                 },
                 outside_accesses=[source() for source in attributed.outside_accesses],
-                owner_runs=[owner_runs(self._owners.owners, index, changes)] if is_last else (),
+                # One map serves all messages, so that what it says holds from the first on.
+                owner_runs=(
+                    [owner_runs(self._owners.owners, 0, it) for it in (self._before, changes)]
+                    if index == 0
+                    else ()
+                ),
                 areas=self._reader.areas(index) if is_last else (),
-                # One map serves all messages, so its fault holds from the first on.
                 owner_fault=self._owners.fault or None if index == 0 else None,
+                address_runs=() if self._files is None else self._files.news(),
+                order=attributed.order,
             )
 
     def _attributed(

@@ -232,6 +232,13 @@ OwnersOption = Annotated[
         "--owners/--no-owners", help="Whether to say whose the OS pages are.", show_default=False
     ),
 ]
+BytesChangedOption = Annotated[
+    bool,
+    typer.Option(
+        "--bytes-changed",
+        help="Note how many bytes of stable memory each message changes, for write amplification.",
+    ),
+]
 RowsOption = Annotated[bool, typer.Option("--rows", help="Print what the statements return, too.")]
 FormatOption = Annotated[
     Format,

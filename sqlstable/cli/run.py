@@ -14,6 +14,7 @@ from sqlstable.cli.options import (
     NO_LIMITS,
     BucketPagesOption,
     BuildOption,
+    BytesChangedOption,
     CacheOption,
     CacheSizeOption,
     DatabaseOption,
@@ -55,12 +56,14 @@ from sqlstable.cli.running import Output, Workload, run
 from sqlstable.layout.layouts import layout_named
 from sqlstable.report.view import Look
 
+_ScriptArgument = Annotated[
+    str, typer.Argument(metavar="SCRIPT.sql", help="SQL with --@ directives; - reads stdin.")
+]
+
 
 def run_script(  # noqa: PLR0913  each is an option
     *,
-    script: Annotated[
-        str, typer.Argument(metavar="SCRIPT.sql", help="SQL with --@ directives; - reads stdin.")
-    ],
+    script: _ScriptArgument,
     database: DatabaseOption = None,
     on_connect: OnConnectOption = None,
     image: ImageOption = None,
@@ -87,6 +90,7 @@ def run_script(  # noqa: PLR0913  each is an option
     force: ForceOption = False,
     depth: DepthOption = "counters",
     owners: OwnersOption = True,
+    bytes_changed: BytesChangedOption = False,
     rows: RowsOption = False,
     output_format: FormatOption = "table",
     by: ViewOption = "statement",
@@ -117,6 +121,7 @@ def run_script(  # noqa: PLR0913  each is an option
         overwrite_trace=force,
         depth=depth,
         owners=owners,
+        bytes_changed=bytes_changed,
         durability=durability,
         now=now,
         seed=seed,

@@ -5,7 +5,7 @@ several, and one block may hold those of thousands of small messages.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -27,6 +27,9 @@ UNITS_MAX: Final = 1 << 25
 
 NOBODY: Final = -1
 """The statement of an access that no statement made, and the outside name of any other."""
+
+NO_PHASE: Final = -1
+"""The phase of what no statement did, and of accesses whose phase a trace does not tell."""
 
 UNKNOWN_OWNER: Final = 0
 """The owner of an access of which nobody knows whose it was, or that moved nothing."""
@@ -101,6 +104,14 @@ class AccessBlock:
     def slice(self, start: int, stop: int) -> Self:
         """Return the rows from ``start`` to ``stop - 1``, without copying."""
         return type(self)(*(column[start:stop] for column in self.columns))
+
+    def where(self, wanted: npt.NDArray[Any]) -> Self:
+        """Return the rows at these positions, or those for which a boolean says so."""
+        return type(self)(*(column[wanted] for column in self.columns))
+
+    def having(self, **columns: npt.NDArray[Any]) -> Self:
+        """Return the same rows with other columns of these names."""
+        return replace(self, **columns)
 
     @property
     def columns(self) -> tuple[npt.NDArray[Any], ...]:

@@ -246,15 +246,16 @@ def _block_of_few(rows: Sequence[Access]) -> bytes:
             encode_few(outside),
         )
     )
-    block = _HEAD + _packed(body, len(rows))
+    block = _HEAD + pack(body, len(rows))
     return block + zlib.crc32(block).to_bytes(_CRC_BYTES, "little")
 
 
 def _segment(accesses: Accesses) -> bytes:
-    return _packed(_body(accesses), len(accesses))
+    return pack(_body(accesses), len(accesses))
 
 
-def _packed(body: bytes, count: int) -> bytes:
+def pack(body: bytes, count: int) -> bytes:
+    """Return a body behind how many values it has, compressed where that makes it smaller."""
     packed = zlib.compress(body, 1) if len(body) >= _COMPRESS_BYTES_MIN else body
     if len(packed) >= len(body):
         packed = body
@@ -316,18 +317,25 @@ def _displacement_table(granules: Int64s, values: Int64s) -> tuple[Int64s, Int64
 
 
 def _read_segment(reader: ByteReader) -> Accesses:
-    count, body = _unpacked(reader)
+    count, body = unpack(reader)
     accesses = _read_body(body, count)
     if not body.at_end():
         raise ValueError("a segment has bytes left over")
     return accesses
 
 
-def _unpacked(reader: ByteReader) -> tuple[int, ByteReader]:
-    """Return how many accesses the next segment has, and its body."""
-    count = reader.varint(SEGMENT_ACCESSES)
-    body_bytes = reader.varint(_BODY_BYTES_MAX)
-    packed = reader.take(reader.varint(_BODY_BYTES_MAX))
+def unpack(
+    reader: ByteReader, count_max: int = SEGMENT_ACCESSES, bytes_max: int = _BODY_BYTES_MAX
+) -> tuple[int, ByteReader]:
+    """Return how many values the next body has, and the body.
+
+    Raises:
+        ValueError: There are none, or more than ``count_max``, or more than ``bytes_max`` bytes, or
+            they are damaged.
+    """
+    count = reader.varint(count_max)
+    body_bytes = reader.varint(bytes_max)
+    packed = reader.take(reader.varint(bytes_max))
     if count == 0:
         raise ValueError("a segment is empty")
     is_plain = len(packed) == body_bytes
@@ -336,7 +344,7 @@ def _unpacked(reader: ByteReader) -> tuple[int, ByteReader]:
 
 def _read_few(reader: ByteReader) -> list[Access]:
     """Return what `_read_segment` does, as plain integers."""
-    count, body = _unpacked(reader)
+    count, body = unpack(reader)
     whats = body.few(count)
     lengths = body.few(count)
     inside_count = count - sum(what & 1 for what in whats)

@@ -12,7 +12,7 @@ Invariants, each kept by a test:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlstable.trace.markup import html_table
 
@@ -224,6 +224,9 @@ class Message:
     "None where the heap was not watched."
     trap_limit: str | None = None
     "Name of the limit that trapped it, one of those in ``limits``; None where none did."
+    bytes_changed: int | None = None
+    """Bytes of stable memory that it left different from before, of those in OS pages that it
+    wrote; 0 where nothing was kept, None where nobody compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +290,70 @@ class OwnerRuns:
                 owner.kind,
                 owner.role,
             )
+
+
+class AccessSpan(NamedTuple):
+    """Successive accesses of a message that one statement, or one outside entry, made."""
+
+    entry: int
+    """What has accesses in the message, counted from 0: its statements in order, then its outside
+    entries."""
+    phase: int
+    "Position in `sqlstable.ic.words.PHASES`; -1 outside of statements, and where nobody knows."
+    access_count: int
+    "1 or more."
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRun:
+    """A run of addresses of stable memory that one owner has, beside the main database file."""
+
+    first_address: int
+    size_bytes: int
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaObject:
+    """A row of the main database's sqlite_schema, as it was when the trace ended."""
+
+    type: str
+    "table, index, view or trigger."
+    name: str
+    table: str
+    "The table that it serves; for a table or view, the name again."
+    sql: str | None
+    "None for what SQLite made itself, such as the index of a primary key."
+
+
+@dataclass(frozen=True, slots=True)
+class TreeShape:
+    """The shape of one B-tree of the main database, as it was when the trace ended.
+
+    Counts and bytes are those of SQLite's dbstat (https://sqlite.org/dbstat.html).
+    """
+
+    name: str
+    "Name of the table or index; sqlite_schema for the schema's own tree."
+    table: str
+    "The table that an index belongs to, or the table itself."
+    kind: str
+    "table or index."
+    depth: int
+    "Levels; 1 for a tree that is one leaf."
+    interior_pages: int
+    "SQLite pages above the leaves."
+    leaf_pages: int
+    overflow_pages: int
+    cells: int
+    "Rows or entries, and dividers in interior nodes."
+    payload_bytes: int
+    "Bytes of keys and rows."
+    unused_bytes: int
+    "Bytes of its SQLite pages that hold nothing."
+    leaves_in_order: float | None
+    """Share of the leaves but the last that are followed, in the order of keys, by the next SQLite
+    page: 1 for a tree that can be scanned without a jump. None for one leaf."""
 
 
 @dataclass(frozen=True, slots=True)

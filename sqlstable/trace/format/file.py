@@ -22,15 +22,21 @@ table                  one row for each
 ``owner``              owner of SQLite pages: table, index, freelist …
 ``statement_owner``    owner whose OS pages a statement touched
 ``owner_run``          run of SQLite pages that has had one owner since a message
+``address_run``        run of addresses outside of the main database file, likewise
 ``owner_fault``        message at whose end owners became unknown, or known again
 ``statement_accesses`` statement that touched stable memory: its ordered accesses, as a block
 ``outside_accesses``   outside entry, likewise
+``access_order``       order and phases of a message's accesses; equal ones share a row
+``schema_object``      row of sqlite_schema when the trace ends
+``tree``               B-tree of the main database, likewise: its shape
 =====================  ===================================================================
 
-The blocks are those of ``sqlstable.trace.blocks``; all else is plain rows. The views
+The blocks are those of ``sqlstable.trace.blocks``, orders those of
+``sqlstable.trace.format.spans``; all else is plain rows. The views
 ``statements``, ``shapes``, ``statement_owners`` and ``owner_runs`` join what belongs together; the
 view ``areas`` says what fills each area. Version 1 of the format had no areas, costs
-and loops; version 2 names no limit of a trap and no fault of the owners.
+and loops; version 2 names no limit of a trap and no fault of the owners; version 3 no phase of an
+access, and not what the database is when the trace ends.
 
 Invariants:
 

@@ -19,6 +19,7 @@ from sqlstable.trace.format.schema import (
     AREAS_SINCE_VERSION,
     COST_FIELDS,
     COSTS_SINCE_VERSION,
+    ORDERS_SINCE_VERSION,
     OWNER_FAULTS_SINCE_VERSION,
     TRACE_APPLICATION_ID,
     TRACE_FORMAT_VERSION,
@@ -56,11 +57,13 @@ from sqlstable.trace.model import (
     OwnerFault,
     OwnerRun,
     OwnerUse,
+    SchemaObject,
     SqliteCounters,
     StableArea,
     StableUse,
     Statement,
     TraceSettings,
+    TreeShape,
 )
 from sqlstable.trace.trap_words import limit_named_by
 
@@ -266,6 +269,30 @@ class Trace:
         )
         return tuple(OwnerFault(*row) for row in rows)
 
+    @cached_property
+    def schema(self) -> tuple[SchemaObject, ...]:
+        """The main database's sqlite_schema when the trace ended, in its order.
+
+        Empty for a trace of format version 1 to 3, which did not note it.
+        """
+        return tuple(
+            SchemaObject(*row)
+            for row in self._at_end("SELECT type, name, table_name, sql FROM schema_object")
+        )
+
+    @cached_property
+    def trees(self) -> tuple[TreeShape, ...]:
+        """The shapes of the main database's B-trees when the trace ended.
+
+        Empty likewise, and where ``settings["trees_skipped"]`` says why.
+        """
+        return tuple(TreeShape(*row) for _, *row in self._at_end("SELECT * FROM tree"))
+
+    def _at_end(self, sql: str) -> list[Row]:
+        if self._snapshot.version < ORDERS_SINCE_VERSION:
+            return []
+        return self._select(f"{sql} ORDER BY position")
+
     def accesses(self, statement: Statement | int) -> Accesses:
         """Return the accesses of a statement, given itself or its index, in order."""
         index = statement.index if isinstance(statement, Statement) else int(statement)
@@ -295,10 +322,10 @@ class Trace:
             owners: Whether to find out whose each one is; without, all are the unknown owner's.
 
         Yields:
-            Blocks of at most 131 072 accesses; those of many small messages stand together. A
-            message's accesses come statement by statement, its outside entries last. Phases are not
-            in the trace, and are -1. Outside of the main database file only the memory manager's
-            part has a known owner.
+            Blocks of at most 131 072 accesses; those of many small messages stand together. Traces
+            of format version 1 to 3 have no phases, and a message's accesses come statement by
+            statement, its outside entries last; outside of the main database file they know the
+            memory manager's part alone.
 
         Examples:
             >>> from sqlstable import Canister
@@ -444,7 +471,9 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
         index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *rest = row
         if snapshot.version < TRAP_LIMITS_SINCE_VERSION:
             rest.append(limit_named_by(outcome, trap))
-        *stable, trap_limit = rest
+        if snapshot.version < ORDERS_SINCE_VERSION:
+            rest += (None, None)
+        *stable, trap_limit, bytes_changed, _ = rest
         yield Message(
             *(index, kind, label, outcome, trap, bool(discarded_writes), cache),
             tuple(statement for (statement,) in statements.get(index, ())),
@@ -455,6 +484,7 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
             _instructions(costs.get(index)),
             _heap(costs.get(index)),
             trap_limit,
+            bytes_changed,
         )
 
 

@@ -8,12 +8,13 @@ from typing import Final
 
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 
-TRACE_FORMAT_VERSION: Final = 3
+TRACE_FORMAT_VERSION: Final = 4
 """``PRAGMA user_version`` of the trace files written here.
 
 Version 2 added the tables ``area``, ``message_cost``, ``statement_cost`` and ``statement_loop``,
 and the view ``areas``. Version 3 added ``owner_fault`` and ``message.trap_limit``, and leaves
-phases that touched nothing out of ``statement_phase``; its views have instructions.
+phases that touched nothing out of ``statement_phase``; its views have instructions. Version 4 added
+``access_order``, ``address_run``, ``schema_object`` and ``tree``, and two columns of ``message``.
 """
 
 AREAS_SINCE_VERSION: Final = 2
@@ -27,6 +28,10 @@ TRAP_LIMITS_SINCE_VERSION: Final = 3
 
 OWNER_FAULTS_SINCE_VERSION: Final = 3
 """The format version from which on there are faults of the owners."""
+
+ORDERS_SINCE_VERSION: Final = 4
+"""The format version from which on there are phases and the order of accesses, runs of addresses,
+the schema, the shapes of trees, and the bytes that messages changed."""
 
 TRACE_APPLICATION_ID: Final = int.from_bytes(b"SqSt", "big")
 """``PRAGMA application_id`` of a trace file: the bytes ``SqSt`` at offset 68."""
@@ -60,6 +65,12 @@ HEAP_FIELDS: Final = ("wasm_pages_accessed", "wasm_pages_written", "os_pages_wri
 
 LOOP_FIELDS: Final = ("name", "plan", "loops", "rows_visited", "rows_estimated")
 """Fields of a `sqlstable.trace.model.LoopUse`, in the order of its columns."""
+
+TREE_FIELDS: Final = (
+    *("name", "table", "kind", "depth", "interior_pages", "leaf_pages", "overflow_pages"),
+    *("cells", "payload_bytes", "unused_bytes", "leaves_in_order"),
+)
+"""Fields of a `sqlstable.trace.model.TreeShape`, in the order of its columns."""
 
 COUNTER_NAMES: Final = ("hits", "vm_steps", "fullscan_steps", "sorts")
 """Fields of `sqlstable.trace.model.SqliteCounters`, each the name of its column."""
@@ -95,7 +106,14 @@ CREATE TABLE message (
   cache TEXT,                           -- fresh, cold or warm; NULL for life-cycle steps
   image_bytes INTEGER NOT NULL,         -- size of stable memory when the message had ended
   {stable},
-  trap_limit TEXT                       -- name of the limit that trapped it; NULL: none did
+  trap_limit TEXT,                      -- name of the limit that trapped it; NULL: none did
+  bytes_changed INTEGER,                -- bytes of stable memory that it left different; NULL:
+                                        -- nobody compared
+  order_index INTEGER REFERENCES access_order -- NULL: statements in order, then what is outside
+);
+CREATE TABLE access_order (             -- how the accesses of a message followed each other, with
+                                        -- their phases; layout: sqlstable/trace/format/spans.py
+  order_index INTEGER PRIMARY KEY, spans BLOB NOT NULL
 );
 CREATE TABLE message_limit (            -- limit_value is NULL where there is no limit
   message_index INTEGER NOT NULL REFERENCES message, limit_index INTEGER NOT NULL,
@@ -188,6 +206,12 @@ CREATE TABLE owner_run (
   sqlite_page_count INTEGER NOT NULL,
   owner_index INTEGER NOT NULL REFERENCES owner
 );
+CREATE TABLE address_run (              -- whose stable memory outside of the main database file is
+  run_number INTEGER PRIMARY KEY,       -- from 1, in the order in which they became known
+  since_message INTEGER NOT NULL,       -- true from this message on, until a later run
+  first_address INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
+  owner_index INTEGER NOT NULL REFERENCES owner
+);
 CREATE TABLE owner_fault (              -- why owners are unknown that should not be
   message_index INTEGER PRIMARY KEY REFERENCES message,
   fault TEXT NOT NULL                   -- true from the end of this message on; '': whole again
@@ -198,6 +222,23 @@ CREATE TABLE statement_accesses (       -- ordered accesses; layout: sqlstable/t
 CREATE TABLE outside_accesses (         -- likewise, of an outside entry
   message_index INTEGER NOT NULL REFERENCES message, outside_index INTEGER NOT NULL,
   block BLOB NOT NULL, PRIMARY KEY (message_index, outside_index)
+);
+CREATE TABLE schema_object (            -- the main database's sqlite_schema, at the trace's end
+  position INTEGER PRIMARY KEY, type TEXT NOT NULL, name TEXT NOT NULL, table_name TEXT NOT NULL,
+  sql TEXT                              -- NULL for what SQLite made itself
+);
+CREATE TABLE tree (                     -- B-trees of the main database, likewise; none where the
+                                        -- setting trees_skipped says why
+  position INTEGER PRIMARY KEY, name TEXT NOT NULL,
+  table_name TEXT NOT NULL, kind TEXT NOT NULL, -- table or index
+  depth INTEGER NOT NULL,               -- levels, 1 for a tree that is one leaf
+  interior_sqlite_pages INTEGER NOT NULL, leaf_sqlite_pages INTEGER NOT NULL,
+  overflow_sqlite_pages INTEGER NOT NULL,
+  cells INTEGER NOT NULL,               -- rows or entries, and dividers in interior nodes
+  payload_bytes INTEGER NOT NULL,       -- bytes of keys and rows
+  unused_bytes INTEGER NOT NULL,        -- bytes of its SQLite pages that hold nothing
+  leaves_in_order REAL                  -- share of leaves that are followed, in the order of keys,
+                                        -- by the next SQLite page; NULL: there is one leaf
 );
 CREATE VIEW statements AS               -- statements with SQL, plan, message, phases and cost
 SELECT statement.statement_index, message_index, message.kind AS message_kind, label, outcome,

@@ -12,9 +12,11 @@ from sqlstable.trace.model import (
     Message,
     Owner,
     OwnerFault,
+    SchemaObject,
     StableArea,
     Statement,
     TraceSettings,
+    TreeShape,
 )
 
 if TYPE_CHECKING:
@@ -63,6 +65,16 @@ class StreamedTrace:
     def areas(self) -> Sequence[StableArea]:
         """What stable memory consists of."""
         return self._trace.areas
+
+    @property
+    def schema(self) -> Sequence[SchemaObject]:
+        """What the main database had when the trace ended."""
+        return self._trace.schema
+
+    @property
+    def trees(self) -> Sequence[TreeShape]:
+        """The shapes of its B-trees."""
+        return self._trace.trees
 
     def accesses(self, statement: Statement) -> Accesses:
         """Return a statement's accesses in order."""

@@ -13,17 +13,9 @@ from typing import Final, Self
 
 from sqlstable.errors import TraceError
 from sqlstable.ic.accesses import Accesses
-from sqlstable.ic.units import NO_LIMIT
-from sqlstable.ic.words import INSTRUCTION_PHASES
-from sqlstable.trace.blocks import EMPTY_BLOCK, encode_accesses
+from sqlstable.trace.blocks import encode_accesses
 from sqlstable.trace.format.reader import Trace, open_trace
 from sqlstable.trace.format.schema import (
-    AREA_FIELDS,
-    COST_FIELDS,
-    COUNTER_NAMES,
-    HEAP_FIELDS,
-    LOOP_FIELDS,
-    STABLE_FIELDS,
     TRACE_APPLICATION_ID,
     TRACE_FORMAT_VERSION,
     schema,
@@ -35,12 +27,16 @@ from sqlstable.trace.format.storage import (
     connected,
     writing,
 )
+from sqlstable.trace.format.waiting_rows import WaitingRows
 from sqlstable.trace.model import (
-    NO_USE,
+    AccessSpan,
+    AddressRun,
     Message,
     OwnerRuns,
+    SchemaObject,
     StableArea,
     Statement,
+    TreeShape,
 )
 
 FLUSH_MESSAGES: Final = 256
@@ -56,31 +52,9 @@ FLUSH_S: Final = 1.0
 
 _BOUND_BLOCK_BYTES_MAX: Final = 1 << 20
 """Bytes of a block that are given to SQLite at once."""
-_KNOWN_MAX: Final = 1 << 16
-"""Texts known by their index. Forgetting them all costs a few double rows, never correctness."""
 
-_ToRow = Callable[[object], Row]
 
-# In the order of the columns: of a message all, of a statement those after its four indexes.
-_stable_row: Final[_ToRow] = attrgetter(*STABLE_FIELDS)
-_message_row: Final[_ToRow] = attrgetter(
-    *("index", "kind", "label", "outcome", "trap", "discarded_writes", "cache", "image_bytes"),
-    *(f"stable.{field}" for field in STABLE_FIELDS),
-    "trap_limit",
-)
-_area_row: Final[_ToRow] = attrgetter(*AREA_FIELDS)
-_cost_row: Final[_ToRow] = attrgetter(*COST_FIELDS)
-_heap_row: Final[_ToRow] = attrgetter(*HEAP_FIELDS)
-_loop_row: Final[_ToRow] = attrgetter(*LOOP_FIELDS)
-_NO_HEAP: Final = (None,) * len(HEAP_FIELDS)
-_statement_row: Final[_ToRow] = attrgetter(
-    *("row_count", "runs", *(f"sqlite.{name}" for name in COUNTER_NAMES)),
-)
-_owner_row: Final[_ToRow] = attrgetter("name", "table", "kind", "role")
 _index_of, _message_of = attrgetter("index"), attrgetter("message")
-
-_TEXTS: Final = ("sql_text", "owner", "plan")
-"""Tables of numbered values, which messages refer to; one that nobody refers to does no harm."""
 
 
 class TraceWriter:
@@ -123,19 +97,14 @@ class TraceWriter:
         self._process = os.getpid()
         self._closed = False
         self._failure: str | None = None
-        self._waiting_messages = self._waiting_block_bytes = 0
         self._clock, self._flushed_s = clock, clock()
         with writing(self._name):
             self._shared = SharedConnection(_created(self._path, overwrite=overwrite))
         self._inserts = _insert_statements(self._shared.connection)
-        self._rows: dict[str, list[Row]] = {table: [] for table in self._inserts}
+        self._rows = WaitingRows(self._inserts)
         self._has_begun = False
         "Whether waiting rows are being written, or are there and not forgotten yet."
-        self._whole: dict[str, int] | None = None
-        "How many rows of each table belong to whole messages, while one is being added."
-        self._sql_texts = _Numbers(self._rows["sql_text"])
-        self._owners = _Numbers(self._rows["owner"])
-        self._plans = _Numbers(self._rows["plan"], enumerate)
+        self._trees_skipped = ""
         # Also runs when the writer is collected: a trace in memory stays readable until then.
         self._release = weakref.finalize(self, self._shared.release)
         self._rows["settings"] += rows
@@ -152,7 +121,7 @@ class TraceWriter:
         """Whether more can be added: it is not closed, and no write has failed."""
         return self._failure is None
 
-    def write(
+    def write(  # noqa: PLR0913  all that there is to say of a message, in one go
         self,
         message: Message,
         statements: Sequence[Statement],
@@ -162,6 +131,8 @@ class TraceWriter:
         owner_runs: Sequence[OwnerRuns] = (),
         areas: Sequence[StableArea] = (),
         owner_fault: str | None = None,
+        address_runs: Sequence[AddressRun] = (),
+        order: Sequence[AccessSpan] = (),
     ) -> None:
         """Add a message that has ended.
 
@@ -174,6 +145,9 @@ class TraceWriter:
                 to have been since an earlier one.
             areas: What stable memory consists of now, where its size changed; else none.
             owner_fault: Why owners are unknown now, where that changed; empty: they are whole.
+            address_runs: Whose addresses outside of the main database file have become known.
+            order: How the accesses followed each other, all of them; empty: statement by statement,
+                then what is outside, in phases that nobody knows.
 
         Raises:
             TraceError: The trace is closed, or cannot be written.
@@ -189,29 +163,24 @@ class TraceWriter:
         blocks = [(index, encode_accesses(chunks)) for index, chunks in by_index.items()]
         outside_blocks = [*map(encode_accesses, outside_accesses)]
         rows = self._rows
-        self._whole = dict(zip(rows, map(len, rows.values()), strict=True))
-        self._add_message(message)
+        rows.begin()
+        rows.add_message(message, order)
         for statement in statements:
-            self._add_statement(statement)
+            rows.add_statement(statement)
         for runs in owner_runs:
-            self._add_owner_runs(runs)
-        if areas:
-            self._add_areas(areas)
+            rows.add_owner_runs(runs)
+        rows.add_address_runs(message.index, address_runs)
+        rows.add_areas(areas)
         if owner_fault is not None:
             rows["owner_fault"].append((message.index, owner_fault))
         for index, block in blocks:
-            self._waiting_block_bytes += len(block)
-            if block != EMPTY_BLOCK:
-                rows["statement_accesses"].append((index, block))
+            rows.add_block("statement_accesses", (index,), block)
         for position, block in enumerate(outside_blocks):
-            self._waiting_block_bytes += len(block)
-            if block != EMPTY_BLOCK:
-                rows["outside_accesses"].append((message.index, position, block))
-        self._whole = None
-        self._waiting_messages += 1
+            rows.add_block("outside_accesses", (message.index, position), block)
+        rows.finish()
         if (
-            self._waiting_messages >= FLUSH_MESSAGES
-            or self._waiting_block_bytes >= _FLUSH_BLOCK_BYTES
+            rows.message_count >= FLUSH_MESSAGES
+            or rows.block_bytes >= _FLUSH_BLOCK_BYTES
             or self._clock() - self._flushed_s >= FLUSH_S
         ):
             self._flush()
@@ -226,7 +195,27 @@ class TraceWriter:
             TraceError: The trace is closed or cannot be written.
         """
         self._check_open()
-        self._add_areas(areas)
+        self._rows.add_areas(areas)
+        self._flush()
+
+    def write_end(
+        self, objects: Sequence[SchemaObject], trees: Sequence[TreeShape], *, trees_skipped: str
+    ) -> None:
+        """Say what the main database is at last; what was said before is replaced.
+
+        Args:
+            objects: The rows of its sqlite_schema.
+            trees: Its B-trees.
+            trees_skipped: Why there are none; else empty.
+
+        Raises:
+            TraceError: The trace is closed or cannot be written.
+        """
+        self._check_open()
+        self._rows.add_end(objects, trees)
+        if trees_skipped != self._trees_skipped:
+            self._trees_skipped = trees_skipped
+            self._rows["settings"] += _setting_rows({"trees_skipped": trees_skipped or None})
         self._flush()
 
     def update_settings(self, values: Mapping[str, object]) -> None:
@@ -302,14 +291,6 @@ class TraceWriter:
             raise TraceError(f"{self._failure}; nothing more can be added to it")
         self._settle()
 
-    def _take_back(self) -> None:
-        """Forget the rows of a message that an exception from outside has cut off."""
-        assert self._whole is not None
-        for table, count in self._whole.items():
-            if table not in _TEXTS:
-                del self._rows[table][count:]
-        self._whole = None
-
     def _flush(self) -> None:
         """Commit all waiting rows in one transaction."""
         connection = self._shared.connection
@@ -318,6 +299,9 @@ class TraceWriter:
             with writing(self._name):
                 connection.execute("BEGIN")
                 self._has_begun = True
+                if self._rows.has_end:
+                    connection.execute("DELETE FROM schema_object")
+                    connection.execute("DELETE FROM tree")
                 for table, rows in self._rows.items():
                     if table == "statement_accesses":
                         self._insert_blocks(rows)
@@ -343,13 +327,10 @@ class TraceWriter:
         elif self._has_begun:
             # The rows are committed.
             self._forget_waiting()
-        if self._whole is not None:
-            self._take_back()
+        self._rows.take_back()
 
     def _forget_waiting(self) -> None:
-        for rows in self._rows.values():
-            rows.clear()
-        self._waiting_messages = self._waiting_block_bytes = 0
+        self._rows.forget()
         self._has_begun = False
         self._flushed_s = self._clock()
 
@@ -367,84 +348,9 @@ class TraceWriter:
                 for start in range(0, len(block), _BOUND_BLOCK_BYTES_MAX):
                     blob.write(view[start : start + _BOUND_BLOCK_BYTES_MAX])
 
-    def _add_message(self, message: Message) -> None:
-        index = message.index
-        self._rows["message"].append(_message_row(message))
-        if message.instructions is not None:
-            heap = _NO_HEAP if message.heap is None else _heap_row(message.heap)
-            self._rows["message_cost"].append((index, *_cost_row(message.instructions), *heap))
-        for position, use in enumerate(message.limits):
-            limit = None if use.limit == NO_LIMIT else use.limit
-            self._rows["message_limit"].append((index, position, use.name, use.used, limit))
-        for position, outside in enumerate(message.outside):
-            row = (index, position, outside.name, *_stable_row(outside.stable))
-            self._rows["outside"].append(row)
-
-    def _add_statement(self, statement: Statement) -> None:
-        index, plan = statement.index, statement.plan
-        # Loops and no comprehensions: most of these are short or empty, and each would be a call.
-        sql_index = self._sql_texts[statement.sql, statement.shape, statement.kind]
-        plan_index = self._plans[plan] if plan else None
-        keys = (index, statement.message, sql_index, plan_index)
-        whole = _stable_row(statement.stable)
-        self._rows["statement"].append(keys + _statement_row(statement) + whole)
-        for phase, use in statement.phases.items():
-            if not (use is NO_USE or use == NO_USE):
-                row = whole if use is statement.stable else _stable_row(use)
-                self._rows["statement_phase"].append((index, phase, *row))
-        if statement.instructions is not None:
-            spent = statement.phase_instructions or {}
-            self._rows["statement_cost"].append(
-                (index, *_cost_row(statement.instructions), *map(spent.get, INSTRUCTION_PHASES))
-            )
-        for position, loop in enumerate(statement.loops):
-            self._rows["statement_loop"].append((index, position, *_loop_row(loop)))
-        for position, owner in enumerate(statement.owners):
-            counts = (owner.os_pages_accessed, owner.os_pages_dirty)
-            row = (index, position, self._owners[_owner_row(owner)], *counts)
-            self._rows["statement_owner"].append(row)
-
-    def _add_owner_runs(self, runs: OwnerRuns) -> None:
-        owners = {id(owner): owner for owner in runs.owners}
-        indexes = {key: self._owners[_owner_row(owner)] for key, owner in owners.items()}
-        columns = (runs.first_sqlite_pages, runs.sqlite_page_counts, runs.owners)
-        # SQLite numbers the rows itself, from 1.
-        self._rows["owner_run"] += [
-            (None, runs.since_message, first, count, indexes[id(owner)])
-            for first, count, owner in zip(*columns, strict=True)
-        ]
-
-    def _add_areas(self, areas: Sequence[StableArea]) -> None:
-        self._rows["area"] += [
-            (area.message, position, *_area_row(area)) for position, area in enumerate(areas)
-        ]
-
 
 def _is_large(row: Row) -> bool:
     return len(row[1]) > _BOUND_BLOCK_BYTES_MAX
-
-
-class _Numbers(dict[Row, int]):
-    """Gives each different value the next index, and adds its rows; equal values share them."""
-
-    def __init__(
-        self, rows: list[Row], rows_of: Callable[[Row], Iterable[Row]] | None = None
-    ) -> None:
-        super().__init__()
-        self._rows = rows
-        self._rows_of = rows_of
-        self._next = 0
-
-    def __missing__(self, value: Row) -> int:
-        if len(self) == _KNOWN_MAX:
-            self.clear()
-        index = self._next
-        self._next += 1
-        rows = [value] if self._rows_of is None else self._rows_of(value)
-        self._rows += [(index, *row) for row in rows]
-        # Last: a number that is known has its rows, whatever exception comes from outside.
-        self[value] = index
-        return index
 
 
 def _created(path: Path | None, *, overwrite: bool) -> sqlite3.Connection:

@@ -12,14 +12,20 @@ an address belongs to the file that has its bucket.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.trace.model import Owner
+from sqlstable.trace.model import AddressRun, Owner
 
 _Numbers = npt.NDArray[np.int64]
+
+MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager", "")
+"""Owner of what a memory manager keeps in front of all virtual memories."""
+OTHER_MEMORY: Final = Owner("(other memory)", "(other memory)", "unknown", "")
+"""Owner of what lies outside of the database file, and in no file that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,9 @@ class FileOwners:
         # By ascending address, as columns of one length.
         self._starts: _Numbers = np.empty(0, dtype=np.int64)
         self._owner_of_start: _Numbers = np.empty(0, dtype=np.int64)
+        self._news: list[AddressRun] = []
+        if manager_bytes:
+            self._news.append(AddressRun(0, manager_bytes, MANAGER))
 
     def refresh(self) -> None:
         """Learn what is there now; needed before a message is rolled back that made files."""
@@ -81,11 +90,17 @@ class FileOwners:
         indexes = [self._index(file) for file in listing.files]
         starts = np.concatenate([*addresses, np.empty(0, dtype=np.int64)])
         owners = np.repeat(np.array(indexes, dtype=np.int64), counts)
+        self._tell(starts, owners)
         is_kept = ~np.isin(self._starts, starts)
         starts = np.concatenate([starts, self._starts[is_kept]])
         owners = np.concatenate([owners, self._owner_of_start[is_kept]])
         order = np.argsort(starts)
         self._starts, self._owner_of_start = starts[order], owners[order]
+
+    def news(self) -> list[AddressRun]:
+        """Return what has become known since the last time, in the order in which it did."""
+        found, self._news = self._news, []
+        return found
 
     def owner_indexes(self, addresses: _Numbers) -> _Numbers:
         """Return the owner index of each address, or -1 where no file has the bucket.
@@ -98,6 +113,20 @@ class FileOwners:
             self.refresh()
             found = self._known(addresses)
         return found
+
+    def _tell(self, starts: _Numbers, owners: _Numbers) -> None:
+        """Keep as news whose buckets are another's than is known, neighbours together."""
+        for start, index in sorted(
+            (int(start), int(index))
+            for start, index, known in zip(starts, owners, self._known(starts), strict=True)
+            if index != known
+        ):
+            owner, last = self.owners[index], self._news[-1] if self._news else None
+            if last and last.owner == owner and last.first_address + last.size_bytes == start:
+                size_bytes = last.size_bytes + self._bucket_bytes
+                self._news[-1] = AddressRun(last.first_address, size_bytes, owner)
+            else:
+                self._news.append(AddressRun(start, self._bucket_bytes, owner))
 
     def _known(self, addresses: _Numbers) -> _Numbers:
         if not len(self._starts):

@@ -23,18 +23,19 @@ _NOBODY: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class RunColumns:
-    """Runs of SQLite pages with one owner each, as columns of one length."""
+    """Runs of SQLite pages, or of addresses, with one owner each, as columns of one length."""
 
     since_message: Numbers
-    first_sqlite_page: Numbers
-    sqlite_page_count: Numbers
+    first: Numbers
+    "Number of the first SQLite page, or the first address."
+    count: Numbers
     owner: Numbers
     "Any numbers; 0 is the unknown owner."
 
     def ordered(self) -> "RunColumns":
         """Return them by message, in their order where that is equal."""
         order = np.argsort(self.since_message, kind="stable")
-        columns = (self.since_message, self.first_sqlite_page, self.sqlite_page_count, self.owner)
+        columns = (self.since_message, self.first, self.count, self.owner)
         return RunColumns(*(column[order] for column in columns))
 
 
@@ -62,10 +63,10 @@ class OwnerReplay:
         ordered = runs.ordered()
         self._since = ordered.since_message
         self._owner = ordered.owner
-        stop = ordered.first_sqlite_page + ordered.sqlite_page_count
+        stop = ordered.first + ordered.count
         # Segment 0 lies before all runs, and belongs to nobody.
-        self._starts = np.unique(np.concatenate([ordered.first_sqlite_page, stop]))
-        self._first_segment = np.searchsorted(self._starts, ordered.first_sqlite_page) + 1
+        self._starts = np.unique(np.concatenate([ordered.first, stop]))
+        self._first_segment = np.searchsorted(self._starts, ordered.first) + 1
         self._stop_segment = np.searchsorted(self._starts, stop) + 1
         self._codes = np.zeros(len(self._starts) + 1, dtype=np.int32)
         self._before = np.full(len(self._codes), _NOBODY, dtype=np.int32)

@@ -9,7 +9,8 @@ one to whom it belonged last.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -28,8 +29,10 @@ from sqlstable.ic.words import (
     STABLE_MEMORY_BYTES,
     WRITE,
 )
+from sqlstable.trace.access_stream import NO_PHASE
 from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.model import (
+    AccessSpan,
     Instructions,
     LimitUse,
     Message,
@@ -48,6 +51,8 @@ from sqlstable.trace.recording.raw import (
     statement_of,
 )
 from sqlstable.trace.shape import shape_of
+
+_entry_and_phase: Final = itemgetter(1, 2)
 
 MESSAGE: Final = "message"
 """Name of accesses between statements that nothing else names."""
@@ -87,6 +92,8 @@ class Attributed:
     "Made when it is asked for."
     statement_accesses: dict[int, Callable[[], Iterable[Accesses]]] = field(default_factory=dict)
     outside_accesses: tuple[Callable[[], Iterable[Accesses]], ...] = ()
+    order: Sequence[AccessSpan] = ()
+    "How the accesses of statements and outside entries followed each other."
 
 
 def attribute(
@@ -96,6 +103,7 @@ def attribute(
     first_statement: int,
     owners: Sequence[tuple[OwnerUse, ...]] = (),
     places: Places | None = None,
+    bytes_changed: int | None = None,
 ) -> Attributed:
     """Attribute everything that was recorded during one message.
 
@@ -105,6 +113,7 @@ def attribute(
         first_statement: Index of the message's first statement in the whole trace.
         owners: What `owner_uses` has found for each statement; nothing leaves owners empty.
         places: Whose OS pages are, where nobody has looked before.
+        bytes_changed: How many bytes of stable memory the message left different, where known.
 
     Returns:
         Records whose calls and bytes add up to what the memory saw.
@@ -122,7 +131,8 @@ def attribute(
         statements.append(_statement(index, facts.message, item, meter, uses))
         accesses[index] = partial(meter.accesses, item.spans)
     outside_uses, outside_accesses = [], []
-    for span in _outside(raw, items):
+    outside = _outside(raw, items)
+    for span in outside:
         outside_uses.append(OutsideUse(span.name, meter.outside(span.start, span.stop)))
         outside_accesses.append(partial(meter.accesses, ((span.start, span.stop, RUN),)))
     footprint, stable = meter.whole()
@@ -143,6 +153,7 @@ def attribute(
         instructions=instructions,
         heap=heap,
         trap_limit=facts.trap_limit,
+        bytes_changed=bytes_changed,
     )
     return Attributed(
         message,
@@ -150,6 +161,7 @@ def attribute(
         footprint,
         accesses,
         tuple(outside_accesses),
+        _order(items, outside),
     )
 
 
@@ -261,6 +273,26 @@ def _statement(
         phase_instructions=item.phase_instructions,
         loops=item.loops,
     )
+
+
+def _order(items: Sequence[RawStatement], outside: Sequence[OutsideSpan]) -> list[AccessSpan]:
+    """Return how the accesses of a message followed each other."""
+    if len(items) == 1 and not outside:
+        # As most messages.
+        spans = items[0].spans
+        return [AccessSpan(0, phase, stop - start) for start, stop, phase in spans if stop > start]
+    entry = -1
+    found: list[tuple[int, int, int, int]] = []
+    for spans in (*(item.spans for item in items), *(((*it[:2], NO_PHASE),) for it in outside)):
+        made = [(start, entry + 1, phase, stop) for start, stop, phase in spans if stop > start]
+        if made:
+            entry += 1
+            found += made
+    found.sort()
+    return [
+        AccessSpan(entry, phase, sum(stop - start for start, _, _, stop in group))
+        for (entry, phase), group in groupby(found, key=_entry_and_phase)
+    ]
 
 
 def _outside(raw: RawMessage, items: Sequence[RawStatement]) -> list[OutsideSpan]:

@@ -16,18 +16,13 @@ import numpy.typing as npt
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.trace.model import Owner, OwnerUse
-from sqlstable.trace.ownership.file_owners import FileOwners
+from sqlstable.trace.ownership.file_owners import MANAGER, OTHER_MEMORY, FileOwners
 from sqlstable.trace.ownership.owners import OwnerMap
 
 _Numbers = npt.NDArray[np.int64]
 
 OWNER_SHIFT: Final = 40
 """OS page indexes below 2^40 reach 4 PiB; above them stands the owner."""
-
-MANAGER: Final = Owner("(memory manager)", "(memory manager)", "memory manager", "")
-"""Owner of what a memory manager keeps in front of all virtual memories."""
-OTHER_MEMORY: Final = Owner("(other memory)", "(other memory)", "unknown", "")
-"""Owner of what lies outside of the database file, and in no file that is known."""
 
 
 @dataclass(frozen=True, slots=True)

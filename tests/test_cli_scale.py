@@ -85,6 +85,18 @@ def test_an_interrupted_command_reports_what_it_has_and_how_to_go_on(monkeypatch
     assert "interrupted after 3 of 5 runs; the same command goes on" in result.stderr
 
 
+@pytest.mark.slow
+def test_the_wasm_engine_tells_where_instructions_meet_their_limit():
+    found = json.loads(
+        call("scale", "work.sql", *SIZES, "--engine", "wasm", "--format", "json").stdout
+    )
+    limits = {it["limit"] for it in found["limits"]}
+    assert "instructions" in limits
+    assert all(it["size_low"] <= it["size"] for it in found["limits"])
+    rows = {it["measure"] for it in found["check"]["predictions"]}
+    assert "instructions" in rows
+
+
 def test_a_script_that_fails_at_one_size_is_reported_with_the_sizes_that_ran():
     Path("fails.sql").write_text(
         SCRIPT + "CREATE TABLE u (x CHECK (x < 2000)); INSERT INTO u VALUES (/*@rows*/ 100);"

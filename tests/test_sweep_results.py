@@ -357,6 +357,46 @@ def test_the_file_is_the_same_from_a_cluster_of_dask(tmp_path):
     assert dump(tmp_path / "a.sqlite") == dump(tmp_path / "b.sqlite")
 
 
+CLUSTER = """\
+import time
+from distributed import LocalCluster
+
+if __name__ == "__main__":
+    made = LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+    )
+    print(made.scheduler_address, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_dies_ends_the_sweep_and_what_had_finished_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("sqlstable.workload.sweeping.executors.DASK_CONNECT_S", 3)
+    program = tmp_path / "cluster.py"
+    program.write_text(CLUSTER)
+    child = subprocess.Popen(
+        [sys.executable, program],
+        env={**environment(), "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    with child:
+        address = child.stdout.readline().strip()
+
+        def on_run(done, _total):
+            if done == 3:
+                os.killpg(child.pid, signal.SIGKILL)
+
+        path = tmp_path / "cut.sqlite"
+        with pytest.raises(ExecutorError, match="does not answer"):
+            carried_out(path, dask(address), specs=KILLED, on_run=on_run)
+    with ResultsFile(path, script=SCRIPT) as results:
+        assert 3 <= len(KILLED) - len(results.missing(KILLED)) < len(KILLED)
+
+
 @pytest.mark.slow
 def test_a_scheduler_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr("sqlstable.workload.sweeping.executors.DASK_CONNECT_S", 1)

@@ -211,10 +211,10 @@ def _columns(found: ScaleResults, shown: Sequence[Grown]) -> list[Column[Grown]]
         number("#", lambda it: str(it.index), style="dim"),
         Column("statement", _text_cell, rest_min=TEXT_WIDTH_MIN),
         *_measure_columns("os_pages_accessed", "accessed", drop=6),
-        *_measure_columns("os_pages_dirty", "dirty", drop=4),
+        *_measure_columns("os_pages_dirty", "dirty", drop=2),
     ]
     if any(it.of("instructions") for it in shown):
-        columns += _measure_columns("instructions", "instr.", drop=2)
+        columns += _measure_columns("instructions", "instr.", drop=5)
     return columns
 
 

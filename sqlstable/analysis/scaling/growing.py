@@ -51,7 +51,7 @@ _STEPS: Final[Mapping[Measure, Callable[[int], float]]] = {
 }
 """What each measure goes by where SQLite pages have so many bytes: data come by whole ones."""
 
-_GRID: Final = 2000
+_GRID: Final = 200
 _HALVINGS: Final = 60
 
 
@@ -261,6 +261,7 @@ def _uncached_of_run(result: RunResult) -> int | None:
 def _grown_messages(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown]:
     points: dict[Key, list[_Point]] = {}
     latest: dict[Key, RanMessage] = {}
+    first_sql = {it.message: it.sql for it in reversed(runs[-1][1].statements)}
     for size, result in runs:
         by_message = _plans_by_message(result)
         for message in _whole_messages(result):
@@ -276,7 +277,7 @@ def _grown_messages(runs: Sequence[tuple[float, RunResult]]) -> Iterator[Grown]:
             message=last.index,
             kind=last.kind,
             label=last.label,
-            text=_first_sql(runs, last.index),
+            text=first_sql.get(last.index, ""),
             series=_series(points[key], _page_bytes(runs[-1][1])),
             limits=last.limits,
         )
@@ -334,11 +335,6 @@ def _plans_by_message(result: RunResult) -> dict[int, tuple[tuple[str, ...], ...
     for statement in result.statements:
         plans[statement.message] = (*plans.get(statement.message, ()), statement.plan)
     return plans
-
-
-def _first_sql(runs: Sequence[tuple[float, RunResult]], message: int) -> str:
-    largest = runs[-1][1]
-    return next((it.sql for it in largest.statements if it.message == message), "")
 
 
 def _plan_changes(points: Sequence[tuple[float, RanStatement]]) -> Iterator[PlanChange]:

@@ -26,6 +26,7 @@ Source:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -224,6 +225,12 @@ def fit(sizes: Sequence[float], values: Sequence[float], *, step: float = 1.0) -
     Returns:
         The laws that the data leave standing.
     """
+    return _fitted(tuple(map(float, sizes)), tuple(map(float, values)), step)
+
+
+# Messages that a script repeats are often equal.
+@lru_cache(maxsize=4096)
+def _fitted(sizes: tuple[float, ...], values: tuple[float, ...], step: float) -> Fit:
     assert len(sizes) == len(values) >= SIZES_MIN
     assert len(set(sizes)) == len(sizes)
     assert all(size > 0 for size in sizes)
@@ -248,7 +255,7 @@ def fit(sizes: Sequence[float], values: Sequence[float], *, step: float = 1.0) -
     exponent = Exponent(
         k, k - half, k + half, is_power_law=power in standing or standing[0].name == CONSTANT
     )
-    return Fit(tuple(sizes), tuple(values), step, standing, exponent)
+    return Fit(sizes, values, step, standing, exponent)
 
 
 def _power(x: _Vector, y: _Vector, step: float) -> FittedLaw:

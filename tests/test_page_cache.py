@@ -35,6 +35,15 @@ def test_clean_pages_go_least_recently_used_first(pages, size):
     assert cache.writes == 0
 
 
+@given(PAGES, PAGES, st.integers(1, 14))
+def test_looking_is_reading_on_a_copy(before, pages, size):
+    cache = SqliteCache(size)
+    cache.read_all(before)
+    expected = cache.copy().read_all(pages)
+    assert cache.look_all(pages) == expected
+    assert cache.read_all(pages) == expected, "and it was left as it was"
+
+
 @given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), max_size=60), st.integers(2, 14))
 def test_what_became_dirty_is_written(uses, size):
     cache = SqliteCache(size)
@@ -218,8 +227,9 @@ def test_a_smaller_cache_than_recorded_is_refused():
 
 
 @pytest.mark.parametrize("name", ["page_size", "cache_size"])
-def test_settings_that_are_not_known_are_asked_for(name):
-    trace = HandBuiltTrace(settings=TraceSettings({**SETTINGS.values, name: None}))
+@pytest.mark.parametrize("value", [None, 0, "many"])
+def test_settings_that_are_not_known_are_asked_for(name, value):
+    trace = HandBuiltTrace(settings=TraceSettings({**SETTINGS.values, name: value}))
     with pytest.raises(TraceError, match=f"does not say its {name}"):
         page_cache_what_if(trace)
 

@@ -233,7 +233,7 @@ def _breakdown(trace: TraceSource) -> Breakdown:
 
 def _page_size(trace: TraceSource) -> int:
     page_size = trace.settings.values.get("page_size")
-    if not isinstance(page_size, int):
+    if not isinstance(page_size, int) or page_size < 1:
         raise TraceError(
             "the trace does not say how large its SQLite pages are; measure in OS pages instead"
         )

@@ -72,10 +72,14 @@ def run_through(events: CacheEvents, heaps: Sequence[MessageHeap], size: int) ->
     kept = np.ones(len(events), bool)
     warm, writes = SqliteCache(size), 0
     for heap in heaps:
+        if heap.fate == _FORGOTTEN and _is_reading(events, heap):
+            pages = events.page[heap.start : heap.stop].tolist()
+            kept[heap.start : heap.stop] = warm.look_all(pages)
+            continue
         cache = warm
         if heap.fate == _OWN:
             cache = SqliteCache(size)
-        elif heap.fate == _FORGOTTEN and heap.stop > heap.start:
+        elif heap.fate == _FORGOTTEN:
             cache = warm.copy()
         before = cache.writes
         kept[heap.start : heap.stop] = _missed(cache, events, heap)
@@ -86,12 +90,17 @@ def run_through(events: CacheEvents, heaps: Sequence[MessageHeap], size: int) ->
     return kept, writes + int(np.count_nonzero(uncached))
 
 
+def _is_reading(events: CacheEvents, heap: MessageHeap) -> bool:
+    """Tell whether a message does nothing but read through its page cache, or nothing at all."""
+    part = slice(heap.start, heap.stop)
+    return bool(events.page[part].all()) and not events.is_write[part].any()
+
+
 def _missed(cache: SqliteCache, events: CacheEvents, heap: MessageHeap) -> list[bool]:
     """Return which accesses of a message go to stable memory."""
     part = slice(heap.start, heap.stop)
-    pages = events.page[part]
-    if pages.all() and not events.is_write[part].any():
-        return cache.read_all(pages.tolist())
+    if _is_reading(events, heap):
+        return cache.read_all(events.page[part].tolist())
     columns = (events.page, events.is_write, events.is_changed, events.is_undone)
     kept: list[bool] = []
     start = 0
@@ -117,11 +126,11 @@ def room_needed(events: CacheEvents, heaps: Sequence[MessageHeap]) -> int:
     warm: set[int] = set()
     largest = 0
     for heap in heaps:
-        found = set(np.unique(events.page[heap.start : heap.stop]).tolist()) - {NOT_CACHED}
-        held = found if heap.fate == _OWN else found | warm
-        largest = max(largest, len(held))
+        found = set(events.page[heap.start : heap.stop].tolist()) - {NOT_CACHED}
+        held = len(found) if heap.fate == _OWN else len(found - warm) + len(warm)
+        largest = max(largest, held)
         if heap.fate == _GOES_ON:
-            warm = held
+            warm |= found
         elif heap.fate == _LAST:
             warm = set()
     return SqliteCache.size_for(largest)

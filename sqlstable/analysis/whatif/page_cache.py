@@ -247,6 +247,6 @@ def _estimate(values: Sequence[int], margin: float, extra: float = 0.0) -> Estim
 
 def _setting(trace: TraceSource, name: str) -> int:
     value = trace.settings.values.get(name)
-    if not isinstance(value, int):
+    if not isinstance(value, int) or value < 1:
         raise TraceError(f"the trace does not say its {name}; record it with a canister or `run`")
     return value

@@ -98,7 +98,7 @@ def page_size_what_if(trace: TraceSource, page_sizes: Sequence[int] = ()) -> Pag
         >>> canister.close()
     """
     recorded = trace.settings.values.get("page_size")
-    if not isinstance(recorded, int):
+    if not isinstance(recorded, int) or recorded < 1:
         raise TraceError("the trace does not say its page_size; record it with a canister or `run`")
     allowed = [size for size in PAGE_SIZES if size > recorded]
     refused = [size for size in page_sizes if size not in allowed]

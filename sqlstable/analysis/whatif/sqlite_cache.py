@@ -20,7 +20,7 @@ Sources: SQLite 3.54 src/pcache1.c (``pcache1FetchStage2``, ``n90pct``), src/pca
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 _IN_USE = 1
@@ -107,6 +107,28 @@ class SqliteCache:
                 clean.move_to_end(page)
         return missed
 
+    def look_all(self, pages: Iterable[int]) -> list[bool]:
+        """Return what `read_all` would, and stay as it is: quicker than on a copy.
+
+        What is read lies on top of what is there, and takes the place of the least recently used.
+        """
+        assert not self._dirty
+        below, gone, held_max = self._clean, set[int](), max(1, self._size - 1)
+        oldest = iter(below)
+        above: OrderedDict[int, None] = OrderedDict()
+        count = len(below)
+        missed = []
+        for page in pages:
+            is_miss = page not in above and (page not in below or page in gone)
+            missed.append(is_miss)
+            if is_miss and count >= held_max:
+                _let_go(oldest, above, gone)
+            elif is_miss:
+                count += 1
+            above[page] = None
+            above.move_to_end(page)
+        return missed
+
     def commit(self) -> None:
         """Write what is dirty."""
         if not self._dirty:
@@ -156,3 +178,13 @@ class SqliteCache:
             self._safe_count = len(self._journaled)
         self._clean[page] = None
         self.writes += 1
+
+
+def _let_go(oldest: Iterator[int], above: OrderedDict[int, None], gone: set[int]) -> None:
+    """Let the least recently used page go: of those below that were not used since, else above."""
+    for page in oldest:
+        if page not in above and page not in gone:
+            gone.add(page)
+            return
+    page, _ = above.popitem(last=False)
+    gone.add(page)

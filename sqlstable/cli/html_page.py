@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlstable.cli.failures import note
 from sqlstable.cli.output import write_data
-from sqlstable.cli.places import check_page, new_page
+from sqlstable.cli.places import PAGE, check_output, new_output
 
 STDOUT: Final = Path("-")
 
@@ -18,7 +18,7 @@ def check_place(page: Path | None, *, force: bool) -> None:
         UsageError: It is taken, or cannot be used.
     """
     if page is not None and page != STDOUT:
-        check_page(page, force=force)
+        check_output(page, PAGE, force=force)
 
 
 def write_page(page: Path, text: Callable[[], str], *, force: bool) -> None:
@@ -35,6 +35,6 @@ def write_page(page: Path, text: Callable[[], str], *, force: bool) -> None:
     if page == STDOUT:
         write_data([text()])
         return
-    with new_page(page, force=force) as partial:
+    with new_output(page, PAGE, force=force) as partial:
         partial.write_text(text(), encoding="utf-8", newline="\n")
     note(f"the page is in {page}; open it in a browser, or send it to somebody")

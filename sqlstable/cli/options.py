@@ -17,6 +17,7 @@ from sqlstable.ic.words import CacheState, Depth, EngineName
 from sqlstable.layout.layouts import LAYOUT_NAMES
 from sqlstable.memory.image.durability import DURABILITIES
 from sqlstable.report.map_look import MapBy, MapCurve, MapLook
+from sqlstable.report.picture_names import PictureChoice
 from sqlstable.report.views import By
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ TraceOption = Annotated[
     typer.Option("--trace", metavar="FILE", help="Keep the trace, for sqlstable report."),
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Replace the trace or page if there is one already.")
+    bool,
+    typer.Option("--force", help="Replace the trace, page or picture if there is one already."),
 ]
 HtmlOption = Annotated[
     Path | None,
@@ -171,6 +173,23 @@ HtmlOption = Annotated[
         "--html",
         metavar="FILE",
         help="Write a page for a browser: one file, that loads nothing; - is stdout.",
+    ),
+]
+PictureOption = Annotated[
+    PictureChoice | None,
+    typer.Option(
+        "--picture",
+        metavar=_words(PictureChoice),
+        help="Draw a picture into the file --output, or all into that folder.",
+        show_default=False,
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="FILE",
+        help="Where the picture goes: .png, .svg or .pdf; the folder for all of them.",
     ),
 ]
 KeepGoingOption = Annotated[

@@ -6,6 +6,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 _FIRST_BYTES: Final = 24
 """A layout keeps a length of eight bytes in front of SQLite's magic."""
-
-PAGE_FIRST_BYTES: Final = b"<!doctype html>"
-"""What every page of a report begins with."""
 
 _PREFIX: Final = "sqlstable-"
 _SUFFIX: Final = ".partial"
@@ -126,45 +124,58 @@ def new_database(database: Path, *, force: bool, image: Path) -> Iterator[Path]:
         partial.replace(target)
 
 
+@dataclass(frozen=True, slots=True)
+class OutputKind:
+    """A kind of file that reports are written to, and how an old one is told from other files."""
+
+    name: str
+    first_bytes: bytes
+
+
+PAGE: Final = OutputKind("page", b"<!doctype html>")
+"""An HTML page."""
+
+
 @contextmanager
-def new_page(page: Path, *, force: bool) -> Iterator[Path]:
-    """Yield the path under which to make an HTML page; at the end it takes its place.
+def new_output(path: Path, kind: OutputKind, *, force: bool) -> Iterator[Path]:
+    """Yield the path under which to make a file of a report; at the end it takes its place.
 
     Args:
-        page: Where the page is to be.
-        force: Whether an old page may be replaced.
+        path: Where the file is to be.
+        kind: What it is.
+        force: Whether an old file of that kind may be replaced.
 
     Raises:
         UsageError: The place is taken, or cannot be used.
     """
-    target = Path(os.path.realpath(page))
-    check_page(page, force=force)
-    with _folder_beside(page, target) as folder:
-        partial = folder / "page"
+    target = Path(os.path.realpath(path))
+    check_output(path, kind, force=force)
+    with _folder_beside(path, target) as folder:
+        partial = folder / "output"
         yield partial
         if not force:
-            _check_free(page)
+            _check_free(path)
         elif target.exists():
             partial.chmod(stat.S_IMODE(target.stat().st_mode))
         partial.replace(target)
 
 
-def check_page(page: Path, *, force: bool) -> None:
-    """Refuse a place where an HTML page cannot go, before anything is done for it.
+def check_output(path: Path, kind: OutputKind, *, force: bool) -> None:
+    """Refuse a place where such a file cannot go, before anything is done for it.
 
     Raises:
         UsageError: The place is taken, or the folder is not there.
     """
-    if not os.path.lexists(page):
-        if not Path(os.path.realpath(page)).parent.is_dir():
-            raise UsageError(f"the folder of {page} is not there; make it first")
+    if not os.path.lexists(path):
+        if not Path(os.path.realpath(path)).parent.is_dir():
+            raise UsageError(f"the folder of {path} is not there; make it first")
         return
-    _check_replaceable(page, force=force, kind="page")
-    first_bytes = _first_bytes(page)
-    if first_bytes and not first_bytes.startswith(PAGE_FIRST_BYTES):
+    _check_replaceable(path, force=force, kind=kind.name)
+    first_bytes = _first_bytes(path)
+    if first_bytes and not first_bytes.startswith(kind.first_bytes):
         raise UsageError(
-            f"{page} exists and is not a page of sqlstable, so it is not replaced; choose another "
-            "file"
+            f"{path} exists and is not a {kind.name} of sqlstable, so it is not replaced; choose "
+            "another file"
         )
 
 

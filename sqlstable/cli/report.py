@@ -18,6 +18,8 @@ from sqlstable.cli.options import (
     MapByOption,
     MapCurveOption,
     MapOption,
+    OutputOption,
+    PictureOption,
     PlanOption,
     SettingsOption,
     ViewOption,
@@ -25,6 +27,7 @@ from sqlstable.cli.options import (
 )
 from sqlstable.cli.output import has_half_blocks, screen, write, write_data
 from sqlstable.cli.places import check_regular
+from sqlstable.cli.still_pictures import check_pictures, write_pictures
 from sqlstable.errors import TraceError
 from sqlstable.report.views import By, view_named
 
@@ -48,6 +51,8 @@ def report_trace(  # noqa: PLR0913  each is an option
         ),
     ] = None,
     html: HtmlOption = None,
+    picture: PictureOption = None,
+    output: OutputOption = None,
     force: ForceOption = False,
     output_format: FormatOption = "table",
     by: ViewOption = "statement",
@@ -64,13 +69,12 @@ def report_trace(  # noqa: PLR0913  each is an option
     by, drawn = chosen_map(by, is_map=is_map, by=map_by, curve=map_curve)
     look = Look(plan=plan, settings=all_settings, map=drawn)
     check_plan(by, look)
-    if html is not None and (export is not None or output_format != "table"):
-        other_output = f"--format {output_format}" if export is None else f"--export {export}"
-        raise UsageError(f"--html and {other_output} do not go together; leave one of them out")
-    if force and html is None:
-        raise UsageError("--force concerns the file of --html; name one, or leave --force out")
-    if other is not None and export is not None:
-        raise UsageError("--compare and --export do not go together; leave one of them out")
+    _check_one_output(html, export, picture, output_format)
+    if force and html is None and picture is None:
+        raise UsageError("--force concerns the file of --html or --picture; name one, or leave it")
+    if other is not None and (export is not None or picture is not None):
+        option = "--export" if picture is None else "--picture"
+        raise UsageError(f"--compare and {option} do not go together; leave one of them out")
     if other is not None and by != "statement":
         raise UsageError(f"--compare goes statement by statement, not --by {by}; leave --by out")
     if export is not None:
@@ -78,6 +82,7 @@ def report_trace(  # noqa: PLR0913  each is an option
     for path in filter(None, (trace, other)):
         check_regular(path)
     check_place(html, force=force)
+    check_pictures(picture, output, force=force)
     with open_trace(trace) as first, _found_sound(trace):
         if other is not None:
             with open_trace(other) as second, _found_sound(other):
@@ -87,10 +92,27 @@ def report_trace(  # noqa: PLR0913  each is an option
                     _write_comparison((first, second), (trace, other), output_format, look)
         elif html is not None:
             write_trace_page(first, html, name=trace.name, force=force)
+        elif picture is not None and output is not None:
+            write_pictures(first, picture, output, force=force)
         elif export is not None:
             _write_export(first, export)
         else:
             write_report(first, output_format, by, look)
+
+
+def _check_one_output(
+    html: Path | None, export: str | None, picture: str | None, output_format: Format
+) -> None:
+    """Refuse two outputs at once; an export knows the one format that it may be given."""
+    options = {
+        "--html": html is not None,
+        f"--picture {picture}": picture is not None,
+        f"--export {export}": export is not None,
+        f"--format {output_format}": output_format != "table" and export is None,
+    }
+    given = [option for option, is_given in options.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} do not go together; leave one of them out")
 
 
 def check_plan(view: By, look: "Look") -> None:

@@ -25,7 +25,10 @@ from sqlstable.report.views import By, view_named
 
 EMPTY: Final = "The trace is empty: no message was recorded, so no OS page was touched."
 
-OTHER_VIEWS: Final = "where in stable memory it lives: --map; how local it is: --by locality"
+OTHER_VIEWS: Final = (
+    "where in stable memory it lives: --map; how local it is: --by locality; pictures of a kept "
+    "trace: report TRACE --picture"
+)
 """What a newcomer would not find."""
 
 

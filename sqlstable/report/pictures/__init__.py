@@ -1,0 +1,1 @@
+"""Still pictures of a trace with matplotlib, for papers and slides."""

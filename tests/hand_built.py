@@ -26,11 +26,13 @@ from sqlstable.trace.model import (
     OutsideUse,
     OwnerFault,
     OwnerUse,
+    SchemaObject,
     SqliteCounters,
     StableArea,
     StableUse,
     Statement,
     TraceSettings,
+    TreeShape,
 )
 from sqlstable.trace.ownership.owner_state import OUTSIDE_TREES, UNKNOWN
 
@@ -76,6 +78,8 @@ class HandBuiltTrace:
     outside_by_message: tuple[tuple[tuple[str, Accesses], ...], ...] = ()
     areas: Sequence[StableArea] = ()
     owner_faults: Sequence[OwnerFault] = ()
+    schema: Sequence[SchemaObject] = ()
+    trees: Sequence[TreeShape] = ()
 
     @property
     def summary(self):
@@ -177,8 +181,6 @@ def shapes_put_together(messages, statements):
         ShapeUse(
             *(shape, kind, cache, heaviest.index, group[0].index, group[-1].index),
             statement_count=len(group),
-            message_count=len({it.message for it in group}),
-            alone_count=sum(len(messages[it.message].statements) == 1 for it in group),
             run_count=sum(it.runs for it in group),
             row_count=sum(it.row_count for it in group),
             **{

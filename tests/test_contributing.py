@@ -264,9 +264,9 @@ VIEW = View(
 @pytest.mark.slow
 def test_a_view_is_a_module_and_its_name(house):
     house.add("sqlstable/report/by_toy.py", VIEW_MODULE)
-    house.change("sqlstable/report/views.py", '"message"]', '"message", "toy"]')
+    house.change("sqlstable/report/views.py", 'Literal["statement",', 'Literal["toy", "statement",')
     assert "toy of 3 messages" in house.run("-m", "sqlstable", "run", "one.sql", "--by", "toy")
     lines = house.run("-m", "sqlstable", "run", "one.sql", "--by", "toy", "--format", "csv")
     assert lines.splitlines()[0] == "message,os_pages_accessed"
     assert len(lines.splitlines()) == 4
-    assert "owner|message|toy" in house.run("-m", "sqlstable", "run", "--help")
+    assert "toy|statement|shape" in house.run("-m", "sqlstable", "run", "--help")

@@ -165,7 +165,7 @@ def test_on_the_native_engine_there_is_no_empty_column():
     with Canister(trace=":memory:") as canister:
         canister.update("CREATE TABLE t (a)")
         trace = canister.trace()
-    for by in VIEWS:
+    for by in COLUMN_VIEWS:
         text = render_table(trace, by=by)
         assert COLUMN not in text
         assert "fresh:" not in text

@@ -221,6 +221,8 @@ def _swept(
 
 
 def _write(found: SweepResults, design: str, output_format: Format, *, all_settings: bool) -> None:
+    from sqlstable.analysis.advice.sweep_advice import advise_sweep
+
     match output_format:
         case "table":
             from sqlstable.report.sweep_table import render_sweep
@@ -229,7 +231,7 @@ def _write(found: SweepResults, design: str, output_format: Format, *, all_setti
             write(
                 render_sweep(
                     found,
-                    advice=(),
+                    advice=advise_sweep(found),
                     design=design,
                     width=target.width,
                     color_system=target.color_system,
@@ -239,7 +241,7 @@ def _write(found: SweepResults, design: str, output_format: Format, *, all_setti
         case "json":
             from sqlstable.report.sweep_data import render_sweep_json
 
-            write_data(render_sweep_json(found, advice=(), design=design))
+            write_data(render_sweep_json(found, advice=advise_sweep(found), design=design))
         case "csv":
             from sqlstable.report.sweep_data import render_sweep_csv
 

@@ -21,8 +21,8 @@ from sqlstable.trace.format.shape_uses import ShapeUse
 SMALL_CACHE: Final = 20
 """SQLite pages that a small cache holds: the way down to a leaf in several trees, and some more."""
 
-SMALL_CACHE_HEAP: Final = 1_600_000
-"""Instructions that a statement with a small cache pays for the heap at most, as measured: twenty
+SMALL_CACHE_HEAP: Final = 1_200_000
+"""Instructions that a statement with a small cache pays for the heap, as measured: ten to fifteen
 charges, for its stack, its program and the cache itself."""
 
 SAVED_SHARE_MIN: Final = 0.05

@@ -1,16 +1,16 @@
 """What the rules look at: a trace added up, so that advice on a long one costs little."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 from sqlstable.analysis.advice.advice import counted, short_sql
 from sqlstable.analysis.advice.schema_probe import SchemaProbe
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.trace.format.shape_uses import OwnerTotal, ShapeUse
-from sqlstable.trace.model import Statement, TraceSettings
+from sqlstable.trace.model import Statement, TraceSettings, TreeShape
 
 SHARE_MIN: Final = 0.02
 """Part of the workload below which nothing is advised: what it could save at most is less than
@@ -79,15 +79,15 @@ class AdviceEvidence:
     @cached_property
     def probe(self) -> SchemaProbe:
         """The schema as it was at the end, without rows."""
-        return SchemaProbe(getattr(self.trace, "schema", ()))
+        return SchemaProbe(self.trace.schema)
 
     @property
-    def trees(self) -> tuple[Any, ...]:
+    def trees(self) -> Sequence[TreeShape]:
         """The shapes of all B-trees at the end."""
-        return tuple(getattr(self.trace, "trees", ()))
+        return self.trace.trees
 
     @cached_property
-    def table_os_pages(self) -> Mapping[str, int]:
+    def tree_os_pages(self) -> Mapping[str, int]:
         """How many OS pages each tree has, by its name in lower case."""
         found: dict[str, int] = defaultdict(int)
         for tree in self.trees:

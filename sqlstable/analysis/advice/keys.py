@@ -23,11 +23,12 @@ NARROW_PART: Final = 20
 IN_ORDER_MAX: Final = 0.5
 """Part of the leaves that follow each other in the file: keys that grow give nearly all."""
 
+DIRTIED_AGAIN: Final = 4
+"""How often a leaf is dirtied where keys grow is once, and once more by a message that goes on with
+it; from so many times as much on, rows came in no order."""
+
 LEAF_OS_PAGES_MIN: Final = 50
 """OS pages of leaves below which the order of inserts hardly shows."""
-
-WRITTEN_SHARE: Final = 0.5
-"""Dirty OS pages of the tree for each of its leaves: less, and it was not filled here."""
 
 _TEXT_TYPES: Final = ("CHAR", "CLOB", "TEXT", "BLOB")
 """Declared types whose values are texts or blobs; https://www.sqlite.org/datatype3.html."""
@@ -36,12 +37,13 @@ _TEXT_TYPES: Final = ("CHAR", "CLOB", "TEXT", "BLOB")
 def text_keys(evidence: AdviceEvidence) -> Iterator[Advice]:
     """Advise a key that is the row's own place, where a text key is a tree beside the table."""
     probe = evidence.probe
-    for it in evidence.owners:
-        if it.kind != "index" or it.role != "leaf" or not it.name.startswith("sqlite_autoindex_"):
+    for it in evidence.trees:
+        is_small = evidence.tree_os_pages[it.name.lower()] <= SMALL_OS_PAGES
+        if is_small or not it.name.startswith("sqlite_autoindex_"):
             continue
         pages = sum(own.os_pages_accessed for own in evidence.owners_named(it.name))
         share = pages / max(evidence.os_pages_accessed, 1)
-        if pages <= SMALL_OS_PAGES or share < KEY_SHARE_MIN or it.table.lower() not in probe.tables:
+        if share < KEY_SHARE_MIN or it.table.lower() not in probe.tables:
             continue
         key = [column for column in probe.columns(it.table) if column.key_position]
         is_key = any(ix.origin == "pk" and ix.name == it.name for ix in probe.indexes(it.table))
@@ -72,7 +74,7 @@ def random_keys(evidence: AdviceEvidence) -> Iterator[Advice]:
     probe = evidence.probe
     for tree in evidence.trees:
         leaves = tree.leaf_pages * evidence.page_bytes // OS_PAGE_BYTES
-        if leaves < LEAF_OS_PAGES_MIN or tree.leaves_in_order > IN_ORDER_MAX:
+        if leaves < LEAF_OS_PAGES_MIN or (tree.leaves_in_order or 0) > IN_ORDER_MAX:
             continue
         is_key = tree.name.lower() in probe.tables or any(
             ix.origin == "pk" and ix.name == tree.name for ix in probe.indexes(tree.table)
@@ -81,7 +83,10 @@ def random_keys(evidence: AdviceEvidence) -> Iterator[Advice]:
             it.os_pages_dirty for it in evidence.owners_named(tree.name) if it.role == "leaf"
         )
         share = dirty / max(evidence.os_pages_dirty, 1)
-        if not is_key or dirty < WRITTEN_SHARE * leaves or share < KEY_SHARE_MIN:
+        once = leaves + evidence.trace.summary.message_count
+        if not is_key or dirty < DIRTIED_AGAIN * once or share < KEY_SHARE_MIN:
+            continue
+        if _is_changed(evidence, tree.table):
             continue
         yield Advice(
             code="random-key",
@@ -92,14 +97,23 @@ def random_keys(evidence: AdviceEvidence) -> Iterator[Advice]:
             cites=(
                 (
                     f"{tree.name}: {dirty:,} leaves dirtied, of {leaves:,}; "
-                    f"{percent(tree.leaves_in_order, 1)} of its leaves follow each other, and "
-                    f"{percent(tree.unused_bytes, tree.leaf_pages * evidence.page_bytes)} is unused"
+                    f"{percent(tree.leaves_in_order or 0, 1)} of its leaves follow each other in "
+                    "the file"
                 ),
             ),
-            gain=f"expected: {leaves:,} of {counted(dirty, 'dirty OS page')} at most",
+            gain=f"expected: about {once:,} instead of {counted(dirty, 'dirty OS page')}",
             statements=evidence.touching(tree.name),
             share=share,
         )
+
+
+def _is_changed(evidence: AdviceEvidence, table: str) -> bool:
+    """Tell whether rows are changed or deleted, too: that dirties leaves in any order."""
+    return any(
+        use.shape.startswith(("UPDATE", "DELETE", "WITH"))
+        and any(it.table == table for it in evidence.heaviest(use).owners)
+        for use in evidence.mattering("write")
+    )
 
 
 def _or_without_rowid(evidence: AdviceEvidence, table: str) -> str:

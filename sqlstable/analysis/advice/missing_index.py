@@ -61,13 +61,15 @@ class Finding:
 
 def missing_indexes(evidence: AdviceEvidence) -> Iterator[Advice]:
     """Advise indexes that SQLite would use, each once for all statements that it helps."""
-    found: dict[str, list[Finding]] = {}
+    found: dict[str, dict[int, Finding]] = {}
     for use in evidence.mattering("read", "write"):
         statement = evidence.heaviest(use)
         if any(map(is_scan, statement.plan)):
             for finding in _findings(evidence, use, statement):
-                found.setdefault(finding.create, []).append(finding)
-    for create, findings in found.items():
+                # A statement can scan a table under several names.
+                found.setdefault(finding.create, {})[use.heaviest] = finding
+    for create, by_statement in found.items():
+        findings = tuple(by_statement.values())
         yield Advice(
             code="missing-index",
             sentence=f"Add an index, so that SQLite need not scan: {create}",
@@ -112,7 +114,7 @@ def _worth(
     """Return what a scan cost and what is expected instead; None where it is not worth it."""
     own = [it for it in statement.owners if it.table.lower() == part.table.lower()]
     accessed = sum(it.os_pages_accessed for it in own if it.kind == "table")
-    pages = max(accessed, evidence.table_os_pages.get(part.table.lower(), 0))
+    pages = max(accessed, evidence.tree_os_pages.get(part.table.lower(), 0))
     if pages <= SMALL_OS_PAGES:
         return None
     if accessed < SCANNED_SHARE * statement.stable.os_pages_accessed:

@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from sqlstable.sqlite.plan_rows import plan_lines
+from sqlstable.trace.model import SchemaObject
 
 SQL_CHARACTERS_MAX: Final = 20_000
 """Longer statements are bulk loads or generated; none of them is compiled."""
@@ -87,7 +88,7 @@ class ProbedIndex:
 class SchemaProbe:
     """A schema to ask questions of; names are found whatever their case."""
 
-    def __init__(self, objects: Sequence[Any]) -> None:
+    def __init__(self, objects: Sequence[SchemaObject]) -> None:
         self._objects = {(it.type, it.name): it for it in objects if it.sql}
 
     @property
@@ -96,7 +97,7 @@ class SchemaProbe:
         return 0 < len(self._objects) <= _OBJECTS_MAX
 
     @cached_property
-    def tables(self) -> dict[str, Any]:
+    def tables(self) -> dict[str, SchemaObject]:
         """Tables with rows of their own, by name in lower case; virtual ones are left out."""
         return {
             name.lower(): it
@@ -167,7 +168,7 @@ class SchemaProbe:
                 for it in sorted(self._objects.values(), key=_place):
                     if it.type in _ORDER and not it.name.lower().startswith("sqlite_"):
                         with suppress(sqlite3.Error, ValueError):
-                            connection.execute(it.sql)
+                            connection.execute(it.sql or "")
         return connection
 
     def _index_columns(self, name: str) -> tuple[str, ...]:
@@ -228,9 +229,9 @@ def _allowing(connection: sqlite3.Connection, actions: frozenset[int]) -> Iterat
         connection.set_authorizer(None)
 
 
-def _is_virtual(it: Any) -> bool:  # noqa: ANN401
+def _is_virtual(it: SchemaObject) -> bool:
     return re.match(r"CREATE\s+VIRTUAL\b", it.sql or "", re.IGNORECASE) is not None
 
 
-def _place(it: Any) -> int:  # noqa: ANN401
+def _place(it: SchemaObject) -> int:
     return _ORDER.index(it.type) if it.type in _ORDER else len(_ORDER)

@@ -24,7 +24,7 @@ NEAR: Final = 0.5
 def single_rows(evidence: AdviceEvidence) -> Iterator[Advice]:
     """Advise one message for many rows, where each came in a message of its own."""
     for use in evidence.mattering("write"):
-        if not _is_row_for_row(use):
+        if not _is_row_for_row(evidence, use):
             continue
         heap = use.heap_instructions or 0
         numbers = [
@@ -83,13 +83,15 @@ def near_limits(evidence: AdviceEvidence) -> Iterator[Advice]:
     )
 
 
-def _is_row_for_row(use: ShapeUse) -> bool:
+def _is_row_for_row(evidence: AdviceEvidence, use: ShapeUse) -> bool:
+    """Tell whether statements of one row each follow each other, each in a message of its own."""
     count = use.statement_count
-    return (
-        count >= ROW_FOR_ROW_MIN
-        and use.alone_count == use.run_count == count
-        and count >= IN_A_ROW * (use.last - use.first + 1)
-    )
+    if count < ROW_FOR_ROW_MIN or use.run_count != count:
+        return False
+    if count < IN_A_ROW * (use.last - use.first + 1):
+        return False
+    first, last = (evidence.trace.statements[index].message for index in (use.first, use.last))
+    return last - first + 1 >= IN_A_ROW * count
 
 
 def _heaviest_of(evidence: AdviceEvidence, message: Message) -> Statement:

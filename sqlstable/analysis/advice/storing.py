@@ -57,7 +57,7 @@ def journals(evidence: AdviceEvidence) -> Iterator[Advice]:
                 f"{percent(dirty, evidence.os_pages_dirty)} of all"
             ),
         ),
-        gain=f"expected: {counted(dirty, 'dirty OS page')} less",
+        gain=f"expected: up to {counted(dirty, 'dirty OS page')} less",
         statements=tuple(use.heaviest for use in writers[:3]),
         share=share,
     )

@@ -6,7 +6,6 @@ references another table: foreign keys are looked up by them, which no plan show
 Source: https://www.sqlite.org/foreignkeys.html (section 3, suggested indexes).
 """
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -17,18 +16,21 @@ from sqlstable.analysis.advice.schema_probe import ProbedIndex
 DIRTY_SHARE_MIN: Final = 0.05
 """Part of all dirty OS pages that an index has at least: one that costs less can as well stay."""
 
+NAME_WORDS_MAX: Final = 30
+"""Names of more words are left alone."""
+
 
 def unused_indexes(evidence: AdviceEvidence) -> Iterator[Advice]:
     """Advise to drop indexes that statements write and none reads; nothing where nothing reads."""
-    dirty = evidence.dirty_by_index
-    if not any(use.kind == "read" for use in evidence.shapes):
+    unread = _in_no_plan(evidence)
+    if not unread or not any(use.kind == "read" for use in evidence.shapes):
         return
-    for name, pages in dirty.items():
+    for name, pages in evidence.dirty_by_index.items():
         share = pages / max(evidence.os_pages_dirty, 1)
-        if pages <= SMALL_OS_PAGES or share < DIRTY_SHARE_MIN:
+        if name not in unread or pages <= SMALL_OS_PAGES or share < DIRTY_SHARE_MIN:
             continue
         index = _droppable(evidence, name)
-        if index is None or _is_read(evidence, name):
+        if index is None or any(it.os_pages_queried for it in evidence.owners_named(name)):
             continue
         yield Advice(
             code="unused-index",
@@ -40,7 +42,7 @@ def unused_indexes(evidence: AdviceEvidence) -> Iterator[Advice]:
                     f"{counted(sum(it.statement_count for it in evidence.shapes), 'statement')}"
                 ),
             ),
-            gain=f"expected: {counted(pages, 'dirty OS page')} less",
+            gain=f"expected: up to {counted(pages, 'dirty OS page')} less",
             statements=evidence.touching(name, "write"),
             share=share,
         )
@@ -57,7 +59,12 @@ def _droppable(evidence: AdviceEvidence, name: str) -> ProbedIndex | None:
     return None
 
 
-def _is_read(evidence: AdviceEvidence, name: str) -> bool:
-    used = re.compile(rf"\bINDEX {re.escape(name)}(?: |$)")
-    queried = any(it.os_pages_queried for it in evidence.owners_named(name))
-    return queried or any(map(used.search, evidence.trace.plan_lines))
+def _in_no_plan(evidence: AdviceEvidence) -> set[str]:
+    """Return the names of the indexes that somebody made and no plan has."""
+    made = {it.name for it in evidence.trace.schema if it.type == "index" and it.sql is not None}
+    for line in evidence.trace.plan_lines:
+        _, _, rest = line.partition("INDEX ")
+        # A name can hold blanks, and more of the line can follow it.
+        words = rest.split(" ")[:NAME_WORDS_MAX]
+        made -= {" ".join(words[:count]) for count in range(1, len(words) + 1)}
+    return {name for name in made if name.count(" ") < NAME_WORDS_MAX}

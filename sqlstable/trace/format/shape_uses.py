@@ -25,7 +25,7 @@ SELECT CASE sql_text.shape WHEN '' THEN sql_text.sql ELSE sql_text.shape END AS 
   sql_text.kind, message.cache,
   max((min(statement.os_pages_accessed, :pages_max) << :ranked_bits) - statement.statement_index),
   min(statement.statement_index), max(statement.statement_index),
-  count(*), count(DISTINCT statement.message_index), {alone},
+  count(*),
   total(runs), total(row_count),
   count(vm_steps), total(hits), total(vm_steps), total(fullscan_steps),
   total(statement.os_pages_accessed), total(statement.os_pages_dirty),
@@ -38,12 +38,6 @@ GROUP BY 1, sql_text.kind, statement.plan_index, message.cache
 ORDER BY total(statement.os_pages_accessed) DESC, min(statement.statement_index)
 LIMIT :shape_uses_max
 """
-
-# The statements of a message follow each other, so its neighbours say whether one is alone.
-_ALONE: Final = """total(NOT EXISTS (
-    SELECT 1 FROM statement AS other
-    WHERE other.statement_index IN (statement.statement_index - 1, statement.statement_index + 1)
-      AND other.message_index = statement.message_index))"""
 
 _SELECT_OWNERS: Final = """
 SELECT owner.name, owner.table_name, owner.kind, owner.role,
@@ -74,10 +68,6 @@ class ShapeUse:
     last: int
     "Index of the last of them."
     statement_count: int
-    message_count: int
-    "Messages with one of them."
-    alone_count: int
-    "Those that were the only statement of their message."
     run_count: int
     row_count: int
     hits: int | None
@@ -113,7 +103,6 @@ def shape_uses(snapshot: Snapshot) -> tuple[ShapeUse, ...]:
     """Return equal work together, at most `SHAPE_USES_MAX` of it, the most OS pages first."""
     has_costs = snapshot.version >= COSTS_SINCE_VERSION
     sql = _SELECT_SHAPES.format(
-        alone=_ALONE,
         cost="LEFT JOIN statement_cost USING (statement_index)" if has_costs else "",
         instructions=(
             "total(instructions_total), total(instructions_heap), count(instructions_total)"
@@ -148,12 +137,12 @@ def plan_lines_seen(snapshot: Snapshot) -> frozenset[str]:
 
 
 def _shape_use(shape: str, kind: str, cache: str | None, *numbers: float) -> ShapeUse:
-    ranked, first, last, count, messages, alone, runs, rows, *rest = map(int, numbers)
+    ranked, first, last, count, runs, rows, *rest = map(int, numbers)
     heaviest = -ranked & ((1 << _RANKED_BITS) - 1)
     with_counters, *counters, accessed, dirty, bytes_read, bytes_written, spent, heap, costs = rest
     hits, vm_steps, scanned = counters if with_counters == count else [None] * 3
     return ShapeUse(
-        *(shape, kind, cache, heaviest, first, last, count, messages, alone, runs, rows),
+        *(shape, kind, cache, heaviest, first, last, count, runs, rows),
         *(hits, vm_steps, scanned, accessed, dirty, bytes_read, bytes_written),
         *((spent, heap) if costs == count else (None, None)),
     )

@@ -15,7 +15,14 @@ from sqlstable.report.comparison import (
     result_change,
 )
 from sqlstable.report.frame import NO_SETTINGS, SETTINGS, setting_value
-from sqlstable.report.html.sheet import Sheet, SheetColumn, SheetDetail, SheetWords, sheet
+from sqlstable.report.html.sheet import (
+    Place,
+    Sheet,
+    SheetColumn,
+    SheetDetail,
+    SheetWords,
+    sheet,
+)
 from sqlstable.report.html.summary_words import plain
 from sqlstable.report.html.trace_sheets import LINE, WIDE
 from sqlstable.report.measures import TABLE_MEASURES, TableMeasure
@@ -97,8 +104,9 @@ def comparison_sheet(comparison: Comparison) -> Sheet:
         "statements",
         "Statements, before and after",
         "statement",
-        "Paired by their SQL, then by their shape. Open a row for its plan: lines that went have a "
-        "minus, lines that came a plus.",
+        "Paired by their SQL, then by their shape. Numbers are those after, and what they changed "
+        "by. Open a row for those before and the plan: lines that went have a minus, those that "
+        "came a plus.",
         (),
         tuple(glossary(comparison)),
     )
@@ -121,10 +129,11 @@ def _measure(place: int, measure: TableMeasure) -> Iterator[SheetColumn[Statemen
         before, after = of(pair.before), of(pair.after)
         return None if before is None or after is None else after - before
 
-    yield SheetColumn(f"{name}_before", f"{heading} before", lambda it: of(it.before), place="wide")
-    yield SheetColumn(f"{name}_after", f"{heading} after", lambda it: of(it.after), place="wide")
-    shown = "row" if measure.is_main else "wide"
-    yield SheetColumn(f"{name}_change", f"change of {heading}", change, "change", shown)  # type: ignore[arg-type]
+    shown: Place = "row" if measure.is_main else "wide"
+    before = f"{heading} before"
+    yield SheetColumn(f"{name}_before", before, lambda it: of(it.before), place="detail")
+    yield SheetColumn(f"{name}_after", heading, lambda it: of(it.after), place="wide")
+    yield SheetColumn(f"{name}_change", "change of it", change, "change", shown)
 
 
 def _side(pair: StatementPair, of: Callable[[Any], Any]) -> Any:  # noqa: ANN401  a field

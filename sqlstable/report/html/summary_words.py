@@ -94,13 +94,19 @@ def summary_words(trace: TraceSource) -> SummaryWords:
         tuple(_tiles(total)),
         measures,
         kinds,
-        tuple(plain([*sum_lines(total, WIDE), *growth_lines(trace, WIDE)])),
+        # What all instructions together were spent on stands in their tile.
+        (*plain(sum_lines(total, WIDE)[1:]), *_growth(trace)),
     )
 
 
 def plain(lines: Iterable[Text]) -> Iterator[str]:
     """Yield what lines say, without their look."""
     return (" ".join(line.plain.split()) for line in lines)
+
+
+def _growth(trace: TraceSource) -> Iterator[str]:
+    # Below a table of text the line has a name in front.
+    return (line.removeprefix("growth ") for line in plain(growth_lines(trace, WIDE)))
 
 
 def setting_rows(settings: TraceSettings) -> tuple[SettingRow, ...]:

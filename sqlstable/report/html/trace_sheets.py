@@ -22,6 +22,8 @@ from sqlstable.report.html.sheet import (
 from sqlstable.report.limit_words import coverage_words, limit_words, tightest_words
 from sqlstable.report.measures import INSTRUCTION_PARTS, Sum
 from sqlstable.report.messages import outcome
+from sqlstable.report.numbers import count
+from sqlstable.report.owner_column import shares
 from sqlstable.report.plan_words import plan_lines
 from sqlstable.report.view import Glossary
 from sqlstable.report.views import view_named
@@ -31,7 +33,7 @@ WIDE: Final = 1 << 20
 """Columns in which no line of text is broken: a browser breaks them."""
 
 PARTS_PER_MILLION: Final = 1_000_000
-PLANS_KEPT: Final = 4096
+KEPT: Final = 4096
 
 LINE: Final[tuple[SheetColumn[str], ...]] = (SheetColumn("line", "", lambda it: it, "text"),)
 """A line of text below a row."""
@@ -73,11 +75,11 @@ def messages_sheet(trace: TraceSource) -> Sheet:
 
     columns: list[SheetColumn[Message]] = [
         SheetColumn("index", "#", lambda it: it.index),
-        SheetColumn("kind", "kind", lambda it: it.kind, "choice"),
+        SheetColumn("kind", "kind", lambda it: it.kind, "choice", "wide"),
         SheetColumn("content", "message", lambda it: _content(trace, it), "text"),
         SheetColumn("label", "label", lambda it: it.label, "choice", "detail"),
-        SheetColumn("cache", "heap", lambda it: it.cache, "choice", "wide"),
-        SheetColumn("outcome", "outcome", outcome, "choice", "wide"),
+        SheetColumn("cache", "heap", lambda it: it.cache, "choice", "detail"),
+        SheetColumn("outcome", "outcome", outcome, "choice", "detail"),
         *measure_sheet_columns(_itself),
         SheetColumn(
             "tightest",
@@ -156,8 +158,8 @@ def _content(trace: TraceSource, message: Message) -> str:
 def statements_sheet(trace: TraceSource) -> Sheet:
     """Return a row for each statement, with its plan, owners, phases, and loops below."""
     messages = trace.messages
-    # Most statements share few plans.
-    plan = lru_cache(maxsize=PLANS_KEPT)(_plan)
+    # Most statements share few plans and owners.
+    plan, whose = lru_cache(KEPT)(_plan), lru_cache(KEPT)(_whose)
     columns: list[SheetColumn[Statement]] = [
         SheetColumn("index", "#", lambda it: it.index),
         SheetColumn("sql", "statement", lambda it: it.sql or "(empty statement)", "text"),
@@ -169,6 +171,7 @@ def statements_sheet(trace: TraceSource) -> Sheet:
         *measure_sheet_columns(_itself),
         SheetColumn("hits", "hits", lambda it: it.sqlite.hits, place="wide"),
         SheetColumn("rows", "rows", lambda it: it.row_count, place="wide"),
+        SheetColumn("whose", "whose OS pages", lambda it: whose(it.owners), "text", "wide"),
         SheetColumn("runs", "runs", lambda it: it.runs, place="detail"),
         *_instruction_columns(),
         SheetColumn("vm_steps", "steps of SQLite", lambda it: it.sqlite.vm_steps, place="detail"),
@@ -202,8 +205,8 @@ def statements_sheet(trace: TraceSource) -> Sheet:
         ({"words": "Its message", "sheet": "messages", "there": "index", "here": "message"},),
         _glossary("statement"),
     )
-    count = trace.summary.statement_count
-    return sheet(words, columns, trace.statements, count=count, details=details)
+    statements = trace.summary.statement_count
+    return sheet(words, columns, trace.statements, count=statements, details=details)
 
 
 def _phases(statement: Statement) -> Iterator[tuple[str, int | None, int | None, int | None]]:
@@ -214,6 +217,10 @@ def _phases(statement: Statement) -> Iterator[tuple[str, int | None, int | None,
         pages = (None, None) if use is None else (use.os_pages_accessed, use.os_pages_dirty)
         if any(pages) or spent.get(phase):
             yield (phase, *pages, spent.get(phase))
+
+
+def _whose(owners: tuple[OwnerUse, ...]) -> str | None:
+    return ", ".join(f"{it.name} {count(it.os_pages_accessed)}" for it in shares(owners)) or None
 
 
 def _plan(plan: tuple[str, ...], loops: tuple[LoopUse, ...]) -> tuple[str, ...]:

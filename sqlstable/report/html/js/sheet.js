@@ -276,11 +276,7 @@ function drawSheet(element, data) {
 function cellOf(column, row) {
   const text = shown(column, row);
   const kind = isText(column) ? (column.unit === "choice" ? "word" : "text") : "number";
-  const classes = [kind, column.place];
-  if (column.unit === "change" && column.values[row] > 0) {
-    classes.push(changeOf(column.values[row]) > 0 ? "more" : "less");
-  }
-  const made = make("td", { class: classes.join(" ") });
+  const made = make("td", { class: `${kind} ${column.place}` });
   if (kind === "number") made.textContent = text;
   else made.append(make(kind === "text" ? "div" : "bdi", { class: "clip", dir: "auto" }, text));
   if (kind === "word") made.dataset.word = text;
@@ -289,15 +285,16 @@ function cellOf(column, row) {
 
 // Returns all that is known of a row: whole texts, every number, tables, and links to other sheets.
 function detailsOf(sheet, row) {
-  const known = sheet.columns.filter((it) => it.place !== "nowhere" && it.values[row] >= 0);
-  const texts = known.filter((it) => it.unit === "text");
+  const known = sheet.columns.filter((it) => it.place !== "nowhere" && it.values[row] >= 0 && it.name !== "index");
+  // Of texts beside it, tables and lists below have more.
+  const texts = known.filter((it) => it.unit === "text" && it.place !== "wide");
   const list = make("dl", { class: "facts" });
   for (const column of known) {
     if (column.unit === "text") continue;
     const said = make("dd", {}, make("bdi", {}, shown(column, row)));
     list.append(make("div", {}, make("dt", {}, column.heading), said));
   }
-  const blocks = texts.map((it) => make("pre", { class: "whole-text", dir: "auto" }, it.texts[it.values[row]]));
+  const blocks = texts.map((it) => wholeText(it, row));
   const tables = sheet.details.map((it) => detailTable(it, row)).filter(Boolean);
   const links = sheet.links.filter((it) => SHEETS[it.sheet]).map((it) => linkTo(it, sheet, row));
   const ends = links.length ? [make("p", { class: "row-links" }, ...links)] : [];
@@ -325,14 +322,20 @@ function detailTable({ heading, is_list: isList, columns, starts }, row) {
   }
   const cells = (at) => columns.map((it, nth) => {
     const attributes = isText(it) ? {} : { class: "number" };
-    const text = make("bdi", {}, shown(it, at));
+    const text = make("bdi", { class: isText(it) ? "name" : null }, shown(it, at));
     return nth === 0 ? make("th", { scope: "row" }, text) : make("td", attributes, text);
   });
   const head = make("tr", {}, ...columns.map((it) =>
     make("th", { scope: "col", class: isText(it) ? null : "number" }, it.heading)));
   const body = make("tbody", {}, ...rows.map((at) => make("tr", {}, ...cells(at))));
   const table = make("table", { class: "plain" }, make("thead", {}, head), body);
-  return make("div", {}, title, table);
+  return make("div", {}, title, make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": heading }, table));
+}
+
+// Long ones scroll in their place, so it can be reached by keyboard.
+function wholeText(column, row) {
+  const attributes = { class: "whole-text", dir: "auto", tabindex: "0", role: "group", "aria-label": `Whole ${column.heading}` };
+  return make("pre", attributes, column.texts[column.values[row]]);
 }
 
 // --- what stands around the rows ----------------------------------------------------------------

@@ -10,6 +10,7 @@ from sqlstable.analysis.locality.locality import locality
 from sqlstable.analysis.page_map import page_map
 from sqlstable.analysis.page_time import page_time
 from sqlstable.report.html.pictures.of_locality import configured_cache_pages
+from sqlstable.report.html.pictures.of_memory import trees_picture
 from sqlstable.report.html.pictures.of_page_map import map_picture
 from sqlstable.report.html.pictures.payload import payload
 from sqlstable.report.html.pictures.picture import Picture, PictureTable, shortened
@@ -129,6 +130,29 @@ def test_a_page_loads_nothing_and_makes_no_element_of_a_string(trace):
         r"\b(eval|fetch|import)\(|document\.write|XMLHttp|https?://(?!www.w3)", scripts
     )
     assert not re.search(r'(src|href)="(?!#|data:)', picture_page(trace))
+
+
+def test_trees_tell_how_scattered_they_are(trace):
+    facts, _ = unpacked(payload(pictures_of(trace)))["trees"]
+    by_name = {it["name"]: it for it in facts["trees"]}
+    for tree in trace.trees:
+        pages = [tree.leaf_pages, tree.interior_pages, tree.overflow_pages]
+        assert by_name[tree.name]["pages"] == pages
+        full = 1 - tree.unused_bytes / (4096 * sum(pages))
+        told = re.search(r"([\d.]+)% full", by_name[tree.name]["words"])
+        assert float(told[1]) == pytest.approx(100 * full, abs=0.6)
+        ordered = re.search(r"([\d.]+)% in order", by_name[tree.name]["words"])
+        if tree.leaves_in_order is None:
+            assert ordered is None
+        else:
+            assert float(ordered[1]) == pytest.approx(100 * tree.leaves_in_order, abs=0.6)
+
+
+def test_an_old_trace_tells_what_was_touched_of_its_trees(trace):
+    made = page_map(trace)
+    picture = trees_picture(HandBuiltTrace(), made)
+    assert picture.title == "OS pages by table and index"
+    assert sum(sum(it["pages"]) for it in picture.facts["trees"]) == len(made.os_pages)
 
 
 def test_an_empty_trace_has_pictures(trace):

@@ -33,7 +33,7 @@ def pictures_of(
     return (
         map_picture(pages, trace, statement_link=statement_link),
         time_picture(pages, page_time(trace, pages)),
-        trees_picture(pages),
+        trees_picture(trace, pages),
         reuse_picture(found),
         miss_ratio_picture(found, trace),
         working_set_picture(found),

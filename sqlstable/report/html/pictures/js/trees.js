@@ -1,10 +1,6 @@
-// OS pages that were touched, by tree and by what they are in it.
+// B-trees by the parts of them: what a table or an index consists of.
 
 function drawTrees(element, { facts }) {
-  const rows = facts.trees.map(({ name, kind, pages }) => ({
-    name,
-    parts: pages,
-    words: `${kind}, ${amount(pages.reduce((sum, one) => sum + one, 0), "OS page")}`,
-  }));
+  const rows = facts.trees.map(({ name, pages, words }) => ({ name, parts: pages, words }));
   drawRows(element, { rows, parts: facts.roles });
 }

@@ -93,6 +93,13 @@ def test_its_numbers_are_those_of_the_same_workload_elsewhere(shown):
         assert f"read {upgrade.os_pages_accessed} OS pages to open" in " ".join(shown.split())
 
 
+def test_it_shows_once_where_the_tables_lie(shown):
+    lines = re.findall(r"^ +[\d,]+  ([a-z*.]{1,32})$", shown, re.MULTILINE)
+    assert 5 <= len(lines) <= 12
+    assert lines[0].startswith("fffffffff.......")
+    assert "(memory manager), 9 OS pages" in shown
+
+
 def test_step_goes_on_where_nobody_can_press_a_key(shown):
     assert show("--step").stdout == shown
 
@@ -102,7 +109,7 @@ def test_step_waits_for_each_scene_and_ends_with_the_input(shown, monkeypatch):
     result = show("--step", stdin="\n\n")
     assert result.exit_code == 0
     assert result.stdout == shown
-    assert result.stderr.count("Enter for the next scene") == 7
+    assert result.stderr.count("Enter for the next scene") == 8
 
 
 @pytest.mark.slow

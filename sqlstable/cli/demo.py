@@ -11,7 +11,7 @@ from rich.text import Text
 from sqlstable.canister.canister import Canister
 from sqlstable.cli.failures import RunError
 from sqlstable.cli.options import EngineOption
-from sqlstable.cli.output import Screen, is_terminal, screen, write
+from sqlstable.cli.output import Screen, has_half_blocks, is_terminal, screen, write
 from sqlstable.cli.progress import engine_notes
 from sqlstable.cli.scene import scene_lines
 from sqlstable.cli.story import GLOSSARY, INTRODUCTION, Story
@@ -26,6 +26,7 @@ _NEXT: Final = (
     ("sqlstable run your.sql --database your.db", "your statements and data"),
     ("sqlstable run your.sql --trace your.trace", "keep what was recorded"),
     ("sqlstable report your.trace --by owner", "see whose it was"),
+    ("sqlstable report your.trace --map", "see where it lies"),
 )
 
 
@@ -39,17 +40,18 @@ def show_demo(
     """See in a few seconds which OS pages SQL touches, and an upgrade that loses nothing."""
     found = screen()
     target = Screen(min(found.width, WIDTH_MAX), found.color_system)
+    is_half = has_half_blocks(target)
     _show(_opening_lines(target.width), target)
     with (
         tempfile.TemporaryDirectory() as folder,
         engine_notes(),
-        Canister(owners=True, engine=engine) as canister,
+        Canister(owners=True, engine=engine, trace=":memory:") as canister,
     ):
         story = Story(canister, Path(folder))
         for number, scene in enumerate(story.scenes(), 1):
             if step and number > 1:
                 _wait()
-            _show(scene_lines(scene, number, target.width), target)
+            _show(scene_lines(scene, number, target.width, has_half_blocks=is_half), target)
         settings = TraceSettings(canister.status().settings)
     _show(_closing_lines(settings, target.width), target)
     if not story.checks_hold:

@@ -8,14 +8,20 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
+from sqlstable.analysis.page_map import PageMap
 from sqlstable.cli.rows import row_lines
 from sqlstable.engine.statements import Rows
 from sqlstable.report.grid import paragraph
+from sqlstable.report.map_lines import map_lines
+from sqlstable.report.map_look import MapLook
 from sqlstable.report.numbers import bar, count
 from sqlstable.trace.model import OwnerUse
 
 BAR_CELLS: Final = 44
 """Length of the bar that stands for the whole database, where there is room."""
+
+MAP_COLUMNS: Final = 32
+"""Of a small map, which is the same on each terminal."""
 
 OWNERS_MAX: Final = 6
 """Up to so many owners are all shown."""
@@ -73,10 +79,22 @@ class Scene:
     plan_changes: tuple[tuple[str, str], ...] = ()
     "Lines of plans with their sign: - that went, + that came."
     checks: tuple[Check, ...] = ()
+    map: PageMap | None = None
+    "Where in stable memory it all lies."
 
 
-def scene_lines(scene: Scene, number: int, width: int) -> list[Text]:
-    """Lay out a scene."""
+def scene_lines(
+    scene: Scene, number: int, width: int, *, has_half_blocks: bool = False
+) -> list[Text]:
+    """Lay out a scene.
+
+    Args:
+        scene: What is shown.
+        number: Its place in the demo, from 1.
+        width: Columns of the terminal.
+        has_half_blocks: Whether a map can be drawn with them, as `MapLook` says.
+    """
+    look = MapLook(has_half_blocks=has_half_blocks, columns_max=MAP_COLUMNS)
     blocks = [
         [_headline(scene.headline, number, width)],
         [Text(line, style=_SQL_STYLE) for line in scene.sql.splitlines()],
@@ -85,6 +103,7 @@ def scene_lines(scene: Scene, number: int, width: int) -> list[Text]:
         list(_change_lines(scene.changes)),
         list(_plan_lines(scene.plan_changes)),
         list(map(_check_line, scene.checks)),
+        [] if scene.map is None else map_lines(scene.map, look, width - _MARGIN),
         paragraph(scene.reading, width - _MARGIN, style=_READING_STYLE),
     ]
     lines = blocks[0]

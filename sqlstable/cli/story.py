@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from sqlstable.analysis.page_map import page_map
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.reply import Reply
 from sqlstable.cli.scene import Change, Check, Meter, Scene, owner_counts
@@ -41,7 +42,7 @@ class Story:
     """The demo on its way: what earlier scenes found, later ones compare with.
 
     Args:
-        canister: New, and keeping owners.
+        canister: New, keeping owners and a trace.
         folder: Where the database may be extracted to.
     """
 
@@ -60,6 +61,7 @@ class Story:
         yield self._complicated()
         yield self._indexes()
         yield self._purchase()
+        yield self._map()
         yield self._upgrade()
 
     # -- the scenes -----------------------------------------------------------------------------
@@ -175,6 +177,18 @@ class Story:
                 f"What the indexes save when reading, they cost when writing: "
                 f"{count(of_indexes)} of the {counted(_dirty(reply), 'OS page')} written are "
                 "theirs."
+            ),
+        )
+
+    def _map(self) -> Scene:
+        with self._canister.trace() as trace:
+            found = page_map(trace)
+        return Scene(
+            headline="Where it all lies",
+            map=found,
+            reading=(
+                "Tables and indexes one after the other, as they were made; behind the end of the "
+                "database there is room that the memory manager gave it ahead."
             ),
         )
 

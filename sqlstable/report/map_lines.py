@@ -37,7 +37,7 @@ _UPPER, _LOWER, _FULL = "▀", "▄", "█"
 def map_lines(page_map: PageMap, look: MapLook, width: int) -> list[Text]:
     """Draw a page map, with what its cells stand for below it."""
     label = 0 if look.curve == "hilbert" else len(_label(page_map)) + GAP
-    columns = _columns(width - label)
+    columns = _columns(min(width - label, look.columns_max))
     cells, grid, firsts = _grid(page_map, look, columns)
     shades = shading(page_map, cells, look.by)
     shown = np.where(grid == _NO_CELL, _NO_CELL, np.append(shades.of_cells, UNTOUCHED)[grid])

@@ -25,3 +25,5 @@ class MapLook:
     "Whether the terminal has many colours, and characters that are half filled."
     rows_max: int = ROWS_MAX
     "Rows of cells at most, 1 or more."
+    columns_max: int = 1 << 20
+    "Columns of cells at most, 16 or more; a terminal has room for fewer."

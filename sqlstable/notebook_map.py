@@ -15,7 +15,7 @@ from sqlstable.report.html.pictures.of_page_map import map_picture
 from sqlstable.report.html.pictures.payload import payload
 from sqlstable.report.html.pictures.picture import Picture
 from sqlstable.report.html.pictures.scripts import map_module, style
-from sqlstable.report.still_map import still_map
+from sqlstable.report.notebook_pictures import page_map_png
 
 _RENDER = """
 export default {
@@ -49,7 +49,7 @@ class MapView:
     def _repr_mimebundle_(self, **_options: object) -> dict[str, Any]:
         """Return the widget where it can be, and always what needs no kernel."""
         bundle: dict[str, Any] = {"text/plain": repr(self)}
-        picture = still_map(self.pages)
+        picture = page_map_png(self.pages)
         if picture is not None:
             bundle["image/png"] = b64encode(picture).decode("ascii")
         widget = widget_class()

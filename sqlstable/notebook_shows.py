@@ -3,12 +3,13 @@
 They are plain numbers and import nothing to look at; so the notebook is told by their names.
 """
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from sqlstable.report.still_map import still_map
+from sqlstable.report.notebook_pictures import locality_png, page_map_png
 from sqlstable.trace.markup import ROWS_SHOWN, html_table
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Show = Callable[[Any], str | bytes | None]
 
 
 def locality_html(found: "Locality") -> str:
-    """Return the figures of locality; curves are pictures."""
+    """Return the figures of locality, and its curves as a picture."""
     page = {"os": "OS page", "sqlite": "SQLite page"}[found.unit]
     hot = ", ".join(f"{share:.0%} in {count:,}" for share, count in found.hot_set.pages.items())
     rows = (
@@ -35,7 +36,7 @@ def locality_html(found: "Locality") -> str:
         ("go to the next one", f"{found.sequentiality.share:.1%}"),
         ("regions charged, fullness", f"{found.regions.accessed.fullness:.1%}"),
     )
-    return html_table(f"locality by {page}", (), rows)
+    return html_table(f"locality by {page}", (), rows) + _image(locality_png(found))
 
 
 def advice_html(advice: "Advice") -> str:
@@ -93,6 +94,14 @@ def sweep_html(found: "SweepResults") -> str:
     return html_table(f"{len(found.rows):,} combinations", headings, rows)
 
 
+def _image(picture: bytes | None) -> str:
+    """Return a picture inside of HTML, of which a notebook shows nothing else."""
+    if picture is None:
+        return ""
+    data = b64encode(picture).decode("ascii")
+    return f'<img alt="its curves" style="max-width:100%" src="data:image/png;base64,{data}">'
+
+
 def _estimate(found: "Estimate | None") -> str:
     if found is None:
         return "-"
@@ -109,7 +118,7 @@ SHOWS: Final[Mapping[str, Mapping[str, Show]]] = {
         "scaling.pareto.SweepResults": sweep_html,
         "whatif.page_cache.PageCacheWhatIf": page_cache_html,
     },
-    "image/png": {"page_map.PageMap": still_map},
+    "image/png": {"page_map.PageMap": page_map_png},
 }
 """What is shown of what, by the kind of output and the name in `sqlstable.analysis`."""
 

@@ -7,6 +7,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from sqlstable.errors import SettingsError
+
 
 def make_shell():
     """Return a shell that keeps no history on disk and prints no colour."""
@@ -17,6 +19,11 @@ def make_shell():
         # What IPython imports on its way is its own affair.
         warnings.simplefilter("ignore")
         return InteractiveShell(config=config)
+
+
+def no_matplotlib():
+    """Stand in for a room whose library is missing."""
+    raise SettingsError("matplotlib is missing")
 
 
 class Cells:

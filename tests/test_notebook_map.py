@@ -12,9 +12,10 @@ from sqlstable import Canister
 from sqlstable.analysis.page_map import page_map
 from sqlstable.notebook_map import MapView, widget_class
 from sqlstable.report.html.pictures.payload import payload
-from sqlstable.report.still_map import still_map
+from sqlstable.report.notebook_pictures import page_map_png
 from tests.hand_built import HandBuiltTrace
 from tests.hostile_texts import HOSTILE_NAME
+from tests.notebook_world import no_matplotlib
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -43,21 +44,21 @@ def test_a_map_is_a_widget_and_a_picture(view):
 
 
 def test_the_same_trace_gives_the_same_picture(view):
-    assert still_map(view.pages) == still_map(view.pages)
+    assert page_map_png(view.pages) == page_map_png(view.pages)
 
 
 def test_where_a_library_is_missing_the_rest_is_shown(view, monkeypatch):
     monkeypatch.setitem(sys.modules, "anywidget", None)
     widget_class.cache_clear()
     assert set(view._repr_mimebundle_()) == {"image/png", "text/plain"}
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr("sqlstable.report.notebook_pictures.drawing_room", no_matplotlib)
     assert set(view._repr_mimebundle_()) == {"text/plain"}
     widget_class.cache_clear()
 
 
 def test_a_trace_without_an_access_has_a_map_too():
     pages = page_map(HandBuiltTrace())
-    assert still_map(pages).startswith(b"\x89PNG")
+    assert page_map_png(pages).startswith(b"\x89PNG")
     assert "0 OS pages" in repr(MapView.of(HandBuiltTrace()))
 
 

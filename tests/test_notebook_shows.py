@@ -1,5 +1,7 @@
 """Results of analysis in a notebook: each shows its numbers, and nothing that a name says acts."""
 
+import base64
+
 import pytest
 
 from sqlstable import Canister
@@ -13,7 +15,7 @@ from sqlstable.analysis.whatif.page_cache import page_cache_what_if
 from sqlstable.notebook_shows import SHOWS, register
 from tests.hand_built import HandBuiltTrace
 from tests.hostile_texts import HOSTILE_NAME, is_harmless
-from tests.notebook_world import make_shell
+from tests.notebook_world import make_shell, no_matplotlib
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +51,21 @@ def test_every_name_is_that_of_a_result():
 
 def test_locality_shows_its_figures_and_a_map_its_picture(shell, trace):
     found = locality(trace)
-    html = shown(shell, found)
+    html, image, picture = shown(shell, found).partition("<img ")
     assert is_harmless(html)
     assert f">{found.touches:,}</td>" in html
+    assert image
+    assert 'alt="its curves"' in picture
+    assert base64.b64decode(picture.partition("base64,")[2].rstrip('">')).startswith(b"\x89PNG")
     assert "locality by OS page" in html
     assert shown(shell, page_map(trace), "image/png")
+
+
+def test_without_matplotlib_the_figures_are_there(shell, trace, monkeypatch):
+    monkeypatch.setattr("sqlstable.report.notebook_pictures.drawing_room", no_matplotlib)
+    found = locality(trace)
+    assert "<img" not in shown(shell, found)
+    assert f">{found.touches:,}</td>" in shown(shell, found)
 
 
 def test_nothing_recorded_has_figures_too(shell):

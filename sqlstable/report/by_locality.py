@@ -1,4 +1,4 @@
-"""The view of locality: figures of the trace, a row for each owner, and for other page caches."""
+"""The view of locality: figures of the trace, then owners, trees, and other page caches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from sqlstable.report.numbers import UNKNOWN, bar
 from sqlstable.report.page_cache_table import page_cache_lines
 from sqlstable.report.table import Column, Table, number, words
 from sqlstable.report.text import clean, fit
+from sqlstable.report.tree_table import tree_lines
 from sqlstable.report.view import GROUPS_MAX, Fields, Look, View, more_lines, named
 from sqlstable.trace.model import Owner
 
@@ -67,8 +68,13 @@ def _lines(trace: TraceSource, look: Look) -> list[Text]:
     table = Table.holding(_columns(shown), shown, look.width)
     body = [line for group in shown for line in table.row(group)]
     more = more_lines(len(found.by_owner) - len(shown), "more owner", look.width)
-    caches = page_cache_lines(trace, look.width)
-    return [*lines, Text(), *table.framed([*body, *more]), Text(), *caches]
+    parts = [
+        lines,
+        table.framed([*body, *more]),
+        tree_lines(found.trees, look.width),
+        page_cache_lines(trace, look.width),
+    ]
+    return [line for part in parts if part for line in (*part, Text())][:-1]
 
 
 def _columns(groups: Sequence[LocalityGroup]) -> list[Column[LocalityGroup]]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlstable.analysis.configured_cache import configured_cache_pages
 from sqlstable.analysis.locality.breakdown import LocalityGroup
+from sqlstable.analysis.locality.fragmentation import TreeFragmentation
 from sqlstable.analysis.locality.hot_set import HotSet
 from sqlstable.analysis.locality.locality import Locality, locality
 from sqlstable.analysis.locality.regions import RegionFullness, RegionUse
@@ -30,14 +31,17 @@ POINTS_MAX: Final = 1_000
 
 def render_locality_json(trace: TraceSource) -> Iterator[str]:
     """Yield JSON text: the same text for the same trace, in ASCII."""
+    found = locality(trace)
+    of_sqlite_pages = sqlite_locality(trace)
     document = {
         "format": FORMAT,
         "version": VERSION,
         "settings": _settings(trace.settings),
         "configured_cache_pages": configured_cache_pages(trace),
-        "os_pages": _figures(locality(trace)),
-        "sqlite_pages": None if (found := sqlite_locality(trace)) is None else _figures(found),
+        "os_pages": _figures(found),
+        "sqlite_pages": None if of_sqlite_pages is None else _figures(of_sqlite_pages),
         "page_cache": page_cache_json(trace),
+        "trees": list(map(_tree, found.trees)),
     }
     yield json.dumps(document, indent=1, allow_nan=False) + "\n"
 
@@ -119,6 +123,21 @@ def _writes(writes: WriteAmplification) -> Mapping[str, Json]:
         "bytes_changed": writes.bytes_changed,
         "bytes_written": writes.bytes_written,
         "os_pages_dirty": writes.os_pages_dirty,
+    }
+
+
+def _tree(fragmented: TreeFragmentation) -> Mapping[str, Json]:
+    tree = fragmented.tree
+    return {
+        "name": tree.name,
+        "table": tree.table,
+        "kind": tree.kind,
+        "depth": tree.depth,
+        "sqlite_pages": fragmented.sqlite_pages,
+        "fill": round(fragmented.fill, 6),
+        "leaves_in_order": tree.leaves_in_order,
+        "leaps": fragmented.leaps,
+        "sqlite_pages_saved_max": fragmented.sqlite_pages_saved_max,
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.analysis.locality.breakdown import Breakdown, LocalityGroup
+from sqlstable.analysis.locality.fragmentation import TreeFragmentation, fragmentation
 from sqlstable.analysis.locality.hot_set import HotSet, hot_set
 from sqlstable.analysis.locality.over_time import DistinctOverTime, MessageCounts
 from sqlstable.analysis.locality.page_history import Int64s, PageHistory, Touches
@@ -64,6 +65,8 @@ class Locality:
     by_shape: tuple[LocalityGroup, ...]
     by_phase: tuple[LocalityGroup, ...]
     write_amplification: WriteAmplification
+    trees: tuple[TreeFragmentation, ...]
+    "The largest first; empty where the trace does not have them."
 
 
 def locality(trace: TraceSource, *, unit: PageUnit = "os") -> Locality:
@@ -164,6 +167,7 @@ class _Gathering:
             by_shape=self._groups.by_shape(),
             by_phase=self._groups.by_phase(),
             write_amplification=write_amplification(self._trace),
+            trees=_trees(self._trace),
         )
 
 
@@ -229,6 +233,10 @@ def _breakdown(trace: TraceSource) -> Breakdown:
         for statement in trace.statements
     ]
     return Breakdown(trace.access_owners, np.array(shape_of, np.int64), tuple(shapes))
+
+
+def _trees(trace: TraceSource) -> tuple[TreeFragmentation, ...]:
+    return fragmentation(trace.trees, _page_size(trace)) if trace.trees else ()
 
 
 def _page_size(trace: TraceSource) -> int:

@@ -1,9 +1,13 @@
 """Write amplification: how much is written for what changes."""
 
 from dataclasses import dataclass
+from typing import Final, get_args
 
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.ic.words import CallKind
+
+_CALLED: Final = get_args(CallKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,7 @@ class WriteAmplification:
     """
 
     bytes_changed: int | None
-    "Bytes that differ after each committed message; None where the trace does not say."
+    "Bytes that messages left different; None where the trace does not say it of each."
     bytes_written: int
     "Moved by writes."
     os_pages_dirty: int
@@ -47,9 +51,20 @@ class WriteAmplification:
 
 
 def write_amplification(trace: TraceSource) -> WriteAmplification:
-    """Add up what the messages of a trace wrote; those of discarded ones count, as they are paid.
+    """Add up what updates and queries wrote; those of discarded ones count, as they are paid.
 
-    Bytes changed are known where every message says them.
+    Bytes changed are known where each of them says so. Nobody compares what a life-cycle step
+    changed, so its writes are left out of all three.
     """
-    use = trace.summary.stable
-    return WriteAmplification(None, use.bytes_written, use.os_pages_dirty)
+    changed: int | None = 0
+    written = dirty = 0
+    for message in trace.messages:
+        if message.kind not in _CALLED:
+            continue
+        written += message.stable.bytes_written
+        dirty += message.stable.os_pages_dirty
+        if changed is not None and message.bytes_changed is not None:
+            changed += message.bytes_changed
+        else:
+            changed = None
+    return WriteAmplification(changed, written, dirty)

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from sqlstable import open_trace
 from sqlstable.report.html.as_html import render_comparison_html, render_html
 from sqlstable.report.html.sheet import SheetColumn, SheetDetail, SheetWords, sheet, shown_text
 from sqlstable.report.measures import TABLE_MEASURES
+from tests.golden_files import GOLDEN
 from tests.hand_built import HandBuiltTrace, message, music_trace, owner, statement, use
 from tests.picture_world import unpacked
 
@@ -108,6 +110,17 @@ def test_an_empty_trace_says_so():
     assert data_of(page)["statements"][0]["count"] == 0
 
 
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.trace")), ids=lambda it: it.name)
+def test_a_page_of_an_old_trace_is_whole_but_for_what_it_refuses_to_draw(path):
+    with open_trace(path) as trace:
+        page = render_html(trace)
+        sheets = data_of(page)
+        assert sheets["statements"][0]["count"] == len(trace.statements)
+        pair = render_comparison_html(trace, trace)
+    for made in (page, pair):
+        assert ("There are no pictures:" in made) != ("data-picture=" in made.split("<script")[0])
+
+
 # -- what is in it -------------------------------------------------------------------------------
 
 
@@ -166,6 +179,11 @@ def test_changes_keep_their_sign(values):
     found = packed(values, unit="change").columns["x"].tolist()
     decoded = [None if it < 0 else it // 2 if it % 2 == 0 else -(it + 1) // 2 for it in found]
     assert decoded == values
+
+
+@pytest.mark.parametrize(("unit", "largest"), [("number", 2**53 - 1), ("change", 2**53 - 2)])
+def test_no_number_is_larger_than_a_browser_can_tell(unit, largest):
+    assert packed([2**64, 1], unit=unit).columns["x"].tolist()[0] == largest
 
 
 def test_equal_texts_are_there_once():

@@ -11,7 +11,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Final
 
@@ -20,6 +20,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from sqlstable.analysis.advice.advise import advise
 from sqlstable.analysis.compare import compare
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.errors import TraceError
 from sqlstable.report.frame import provenance
 from sqlstable.report.html.comparison_sheet import comparison_sheet, comparison_words
 from sqlstable.report.html.pictures.payload import payload
@@ -44,12 +45,13 @@ def render_html(trace: TraceSource, *, name: str = "") -> str:
     Returns:
         The text of one HTML file, the same for the same trace and name.
     """
-    sheets = trace_sheets(trace)
+    pictures, refusal = _pictures(trace)
     return _rendered(
         "trace.html.j2",
         name=name,
-        sheets=sheets,
-        pictures=pictures_of(trace) if trace.summary.message_count else (),
+        sheets=trace_sheets(trace),
+        pictures=pictures,
+        refusal=refusal,
         summary=summary_words(trace),
         advice=advise(trace),
         stated=stated_settings(trace.settings),
@@ -72,16 +74,34 @@ def render_comparison_html(
         As `render_html` does.
     """
     comparison = compare(before, after)
+    maps, refusal = _drawn(lambda: comparison_maps(before, after))
     return _rendered(
         "comparison.html.j2",
         name=" → ".join(name for name in names if name),
         sheets=(comparison_sheet(comparison),),
-        pictures=comparison_maps(before, after),
+        pictures=maps,
+        refusal=refusal,
         summary=comparison_words(comparison, names),
         stated=(),
         settings=setting_rows(after.settings),
         provenance=provenance([before.settings, after.settings], ()),
     )
+
+
+def _pictures(trace: TraceSource) -> tuple[Sequence[Picture], str]:
+    """Return the pictures of a trace; none of an empty one, which would show nothing."""
+    return _drawn(lambda: pictures_of(trace)) if trace.summary.message_count else ((), "")
+
+
+def _drawn(draw: Callable[[], Sequence[Picture]]) -> tuple[Sequence[Picture], str]:
+    """Return pictures, or why there are none: what else a trace says is worth a page all the same.
+
+    Accesses that no memory could have seen are refused when they are laid out, not before.
+    """
+    try:
+        return draw(), ""
+    except TraceError as error:
+        return (), clean(str(error))
 
 
 def _rendered(

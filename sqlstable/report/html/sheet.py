@@ -20,6 +20,10 @@ Item = TypeVar("Item")
 ROWS_MAX: Final = 100_000
 """Rows of a sheet at most; a page says how many more there are."""
 
+NUMBER_MAX: Final = 2**53 - 1
+"""A browser tells no larger whole numbers apart; only damaged traces have such."""
+UNKNOWN: Final = -1
+
 TEXT_CHARACTERS_MAX: Final = 4_000
 TEXT_LINES_MAX: Final = 80
 INDENT_MAX: Final = 40
@@ -116,15 +120,16 @@ class _Filling:
 
     def _whole(self, column: SheetColumn[Any], found: int | str | None) -> int:
         if found is None:
-            return -1
+            return UNKNOWN
         if column.is_text:
             texts = self.texts[column.name]
             return texts.setdefault(str(found), len(texts))
         assert isinstance(found, int)
         if column.unit == "change":
             # Columns are packed from -1 on, so the sign goes into the lowest bit.
-            return 2 * found if found >= 0 else -2 * found - 1
-        return found
+            size = min(abs(found), NUMBER_MAX // 2)
+            return 2 * size if found >= 0 else 2 * size - 1
+        return max(min(found, NUMBER_MAX), UNKNOWN)
 
     def described(self) -> list[Json]:
         return [

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from sqlstable import open_trace
+from sqlstable import Canister, open_trace
+from sqlstable.analysis.locality.locality import locality
+from sqlstable.report.by_locality import locality_rows
 from sqlstable.report.html.as_html import render_comparison_html, render_html
 from sqlstable.report.html.sheet import SheetColumn, SheetDetail, SheetWords, sheet, shown_text
 from sqlstable.report.measures import TABLE_MEASURES
@@ -139,6 +141,18 @@ def test_sheets_have_what_the_trace_has(music_page):
     assert counts == [len(it.owners) for it in trace.statements]
     plans = [line for it in trace.statements for line in it.plan]
     assert column(sheets, "statements", "line", detail="plan") == plans
+
+
+def test_the_sheet_of_locality_has_what_the_view_has():
+    with Canister(trace=":memory:") as canister:
+        canister.update("CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+        canister.query("SELECT a FROM t")
+        with canister.trace() as trace:
+            sheets = data_of(render_html(trace))
+            rows = list(locality_rows(locality(trace)))
+    assert column(sheets, "locality", "touches") == [it.touches for it in rows]
+    assert column(sheets, "locality", "distinct") == [it.distinct for it in rows]
+    assert column(sheets, "locality", "scope") == [it.scope for it in rows]
 
 
 def test_the_summary_states_verdict_kinds_and_settings(music_page):

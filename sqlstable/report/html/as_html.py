@@ -12,6 +12,7 @@
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
@@ -19,10 +20,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from sqlstable.analysis.advice.advise import advise
 from sqlstable.analysis.compare import compare
+from sqlstable.analysis.locality.locality import locality
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.errors import TraceError
 from sqlstable.report.frame import provenance
 from sqlstable.report.html.comparison_sheet import comparison_sheet, comparison_words
+from sqlstable.report.html.locality_sheet import locality_sheet
 from sqlstable.report.html.pictures.payload import payload
 from sqlstable.report.html.pictures.picture import Picture
 from sqlstable.report.html.pictures.pictures_of import comparison_maps, pictures_of
@@ -45,13 +48,13 @@ def render_html(trace: TraceSource, *, name: str = "") -> str:
     Returns:
         The text of one HTML file, the same for the same trace and name.
     """
-    pictures, refusal = _pictures(trace)
+    drawn = _drawn(lambda: _drawn_of(trace))
     return _rendered(
         "trace.html.j2",
         name=name,
-        sheets=trace_sheets(trace),
-        pictures=pictures,
-        refusal=refusal,
+        sheets=(*trace_sheets(trace), *drawn.sheets),
+        pictures=drawn.pictures,
+        refusal=drawn.refusal,
         summary=summary_words(trace),
         advice=advise(trace),
         stated=stated_settings(trace.settings),
@@ -74,13 +77,13 @@ def render_comparison_html(
         As `render_html` does.
     """
     comparison = compare(before, after)
-    maps, refusal = _drawn(lambda: comparison_maps(before, after))
+    drawn = _drawn(lambda: _Drawn(pictures=comparison_maps(before, after)))
     return _rendered(
         "comparison.html.j2",
         name=" → ".join(name for name in names if name),
         sheets=(comparison_sheet(comparison),),
-        pictures=maps,
-        refusal=refusal,
+        pictures=drawn.pictures,
+        refusal=drawn.refusal,
         summary=comparison_words(comparison, names),
         stated=(),
         settings=setting_rows(after.settings),
@@ -88,20 +91,32 @@ def render_comparison_html(
     )
 
 
-def _pictures(trace: TraceSource) -> tuple[Sequence[Picture], str]:
-    """Return the pictures of a trace; none of an empty one, which would show nothing."""
-    return _drawn(lambda: pictures_of(trace)) if trace.summary.message_count else ((), "")
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What is worked out from the accesses of a trace, or why it is not."""
+
+    sheets: tuple[Sheet, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    refusal: str = ""
 
 
-def _drawn(draw: Callable[[], Sequence[Picture]]) -> tuple[Sequence[Picture], str]:
-    """Return pictures, or why there are none: what else a trace says is worth a page all the same.
+def _drawn_of(trace: TraceSource) -> _Drawn:
+    """Return locality and pictures of a trace; an empty one would show nothing."""
+    if not trace.summary.message_count:
+        return _Drawn()
+    found = locality(trace)
+    return _Drawn((locality_sheet(found),), pictures_of(trace, found=found))
+
+
+def _drawn(draw: Callable[[], _Drawn]) -> _Drawn:
+    """Return what is drawn; where that is refused, all else that a trace says is worth a page.
 
     Accesses that no memory could have seen are refused when they are laid out, not before.
     """
     try:
-        return draw(), ""
+        return draw()
     except TraceError as error:
-        return (), clean(str(error))
+        return _Drawn(refusal=clean(str(error)))
 
 
 def _rendered(

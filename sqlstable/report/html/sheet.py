@@ -28,7 +28,10 @@ TEXT_CHARACTERS_MAX: Final = 4_000
 TEXT_LINES_MAX: Final = 80
 INDENT_MAX: Final = 40
 
-Unit = Literal["number", "bytes", "change", "text", "choice"]
+PARTS_OF_A_WHOLE: Final = 10_000
+"""In which shares are counted."""
+
+Unit = Literal["number", "bytes", "share", "change", "text", "choice"]
 """What a column holds; a choice is a text of few values, and a change may be negative."""
 
 Place = Literal["row", "wide", "detail", "nowhere"]

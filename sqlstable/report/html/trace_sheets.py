@@ -97,6 +97,7 @@ def messages_sheet(trace: TraceSource) -> Sheet:
         SheetColumn("image", "stable memory", lambda it: it.image_bytes, "bytes", "detail"),
         SheetColumn("bytes_read", "read", lambda it: it.stable.bytes_read, "bytes", "detail"),
         SheetColumn("written", "written", lambda it: it.stable.bytes_written, "bytes", "detail"),
+        SheetColumn("changed", "changed by that", lambda it: it.bytes_changed, "bytes", "detail"),
     ]
     details: list[SheetDetail[Message]] = [
         SheetDetail("told", "What to know", told, LINE, is_list=True),
@@ -274,7 +275,7 @@ def owners_sheet(trace: TraceSource) -> Sheet:
         SheetColumn("owner", "owner", lambda it: it[1].name or it[1].kind, "text"),
         SheetColumn("kind", "kind", lambda it: it[1].kind, "choice"),
         SheetColumn("role", "role", lambda it: it[1].role or None, "choice", "wide"),
-        SheetColumn("table", "of table", lambda it: it[1].table or None, "choice", "wide"),
+        SheetColumn("table", "of table", _table, "choice", "wide"),
         *measure_sheet_columns(_second),
         SheetColumn("times", "statements", lambda it: it[1].statement_count, place="wide"),
     ]
@@ -288,6 +289,12 @@ def owners_sheet(trace: TraceSource) -> Sheet:
         _glossary("owner"),
     )
     return sheet(words, columns, enumerate(groups, 1), count=len(groups))
+
+
+def _table(numbered: tuple[int, OwnerGroup]) -> str | None:
+    """Return the table of an index; for a table its name says it already."""
+    group = numbered[1]
+    return group.table if group.table != group.name else None
 
 
 # -- of all --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ const ROWS_AT_ONCE = 50;
 const ROWS_CHOICES = [25, 50, 200, 1000];
 const ROWS_PRINTED = 2000;
 const UNKNOWN = -1;
+const PARTS_OF_A_WHOLE = 10000;
 
 const COLLATOR = new Intl.Collator("en", { numeric: true });
 const SHEETS = {};
@@ -42,6 +43,7 @@ function shown(column, row) {
   if (value < 0) return isText(column) ? "" : "-";
   if (isText(column)) return column.texts[value];
   if (column.unit === "bytes") return bytes(value);
+  if (column.unit === "share") return percent(value / PARTS_OF_A_WHOLE);
   if (column.unit === "change") return signed(changeOf(value));
   return whole(value);
 }

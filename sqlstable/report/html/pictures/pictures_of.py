@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from sqlstable.analysis.locality.locality import locality
+from sqlstable.analysis.locality.locality import Locality, locality
 from sqlstable.analysis.page_map import page_map
 from sqlstable.analysis.page_time import page_time
 from sqlstable.analysis.trace_source import TraceSource
@@ -19,17 +19,21 @@ from sqlstable.report.html.pictures.picture import Picture
 
 
 def pictures_of(
-    trace: TraceSource, *, statement_link: str | None = "statement-"
+    trace: TraceSource,
+    *,
+    found: Locality | None = None,
+    statement_link: str | None = "statement-",
 ) -> tuple[Picture, ...]:
     """Return the pictures of a trace, in the order in which a page shows them.
 
     Args:
         trace: Read four times, never held.
+        found: Its locality in OS pages, where it is known already.
         statement_link: What the ids of the rows of statements begin with in the page; None where
             there are none.
     """
     pages = page_map(trace)
-    found = locality(trace)
+    found = found or locality(trace)
     return (
         map_picture(pages, trace, statement_link=statement_link),
         time_picture(pages, page_time(trace, pages)),

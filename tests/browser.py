@@ -36,12 +36,14 @@ def chromium():
 
 
 @contextmanager
-def opened(browser, path, *, viewport=None, scheme="light", fragment="", is_attacked=False):
+def opened(
+    browser, path, *, viewport=None, scheme="light", fragment="", is_attacked=False, **others
+):
     """Open a page, and hold it to what every page promises: no complaint, no request but itself.
 
-    Of one that is attacked, complaints are what is wanted.
+    Of one that is attacked, complaints are what is wanted. Others are options of the context.
     """
-    context = browser.new_context(viewport=viewport or DESK, color_scheme=scheme)
+    context = browser.new_context(viewport=viewport or DESK, color_scheme=scheme, **others)
     page = context.new_page()
     complaints, requests, loaded = [], [], []
     page.on("console", lambda it: complaints.append(it.text))

@@ -2,18 +2,18 @@
 
 import random
 import re
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from axe_core_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 
 from sqlstable import Canister
 from sqlstable.analysis.curves import CURVES, width_for
 from sqlstable.analysis.page_map import page_map
+from sqlstable.report.html.as_html import render_html
 from sqlstable.report.html.pictures.scripts import map_module
+from tests.browser import PHONE, chromium, opened, violations  # noqa: F401  a fixture
 from tests.hand_built import HandBuiltTrace, accesses, message, statement, use
-from tests.picture_world import picture_page
 from tests.test_access_stream import run_at_random
 from tests.test_pictures import HOSTILE
 
@@ -26,37 +26,17 @@ PICTURES = (
 )
 
 
-@pytest.fixture(name="chromium", scope="module")
-def chromium_fixture():
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(name="show")
-def show_fixture(chromium, tmp_path):
-    """Return a function that opens the pictures of a trace; nothing may go wrong in any of them."""
-    contexts, faults = [], []
+def show_fixture(chromium, tmp_path):  # noqa: F811
+    """Return a function that opens the page of a trace."""
+    with ExitStack() as pages:
 
-    def show(trace, *, width=1280, **options):
-        path = tmp_path / "page.html"
-        path.write_text(picture_page(trace), encoding="utf-8")
-        context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda told: faults.append(told.text))
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on("dialog", lambda dialog: faults.append(dialog.message))
-        tab.on("request", lambda asked: asked.url == path.as_uri() or faults.append(asked.url))
-        tab.goto(path.as_uri())
-        tab.wait_for_selector("html[data-ready]")
-        return tab
+        def show(trace, **options):
+            path = tmp_path / "page.html"
+            path.write_text(render_html(trace), encoding="utf-8")
+            return pages.enter_context(opened(chromium, path, **options))
 
-    yield show
-    for context in contexts:
-        context.close()
-    assert [it for it in faults if not it.startswith("data:")] == []
+        yield show
 
 
 @pytest.fixture(name="trace", scope="module")
@@ -119,7 +99,9 @@ def settle(tab):
 
 def point_at(tab, x, y):
     """Move the mouse onto a pixel of the map."""
-    box = tab.locator(f"{MAP} canvas").bounding_box()
+    canvas = tab.locator(f"{MAP} canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
     height, width = pixels(tab).shape[:2]
     at = (box["width"] * (x + 0.5) / width, box["height"] * (y + 0.5) / height)
     tab.mouse.move(box["x"] + at[0], box["y"] + at[1])
@@ -154,7 +136,9 @@ def test_each_os_page_tells_what_the_analysis_found(show, trace):
     tops = made.top_statements[len(made.os_pages) - 1]
     assert links == [f"#statement-{top}" for top in tops.tolist() if top >= 0]
     message_index = int(made.last_access[-1])
-    assert tab.locator(f"{MAP} output a[href='#message-{message_index}']").count() >= 1
+    link = tab.locator(f"{MAP} output a[href='#message-{message_index}']").last
+    link.click()
+    assert tab.locator(f"#message-{message_index}").is_visible()
 
 
 def test_the_mouse_points_at_the_cell_under_it(show, trace):
@@ -191,7 +175,7 @@ def test_the_cursor_goes_by_keys_and_is_held_by_enter(show, trace):
 
 
 @pytest.mark.parametrize("curve", CURVES)
-def test_the_curves_are_those_of_the_analysis(chromium, curve):
+def test_the_curves_are_those_of_the_analysis(chromium, curve):  # noqa: F811
     tab = chromium.new_page()
     names = "Object.assign(window, { pixelsOfCells, widthFor, ready: true });"
     tab.add_script_tag(content=f"{map_module()}{names}", type="module")
@@ -238,7 +222,7 @@ def test_an_owner_chosen_in_the_legend_stands_out(show, trace):
 
 
 def test_light_dark_and_paper(show, trace):
-    tab = show(trace, color_scheme="light")
+    tab = show(trace, scheme="light")
     light = pixels(tab)
     tab.emulate_media(color_scheme="dark")
     settle(tab)
@@ -254,14 +238,12 @@ def test_light_dark_and_paper(show, trace):
     assert np.array_equal(pixels(tab), light)
 
 
-@pytest.mark.parametrize(
-    "options", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"width": 390}]
-)
+@pytest.mark.parametrize("options", [{"scheme": "light"}, {"scheme": "dark"}, {"viewport": PHONE}])
 def test_axe_finds_nothing(show, trace, options):
     tab = show(trace, **options)
     for name in PICTURES:
         tab.locator(f"#{name} summary").click()
-    assert [it["id"] for it in Axe().run(tab)["violations"]] == []
+    assert violations(tab) == []
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -279,7 +261,7 @@ def test_each_chart_has_a_cursor_for_mouse_and_keys(show, trace, name):
     last = output.inner_text()
     tab.keyboard.press("ArrowLeft")
     assert len({first, last, output.inner_text()}) == 3
-    place.hover(position={"x": 700, "y": 100})
+    place.hover(position={"x": 400, "y": 100})
     assert output.inner_text() not in (first, last)
 
 
@@ -288,7 +270,7 @@ def test_the_miss_ratio_marks_the_configured_cache(show, trace):
 
 
 def test_traces_of_nothing_and_of_hostile_names_are_shown(show):
-    tab = show(HandBuiltTrace())
+    tab = show(HandBuiltTrace(messages=(message(0, "update", (), use(0)),)))
     assert "No OS page was touched" in told(tab)
     hostile = HandBuiltTrace(
         messages=(message(0, "update", (0,), use(1)),),
@@ -317,7 +299,7 @@ def test_a_cell_that_stands_for_many_says_so(show, trace, monkeypatch):
 
 
 def test_a_finger_holds_what_it_touches(show, trace):
-    tab = show(trace, width=390, has_touch=True)
+    tab = show(trace, viewport=PHONE, has_touch=True)
     tab.locator(f"{MAP} canvas").tap(position={"x": 5, "y": 5})
     assert told(tab).startswith("OS page 0 (held)")
 

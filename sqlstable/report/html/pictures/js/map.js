@@ -372,7 +372,7 @@ function scaleWords(map) {
 }
 
 function tell(telling, map, cell, pinned) {
-  if (map.cellCount === 0) return telling.replaceChildren("No OS page was touched.");
+  if (map.step.length === 0) return telling.replaceChildren("No OS page was touched.");
   if (cell < 0) return telling.replaceChildren("Point at a cell, or move the cursor with the arrow keys.");
   if (map.gaps.has(cell)) {
     const gap = map.gaps.get(cell);

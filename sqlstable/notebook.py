@@ -290,10 +290,11 @@ class Extension:
     def stable(self, line: str, cell: str) -> CellAnswer:
         """Run a cell."""
         options = STABLE.read(line)
+        into = None if options.into is None else _identifier(options.into)
         steps = _steps_of(cell, options.kind, options.label)
         answer = self._run(options, [self._bound(step) for step in steps])
-        if options.into is not None:
-            self._shell.user_ns[_identifier(options.into)] = answer
+        if into is not None:
+            self._shell.user_ns[into] = answer
         return answer
 
     def stable_canister(self, line: str) -> Canister:
@@ -301,8 +302,13 @@ class Extension:
         options = CANISTER.read(line)
         chosen = _chosen(options)
         if chosen or options.new:
+            if "image" in self._options:
+                # Its file may be wanted again, and nothing in it is lost.
+                self.close()
+            # Before the old one goes: what is refused changes nothing.
+            made = _make(chosen)
             self.close()
-            self._options = {}
+            self._canister, self._options = made, chosen
         return self._canister_for(options)
 
     def stable_upgrade(self, line: str) -> CellAnswer:

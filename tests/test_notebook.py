@@ -99,7 +99,8 @@ def test_names_bind_variables(shell):
 def test_an_answer_goes_into_a_variable(shell):
     found = cell(shell, "SELECT 1 AS one", "--into answer")
     assert shell.user_ns["answer"] is found
-    assert "no name of a variable" in refused(cell, shell, "SELECT 1", "--into 1x")
+    assert "no name of a variable" in refused(cell, shell, "CREATE TABLE t (x)", "--into 1x")
+    assert cell(shell, "SELECT count(*) FROM sqlite_schema").rows == [(0,)]
 
 
 def test_lines_of_directives_make_a_script(shell):
@@ -179,6 +180,8 @@ def test_options_make_a_canister_and_do_not_change_one(shell):
     assert cell(shell, "SELECT 1", "--page-size 1024").rows == [(1,)]
     text = refused(cell, shell, "SELECT 1", "--page-size 512 --journal-mode off")
     assert "%stable_canister --page-size 512 --journal-mode off begins another one" in text
+    assert "page_size is 1000" in refused(line, shell, "stable_canister", "--page-size 1000")
+    assert line(shell, "stable_canister") is first
     second = line(shell, "stable_canister", "--new")
     assert second is not first
     assert second.settings.page_size == 4096
@@ -207,6 +210,8 @@ def test_loading_again_begins_anew_and_unloading_twice_does_no_harm(shell):
 def test_an_image_is_kept(shell, tmp_path):
     path = tmp_path / "a.stable"
     cell(shell, "CREATE TABLE t (x); INSERT INTO t VALUES (5)", f"--image '{path}'")
+    line(shell, "stable_canister", f"--image '{path}'")
+    assert cell(shell, "SELECT x FROM t").rows == [(5,)]
     line(shell, "stable_canister", "--new")
     with sqlstable.Canister(path) as canister:
         assert canister.query("SELECT x FROM t").rows == [(5,)]

@@ -115,7 +115,7 @@ class HandBuiltTrace:
     def outside_names(self):
         return tuple(sorted({entry.name for it in self.messages for entry in it.outside}))
 
-    def access_blocks(self, *, owners=True):
+    def access_blocks(self, *, owners=True, pieces=False):
         """Yield one block for each statement and each outside entry; nobody knows their owners."""
         for it in self.messages:
             for index in it.statements:

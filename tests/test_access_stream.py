@@ -1,12 +1,15 @@
 """The stream of all accesses says of each what statements say of all of theirs together."""
 
 import random
+from contextlib import closing
 
+import apsw
 import numpy as np
 import pytest
 
 from sqlstable import Canister, SqlError, TraceError
 from sqlstable.ic.accesses import Accesses
+from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.access_stream import BLOCK_ACCESSES_MAX, block_of, joined_blocks
 from sqlstable.trace.format import access_decoding, access_reader
@@ -249,3 +252,39 @@ def test_accesses_that_no_memory_could_have_seen_are_refused():
         with pytest.raises(TraceError, match="1 accesses of the trace claim to have moved"):
             spanned()
     assert len(block_of([(0, 0, 1 << 31, 0)]).os_pages()[0]) == 1 << 19
+
+
+def load_random_database(path, rng, page_size):
+    """Make a database file of several B-trees whose SQLite pages lie among each other."""
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(f"PRAGMA page_size = {page_size}")
+        for table in "tu":
+            connection.execute(f"CREATE TABLE {table} (a INTEGER PRIMARY KEY, b TEXT)")
+            connection.execute(f"CREATE INDEX {table}_b ON {table} (b)")
+        for number in range(300):
+            sql = f"INSERT INTO {rng.choice('tu')} VALUES (?, ?)"
+            connection.execute(sql, (number, "x" * rng.randrange(3 * page_size // 2)))
+        return {pgno: name for name, pgno in connection.execute("SELECT name, pageno FROM dbstat")}
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, 16_384])
+def test_pieces_of_a_loaded_database_belong_to_whom_dbstat_says(page_size, tmp_path):
+    dbstat = load_random_database(tmp_path / "a.db", random.Random(page_size), page_size)
+    with Canister(trace=":memory:") as canister:
+        canister.import_database(tmp_path / "a.db")
+        trace = canister.trace()
+        assert trace.settings["page_size"] == page_size
+        whole = joined_blocks([*trace.access_blocks()])
+        pieces = joined_blocks([*trace.access_blocks(pieces=True)])
+        names = [owner.name for owner in trace.access_owners]
+    assert len(pieces) > len(whole) == np.count_nonzero(pieces.begins)
+    assert pieces.os_pages()[1].tolist() == whole.os_pages()[1].tolist()
+    assert pieces.moved_bytes.sum() == whole.moved_bytes.sum()
+    # The owner of an OS page is that of its first SQLite page.
+    loaded = (pieces.kind == WRITE) & (pieces.offset >= 0) & (pieces.length >= OS_PAGE_BYTES)
+    part = pieces.where(loaded)
+    for row, address in zip(*(it.tolist() for it in part.os_pages()), strict=True):
+        moved = max(address * OS_PAGE_BYTES - int(part.address[row]), 0)
+        number = (int(part.offset[row]) + moved) // page_size + 1
+        if number in dbstat:
+            assert names[part.owner[row]] == dbstat[number]

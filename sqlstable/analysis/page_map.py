@@ -191,7 +191,7 @@ def page_map(trace: TraceSource) -> PageMap:
         >>> trace.close(); canister.close()
     """
     counts = PageCounts()
-    for block in trace.access_blocks():
+    for block in trace.access_blocks(pieces=True):
         counts.feed(block)
     columns = counts.columns
     statement_count, top = counts.statements.result(counts.os_pages)

@@ -69,6 +69,14 @@ class AccessBlock:
         """Bytes that each access read or wrote; 0 for size and grow."""
         return np.where(self.kind <= WRITE, self.length, 0)
 
+    @property
+    def begins(self) -> npt.NDArray[np.bool_]:
+        """Whether a row begins an access; False where it goes on with that of the row before."""
+        makers = (self.message, self.statement, self.outside, self.position)
+        begins = np.ones(len(self), dtype=np.bool_)
+        begins[1:] = np.any([column[1:] != column[:-1] for column in makers], axis=0)
+        return begins
+
     def os_pages(self) -> tuple[npt.NDArray[np.intp], Int64s]:
         """Return the OS pages that accesses read or wrote.
 

@@ -92,7 +92,7 @@ def locality(trace: TraceSource, *, unit: PageUnit = "os") -> Locality:
         (14, 11, 11)
     """
     gathering = _Gathering(trace, unit)
-    for block in trace.access_blocks():
+    for block in trace.access_blocks(pieces=True):
         gathering.feed(block)
     return gathering.result()
 
@@ -116,7 +116,7 @@ class _Gathering:
 
     def feed(self, block: AccessBlock) -> None:
         """Take the next accesses."""
-        self._accesses += int(np.count_nonzero(block.kind <= WRITE))
+        self._accesses += int(np.count_nonzero((block.kind <= WRITE) & block.begins))
         rows, os_pages = block.os_pages()
         self._messages.feed(block, rows, os_pages)
         if self._unit == "sqlite":

@@ -161,7 +161,7 @@ class _Sets:
 def _sets(trace: TraceSource, page_size: int) -> _Sets:
     inside: list[tuple[_Int64s, ...]] = [(np.empty(0, np.int64),) * 3]
     outside: list[tuple[_Int64s, ...]] = [(np.empty(0, np.int64),) * 2]
-    for block in trace.access_blocks():
+    for block in trace.access_blocks(pieces=True):
         rows, numbers = block.sqlite_pages(page_size)
         inside.append(_distinct(block.message[rows], block.owner[rows], numbers - 1))
         rows, os_pages = block.os_pages()

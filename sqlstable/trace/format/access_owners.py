@@ -1,6 +1,6 @@
 """Who owned the accesses of a trace: SQLite pages by the runs of owners, all else by addresses."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import WRITE
 from sqlstable.trace.access_stream import UNKNOWN_OWNER, AccessBlock, Int32s, Int64s
+from sqlstable.trace.format.owner_pieces import Cut, in_pieces
 from sqlstable.trace.format.schema import ORDERS_SINCE_VERSION
 from sqlstable.trace.format.storage import Row, Snapshot
 from sqlstable.trace.model import Owner
@@ -68,14 +69,22 @@ class AccessOwners:
         else:
             self._addresses = _manager_alone(names)
 
-    def find(self, block: AccessBlock, whole: Callable[[], Iterable[AccessBlock]]) -> AccessBlock:
+    def find(
+        self,
+        block: AccessBlock,
+        whole: Callable[[], Iterable[AccessBlock]],
+        *,
+        pieces: bool = False,
+    ) -> AccessBlock:
         """Return a block with its owners.
 
         Args:
             block: The accesses of whole messages, or a part of those of one.
             whole: Gives all accesses of these messages.
+            pieces: Whether an access of several owners' SQLite pages is cut where an owner ends.
         """
         owner = np.full(len(block), UNKNOWN_OWNER, dtype=np.int32)
+        cuts: list[Cut] = []
         start = 0
         while start < len(block):
             message = int(block.message[start])
@@ -85,8 +94,28 @@ class AccessOwners:
             stop = int(np.searchsorted(block.message, np.int32(until)))
             part = block.slice(start, stop)
             owner[start:stop] = self._owners_of(part, whole)
+            if pieces:
+                cuts += self._cuts(part, start)
             start = stop
-        return block.having(owner=owner)
+        found = block.having(owner=owner)
+        return in_pieces(found, cuts) if cuts else found
+
+    def _cuts(self, part: AccessBlock, start: int) -> Iterator[Cut]:
+        """Yield how accesses fall apart that begin with one owner and go on with another."""
+        if self._page_size is None:
+            return
+        is_wide = (part.kind <= WRITE) & (part.offset >= 0) & (part.length > self._page_size)
+        for row in np.flatnonzero(is_wide).tolist():
+            offset, length = int(part.offset[row]), int(part.length[row])
+            first = offset // self._page_size + 1
+            last = (offset + length - 1) // self._page_size + 1
+            numbers = self._replay.borders(first, last)
+            # What a message writes belongs to whom it belongs at its end.
+            is_write = part.kind[row] == WRITE
+            owners = self._replay.owners(numbers) if is_write else self._replay.last_owners(numbers)
+            offsets = np.maximum((numbers - 1) * self._page_size, offset)
+            is_other = np.append(True, owners[1:] != owners[:-1])
+            yield Cut(start + row, offsets[is_other], owners[is_other])
 
     def _owners_of(self, part: AccessBlock, whole: Callable[[], Iterable[AccessBlock]]) -> Int32s:
         """Return the owners of accesses of messages that share what is known of owners."""

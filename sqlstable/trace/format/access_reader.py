@@ -82,15 +82,18 @@ class AccessReader:
     def _names(self) -> OwnerNames:
         return OwnerNames(self._snapshot)
 
-    def blocks(self, *, owners: bool) -> Iterator[AccessBlock]:
-        """Yield all accesses in order; where no owners are wanted, all are unknown."""
+    def blocks(self, *, owners: bool, pieces: bool = False) -> Iterator[AccessBlock]:
+        """Yield all accesses in order; where no owners are wanted, all are unknown.
+
+        In pieces, an access of several owners' SQLite pages is there in several rows.
+        """
         if not owners:
             yield from (piece.block for piece in self._pieces())
             return
         finder = AccessOwners(self._snapshot, self._names, self._page_size)
         for block, large in self._pieces():
             whole = partial(in_parts, large) if large else partial(iter, (block,))
-            yield finder.find(block, whole)
+            yield finder.find(block, whole, pieces=pieces)
 
     def _pieces(self) -> Iterator[_Piece]:
         waiting: list[MessageAccesses] = []

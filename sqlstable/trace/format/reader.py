@@ -315,11 +315,16 @@ class Trace:
             for name, block in self._snapshot.select(_SELECT_OUTSIDE_BLOCKS, index=index)
         )
 
-    def access_blocks(self, *, owners: bool = True) -> Iterator["AccessBlock"]:
+    def access_blocks(
+        self, *, owners: bool = True, pieces: bool = False
+    ) -> Iterator["AccessBlock"]:
         """Yield all accesses in the order in which they happened, as blocks of columns.
 
         Args:
             owners: Whether to find out whose each one is; without, all are the unknown owner's.
+            pieces: Whether an access that moves SQLite pages of several owners, as loading a
+                database does, is cut where an owner ends; the pieces share their position. They
+                begin where an OS page does.
 
         Yields:
             Blocks of at most 131 072 accesses; those of many small messages stand together. Traces
@@ -339,7 +344,7 @@ class Trace:
             >>> trace.close(); canister.close()
         """
         with reading(self._name):
-            yield from self._access_reader.blocks(owners=owners)
+            yield from self._access_reader.blocks(owners=owners, pieces=pieces)
 
     @property
     def access_owners(self) -> tuple[Owner, ...]:

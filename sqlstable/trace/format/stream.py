@@ -84,9 +84,11 @@ class StreamedTrace:
         """Return a message's accesses that belong to no statement, by name."""
         return self._trace.outside_accesses(message)
 
-    def access_blocks(self, *, owners: bool = True) -> Iterator["AccessBlock"]:
+    def access_blocks(
+        self, *, owners: bool = True, pieces: bool = False
+    ) -> Iterator["AccessBlock"]:
         """Yield all accesses in the order in which they happened."""
-        return self._trace.access_blocks(owners=owners)
+        return self._trace.access_blocks(owners=owners, pieces=pieces)
 
     @property
     def access_owners(self) -> tuple[Owner, ...]:

@@ -103,6 +103,11 @@ class OwnerReplay:
         before = self._before[segments]
         return np.where(before == _NOBODY, self._codes[segments], before)
 
+    def borders(self, first: int, last: int) -> Numbers:
+        """Return the first SQLite page, and those up to the last at which an owner may begin."""
+        low, high = np.searchsorted(self._starts, (first, last), side="right")
+        return np.append(first, self._starts[low:high])
+
     def _segments(self, numbers: Numbers) -> npt.NDArray[np.intp]:
         return np.searchsorted(self._starts, numbers, side="right")
 

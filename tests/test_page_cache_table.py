@@ -1,8 +1,9 @@
-"""Predictions for other page caches as a table: at any width, and where there are none."""
+"""Predictions for other page caches and SQLite pages as lines: at any width, and none at all."""
 
 import pytest
 
 from sqlstable.report.page_cache_table import page_cache_lines
+from sqlstable.report.page_size_lines import page_size_lines
 from sqlstable.trace.model import Instructions, TraceSettings
 from tests.hand_built import SETTINGS, HandBuiltTrace, accesses, message, statement, use
 
@@ -58,6 +59,15 @@ def test_a_trace_of_a_large_cache_says_how_to_see_more():
 def test_no_line_is_wider_than_the_terminal(width):
     for trace in (trace_of(), HandBuiltTrace(), trace_of(build="lean")):
         assert all(line.cell_len <= width for line in page_cache_lines(trace, width))
+        assert all(line.cell_len <= width for line in page_size_lines(trace, width))
+
+
+def test_larger_sqlite_pages_stand_in_one_paragraph():
+    text = "\n".join(line.plain for line in page_size_lines(trace_of(), 200))
+    assert "8.0 KiB +0.0% ± 10.0% · 16.0 KiB +0.0% ± 10.0% · 32.0 KiB" in text
+    assert "percent of 40, with SQLite pages of 4.0 KiB as recorded" in text
+    assert page_size_lines(trace_of(page_size=65_536), 80) == []
+    assert page_size_lines(trace_of(page_size=None), 80) == []
 
 
 def test_without_an_answer_the_reason_is_told():

@@ -1,4 +1,4 @@
-"""The view of locality: figures of the trace, then owners, trees, and other page caches."""
+"""The view of locality: figures of the trace, then owners, trees, and what other sizes would do."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from sqlstable.report.locality_json import render_locality_json
 from sqlstable.report.locality_words import locality_lines
 from sqlstable.report.numbers import UNKNOWN, bar
 from sqlstable.report.page_cache_table import page_cache_lines
+from sqlstable.report.page_size_lines import page_size_lines
 from sqlstable.report.table import Column, Table, number, words
 from sqlstable.report.text import clean, fit
 from sqlstable.report.tree_table import tree_lines
@@ -73,6 +74,7 @@ def _lines(trace: TraceSource, look: Look) -> list[Text]:
         table.framed([*body, *more]),
         tree_lines(found.trees, look.width),
         page_cache_lines(trace, look.width),
+        page_size_lines(trace, look.width),
     ]
     return [line for part in parts if part for line in (*part, Text())][:-1]
 

@@ -9,11 +9,9 @@ nothing, so that the next cell finds a sound canister.
 """
 
 import atexit
-import logging
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -28,7 +26,7 @@ from sqlstable.analysis.message_html import message_html, message_words, owner_w
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.reply import Reply
 from sqlstable.cli.output import WIDTH_WITHOUT_TERMINAL, Screen
-from sqlstable.cli.progress import PATIENCE_S, WorkProgress
+from sqlstable.cli.progress import PATIENCE_S, WorkProgress, notes_told
 from sqlstable.cli.rows import row_pieces, value_text
 from sqlstable.database.values import bindable, find_fault
 from sqlstable.engine.native.native_engine import is_complete
@@ -211,31 +209,6 @@ class NotebookProgress:
             clear_output(wait=True)  # type: ignore[no-untyped-call]
 
 
-class _EngineNotes(logging.Handler):
-    """Shows what the engine says of long work, such as compiling."""
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        super().__init__(logging.INFO)
-        self._show = show
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show one record."""
-        self._show(record.getMessage())
-
-
-@contextmanager
-def _engine_notes(show: Callable[[str], None]) -> Iterator[None]:
-    logger, handler = logging.getLogger("sqlstable"), _EngineNotes(show)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-
-
 # -- the extension -------------------------------------------------------------------------------
 
 
@@ -344,7 +317,7 @@ class Extension:
         """Run steps on the canister, show what they did if one fails, and say so."""
         message_count = sum(step.repeat for step in steps)
         with self._progress() as progress:
-            with _engine_notes(progress.show):
+            with notes_told(progress.show):
                 canister = self._canister_for(options)
             collected = _Collected()
             outcome = run_steps(

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
@@ -26,7 +26,14 @@ def engine_notes() -> Iterator[None]:
     if not is_terminal(sys.stderr):
         yield
         return
-    logger, handler = logging.getLogger("sqlstable"), _Notes()
+    with notes_told(note):
+        yield
+
+
+@contextmanager
+def notes_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """Hand on what the engine says of long work in a block."""
+    logger, handler = logging.getLogger("sqlstable"), _Notes(tell)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -38,11 +45,15 @@ def engine_notes() -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
-    """Prints what is logged as notes."""
+    """Hands on what is logged."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        note(record.getMessage())
+        """Hand on one record."""
+        self._tell(record.getMessage())
 
 
 class WorkProgress:

@@ -152,10 +152,7 @@ class PageMap:
         Returns:
             One cell for each OS page shown, or for each 2, 4, 8 … of them.
         """
-        each = 1
-        while -(-self.stretches.shown // each) > count_max:
-            each *= 2
-        return self._cells(each)
+        return self._cells(joined(self.stretches.shown, count_max))
 
     def _cells(self, each: int) -> PageCells:
         count = -(-self.stretches.shown // each)
@@ -209,6 +206,19 @@ def page_map(trace: TraceSource) -> PageMap:
         message_count=trace.summary.message_count,
         stable_os_pages=-(-last.image_bytes // OS_PAGE_BYTES) if last else 0,
     )
+
+
+def joined(count: int, count_max: int) -> int:
+    """Return how many of ``count`` things to join in one, a power of two, to leave so few.
+
+    Examples:
+        >>> joined(10, 10), joined(11, 10), joined(0, 1)
+        (1, 2, 1)
+    """
+    each = 1
+    while -(-count // each) > count_max:
+        each *= 2
+    return each
 
 
 def _stretches(os_pages: Int64s, stable_os_pages: int) -> Stretches:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from sqlstable.analysis.page_map import PageMap
+from sqlstable.analysis.page_map import PageMap, joined
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.words import WRITE
 from sqlstable.trace.access_stream import Int64s
@@ -69,7 +69,7 @@ def page_time(
         (16, [0, 16])
         >>> trace.close(); canister.close()
     """
-    os_pages_each = _power(page_map.stretches.shown, place_bins_max)
+    os_pages_each = joined(page_map.stretches.shown, place_bins_max)
     columns = -(-page_map.stretches.shown // os_pages_each)
     rows = _Rows(time_bins_max, columns)
     for block in trace.access_blocks(owners=False):
@@ -126,10 +126,3 @@ class _Rows:
         self.counts[:, half:] = 0
         self.first_message[:half] = self.first_message[0::2]
         self.each *= 2
-
-
-def _power(count: int, bins_max: int) -> int:
-    each = 1
-    while -(-count // each) > bins_max:
-        each *= 2
-    return each

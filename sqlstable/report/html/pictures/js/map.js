@@ -14,7 +14,7 @@ const CURVES = [
 const ZOOMS = [1, 2, 4, 8];
 
 // Draws the map into an element and returns what a page or a notebook may do with it.
-// `data` has `columns`, one entry for each touched unit, and `facts`; see page_map.py.
+// `data` has `columns`, one entry for each touched unit, and `facts`; see of_page_map.py.
 function drawMap(element, data) {
   const map = mapModel(data);
   const view = { colouring: "owner", curve: "hilbert", zoom: 1, owner: null, cursor: -1, pinned: false };
@@ -68,7 +68,11 @@ function drawMap(element, data) {
     const image = context.createImageData(grid.width, grid.height);
     paint(element, map, view, grid, new Uint32Array(image.data.buffer));
     context.putImageData(image, 0, 0);
-    drawLegend(element, legend, map, view, (owner) => change({ owner }));
+    drawLegend(element, legend, map, view, (owner, nth) => {
+      change({ owner });
+      // The legend is new now; who came by keys goes on from the same place.
+      legend.querySelectorAll("button")[nth].focus();
+    });
     placeMark();
   }
 
@@ -98,18 +102,13 @@ function drawMap(element, data) {
     return grid.cells[y * grid.width + x];
   }
 
-  function hover(event) {
-    const begun = performance.now();
+  canvas.addEventListener("pointermove", (event) => {
     if (!view.pinned) moveTo(cellAt(event));
-    canvas.dataset.hoverMs = String(performance.now() - begun);
-  }
-
-  canvas.addEventListener("pointermove", hover);
+  });
   canvas.addEventListener("pointerdown", (event) => {
-    view.pinned = false;
     const cell = cellAt(event);
-    // A finger leaves, and a mouse goes on to the links: what was chosen stays.
-    view.pinned = cell >= 0;
+    // A finger leaves, and a mouse goes on to the links: what was chosen stays, until it is again.
+    view.pinned = cell >= 0 && !(view.pinned && cell === view.cursor);
     moveTo(cell);
   });
   canvas.addEventListener("keydown", (event) => {
@@ -134,7 +133,7 @@ function mapModel({ columns, facts }) {
   const stretches = [];
   let cell = 0;
   let place = 0;
-  const { first, count, gap } = { first: columns.first, count: columns.count, gap: columns.gap };
+  const { first, count, gap } = columns;
   const withGaps = facts.os_pages_each === 1;
   const gaps = new Map();
   for (let at = 0; at < first.length; at += 1) {
@@ -172,7 +171,7 @@ function shapesOf({ statement_step: steps, statement_shape: shapes }, facts) {
   return shapeOf;
 }
 
-// Owners of one name are one colour, whatever their role. Which one, page_map.py decides for all
+// Owners of one name are one colour, whatever their role. Which one, of_page_map.py decides for all
 // pictures together: `colour` is its number, -1 for those that are too small to have one.
 function treesOf(owners) {
   const pages = new Map();
@@ -313,7 +312,9 @@ function drawLegend(element, legend, map, view, choose) {
       (name) => map.pagesOfName.get(name) > 0 && !map.coloured.includes(name),
     );
     legend.replaceChildren(
-      ...names.map(([name, colour]) => ownerButton(element, map, view, name, colour, choose)),
+      ...names.map(([name, colour], nth) =>
+        ownerButton(element, map, view, name, colour, (owner) => choose(owner, nth)),
+      ),
       ...others.slice(0, 1).map(() => swatch(element, "--owner-other", otherWords(others))),
       swatch(element, "--map-untouched", "untouched"),
       ...(map.gaps.size > 0 ? [swatch(element, "--map-gap", "a gap, left out")] : []),

@@ -70,6 +70,7 @@ from sqlstable.trace.trap_words import limit_named_by
 if TYPE_CHECKING:
     from sqlstable.trace.access_stream import AccessBlock
     from sqlstable.trace.format.access_reader import AccessReader
+    from sqlstable.trace.format.frames import FrameLibrary
 
 RECORDS_HELD_MAX: Final = 100_000
 """Messages or statements that are read once and kept; more are read again for each look."""
@@ -360,12 +361,8 @@ class Trace:
     def _access_reader(self) -> "AccessReader":
         from sqlstable.trace.format.access_reader import AccessReader  # noqa: PLC0415  numbers need no arrays
 
-        page_size = self.settings.values.get("page_size")
         with reading(self._name):
-            return AccessReader(
-                self._snapshot,
-                page_size if isinstance(page_size, int) and page_size > 0 else None,
-            )
+            return AccessReader(self._snapshot, _page_size(self.settings))
 
     def to_pandas(self) -> Any:  # noqa: ANN401  pandas is optional, so its types are unknown here
         """Return a ``pandas.DataFrame`` with one row per statement.
@@ -388,6 +385,64 @@ class Trace:
             from sqlstable.trace.format.data_frame import statement_frame  # noqa: PLC0415  numbers need no arrays
 
             return statement_frame(pandas, self._snapshot)
+
+    def accesses_frame(self, *, library: "FrameLibrary" = "pandas") -> Any:  # noqa: ANN401  as above
+        """Return a data frame with one row per access, in the order in which they happened.
+
+        Columns: ``message``, ``statement`` (missing where none made the access), ``outside`` (what
+        made it then), ``phase``, ``kind``, ``os_page`` and ``sqlite_page`` (of the first byte, from
+        0 and from 1; missing where no byte was moved, or outside of the database file), ``owner``,
+        ``table``, ``owner_kind`` and ``role`` (as `AccessBlock.owner`), ``position`` (among the
+        accesses of the statement), ``address`` and ``length`` in bytes. Names are categories.
+
+        Args:
+            library: Whose frame: pandas, polars, or pyarrow for a table of Arrow.
+
+        Raises:
+            TraceError: The library is not installed, or the file is damaged.
+
+        Examples:
+            >>> from sqlstable import Canister
+            >>> canister = Canister(trace=":memory:")
+            >>> reply = canister.update("CREATE TABLE t (a)")
+            >>> frame = canister.trace().accesses_frame()
+            >>> frame[frame.kind == "write"].groupby("owner", observed=True).os_page.nunique()["t"]
+            np.int64(1)
+            >>> canister.close()
+        """
+        from sqlstable.trace.format.access_frame import access_columns  # noqa: PLC0415
+        from sqlstable.trace.format.frames import frame  # noqa: PLC0415  numbers need no arrays
+
+        with reading(self._name):
+            return frame(access_columns(self._access_reader, _page_size(self.settings)), library)
+
+    def messages_frame(self, *, library: "FrameLibrary" = "pandas") -> Any:  # noqa: ANN401
+        """Return a data frame with one row per message.
+
+        Every count is a column: calls, bytes, OS and Wasm pages, ``instructions_total`` …, what was
+        done to the heap, ``bytes_changed``, and of each limit ``used_…`` and ``limit_…``. What was
+        not measured is missing. Arguments and errors are those of `accesses_frame`.
+        """
+        with reading(self._name):
+            return _record_frame(self._snapshot, "message_values", library)
+
+    def statements_frame(self, *, library: "FrameLibrary" = "pandas") -> Any:  # noqa: ANN401
+        """Return a data frame with one row per statement: the columns of the view ``statements``.
+
+        As `to_pandas`, of any library, with names as categories and the index as a column.
+        """
+        with reading(self._name):
+            return _record_frame(self._snapshot, "statement_values", library)
+
+    def owners_frame(self, *, library: "FrameLibrary" = "pandas") -> Any:  # noqa: ANN401
+        """Return a data frame of `owners`: one row per run of SQLite pages with one owner."""
+        with reading(self._name):
+            return _record_frame(self._snapshot, "owner_values", library)
+
+    def limits_frame(self, *, library: "FrameLibrary" = "pandas") -> Any:  # noqa: ANN401
+        """Return a data frame with one row per message and limit: ``used`` and ``limit``."""
+        with reading(self._name):
+            return _record_frame(self._snapshot, "limit_values", library)
 
     def close(self) -> None:
         """Close the file; idempotent. What has been read before stays usable."""
@@ -436,6 +491,20 @@ def open_trace(path: Path | str) -> Trace:
     with reading(str(path)):
         connection = connected(path.absolute().as_uri() + "?mode=ro")
     return Trace(SharedConnection(connection), str(path))
+
+
+def _page_size(settings: TraceSettings) -> int | None:
+    """Return the bytes of a SQLite page, where they are known."""
+    page_size = settings.values.get("page_size")
+    return page_size if isinstance(page_size, int) and page_size > 0 else None
+
+
+def _record_frame(snapshot: Snapshot, values: str, library: "FrameLibrary") -> Any:  # noqa: ANN401
+    """Return what a function of the module of frames gives, as a frame."""
+    from sqlstable.trace.format import record_frames  # noqa: PLC0415  numbers need no arrays
+    from sqlstable.trace.format.frames import frame  # noqa: PLC0415
+
+    return frame(record_frames.framed(getattr(record_frames, values)(snapshot)), library)
 
 
 # Equal work has equal counts: sharing the records saves time and memory on long traces.

@@ -1,0 +1,208 @@
+"""Messages, statements, owners and limits of a trace as columns of frames, one row a record."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from sqlstable.ic.words import PHASES
+from sqlstable.trace.format.frames import FrameColumns, column_of
+from sqlstable.trace.format.schema import (
+    COST_FIELDS,
+    COSTS_SINCE_VERSION,
+    COUNTER_NAMES,
+    HEAP_FIELDS,
+    INSTRUCTION_COLUMNS,
+    ORDERS_SINCE_VERSION,
+    STABLE_COLUMNS,
+    TRAP_LIMITS_SINCE_VERSION,
+)
+from sqlstable.trace.format.storage import OF_MESSAGES, OF_STATEMENTS, Row, Snapshot
+
+Records = Literal["messages", "statements"]
+"""What there may be many of."""
+
+RecordValues = Mapping[str, Sequence[Any]]
+"""Columns of plain values, None for what is missing."""
+
+_STRETCH: Final = 10_000
+"""Records that are read together where all are not wanted at once."""
+
+_TEXTS: Final = frozenset(
+    (
+        *(
+            "kind",
+            "label",
+            "outcome",
+            "trap",
+            "cache",
+            "trap_limit",
+            "message_kind",
+            "sql",
+            "shape",
+        ),
+        *("shape", "plan", "name", "table", "role"),
+    )
+)
+"""Columns of texts; all others are numbers."""
+
+_SELECT_MESSAGES: Final = (
+    "SELECT message_index, kind, label, outcome, cache FROM message"
+    " WHERE message_index BETWEEN :first AND :last_message"
+)
+
+_MESSAGE_COSTS: Final = (
+    *(f"instructions_{name}" for name in COST_FIELDS[:4]),
+    *("measured", "error_band"),
+    *(f"heap_{name}" for name in HEAP_FIELDS),
+)
+_OWNERS: Final = (
+    *("since_message", "first_sqlite_page", "sqlite_page_count"),
+    *("name", "table_name", "kind", "role"),
+)
+
+
+def kind_of(name: str) -> type:
+    """Return the type of a column's values."""
+    return str if name in _TEXTS else float if name == "error_band" else int
+
+
+def framed(columns: RecordValues) -> FrameColumns:
+    """Return columns of plain values as those of a frame."""
+    return {name: column_of(values, kind_of(name)) for name, values in columns.items()}
+
+
+def message_values(snapshot: Snapshot) -> RecordValues:
+    """Return everything that a trace says of each message; of its limits, use and limit of each."""
+    version = snapshot.version
+    names = [
+        *("message_index", "kind", "label", "outcome", "trap", "cache", "image_bytes"),
+        "discarded_writes",
+        *STABLE_COLUMNS,
+        _since(version, TRAP_LIMITS_SINCE_VERSION, "trap_limit"),
+        _since(version, ORDERS_SINCE_VERSION, "bytes_changed"),
+    ]
+    rows = snapshot.select_of_messages(f"SELECT {', '.join(names)} FROM message", "message_index")  # noqa: S608  our own names
+    found = _columns(rows, [name.rpartition(" ")[2] for name in names])
+    keys = found["message_index"]
+    if version >= COSTS_SINCE_VERSION:
+        found |= _beside(snapshot, keys, "message_cost", _MESSAGE_COSTS, "message_index")
+    else:
+        found |= {name: [None] * len(keys) for name in _MESSAGE_COSTS}
+    limits = limit_values(snapshot)
+    # Those of the whole trace, so that each part has the same columns.
+    listed = snapshot.select("SELECT DISTINCT name FROM message_limit ORDER BY name")
+    of_name: dict[str, dict[int, tuple[int, int | None]]] = {name: {} for (name,) in listed}
+    for message, name, used, limit in zip(*limits.values(), strict=True):
+        of_name[name][message] = (used, limit)
+    for name, uses in of_name.items():
+        pairs = [uses.get(key, (None, None)) for key in keys]
+        found |= {f"used_{name}": [it[0] for it in pairs], f"limit_{name}": [it[1] for it in pairs]}
+    return found
+
+
+def statement_values(snapshot: Snapshot) -> RecordValues:
+    """Return what the view ``statements`` has of each statement, whatever the format's version."""
+    texts = _by_index(snapshot, "SELECT sql_index, kind, sql, shape FROM sql_text")
+    plans = _plans(snapshot)
+    names = ["message_index", "sql_index", "plan_index", "row_count", "runs", *COUNTER_NAMES]
+    rows = snapshot.select_of_statements(
+        f"SELECT statement_index, {', '.join((*names, *STABLE_COLUMNS))} FROM statement"  # noqa: S608  our own names
+    )
+    read = _columns(rows, ["statement_index", *names, *STABLE_COLUMNS])
+    keys, message, sql, plan = (
+        read.pop(it) for it in ("statement_index", "message_index", "sql_index", "plan_index")
+    )
+    found = {"statement_index": keys, "message_index": message}
+    messages = _by_index(snapshot, _SELECT_MESSAGES, first=min(message, default=0))
+    found |= _looked_up(messages, message, ("message_kind", "label", "outcome", "cache"))
+    found |= _looked_up(texts, sql, ("kind", "sql", "shape"))
+    found["plan"] = [plans.get(it, "") for it in plan]
+    found |= read
+    for phase in PHASES:
+        condition = f"phase = '{phase}' AND "
+        of_phase = _beside(
+            snapshot, keys, "statement_phase", STABLE_COLUMNS, "statement_index", condition, 0
+        )
+        found |= {f"{phase}_{name}": values for name, values in of_phase.items()}
+    if snapshot.version >= COSTS_SINCE_VERSION:
+        return found | _beside(
+            snapshot, keys, "statement_cost", INSTRUCTION_COLUMNS, "statement_index"
+        )
+    return found | {name: [None] * len(keys) for name in INSTRUCTION_COLUMNS}
+
+
+def owner_values(snapshot: Snapshot) -> RecordValues:
+    """Return the runs of SQLite pages with one owner each, in the order in which they came true."""
+    names = ", ".join(_OWNERS)
+    rows = snapshot.select(
+        f"SELECT {names} FROM owner_runs WHERE since_message <= :last_message ORDER BY run_number"  # noqa: S608  our own names
+    )
+    return _columns(rows, [name.replace("table_name", "table") for name in _OWNERS])
+
+
+def limit_values(snapshot: Snapshot) -> RecordValues:
+    """Return how much of each limit each message used; no limit is missing."""
+    rows = snapshot.select_of_messages(
+        "SELECT message_index, name, used, limit_value FROM message_limit",
+        "message_index, limit_index",
+    )
+    return _columns(rows, ("message", "name", "used", "limit"))
+
+
+def record_parts(snapshot: Snapshot, records: Records) -> Iterator[RecordValues]:
+    """Yield messages or statements in order, so many at a time that they can be held."""
+    is_message = records == "messages"
+    last = snapshot.last_message if is_message else snapshot.last_statement
+    for first in range(0, max(last, 0) + 1, _STRETCH):
+        stop = min(first + _STRETCH - 1, last)
+        if is_message:
+            yield message_values(snapshot.of_messages(first, stop))
+        else:
+            yield statement_values(snapshot.of_statements(first, stop))
+
+
+def _since(version: int, since: int, name: str) -> str:
+    return name if version >= since else f"NULL AS {name}"
+
+
+def _columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Sequence[Any]]:
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    return dict(zip(names, columns, strict=True))
+
+
+def _by_index(snapshot: Snapshot, sql: str, **parameters: object) -> dict[int, Row]:
+    return {row[0]: row[1:] for row in snapshot.select(sql, **parameters)}
+
+
+def _looked_up(
+    rows: Mapping[int, Row], keys: Sequence[int], names: Sequence[str]
+) -> dict[str, Sequence[Any]]:
+    return {name: [rows[key][place] for key in keys] for place, name in enumerate(names)}
+
+
+def _plans(snapshot: Snapshot) -> dict[int, str]:
+    lines: dict[int, list[str]] = {}
+    for plan, line in snapshot.select(
+        "SELECT plan_index, line FROM plan ORDER BY plan_index, line_index"
+    ):
+        lines.setdefault(plan, []).append(line)
+    return {plan: "\n".join(listed) for plan, listed in lines.items()}
+
+
+def _beside(
+    snapshot: Snapshot,
+    keys: Sequence[int],
+    table: str,
+    names: Sequence[str],
+    key: str,
+    condition: str = "",
+    default: int | None = None,
+) -> dict[str, Sequence[Any]]:
+    """Return columns of a table that need not have a row for each key."""
+    bounds = OF_MESSAGES if key == "message_index" else OF_STATEMENTS
+    rows = _by_index(
+        snapshot,
+        f"SELECT {key}, {', '.join(names)} FROM {table} WHERE {condition}{bounds}",  # noqa: S608  our own names
+    )
+    nothing = (default,) * len(names)
+    found = [rows.get(it, nothing) for it in keys]
+    return _columns(found, names)

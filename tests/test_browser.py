@@ -76,6 +76,12 @@ def evil(folder):
 
 
 @pytest.fixture(scope="module")
+def long(folder):
+    trace = evil_trace("W" * 5_000)
+    return written(folder, "long", render_html(trace, name="N" * 5_000))
+
+
+@pytest.fixture(scope="module")
 def empty(folder):
     return written(folder, "empty", render_html(HandBuiltTrace()))
 
@@ -212,7 +218,7 @@ def test_the_theme_follows_the_system_and_the_button(chromium, one):  # noqa: F8
             assert ground(page) == found[expected]
 
 
-@pytest.mark.parametrize("name", ["shop", "both", "evil", "empty", "one"])
+@pytest.mark.parametrize("name", ["shop", "both", "evil", "long", "empty", "one"])
 def test_nothing_is_wider_than_a_phone(chromium, request, name):  # noqa: F811
     with opened(chromium, request.getfixturevalue(name), viewport=PHONE) as page:
         for opener in page.locator(".row-open").all()[:3]:

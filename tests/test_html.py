@@ -37,18 +37,18 @@ def column(sheets, sheet_id, name, *, detail=None):
     return [None if it < 0 else texts[it] if texts else it for it in values.tolist()]
 
 
-def evil_trace():
+def evil_trace(text=EVIL):
     """A trace that has hostile text wherever text can be."""
     made = statement(
-        *(0, 0, f"SELECT {EVIL}", 1),
-        shape=EVIL,
-        kind=EVIL,
-        plan=(f"SCAN {EVIL}",),
-        owners=(owner(EVIL, 1, role=EVIL, kind=EVIL, table=EVIL),),
+        *(0, 0, f"SELECT {text}", 1),
+        shape=text,
+        kind=text,
+        plan=(f"SCAN {text}",),
+        owners=(owner(text, 1, role=text, kind=text, table=text),),
     )
-    words = {"label": EVIL, "outcome": EVIL, "cache": EVIL, "trap": EVIL, "trap_limit": EVIL}
+    words = {"label": text, "outcome": text, "cache": text, "trap": text, "trap_limit": text}
     trace = HandBuiltTrace()
-    settings = replace(trace.settings, values={**trace.settings.values, EVIL: EVIL, "now": EVIL})
+    settings = replace(trace.settings, values={**trace.settings.values, text: text, "now": text})
     return HandBuiltTrace(
         settings=settings,
         messages=(message(0, "query", (0,), use(1), **words),),

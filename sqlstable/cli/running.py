@@ -76,10 +76,11 @@ def run(workload: Workload, choices: Choices, output: Output) -> None:
     outcome, recorded = _play(canister, script, workload, output)
     try:
         with recorded:
-            write_report(recorded, output.format, output.view, output.look)
+            # The page first: it is kept, even where nobody reads the report to its end.
             if output.page is not None:
                 name = "stdin" if workload.script == "-" else Path(workload.script).name
                 write_trace_page(recorded, output.page, name=name, force=output.force)
+            write_report(recorded, output.format, output.view, output.look)
     except BrokenPipeError:
         # Nobody reads on; that the run failed still has to be said.
         if outcome.failure is None:

@@ -35,12 +35,17 @@ def outputs(name):
 
 
 def texts(found):
-    """All that outputs show as text; of a picture only that there is one."""
+    """All that outputs show as text; of a picture only that there is one.
+
+    What has HTML shows that; then the text beside it is for nobody.
+    """
     for output in found:
         if output.output_type == "stream":
             yield output.name, VERSION.sub("sqlite", output.text)
             continue
-        for kind, text in sorted(output.data.items()):
+        kinds = set(output.data) - ({"text/plain"} if "text/html" in output.data else set())
+        for kind in sorted(kinds):
+            text = output.data[kind]
             shown = "" if kind.startswith("image/") else VERSION.sub("sqlite", text)
             yield kind, shown
 

@@ -196,6 +196,13 @@ def test_the_configured_cache_is_marked():
     assert len(mark.split("▲")[0]) < len(curve)
 
 
+@pytest.mark.slow
+def test_predictions_that_take_seconds_are_left_out_and_named():
+    text = " ".join(render_table(million_accesses(), by="locality").split())
+    assert "takes a while for 1,000,000 accesses: --by locality --format json has it" in text
+    assert "what another cache_size would come to cache_size" not in text
+
+
 # -- commands --------------------------------------------------------------------------------------
 
 

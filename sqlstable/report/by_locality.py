@@ -12,10 +12,10 @@ from sqlstable.analysis.locality.locality import Locality, locality
 from sqlstable.analysis.locality.reuse import ReuseHistogram
 from sqlstable.analysis.locality.sequence import Sequentiality
 from sqlstable.analysis.trace_source import TraceSource
-from sqlstable.report.grid import Cell, cell
+from sqlstable.report.grid import Cell, cell, paragraph
 from sqlstable.report.locality_json import render_locality_json
 from sqlstable.report.locality_words import locality_lines
-from sqlstable.report.numbers import UNKNOWN, bar
+from sqlstable.report.numbers import UNKNOWN, bar, count
 from sqlstable.report.page_cache_table import page_cache_lines
 from sqlstable.report.page_size_lines import page_size_lines
 from sqlstable.report.table import Column, Table, number, words
@@ -25,6 +25,8 @@ from sqlstable.report.view import GROUPS_MAX, Fields, Look, View, more_lines, na
 from sqlstable.trace.model import Owner
 
 BAR_CELLS: Final = 8
+PREDICTED_ACCESSES_MAX: Final = 200_000
+"""Accesses from which a table does without predictions, which take 3 µs for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,10 +75,21 @@ def _lines(trace: TraceSource, look: Look) -> list[Text]:
         lines,
         table.framed([*body, *more]),
         tree_lines(found.trees, look.width),
-        page_cache_lines(trace, look.width),
-        page_size_lines(trace, look.width),
+        *_predictions(trace, found, look.width),
     ]
     return [line for part in parts if part for line in (*part, Text())][:-1]
+
+
+def _predictions(trace: TraceSource, found: Locality, width: int) -> list[list[Text]]:
+    """Predict other settings where that is quick; where it takes seconds, say where they are."""
+    if found.accesses <= PREDICTED_ACCESSES_MAX:
+        return [page_cache_lines(trace, width), page_size_lines(trace, width)]
+    text = (
+        f"what another cache_size would come to takes a while for {count(found.accesses)} "
+        "accesses: --by locality --format json has it; larger SQLite pages are measured by "
+        "sqlstable sweep --page-size"
+    )
+    return [paragraph(text, width, style="italic")]
 
 
 def _columns(groups: Sequence[LocalityGroup]) -> list[Column[LocalityGroup]]:

@@ -87,4 +87,5 @@ VIEW: Final = View(
         named("reads", "writes", "last_writer", "last_access", "statement_count"),
         Fields(("top_statements",), lambda it: (" ".join(map(str, it.top_statements)),)),
     ),
+    is_one_pass=True,
 )

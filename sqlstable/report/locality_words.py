@@ -7,8 +7,10 @@ import numpy as np
 from rich.text import Text
 
 from sqlstable.analysis.configured_cache import configured_cache_pages
+from sqlstable.analysis.locality.cached_misses import sqlite_miss_ratio
 from sqlstable.analysis.locality.locality import Locality, PageUnit, locality
 from sqlstable.analysis.locality.regions import RegionUse
+from sqlstable.analysis.locality.reuse import MissRatioCurve
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import OS_PAGE_BYTES
@@ -46,14 +48,16 @@ def locality_lines(trace: TraceSource, found: Locality, look: Look) -> list[Text
     """
     if not found.touches:
         return paragraph(NO_ACCESSES, look.width)
-    behind = sqlite_locality(trace)
+    behind = sqlite_miss_ratio(trace)
     parts: list[Iterable[Text]] = [
         _figure("touches", _touches(found), look.width),
         _figure("hot set", _hot_set(found), look.width),
         _figure("sequentiality", _sequentiality(found), look.width),
         _figure("working set", _working_set(found), look.width),
         _reuse_lines(found, look.width),
-        _miss_ratio_lines(behind or found, trace, look.width),
+        _miss_ratio_lines(
+            behind or found.miss_ratio, "sqlite" if behind else found.unit, trace, look.width
+        ),
         _figure("regions", _regions(found), look.width),
         _figure("writes", _writes(found), look.width),
     ]
@@ -144,22 +148,27 @@ def _span(first: int, last: int) -> str:
     return count(first) if first == last else f"{count(first)} to {count(last)}"
 
 
-def _miss_ratio_lines(found: Locality, trace: TraceSource, width: int) -> Iterator[Text]:
+def _miss_ratio_lines(
+    curve: MissRatioCurve, unit: PageUnit, trace: TraceSource, width: int
+) -> Iterator[Text]:
     """Draw the curve over sizes that grow by a factor, the configured cache marked below."""
-    unit = UNIT_NAMES[found.unit]
+    name = UNIT_NAMES[unit]
     text = (
-        f"of a cache of so many {unit}s that keeps those touched last, behind SQLite's own: what "
+        f"of a cache of so many {name}s that keeps those touched last, behind SQLite's own: what "
         "that one answered never came here"
     )
     yield from _figure("miss ratio", text, width)
-    last = max(1, found.distinct)
+    last = max(1, _distinct(curve))
     columns = min(CURVE_COLUMNS_MAX, width - INDENT - 2)
     sizes = np.unique(np.round(np.geomspace(1, last, columns)).astype(np.int64))
-    ratios = [float(found.miss_ratio.ratio[it]) for it in sizes]
+    ratios = [curve.misses_at(it) / max(1, curve.touches) for it in sizes.tolist()]
     margin = " " * INDENT
     yield Text(margin).append(sparkline(ratios, columns, top=1.0), style="cyan")
-    yield _axis(len(sizes), "1", f"{count(last)} {unit}s")
-    yield from _mark_lines(found, trace, sizes.tolist(), width)
+    yield _axis(len(sizes), "1", f"{count(last)} {name}s")
+    configured = configured_cache_pages(trace) if unit == "sqlite" else None
+    if configured is not None:
+        yield from _mark_lines(curve, configured, sizes.tolist(), width)
+    yield from _points(curve, width)
 
 
 def _axis(columns: int, left: str, right: str) -> Text:
@@ -168,23 +177,29 @@ def _axis(columns: int, left: str, right: str) -> Text:
 
 
 def _mark_lines(
-    found: Locality, trace: TraceSource, sizes: Sequence[int], width: int
+    curve: MissRatioCurve, configured: int, sizes: Sequence[int], width: int
 ) -> list[Text]:
-    """Point at the cache that the trace was recorded with, and tell a few points of the curve."""
-    configured = configured_cache_pages(trace) if found.unit == "sqlite" else None
-    lines = []
-    if configured is not None:
-        place = min(int(np.searchsorted(sizes, configured)), len(sizes) - 1)
-        beyond = ", more than were touched" if configured > found.distinct else ""
-        text = (
-            f"▲ cache_size {count(configured)}{beyond}: a second cache as large would miss "
-            f"{_ratio(found, configured)}"
-        )
-        lines += _pointed(text, place, width)
-    halves = [it for it in (0.5, 0.1) if found.miss_ratio.size_for(it) is not None]
-    points = [f"{it:.0%} from {count(found.miss_ratio.size_for(it))} on" for it in halves]
-    points.append(f"never below {_ratio(found, found.distinct)}, the first touches")
-    return lines + paragraph("misses " + ", ".join(points), width, indent=INDENT)
+    """Point at the cache that the trace was recorded with."""
+    place = min(int(np.searchsorted(sizes, configured)), len(sizes) - 1)
+    beyond = ", more than were touched" if configured > _distinct(curve) else ""
+    text = (
+        f"▲ cache_size {count(configured)}{beyond}: a second cache as large would miss "
+        f"{_ratio(curve, configured)}"
+    )
+    return _pointed(text, place, width)
+
+
+def _points(curve: MissRatioCurve, width: int) -> list[Text]:
+    """Tell a few points of the curve."""
+    shares = [it for it in (0.5, 0.1) if curve.size_for(it) is not None]
+    points = [f"{it:.0%} from {count(curve.size_for(it))} on" for it in shares]
+    points.append(f"never below {_ratio(curve, _distinct(curve))}, the first touches")
+    return paragraph("misses " + ", ".join(points), width, indent=INDENT)
+
+
+def _distinct(curve: MissRatioCurve) -> int:
+    """Return the distinct pages: the largest size that a curve has."""
+    return len(curve.misses) - 1
 
 
 def _pointed(text: str, place: int, width: int) -> list[Text]:
@@ -199,8 +214,8 @@ def _pointed(text: str, place: int, width: int) -> list[Text]:
     return [first, *paragraph(words, width, style="yellow", indent=INDENT)]
 
 
-def _ratio(found: Locality, cache: int) -> str:
-    return percent(found.miss_ratio.misses_at(cache), found.miss_ratio.touches)
+def _ratio(curve: MissRatioCurve, cache: int) -> str:
+    return percent(curve.misses_at(cache), curve.touches)
 
 
 def _regions(found: Locality) -> str:

@@ -6,14 +6,8 @@ from typing import Final
 import numpy as np
 
 from sqlstable.analysis.configured_cache import configured_cache_pages
+from sqlstable.analysis.locality.cached_misses import sqlite_miss_ratio
 from sqlstable.analysis.locality.locality import Locality
-from sqlstable.analysis.locality.page_history import PageHistory
-from sqlstable.analysis.locality.reuse import (
-    MissRatioCurve,
-    ReuseCounts,
-    ReuseDistances,
-    miss_ratio_curve,
-)
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.html.pictures.picture import Json, Picture, PictureTable, whole
 from sqlstable.report.numbers import count, counted
@@ -50,11 +44,8 @@ def miss_ratio_picture(found: Locality, trace: TraceSource) -> Picture:
 
     It is in SQLite pages, as SQLite's cache is, wherever the trace says how large these are.
     """
-    page_bytes = trace.settings.values.get("page_size")
-    if isinstance(page_bytes, int) and page_bytes > 0:
-        curve, unit = _sqlite_miss_ratio(trace, page_bytes), "SQLite page"
-    else:
-        curve, unit = found.miss_ratio, "OS page"
+    of_sqlite = sqlite_miss_ratio(trace)
+    curve, unit = of_sqlite or found.miss_ratio, "SQLite page" if of_sqlite else "OS page"
     ratio = curve.ratio
     sizes = _spread(len(ratio) - 1)
     points: list[Json] = [[size, _rounded(float(ratio[size]))] for size in sizes]
@@ -144,15 +135,6 @@ def hot_set_picture(found: Locality) -> Picture:
         ),
         facts={"shares": [[share, pages] for share, pages in shares], "distinct": hot.distinct},
     )
-
-
-def _sqlite_miss_ratio(trace: TraceSource, page_bytes: int) -> MissRatioCurve:
-    """Return the curve of SQLite pages alone, and nothing else that a pass could find."""
-    history, distances, counts = PageHistory(), ReuseDistances(), ReuseCounts()
-    for block in trace.access_blocks(owners=False):
-        _, numbers = block.sqlite_pages(page_bytes)
-        counts.add(distances.feed(history.feed(numbers).previous))
-    return miss_ratio_curve(counts.histogram())
 
 
 def _spread(last: int) -> list[int]:

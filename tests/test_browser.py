@@ -302,7 +302,7 @@ class WithoutAccesses(HandBuiltTrace):
     summary = cached_property(lambda self: summarized(self.messages, self.statements))
     shape_uses = cached_property(lambda self: shapes_put_together(self.messages, self.statements))
 
-    def access_blocks(self, *, owners=True):
+    def access_blocks(self, *, owners=True, pieces=False):
         return iter(())
 
 

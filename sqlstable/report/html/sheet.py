@@ -48,8 +48,6 @@ class SheetColumn(Generic[Item]):
     "None where it is not known."
     unit: Unit = "number"
     place: Place = "row"
-    hint: str = ""
-    "What it counts."
     sort_by: str = ""
     "The column by which it is sorted; empty for itself."
 
@@ -141,7 +139,6 @@ class _Filling:
                 "heading": column.heading,
                 "unit": column.unit,
                 "place": column.place,
-                "hint": column.hint,
                 "sort_by": column.sort_by or column.name,
                 "texts": [shown_text(text) for text in self.texts.get(column.name, ())],
             }

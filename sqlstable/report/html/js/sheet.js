@@ -398,7 +398,7 @@ function selectOf({ detail, column }, place, on) {
 }
 
 function headingOf(column, on) {
-  const button = make("button", { type: "button", title: column.hint || null }, column.heading);
+  const button = make("button", { type: "button" }, column.heading);
   button.addEventListener("click", () => on.onSort(column.name));
   const kind = isText(column) ? (column.unit === "choice" ? "word" : "text") : "number";
   return make("th", { scope: "col", class: `${kind} ${column.place}` }, button);

@@ -113,7 +113,9 @@ class HandBuiltTrace:
 
     @property
     def outside_names(self):
-        return tuple(sorted({entry.name for it in self.messages for entry in it.outside}))
+        return tuple(
+            sorted({name for it in self.messages for name, _ in self.outside_accesses(it)})
+        )
 
     def access_blocks(self, *, owners=True, pieces=False):
         """Yield one block for each statement and each outside entry; nobody knows their owners."""

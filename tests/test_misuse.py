@@ -111,7 +111,9 @@ COMMANDS = r"""
 2 report app.trace --compare app.db -> app.db is a SQLite database but not a trace: its
 2 report app.trace --compare app.trace --export accesses -> --compare and --export do not go
 2 report app.trace --compare app.trace --by owner -> --compare goes statement by statement, not
-2 report app.trace --export accesses --format json -> --export accesses writes CSV, not --format
+2 report app.trace --export accesses --format json -> --export accesses writes CSV or Parquet, not
+2 report app.trace --format parquet -> --format parquet goes with --export accesses, statements
+2 report app.trace --export statements --output app.trace -> app.trace exists
 2 report app.trace --export everything -> Invalid value for '--export': 'everything' is not one
 2 report app.trace --by day -> Invalid value for '--by': 'day' is not one of 'statement',
 2 report '' -> . is a folder; give the path of a file

@@ -113,12 +113,12 @@ def test_accesses_are_exported_row_by_row():
     )
     assert list(render_accesses_csv(trace)) == [
         ",".join(HEADER) + "\n",
-        "0,0,size,,0,,,0,0,\n",
-        "0,1,grow,,128,,,0,0,\n",
-        "0,2,read,69632,4096,17,2,1,0,\n",
-        "0,3,write,4090,10,0,,2,0,\n",
-        "0,4,read,65536,0,,1,0,0,\n",
-        ',0,read,65536,100,16,1,1,0,"open, header"\n',
+        "0,0,size,,0,,,0,0,,,(unknown),(unknown),unknown,\n",
+        "0,1,grow,,128,,,0,0,,,(unknown),(unknown),unknown,\n",
+        "0,2,read,69632,4096,17,2,1,0,,,(unknown),(unknown),unknown,\n",
+        "0,3,write,4090,10,0,,2,0,,,(unknown),(unknown),unknown,\n",
+        "0,4,read,65536,0,,1,0,0,,,(unknown),(unknown),unknown,\n",
+        ',0,read,65536,100,16,1,1,0,"open, header",,(unknown),(unknown),unknown,\n',
     ]
 
 
@@ -128,7 +128,7 @@ def test_accesses_without_a_known_page_size_name_no_sqlite_page():
         settings=TraceSettings(),
         accesses_by_statement=(accesses((READ, 0, 1, 0)),),
     )
-    assert list(render_accesses_csv(trace))[1] == "0,0,read,0,1,0,,1,0,\n"
+    assert list(render_accesses_csv(trace))[1].startswith("0,0,read,0,1,0,,1,0,,,(unknown)")
 
 
 def test_accesses_are_streamed():

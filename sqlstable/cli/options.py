@@ -189,7 +189,9 @@ OutputOption = Annotated[
     typer.Option(
         "--output",
         metavar="FILE",
-        help="Where the picture goes: .png, .svg or .pdf; the folder for all of them.",
+        help="Where the picture goes: .png, .svg or .pdf, the folder for all of them; or the "
+        "export. [default of an export: stdout]",
+        show_default=False,
     ),
 ]
 KeepGoingOption = Annotated[
@@ -265,6 +267,16 @@ FormatOption = Annotated[
         "--format",
         metavar=_words(Format),
         help="A table to read, or data: then stdout holds nothing else.",
+    ),
+]
+ReportFormat = Literal["table", "json", "csv", "parquet"]
+
+ReportFormatOption = Annotated[
+    ReportFormat,
+    typer.Option(
+        "--format",
+        metavar=_words(ReportFormat),
+        help="A table to read, or data: then stdout holds nothing else. parquet: of an --export.",
     ),
 ]
 ViewOption = Annotated[

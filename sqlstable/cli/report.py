@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sqlstable.cli.exporting import Export, check_export, write_export
 from sqlstable.cli.failures import UsageError
 from sqlstable.cli.html_page import check_place, write_page
 from sqlstable.cli.options import (
     ForceOption,
-    Format,
-    FormatOption,
     HtmlOption,
     MapByOption,
     MapCurveOption,
@@ -21,6 +20,8 @@ from sqlstable.cli.options import (
     OutputOption,
     PictureOption,
     PlanOption,
+    ReportFormat,
+    ReportFormatOption,
     SettingsOption,
     ViewOption,
     chosen_map,
@@ -44,17 +45,18 @@ def report_trace(  # noqa: PLR0913  each is an option
         typer.Option("--compare", metavar="OTHER", help="A later trace: shows what changed to it."),
     ] = None,
     export: Annotated[
-        Literal["accesses", "chrome-trace", "speedscope"] | None,
+        Export | None,
         typer.Option(
-            help="accesses: all of them in order, as CSV. chrome-trace, speedscope: the messages "
-            "on one axis, as JSON for Perfetto or speedscope.app."
+            help="accesses (in order), statements, messages: one row each, as CSV or with --format "
+            "parquet. chrome-trace, speedscope: messages on one axis, as JSON for Perfetto or "
+            "speedscope.app."
         ),
     ] = None,
     html: HtmlOption = None,
     picture: PictureOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
-    output_format: FormatOption = "table",
+    output_format: ReportFormatOption = "table",
     by: ViewOption = "statement",
     is_map: MapOption = False,
     map_by: MapByOption = None,
@@ -70,19 +72,18 @@ def report_trace(  # noqa: PLR0913  each is an option
     look = Look(plan=plan, settings=all_settings, map=drawn)
     check_plan(by, look)
     _check_one_output(html, export, picture, output_format)
-    if force and html is None and picture is None:
-        raise UsageError("--force concerns the file of --html or --picture; name one, or leave it")
+    if force and html is None and picture is None and output is None:
+        raise UsageError("--force concerns the file of --html or --output; name one, or leave it")
     if other is not None and (export is not None or picture is not None):
         option = "--export" if picture is None else "--picture"
         raise UsageError(f"--compare and {option} do not go together; leave one of them out")
     if other is not None and by != "statement":
         raise UsageError(f"--compare goes statement by statement, not --by {by}; leave --by out")
-    if export is not None:
-        check_format(export, output_format)
+    check_export(export, output_format, output, force=force)
     for path in filter(None, (trace, other)):
         check_regular(path)
     check_place(html, force=force)
-    check_pictures(picture, output, force=force)
+    check_pictures(picture, output if export is None else None, force=force)
     with open_trace(trace) as first, _found_sound(trace):
         if other is not None:
             with open_trace(other) as second, _found_sound(other):
@@ -95,13 +96,13 @@ def report_trace(  # noqa: PLR0913  each is an option
         elif picture is not None and output is not None:
             write_pictures(first, picture, output, force=force)
         elif export is not None:
-            _write_export(first, export)
+            write_export(first, export, output_format, output, force=force)
         else:
             write_report(first, output_format, by, look)
 
 
 def _check_one_output(
-    html: Path | None, export: str | None, picture: str | None, output_format: Format
+    html: Path | None, export: str | None, picture: str | None, output_format: ReportFormat
 ) -> None:
     """Refuse two outputs at once; an export knows the one format that it may be given."""
     options = {
@@ -125,21 +126,7 @@ def check_plan(view: By, look: "Look") -> None:
         raise UsageError(f"--plan goes with statements and shapes, not --by {view}; leave one out")
 
 
-def check_format(export: str, output_format: Format) -> None:
-    """Refuse a format that an export does not have.
-
-    Raises:
-        UsageError: It names the format that the export has.
-    """
-    own = "csv" if export == "accesses" else "json"
-    if output_format not in ("table", own):
-        raise UsageError(
-            f"--export {export} writes {own.upper()}, not --format {output_format}; leave "
-            "--format out"
-        )
-
-
-def write_report(trace: "Trace", output_format: Format, view: By, look: "Look") -> None:
+def write_report(trace: "Trace", output_format: ReportFormat, view: By, look: "Look") -> None:
     """Write a trace on stdout."""
     from sqlstable.report.as_table import render_table
     from sqlstable.trace.format.stream import StreamedTrace
@@ -192,22 +179,11 @@ def _write_comparison_page(
     write_page(page, lambda: render_comparison_html(*traces, names=names), force=force)
 
 
-def _write_export(trace: "Trace", export: str) -> None:
-    from sqlstable.report.accesses_csv import render_accesses_csv
-    from sqlstable.report.timeline_json import render_chrome_trace, render_speedscope
-    from sqlstable.trace.format.stream import StreamedTrace
-
-    match export:
-        case "chrome-trace":
-            write_data(render_chrome_trace(StreamedTrace(trace)))
-        case "speedscope":
-            write_data(render_speedscope(StreamedTrace(trace)))
-        case _:
-            write_data(render_accesses_csv(trace))
-
-
 def _write_comparison(
-    traces: "tuple[Trace, Trace]", paths: tuple[Path, Path], output_format: Format, look: "Look"
+    traces: "tuple[Trace, Trace]",
+    paths: tuple[Path, Path],
+    output_format: ReportFormat,
+    look: "Look",
 ) -> None:
     from sqlstable.analysis.compare import compare
     from sqlstable.report.as_csv import render_comparison_csv

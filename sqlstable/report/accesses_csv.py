@@ -13,10 +13,14 @@ sqlite_page_number  SQLite page of the first byte, counted from 1; empty outside
 os_page_count       OS pages that the access overlaps, from ``os_page_index`` on
 message             index of the message
 outside             name of what made an access that belongs to no statement, else empty
+phase               prepare, run or commit; empty outside of statements, and where a trace of
+                    format version 1 to 3 does not tell
+owner, table,       to whom the first byte belonged, as `sqlstable.trace.model.Owner` says
+owner_kind, role
 ==================  ==========================================================================
 
-**Limitations.** The rows of a message come statement by statement, its outside entries last;
-whether those happened before or after its statements is not in the trace. SQLite page numbers
+**Limitations.** Traces of format version 1 to 3 do not tell in which order the statements of a
+message and what is outside of them went on; its outside entries come last. SQLite page numbers
 assume that the SQLite page size of the settings held throughout.
 """
 
@@ -27,20 +31,18 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.analysis.trace_source import TraceSource
-from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.ic.words import GROW, READ, SIZE, WRITE
+from sqlstable.ic.words import GROW, PHASES, READ, SIZE, WRITE
 from sqlstable.report.as_csv import csv_lines
+from sqlstable.trace.access_stream import AccessBlock
 
 HEADER: Final = (
     *("statement", "position", "kind", "address", "length"),
     *("os_page_index", "sqlite_page_number", "os_page_count", "message", "outside"),
+    *("phase", "owner", "table", "owner_kind", "role"),
 )
 
 _KINDS: Final = {READ: "read", WRITE: "write", SIZE: "size", GROW: "grow"}
-
-_CHUNK: Final = 65_536
-"""Accesses turned into text at a time, so that memory does not grow with the statement."""
 
 
 def render_accesses_csv(trace: TraceSource) -> Iterator[str]:
@@ -48,50 +50,52 @@ def render_accesses_csv(trace: TraceSource) -> Iterator[str]:
     page_size = trace.settings.values.get("page_size")
     sqlite_page_bytes = page_size if isinstance(page_size, int) and page_size > 0 else None
     yield from csv_lines([HEADER])
-    for message in trace.messages:
-        for index in message.statements:
-            accesses = trace.accesses(trace.statements[index])
-            yield from _lines(str(index), accesses, f"{message.index},", sqlite_page_bytes)
-        for name, accesses in trace.outside_accesses(message):
-            ending = next(csv_lines([(message.index, name)])).removesuffix("\n")
-            yield from _lines("", accesses, ending, sqlite_page_bytes)
-
-
-def _lines(
-    beginning: str, accesses: Accesses, ending: str, sqlite_page_bytes: int | None
-) -> Iterator[str]:
-    """Yield one line for each access, between what all of them begin and end with."""
-    for start in range(0, len(accesses), _CHUNK):
-        part = accesses.slice(start, start + _CHUNK)
-        moving = (part.kind == READ) | (part.kind == WRITE)
+    outside = ["", *map(_field, trace.outside_names)]
+    phases = ["", *PHASES]
+    owners = [
+        ",".join(map(_field, (it.name, it.table, it.kind, it.role))) for it in trace.access_owners
+    ]
+    for block in trace.access_blocks():
+        moving = block.kind <= WRITE
         columns = zip(
-            part.kind.tolist(),
-            _texts(part.address, moving),
-            part.length.tolist(),
-            _texts(part.address // OS_PAGE_BYTES, moving & (part.length > 0)),
-            _sqlite_page_numbers(part, sqlite_page_bytes),
-            np.where(moving, _os_page_counts(part), 0).tolist(),
+            _texts(block.statement, block.statement >= 0),
+            block.position.tolist(),
+            map(_KINDS.__getitem__, block.kind.tolist()),
+            _texts(block.address, moving),
+            block.length.tolist(),
+            _texts(block.address // OS_PAGE_BYTES, moving & (block.length > 0)),
+            _sqlite_page_numbers(block, sqlite_page_bytes),
+            np.where(moving, _os_page_counts(block), 0).tolist(),
+            block.message.tolist(),
+            # Position -1, for what does not apply, is the empty text in front.
+            map(outside.__getitem__, (block.outside + 1).tolist()),
+            map(phases.__getitem__, (block.phase + 1).tolist()),
+            map(owners.__getitem__, block.owner.tolist()),
             strict=True,
         )
-        for position, (kind, address, length, first, number, count) in enumerate(columns, start):
-            yield (
-                f"{beginning},{position},{_KINDS[kind]},{address},{length},"
-                f"{first},{number},{count},{ending}\n"
-            )
+        for row in columns:
+            yield _LINE % row
 
 
-def _os_page_counts(part: Accesses) -> npt.NDArray[np.int64]:
-    last = (part.address + part.length - 1) // OS_PAGE_BYTES
-    return np.where(part.length > 0, last - part.address // OS_PAGE_BYTES + 1, 0)
+_LINE: Final = ",".join(["%s"] * 12) + "\n"
 
 
-def _sqlite_page_numbers(part: Accesses, sqlite_page_bytes: int | None) -> list[str]:
+def _field(text: str) -> str:
+    return next(csv_lines([(text,)])).removesuffix("\n") if text else ""
+
+
+def _os_page_counts(block: AccessBlock) -> npt.NDArray[np.int64]:
+    last = (block.address + block.length - 1) // OS_PAGE_BYTES
+    return np.where(block.length > 0, last - block.address // OS_PAGE_BYTES + 1, 0)
+
+
+def _sqlite_page_numbers(block: AccessBlock, sqlite_page_bytes: int | None) -> list[str]:
     if sqlite_page_bytes is None:
-        return [""] * len(part)
-    return _texts(part.offset // sqlite_page_bytes + 1, part.offset >= 0)
+        return [""] * len(block)
+    return _texts(block.offset // sqlite_page_bytes + 1, block.offset >= 0)
 
 
-def _texts(numbers: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> list[str]:
+def _texts(numbers: npt.NDArray[np.integer], known: npt.NDArray[np.bool_]) -> list[str]:
     return [
         str(number) if is_known else ""
         for number, is_known in zip(numbers.tolist(), known.tolist(), strict=True)

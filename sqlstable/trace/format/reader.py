@@ -70,7 +70,7 @@ from sqlstable.trace.trap_words import limit_named_by
 if TYPE_CHECKING:
     from sqlstable.trace.access_stream import AccessBlock
     from sqlstable.trace.format.access_reader import AccessReader
-    from sqlstable.trace.format.frames import FrameLibrary
+    from sqlstable.trace.format.frames import FrameColumns, FrameLibrary
 
 RECORDS_HELD_MAX: Final = 100_000
 """Messages or statements that are read once and kept; more are read again for each look."""
@@ -386,6 +386,14 @@ class Trace:
 
             return statement_frame(pandas, self._snapshot)
 
+    def column_parts(self, what: str) -> Iterator["FrameColumns"]:
+        """Yield the columns of a frame of accesses, statements or messages, a part at a time."""
+        from sqlstable.trace.format.column_parts import column_parts  # noqa: PLC0415
+
+        page_size = _page_size(self.settings)
+        with reading(self._name):
+            yield from column_parts(self._snapshot, self._access_reader, page_size, what)
+
     def accesses_frame(self, *, library: "FrameLibrary" = "pandas") -> Any:  # noqa: ANN401  as above
         """Return a data frame with one row per access, in the order in which they happened.
 
@@ -400,15 +408,6 @@ class Trace:
 
         Raises:
             TraceError: The library is not installed, or the file is damaged.
-
-        Examples:
-            >>> from sqlstable import Canister
-            >>> canister = Canister(trace=":memory:")
-            >>> reply = canister.update("CREATE TABLE t (a)")
-            >>> frame = canister.trace().accesses_frame()
-            >>> frame[frame.kind == "write"].groupby("owner", observed=True).os_page.nunique()["t"]
-            np.int64(1)
-            >>> canister.close()
         """
         from sqlstable.trace.format.access_frame import access_columns  # noqa: PLC0415
         from sqlstable.trace.format.frames import frame  # noqa: PLC0415  numbers need no arrays

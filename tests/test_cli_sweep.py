@@ -122,6 +122,14 @@ def test_engines_side_by_side_are_compared_by_what_both_count():
     assert alone["work"] == "instructions"
 
 
+def test_advice_cites_its_rows():
+    options = ("--page-size", "4096,65536", "--param", "rows=2000", *ALONE)
+    text = call("sweep", "work.sql", *options).stdout
+    assert "Choose page_size 4096 rather than 65536\n  row 1, page_size 4096" in text
+    found = json.loads(call("sweep", "work.sql", *options, "--format", "json").stdout)
+    assert found["advice"][0]["code"] == "page-size"
+
+
 def test_designs_of_fewer_say_so():
     options = ("--page-size", "512,1024,4096", "--cache-size", "10,50,500", *ALONE)
     result = call("sweep", "work.sql", *options, "--design", "4")

@@ -22,9 +22,12 @@ def one_shell():
 @pytest.fixture
 def shell(one_shell):
     sqlstable.load_ipython_extension(one_shell)
+    names = dict(one_shell.user_ns)
     yield one_shell
     sqlstable.unload_ipython_extension(one_shell)
-    one_shell.reset(new_session=False, aggressive=False)
+    # Not its own reset, which collects all garbage each time.
+    one_shell.user_ns.clear()
+    one_shell.user_ns.update(names)
 
 
 def cell(shell, text, options=""):

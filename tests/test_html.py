@@ -139,6 +139,9 @@ def test_sheets_have_what_the_trace_has(music_page):
     assert column(sheets, "statements", "name", detail="owners") == [it.name for it in listed]
     counts = sheets["statements"][1]["owners.count"].tolist()
     assert counts == [len(it.owners) for it in trace.statements]
+    outside = [it.name for made in trace.messages for it in made.outside]
+    assert outside
+    assert column(sheets, "messages", "name", detail="outside") == outside
     plans = [line for it in trace.statements for line in it.plan]
     assert column(sheets, "statements", "line", detail="plan") == plans
 

@@ -34,6 +34,7 @@ WIDE: Final = 1 << 20
 
 PARTS_PER_MILLION: Final = 1_000_000
 KEPT: Final = 4096
+"""Of plans and owners in words, as many as are made once only."""
 
 LINE: Final[tuple[SheetColumn[str], ...]] = (SheetColumn("line", "", lambda it: it, "text"),)
 """A line of text below a row."""
@@ -106,13 +107,7 @@ def messages_sheet(trace: TraceSource) -> Sheet:
             "outside",
             "Outside of statements",
             lambda it: it.outside,
-            (
-                SheetColumn("name", "by", lambda it: it.name, "text"),
-                SheetColumn(
-                    "accessed", "OS pages accessed", lambda it: it.stable.os_pages_accessed
-                ),
-                SheetColumn("dirty", "dirty", lambda it: it.stable.os_pages_dirty),
-            ),
+            (SheetColumn("name", "by", lambda it: it.name, "text"), *measure_sheet_columns(_use)),
         ),
     ]
     words = SheetWords(
@@ -138,7 +133,7 @@ def _share(message: Message) -> int | None:
 def _around(trace: TraceSource) -> Callable[[Message], int | None]:
     def total(message: Message) -> int | None:
         spent = None if message.instructions is None else around_statements(trace, message)
-        return None if spent is None else max(spent.total, 0)
+        return None if spent is None else spent.total
 
     return total
 
@@ -313,7 +308,7 @@ def _second(numbered: tuple[int, Any]) -> Any:  # noqa: ANN401  likewise
 
 
 def _instruction_columns() -> list[SheetColumn[Any]]:
-    """Return what instructions were spent on, below a row."""
+    """Return columns of what instructions were spent on."""
 
     def column(part: str) -> SheetColumn[Any]:
         return SheetColumn(

@@ -26,7 +26,7 @@ ROWS_MAX: Final = 50
 SHAPES_MAX: Final = 2_000
 """Shapes of statements that a page tells at most."""
 TOPS_MAX: Final = 200_000
-"""Statements told of all cells together at most, if each has one: half of a large page's bytes."""
+"""Statements told of all cells together at most: a third of a large page's bytes."""
 COLOURS: Final = 8
 """Owners with a colour of their own; more nobody tells apart."""
 UNKNOWN_KIND: Final = "unknown"

@@ -75,7 +75,7 @@ def test_rows_that_come_one_by_one_in_a_row_can_be_sent_together():
 
 
 def test_what_is_read_again_and_again_does_not_stay_in_the_cache():
-    read = replace(use(1000), bytes_read=1000 * 4096 * 5)
+    read = replace(use(1000), bytes_read=1000 * 4096 * 10)
     trace = one("SELECT a FROM t", 1000, stable=read)
     (advice,) = advise(trace)
     assert advice.code == "cache-too-small"

@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlstable.analysis.advice.advice import Advice, counted, percent
 from sqlstable.analysis.advice.evidence import AdviceEvidence, cited
-from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime
+from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, regime_of
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE
 from sqlstable.trace.format.shape_uses import ShapeUse
 
@@ -31,6 +31,10 @@ SAVED_SHARE_MIN: Final = 0.05
 READS_PER_OS_PAGE: Final = 3
 """Bytes read for each byte of the OS pages accessed, from which on a cache is too small: SQLite
 pages are read again and again, as they do not stay."""
+
+WASM_PAGES_KEPT: Final = 2
+"""Wasm pages of the heap that a cache touches for each Wasm page of what it holds, as measured:
+SQLite pages lie beside headers, and not one behind the other."""
 
 HEADROOM: Final = 1.25
 """A cache that holds what a statement needs, and what lies above it."""
@@ -117,12 +121,11 @@ def _saved_by_small_cache(use: ShapeUse, page_bytes: int, regime: PriceRegime) -
 
 
 def _is_read_anew(evidence: AdviceEvidence, use: ShapeUse) -> bool:
+    """Tell whether reading SQLite pages again costs more than keeping them all would."""
     accessed_bytes = use.os_pages_accessed * OS_PAGE_BYTES
     if use.bytes_read < READS_PER_OS_PAGE * accessed_bytes:
         return False
-    if not evidence.has_instructions:
-        return True
-    regime = _regime(evidence)
-    wasm_pages = use.os_pages_accessed / OS_PAGES_PER_WASM_PAGE
-    kept = 0 if regime is None else regime.heap_cost_max(1) * wasm_pages
-    return use.bytes_read - accessed_bytes > max(kept, SAVED_SHARE_MIN * evidence.instructions)
+    wasm_pages = WASM_PAGES_KEPT * use.os_pages_accessed / OS_PAGES_PER_WASM_PAGE
+    kept = (_regime(evidence) or regime_of(None)).heap_cost_max(1) * wasm_pages
+    least = SAVED_SHARE_MIN * evidence.instructions if evidence.has_instructions else 0
+    return use.bytes_read - accessed_bytes > max(kept, least)

@@ -1,5 +1,6 @@
 """What the rules look at: a trace added up, so that advice on a long one costs little."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -15,6 +16,10 @@ from sqlstable.trace.model import Statement, TraceSettings, TreeShape
 SHARE_MIN: Final = 0.02
 """Part of the workload below which nothing is advised: what it could save at most is less than
 runs of one workload on two builds differ by."""
+
+_TEMPORARY: Final = re.compile(
+    r"CREATE TEMP(?:ORARY)? (?:TABLE|VIEW) (?:IF NOT EXISTS )?(?:TEMP\.)?([^ (]+)", re.IGNORECASE
+)
 
 SMALL_OS_PAGES: Final = 16
 """OS pages up to which a table is small: one Wasm page, the least that is charged for since 2026-07
@@ -80,6 +85,12 @@ class AdviceEvidence:
     def probe(self) -> SchemaProbe:
         """The schema as it was at the end, without rows."""
         return SchemaProbe(self.trace.schema)
+
+    @cached_property
+    def temporary(self) -> frozenset[str]:
+        """Names of TEMP tables and views, in lower case: they hide those of the schema."""
+        made = (_TEMPORARY.match(use.shape) for use in self.shapes if use.kind == "ddl")
+        return frozenset(match[1].strip('"`[]').lower() for match in made if match)
 
     @property
     def trees(self) -> Sequence[TreeShape]:

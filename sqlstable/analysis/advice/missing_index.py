@@ -93,7 +93,11 @@ def _findings(evidence: AdviceEvidence, use: ShapeUse, statement: Statement) -> 
     if parts is None:
         return
     for part in parts.tables:
-        if part.alias.lower() not in scanned or part.table.lower() not in probe.tables:
+        table = part.table.lower()
+        if (
+            part.alias.lower() not in scanned
+            or table not in probe.tables.keys() - evidence.temporary
+        ):
             continue
         worth = _worth(evidence, use, statement, part, is_aggregate=parts.is_aggregate)
         if worth is None:

@@ -128,14 +128,6 @@ class SchemaProbe:
         rows = self._asked('SELECT "from" FROM pragma_foreign_key_list(?)', (table,))
         return tuple(name for (name,) in rows)
 
-    def is_without_rowid(self, table: str) -> bool:
-        """Tell whether a table's rows lie in the tree of its primary key."""
-        rows = self._asked(
-            "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)",
-            (table,),
-        )
-        return any(flag for (flag,) in rows)
-
     def plan(self, sql: str, *indexes: str) -> tuple[str, ...] | None:
         """Return the plan of a statement, were there further indexes; None where it has none.
 

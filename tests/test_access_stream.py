@@ -110,6 +110,25 @@ def test_owners_of_accesses_are_those_that_statements_tell(seed, page_size):
         assert counted_owners(trace) == told_owners(trace)
 
 
+@pytest.mark.parametrize(
+    "flavour",
+    [
+        {"journal_mode": "delete"},
+        {"journal_mode": "persist", "bucket_pages": 1},
+        {"layout": "raw"},
+        {"layout": "froghub"},
+        {"layout": "ic-sqlite-vfs"},
+        {"engine": "wasm"},
+    ],
+    ids=lambda flavour: " ".join(map(str, flavour.values())),
+)
+def test_owners_beside_the_database_are_those_that_statements_tell(flavour):
+    with Canister(trace=":memory:", **flavour) as canister:
+        run_at_random(canister, random.Random(5), 30)
+        trace = canister.trace()
+        assert counted_owners(trace) == told_owners(trace)
+
+
 def test_the_stream_is_what_statements_and_outside_entries_hold(path):
     with open_trace(path) as trace:
         check_stream(trace)

@@ -331,7 +331,8 @@ class Trace:
             Blocks of at most 131 072 accesses; those of many small messages stand together. Traces
             of format version 1 to 3 have no phases, and a message's accesses come statement by
             statement, its outside entries last; outside of the main database file they know the
-            memory manager's part alone.
+            memory manager's part alone. Owners of SQLite pages assume that the page size of the
+            settings held throughout.
 
         Examples:
             >>> from sqlstable import Canister

@@ -177,12 +177,14 @@ def test_all_pictures_go_into_a_folder(kept):
         (("--picture", "reuse", "--output", "a"), "a must end with one of .png, .svg, .pdf"),
         (("--picture", "reuse", "--output", "."), ". is a folder; name a file in it"),
         (("--picture", "all", "--output", "shop.sql"), "shop.sql is a file; --picture all needs"),
+        (("--picture", "all", "--output", "no/such"), "the folder of no/such is not there"),
+        (("--picture", "reuse", "--output", "a.svg", "--map"), "--by os-page do not go together"),
         (("--picture", "reuse", "--output", "no/a.svg"), "the folder of no/a.svg is not there"),
         (("--picture", "reuse", "--output", "shop.svg", "--force"), "is not a picture of"),
         (("--picture", "reuse", "--format", "csv", "--output", "a.svg"), "do not go together"),
         (("--picture", "reuse", "--html", "a.html", "--output", "a.svg"), "do not go together"),
         (("--picture", "reuse", "--compare", "a.trace", "--output", "a.svg"), "do not go together"),
-        (("--force",), "--force concerns the file of --html or --picture"),
+        (("--force",), "--force concerns the file of --html or --output"),
     ],
 )
 def test_misuse_is_refused_and_changes_nothing(kept, options, words):

@@ -71,7 +71,7 @@ def report_trace(  # noqa: PLR0913  each is an option
     by, drawn = chosen_map(by, is_map=is_map, by=map_by, curve=map_curve)
     look = Look(plan=plan, settings=all_settings, map=drawn)
     check_plan(by, look)
-    _check_one_output(html, export, picture, output_format)
+    _check_one_output(html, export, picture, output_format, by)
     if force and html is None and picture is None and output is None:
         raise UsageError("--force concerns the file of --html or --output; name one, or leave it")
     if other is not None and (export is not None or picture is not None):
@@ -102,12 +102,17 @@ def report_trace(  # noqa: PLR0913  each is an option
 
 
 def _check_one_output(
-    html: Path | None, export: str | None, picture: str | None, output_format: ReportFormat
+    html: Path | None,
+    export: str | None,
+    picture: str | None,
+    output_format: ReportFormat,
+    by: By,
 ) -> None:
     """Refuse two outputs at once; an export knows the one format that it may be given."""
     options = {
         "--html": html is not None,
         f"--picture {picture}": picture is not None,
+        f"--by {by}": picture is not None and by != "statement",
         f"--export {export}": export is not None,
         f"--format {output_format}": output_format != "table" and export is None,
     }

@@ -37,12 +37,19 @@ def check_pictures(picture: PictureChoice | None, output: Path | None, *, force:
         if output is not None:
             raise UsageError("--output is where a picture goes; add --picture NAME")
         return
-    if picture == ALL and output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file; --picture all needs the name of a folder")
+    if picture == ALL:
+        _check_folder(output)
     for _, path, ending in _places(picture, output):
         if path.parent.is_dir() or picture != ALL:
             check_output(path, _KINDS[ending], force=force)
     drawing_room()
+
+
+def _check_folder(folder: Path) -> None:
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; --picture all needs the name of a folder")
+    if not folder.absolute().parent.is_dir():
+        raise UsageError(f"the folder of {folder} is not there; make it first")
 
 
 def write_pictures(trace: "Trace", picture: PictureChoice, output: Path, *, force: bool) -> None:

@@ -10,6 +10,8 @@ from sqlstable.cli.places import PAGE, check_output, new_output
 
 STDOUT: Final = Path("-")
 
+_WORK: Final = "making the page"
+
 
 def check_place(page: Path | None, *, force: bool) -> None:
     """Refuse a place where a page cannot go, before anything is done for it.
@@ -32,9 +34,13 @@ def write_page(page: Path, text: Callable[[], str], *, force: bool) -> None:
     Raises:
         UsageError: The place is taken, or cannot be used.
     """
+    from sqlstable.cli.progress import work_shown
+
     if page == STDOUT:
-        write_data([text()])
+        with work_shown(_WORK):
+            made = text()
+        write_data([made])
         return
-    with new_output(page, PAGE, force=force) as partial:
+    with work_shown(_WORK), new_output(page, PAGE, force=force) as partial:
         partial.write_text(text(), encoding="utf-8", newline="\n")
     note(f"the page is in {page}; open it in a browser, or send it to somebody")

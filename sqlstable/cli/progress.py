@@ -4,9 +4,10 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Timer
 from time import monotonic
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -14,7 +15,9 @@ from rich.progress import Progress, TaskID
 from sqlstable.cli.failures import note
 from sqlstable.cli.output import is_terminal
 from sqlstable.report.numbers import size
-from sqlstable.workload.script import ScriptStep
+
+if TYPE_CHECKING:
+    from sqlstable.workload.script import ScriptStep
 
 PATIENCE_S: Final = 1.0
 """Work that is done sooner shows no bar."""
@@ -54,6 +57,27 @@ class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Hand on one record."""
         self._tell(record.getMessage())
+
+
+@contextmanager
+def work_shown(description: str) -> Iterator[None]:
+    """Show that work goes on which does not tell how far it is; on a terminal only."""
+    if not is_terminal(sys.stderr):
+        yield
+        return
+    progress = Progress(console=Console(stderr=True), transient=True)
+    progress.add_task(description, total=None)
+    timer = Timer(PATIENCE_S, progress.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        # One that never started would leave an empty line on a simple terminal.
+        if progress.live.is_started:
+            progress.stop()
 
 
 class WorkProgress:
@@ -112,7 +136,7 @@ class MessageProgress(WorkProgress):
         super().__init__(quiet=quiet)
         self._message_count = message_count
 
-    def on_step(self, step: ScriptStep, messages: int) -> None:
+    def on_step(self, step: "ScriptStep", messages: int) -> None:
         """Take note of a message that has ended."""
         description = f"{messages:,} messages, line {step.line}"
         self.show(description, done=messages, total=self._message_count)

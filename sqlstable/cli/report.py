@@ -133,22 +133,24 @@ def check_plan(view: By, look: "Look") -> None:
 
 def write_report(trace: "Trace", output_format: ReportFormat, view: By, look: "Look") -> None:
     """Write a trace on stdout."""
+    from sqlstable.cli.progress import work_shown
     from sqlstable.report.as_table import render_table
     from sqlstable.trace.format.stream import StreamedTrace
 
     match output_format:
         case "table":
             target = screen()
-            text = render_table(
-                # What goes through all statements more than once is quicker with all in memory.
-                StreamedTrace(trace) if view_named(view).is_one_pass else trace,
-                by=view,
-                width=target.width,
-                color_system=target.color_system,
-                plan=look.plan,
-                settings=look.settings,
-                map_look=replace(look.map, has_half_blocks=has_half_blocks(target)),
-            )
+            with work_shown("reading the trace"):
+                text = render_table(
+                    # What goes through all statements more than once is quicker with all in memory.
+                    StreamedTrace(trace) if view_named(view).is_one_pass else trace,
+                    by=view,
+                    width=target.width,
+                    color_system=target.color_system,
+                    plan=look.plan,
+                    settings=look.settings,
+                    map_look=replace(look.map, has_half_blocks=has_half_blocks(target)),
+                )
             write(text)
         case "json":
             from sqlstable.report.as_json import render_json

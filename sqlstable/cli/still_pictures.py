@@ -54,13 +54,16 @@ def _check_folder(folder: Path) -> None:
 
 def write_pictures(trace: "Trace", picture: PictureChoice, output: Path, *, force: bool) -> None:
     """Draw one picture, or all, into files, and say where they are."""
+    from sqlstable.cli.progress import work_shown
+
     drawing = drawing_room()
     figures = drawing.Figures(trace)
     places = list(_places(picture, output))
     if picture == ALL:
         output.mkdir(exist_ok=True)
     for name, path, ending in places:
-        with new_output(path, _KINDS[ending], force=force) as partial:
+        shown = work_shown(f"drawing {name}")
+        with shown, new_output(path, _KINDS[ending], force=force) as partial:
             drawing.save_picture(figures, name, partial, ending)
     what = counted(len(places), "picture") if picture == ALL else f"the picture {picture}"
     note(f"{what} in {output}")

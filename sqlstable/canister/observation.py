@@ -198,7 +198,7 @@ class Observation:
                 owner_runs=runs,
                 areas=self._changed_areas(facts),
                 owner_fault=self._changed_fault(),
-                address_runs=() if self._files is None else self._files.news(),
+                address_runs=self._files.take_news() if self._files and self._files.news else (),
                 order=attributed.order,
             )
         elif places is not None:

@@ -210,7 +210,7 @@ class _OwnerWatch:
                 ),
                 areas=self._reader.areas(index) if is_last else (),
                 owner_fault=self._owners.fault or None if index == 0 else None,
-                address_runs=() if self._files is None else self._files.news(),
+                address_runs=self._files.take_news() if self._files and self._files.news else (),
                 order=attributed.order,
             )
 

@@ -6,7 +6,6 @@ from typing import Final
 
 from sqlstable.ic.units import NO_LIMIT
 from sqlstable.ic.words import INSTRUCTION_PHASES
-from sqlstable.trace.blocks import EMPTY_BLOCK
 from sqlstable.trace.format.columns import FEW_VALUES
 from sqlstable.trace.format.schema import (
     AREA_FIELDS,
@@ -68,35 +67,28 @@ class WaitingRows(dict[str, list[Row]]):
         message_count: Messages that are here whole.
         block_bytes: Bytes of their blocks.
         has_end: Whether what the trace ends with is among them, to replace what was said before.
+        whole: How many rows of each table belong to whole messages, while one is being added.
     """
+
+    whole: dict[str, int] | None
 
     def __init__(self, tables: Iterable[str]) -> None:
         super().__init__((table, []) for table in tables)
         self.message_count = self.block_bytes = 0
         self.has_end = False
-        self._whole: dict[str, int] | None = None
-        "How many rows of each table belong to whole messages, while one is being added."
+        self.whole = None
         self._sql_texts = _Numbers(self["sql_text"])
         self._owners = _Numbers(self["owner"])
         self._plans = _Numbers(self["plan"], enumerate)
         self._orders = _Numbers(self["access_order"], _order_rows)
 
-    def begin(self) -> None:
-        """Begin to add a message, which is here whole or not at all."""
-        self._whole = dict(zip(self, map(len, self.values()), strict=True))
-
-    def finish(self) -> None:
-        """Take note that the message is here whole."""
-        self._whole = None
-        self.message_count += 1
-
     def take_back(self) -> None:
         """Forget the rows of a message that an exception from outside has cut off."""
-        if self._whole is not None:
-            for table, count in self._whole.items():
+        if self.whole is not None:
+            for table, count in self.whole.items():
                 if table not in _TEXTS:
                     del self[table][count:]
-            self._whole = None
+            self.whole = None
 
     def forget(self) -> None:
         """Forget all rows: they are in the file."""
@@ -106,9 +98,19 @@ class WaitingRows(dict[str, list[Row]]):
         self.has_end = False
 
     def add_message(self, message: Message, order: Sequence[AccessSpan]) -> None:
-        """Add a message's own rows, how its accesses followed each other among them."""
-        index = message.index
-        order_index = self._order_index(order) if order else None
+        """Begin to add a message, which is here whole or not at all, with its own rows.
+
+        Args:
+            message: All else that is added while `whole` is not None belongs to it.
+            order: How its accesses followed each other.
+        """
+        self.whole = dict(zip(self, map(len, self.values()), strict=True))
+        index, order_index = message.index, None
+        if 0 < len(order) <= _SPANS_KNOWN_MAX:
+            order_index = self._orders[tuple(order)]
+        elif 0 < len(order) <= SPANS_MAX:
+            # Equal work has equal spans, and looking many up would take as long as encoding them.
+            order_index = self._orders[(encode_spans(order),)]
         self["message"].append((*_message_row(message), order_index))
         if message.instructions is not None:
             heap = _NO_HEAP if message.heap is None else _heap_row(message.heap)
@@ -119,14 +121,6 @@ class WaitingRows(dict[str, list[Row]]):
         for position, outside in enumerate(message.outside):
             row = (index, position, outside.name, *_stable_row(outside.stable))
             self["outside"].append(row)
-
-    def _order_index(self, order: Sequence[AccessSpan]) -> int | None:
-        if len(order) > SPANS_MAX:
-            return None
-        # Equal work has equal spans, and looking many up would take as long as encoding them.
-        return self._orders[
-            tuple(order) if len(order) <= _SPANS_KNOWN_MAX else (encode_spans(order),)
-        ]
 
     def add_statement(self, statement: Statement) -> None:
         """Add a statement with its phases, costs, loops and owners."""
@@ -176,12 +170,6 @@ class WaitingRows(dict[str, list[Row]]):
         self["area"] += [
             (area.message, position, *_area_row(area)) for position, area in enumerate(areas)
         ]
-
-    def add_block(self, table: str, key: Row, block: bytes) -> None:
-        """Add a block of accesses, unless there are none in it."""
-        self.block_bytes += len(block)
-        if block != EMPTY_BLOCK:
-            self[table].append((*key, block))
 
     def add_end(self, objects: Sequence[SchemaObject], trees: Sequence[TreeShape]) -> None:
         """Replace what the trace ends with."""

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from sqlstable.errors import TraceError
 from sqlstable.ic.accesses import Accesses
-from sqlstable.trace.blocks import encode_accesses
+from sqlstable.trace.blocks import EMPTY_BLOCK, encode_accesses
 from sqlstable.trace.format.reader import Trace, open_trace
 from sqlstable.trace.format.schema import (
     TRACE_APPLICATION_ID,
@@ -118,8 +118,8 @@ class TraceWriter:
 
     @property
     def is_open(self) -> bool:
-        """Whether more can be added: it is not closed, and no write has failed."""
-        return self._failure is None
+        """Whether more can be added: it is not closed, no write has failed, and nobody forked."""
+        return self._failure is None and os.getpid() == self._process
 
     def write(  # noqa: PLR0913  all that there is to say of a message, in one go
         self,
@@ -163,21 +163,28 @@ class TraceWriter:
         blocks = [(index, encode_accesses(chunks)) for index, chunks in by_index.items()]
         outside_blocks = [*map(encode_accesses, outside_accesses)]
         rows = self._rows
-        rows.begin()
         rows.add_message(message, order)
         for statement in statements:
             rows.add_statement(statement)
         for runs in owner_runs:
             rows.add_owner_runs(runs)
-        rows.add_address_runs(message.index, address_runs)
-        rows.add_areas(areas)
+        # Most messages have neither, and each would be a call.
+        if address_runs:
+            rows.add_address_runs(message.index, address_runs)
+        if areas:
+            rows.add_areas(areas)
         if owner_fault is not None:
             rows["owner_fault"].append((message.index, owner_fault))
         for index, block in blocks:
-            rows.add_block("statement_accesses", (index,), block)
+            rows.block_bytes += len(block)
+            if block != EMPTY_BLOCK:
+                rows["statement_accesses"].append((index, block))
         for position, block in enumerate(outside_blocks):
-            rows.add_block("outside_accesses", (message.index, position), block)
-        rows.finish()
+            rows.block_bytes += len(block)
+            if block != EMPTY_BLOCK:
+                rows["outside_accesses"].append((message.index, position, block))
+        rows.message_count += 1
+        rows.whole = None
         if (
             rows.message_count >= FLUSH_MESSAGES
             or rows.block_bytes >= _FLUSH_BLOCK_BYTES
@@ -327,7 +334,8 @@ class TraceWriter:
         elif self._has_begun:
             # The rows are committed.
             self._forget_waiting()
-        self._rows.take_back()
+        if self._rows.whole is not None:
+            self._rows.take_back()
 
     def _forget_waiting(self) -> None:
         self._rows.forget()

@@ -66,6 +66,9 @@ class FileOwners:
     owners: list[Owner]
     "Owner of each index. It only grows: an index never comes to mean another owner."
 
+    news: list[AddressRun]
+    "What has become known since `take_news` was called last."
+
     def __init__(
         self, listing: Callable[[], FileListing], *, manager_bytes: int = WASM_PAGE_BYTES
     ) -> None:
@@ -77,9 +80,9 @@ class FileOwners:
         # By ascending address, as columns of one length.
         self._starts: _Numbers = np.empty(0, dtype=np.int64)
         self._owner_of_start: _Numbers = np.empty(0, dtype=np.int64)
-        self._news: list[AddressRun] = []
+        self.news = []
         if manager_bytes:
-            self._news.append(AddressRun(0, manager_bytes, MANAGER))
+            self.news.append(AddressRun(0, manager_bytes, MANAGER))
 
     def refresh(self) -> None:
         """Learn what is there now; needed before a message is rolled back that made files."""
@@ -97,9 +100,9 @@ class FileOwners:
         order = np.argsort(starts)
         self._starts, self._owner_of_start = starts[order], owners[order]
 
-    def news(self) -> list[AddressRun]:
+    def take_news(self) -> list[AddressRun]:
         """Return what has become known since the last time, in the order in which it did."""
-        found, self._news = self._news, []
+        found, self.news = self.news, []
         return found
 
     def owner_indexes(self, addresses: _Numbers) -> _Numbers:
@@ -121,12 +124,12 @@ class FileOwners:
             for start, index, known in zip(starts, owners, self._known(starts), strict=True)
             if index != known
         ):
-            owner, last = self.owners[index], self._news[-1] if self._news else None
+            owner, last = self.owners[index], self.news[-1] if self.news else None
             if last and last.owner == owner and last.first_address + last.size_bytes == start:
                 size_bytes = last.size_bytes + self._bucket_bytes
-                self._news[-1] = AddressRun(last.first_address, size_bytes, owner)
+                self.news[-1] = AddressRun(last.first_address, size_bytes, owner)
             else:
-                self._news.append(AddressRun(start, self._bucket_bytes, owner))
+                self.news.append(AddressRun(start, self._bucket_bytes, owner))
 
     def _known(self, addresses: _Numbers) -> _Numbers:
         if not len(self._starts):

@@ -280,6 +280,9 @@ def _order(items: Sequence[RawStatement], outside: Sequence[OutsideSpan]) -> lis
     if len(items) == 1 and not outside:
         # As most messages.
         spans = items[0].spans
+        if len(spans) == 1 and spans[0][1] > spans[0][0]:
+            start, stop, phase = spans[0]
+            return [AccessSpan(0, phase, stop - start)]
         return [AccessSpan(0, phase, stop - start) for start, stop, phase in spans if stop > start]
     entry = -1
     found: list[tuple[int, int, int, int]] = []

@@ -27,7 +27,7 @@ def executable():
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable(), args=["--no-sandbox"])

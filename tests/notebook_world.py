@@ -1,5 +1,6 @@
 """Cells of a notebook, run in a shell of IPython in this process."""
 
+import builtins
 import io
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
@@ -35,6 +36,8 @@ class Cells:
     def run(self, text):
         """Run a cell, and return what it prints and returns, as a terminal shows it."""
         out = io.StringIO()
+        # A doctest before may have left one, and IPython leaves that of somebody else alone.
+        vars(builtins).pop("_", None)
         with redirect_stdout(out), redirect_stderr(out):
             done = self._shell.run_cell(text)
         lines = out.getvalue()

@@ -18,7 +18,7 @@ from sqlstable.report.as_csv import (
     render_comparison_csv,
     render_csv,
 )
-from sqlstable.report.views import VIEWS, view_named
+from sqlstable.report.views import view_named
 from sqlstable.trace.model import TraceSettings
 from tests.hand_built import (
     NASTY_TEXT,
@@ -39,7 +39,7 @@ def rows_of(text):
 
 @pytest.mark.slow
 @settings(max_examples=50)
-@given(traces(), st.sampled_from(VIEWS))
+@given(traces(), st.sampled_from(("statement", "shape", "owner", "message")))
 def test_csv_has_one_row_for_each(trace, by):
     header, *rows = rows_of(render_csv(trace, by=by))
     assert tuple(header) == view_named(by).header

@@ -21,6 +21,9 @@ from sqlstable.trace.format.spans import decode_spans
 from sqlstable.trace.format.storage import OF_MESSAGES, OF_STATEMENTS, Row, Snapshot
 from sqlstable.trace.model import Owner
 
+ACCESSES_HELD_MAX: Final = 1 << 20
+"""Accesses of a trace that are kept once they are decoded: 48 MiB as columns."""
+
 _STRETCH_BYTES: Final = 4 << 20
 """Bytes of blocks that are read together, unless one message has more."""
 
@@ -72,6 +75,7 @@ class AccessReader:
             "SELECT DISTINCT name FROM outside WHERE message_index <= :last_message ORDER BY name"
         )
         self.outside_names = tuple(name for (name,) in names)
+        self._held: list[_Piece] | None = None
 
     @property
     def owners(self) -> tuple[Owner, ...]:
@@ -96,6 +100,21 @@ class AccessReader:
             yield finder.find(block, whole, pieces=pieces)
 
     def _pieces(self) -> Iterator[_Piece]:
+        """Yield all accesses; those of a trace that has few enough are decoded once."""
+        if self._held is not None:
+            yield from self._held
+            return
+        held: list[_Piece] | None = []
+        count = 0
+        for piece in self._decoded():
+            count += len(piece.block)
+            if held is not None:
+                held.append(piece)
+                held = held if count <= ACCESSES_HELD_MAX else None
+            yield piece
+        self._held = held
+
+    def _decoded(self) -> Iterator[_Piece]:
         waiting: list[MessageAccesses] = []
         waiting_count = 0
         for message in self._messages():

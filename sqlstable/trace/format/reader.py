@@ -287,7 +287,8 @@ class Trace:
 
         Empty likewise, and where ``settings["trees_skipped"]`` says why.
         """
-        return tuple(TreeShape(*row) for _, *row in self._at_end("SELECT * FROM tree"))
+        with reading(self._name):
+            return tuple(TreeShape(*row) for _, *row in self._at_end("SELECT * FROM tree"))
 
     def _at_end(self, sql: str) -> list[Row]:
         if self._snapshot.version < ORDERS_SINCE_VERSION:

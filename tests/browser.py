@@ -54,6 +54,7 @@ def opened(
     page.goto(f"{path.as_uri()}{fragment}")
     page.wait_for_selector(READY, timeout=30_000, state="attached")
     yield page
+    assert "undefined" not in page.inner_text("body")
     if not is_attacked:
         assert complaints == []
         assert {it.split("#")[0] for it in requests} <= {path.as_uri(), "data:,"}

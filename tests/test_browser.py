@@ -197,6 +197,23 @@ def test_two_traces_have_pairs_plans_and_maps(chromium, both):  # noqa: F811
         assert page.locator("[data-picture^=page-map] canvas").count() == 2
 
 
+def test_an_index_that_one_trace_alone_has_is_in_one_legend(chromium, folder):  # noqa: F811
+    traces = []
+    for number, setup in enumerate(("SELECT 1", "CREATE INDEX t_a ON t (a)")):
+        path = folder / f"{number}.trace"
+        with Canister(trace=path) as canister:
+            canister.update("CREATE TABLE t (a)")
+            canister.update("INSERT INTO t VALUES (randomblob(9000))")
+            canister.update(setup)
+        traces.append(path)
+    with open_trace(traces[0]) as before, open_trace(traces[1]) as after:
+        path = written(folder, "index", render_comparison_html(before, after))
+    with opened(chromium, path) as page:
+        legends = page.locator("[data-picture^=page-map] .picture-legend")
+        page.wait_for_function("document.querySelectorAll('.picture-legend button').length > 3")
+        assert ["t_a" in legends.nth(place).inner_text() for place in (0, 1)] == [False, True]
+
+
 # -- looks ---------------------------------------------------------------------------------------
 
 

@@ -293,6 +293,7 @@ def test_what_failed_at_every_size_is_shown_too():
     found = scale_results("rows", [(1.0, failed), (2.0, failed)], (3.0, failed))
     text = render_scale(found, width=80, color_system=None)
     assert "at 1 the script failed: no" in text
+    assert "checked by a real run" not in text
     assert list(render_scale_csv(found))[1:] == []
     assert '"sizes": [' in "".join(render_scale_json(found))
 

@@ -241,8 +241,8 @@ def _charged(use: RegionUse) -> str:
 def _writes(found: Locality) -> str:
     writes = found.write_amplification
     text = (
-        f"{size(writes.bytes_written)} written, {counted(writes.os_pages_dirty, 'OS page')} dirty "
-        f"({size(writes.dirty_bytes)})"
+        f"{size(writes.bytes_written)} written by updates and queries, "
+        f"{counted(writes.os_pages_dirty, 'OS page')} dirty ({size(writes.dirty_bytes)})"
     )
     if writes.bytes_changed is None:
         return text + "; bytes changed: not in this trace"

@@ -321,12 +321,15 @@ def _check_lines(found: ScaleResults, width: int) -> list[Text]:
     if check.failure is not None:
         text = f"at {size_words(check.size)} the script failed: {clean(check.failure)}"
         lines += paragraph(text, width, style="bold red")
-    text = (
+    what = (
         f"checked by a real run at {size_words(check.size)}, "
-        f"{check.size / found.sizes[-1]:,.1f} times the largest size: {inside} of "
-        f"{counted(len(check.rows), 'prediction')} inside the interval"
+        f"{check.size / found.sizes[-1]:,.1f} times the largest size"
+        if check.failure is None
+        else "of what it ran before that"
     )
-    style = "bold green" if check.rows and inside == len(check.rows) else "bold yellow"
+    text = f"{what}: {inside} of {counted(len(check.rows), 'prediction')} inside the interval"
+    is_right = check.failure is None and check.rows and inside == len(check.rows)
+    style = "bold green" if is_right else "bold yellow"
     lines += paragraph(text, width, style=style)
     for row in list(_outside(check.rows))[:CHECKED_SHOWN_MAX]:
         lines += paragraph(f"outside: {checked_words(row)}", width, indent=2)

@@ -1,5 +1,6 @@
 """Pictures of stable memory as a whole: its growth, and the trees in it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -51,6 +52,13 @@ def trees_picture(trace: TraceSource, page_map: PageMap) -> Picture:
     return _shapes_picture(trace) if trace.trees else _touched_trees_picture(page_map)
 
 
+def _left_out(trees: Sequence[object]) -> str:
+    """Say that some are not shown, where that is so."""
+    if len(trees) <= TREES_MAX:
+        return ""
+    return f" Shown are the {TREES_MAX} largest of {len(trees)}."
+
+
 def _shapes_picture(trace: TraceSource) -> Picture:
     page_bytes = trace.settings.values.get("page_size")
     order = sorted(trace.trees, key=lambda it: (-sum(_pages_of(it)), it.name))
@@ -74,7 +82,8 @@ def _shapes_picture(trace: TraceSource) -> Picture:
         title="Shapes of tables and indexes",
         note="SQLite pages of each B-tree when the trace ended. Full is the share of its bytes "
         "that hold something. In order are leaves that the next SQLite page of the file follows: a "
-        "scan of a tree that is 100% in order never leaps. VACUUM writes trees anew, in order.",
+        "scan of a tree that is 100% in order never leaps. VACUUM writes trees anew, in order."
+        + _left_out(order),
         table=PictureTable(
             ("Name", "Kind", "Levels", "Leaves", "Interior", "Overflow", "Full", "In order"),
             tuple(
@@ -136,7 +145,7 @@ def _touched_trees_picture(page_map: PageMap) -> Picture:
         id="trees",
         title="OS pages by table and index",
         note="OS pages that the workload touched of each, by their part in its B-tree. This trace "
-        "does not say what shape the trees had when it ended.",
+        "does not say what shape the trees had when it ended." + _left_out(order),
         table=PictureTable(
             ("Name", "Kind", *(role.capitalize() for role in ROLES)),
             tuple((shortened(name), kind, *map(whole, pages)) for (name, kind), pages in shown),

@@ -307,7 +307,10 @@ function measureOf(map, name) {
 
 function drawLegend(element, legend, map, view, choose) {
   if (view.colouring === "owner") {
-    const names = map.coloured.map((name, nth) => [name, `--owner-${nth}`]);
+    // Of two maps side by side, a table that only one of them has is coloured in both.
+    const names = map.coloured
+      .map((name, nth) => [name, `--owner-${nth}`])
+      .filter(([name]) => map.pagesOfName.get(name) > 0);
     const others = [...map.pagesOfName.keys()].filter(
       (name) => map.pagesOfName.get(name) > 0 && !map.coloured.includes(name),
     );

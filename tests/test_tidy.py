@@ -72,8 +72,8 @@ WALLS = {
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 700
 CLASS_LINES_MAX = 350
-# The aim is 0.15, which trace passes.
-ROOM_SHARE_MAX = 0.18
+# The aim is 0.15, which trace passes by a little.
+ROOM_SHARE_MAX = 0.16
 PROTOCOLS_MAX = 18
 PROTOCOL_METHODS_MAX = 7
 

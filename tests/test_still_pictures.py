@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 import sqlstable.plot
+from sqlstable import Canister
 from sqlstable.analysis.locality.locality import locality
 from sqlstable.analysis.page_map import page_map
 from sqlstable.report.map_look import MapBy
@@ -206,3 +207,19 @@ def test_without_matplotlib_the_error_names_the_extra(kept, monkeypatch):
     assert "matplotlib, which draws pictures, is missing" in done.stderr
     assert "pip install '.[plot]'" in done.stderr
     assert not Path("a.svg").exists()
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_a_picture_that_others_drew_is_never_replaced(tmp_path, ending):
+    trace, path = tmp_path / "a.trace", tmp_path / f"mine.{ending}"
+    with Canister(trace=trace) as canister:
+        canister.update("CREATE TABLE t (a)")
+    Figure().savefig(path, metadata={"Creator": "me"} if ending != "png" else None)
+    before = path.read_bytes()
+    arguments = ("report", str(trace), "--picture", "reuse", "--output", str(path), "--force")
+    refused = call(*arguments)
+    assert (refused.exit_code, path.read_bytes()) == (2, before)
+    assert "is not a picture of sqlstable, so it is not replaced" in refused.stderr
+    path.unlink()
+    for _ in range(2):
+        assert call(*arguments).exit_code == 0

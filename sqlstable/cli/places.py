@@ -130,9 +130,11 @@ class OutputKind:
 
     name: str
     first_bytes: bytes
+    mark: bytes = b""
+    "Stands somewhere in every file of this kind that was made here."
 
 
-PAGE: Final = OutputKind("page", b"<!doctype html>")
+PAGE: Final = OutputKind("page", b"<!doctype html>", mark=b"sqlstable")
 """An HTML page."""
 
 
@@ -172,7 +174,8 @@ def check_output(path: Path, kind: OutputKind, *, force: bool) -> None:
         return
     _check_replaceable(path, force=force, kind=kind.name)
     first_bytes = _first_bytes(path)
-    if first_bytes and not first_bytes.startswith(kind.first_bytes):
+    is_ours = first_bytes.startswith(kind.first_bytes) and kind.mark in path.read_bytes()
+    if first_bytes and not is_ours:
         raise UsageError(
             f"{path} exists and is not a {kind.name} of sqlstable, so it is not replaced; choose "
             "another file"

@@ -18,9 +18,9 @@ ALL_ENDING: Final[PictureEnding] = ".svg"
 """Of the files in a folder of all pictures: what scales, and opens in any browser."""
 
 _KINDS: Final[dict[PictureEnding, OutputKind]] = {
-    ".png": OutputKind("picture", b"\x89PNG"),
-    ".svg": OutputKind("picture", b"<?xml"),
-    ".pdf": OutputKind("picture", b"%PDF"),
+    ".png": OutputKind("picture", b"\x89PNG", mark=b"sqlstable"),
+    ".svg": OutputKind("picture", b"<?xml", mark=b"sqlstable"),
+    ".pdf": OutputKind("picture", b"%PDF", mark=b"sqlstable"),
 }
 
 

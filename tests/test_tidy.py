@@ -50,7 +50,6 @@ WALLS = {
     "pandas": ("trace",),
     "polars": ("trace",),
     "pyarrow": ("trace",),
-    "narwhals": ("trace",),
     "matplotlib": ("report",),
     "jinja2": ("report",),
     "dask": ("workload",),

@@ -24,7 +24,7 @@ WIDTH_MAX: Final = 100
 
 _NEXT: Final = (
     ("sqlstable run your.sql --database your.db", "your statements and data"),
-    ("sqlstable run your.sql --html your.html", "all of it, to look at in a browser"),
+    ("sqlstable run your.sql --html your.html", "see it in a browser"),
     ("sqlstable run your.sql --trace your.trace", "keep what was recorded"),
     ("sqlstable report your.trace --by owner", "see whose it was"),
     ("sqlstable report your.trace --map", "see where it lies"),

@@ -84,11 +84,11 @@ class WaitingRows(dict[str, list[Row]]):
 
     def take_back(self) -> None:
         """Forget the rows of a message that an exception from outside has cut off."""
-        if self.whole is not None:
-            for table, count in self.whole.items():
-                if table not in _TEXTS:
-                    del self[table][count:]
-            self.whole = None
+        assert self.whole is not None
+        for table, count in self.whole.items():
+            if table not in _TEXTS:
+                del self[table][count:]
+        self.whole = None
 
     def forget(self) -> None:
         """Forget all rows: they are in the file."""

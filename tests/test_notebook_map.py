@@ -6,13 +6,13 @@ import sys
 
 import pytest
 from matplotlib.image import imread
-from playwright.sync_api import sync_playwright
 
 from sqlstable import Canister
 from sqlstable.analysis.page_map import page_map
 from sqlstable.notebook_map import MapView, widget_class
 from sqlstable.report.html.pictures.payload import payload
 from sqlstable.report.notebook_pictures import page_map_png
+from tests.browser import chromium  # noqa: F401  a fixture
 from tests.hand_built import HandBuiltTrace
 from tests.hostile_texts import HOSTILE_NAME
 from tests.notebook_world import no_matplotlib
@@ -70,21 +70,19 @@ RENDER = """async ([source, data]) => {
 
 
 @pytest.mark.slow
-def test_the_widget_draws_and_tells_in_a_browser(view):
+def test_the_widget_draws_and_tells_in_a_browser(view, chromium):  # noqa: F811
     complaints = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
-        page = browser.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.set_content(f"<style>{widget_class()._css}</style><div id=cell></div>")
-        page.evaluate(RENDER, [widget_class()._esm, payload([view.picture])])
-        canvas = page.locator("canvas")
-        assert canvas.evaluate("it => it.width * it.height") >= view.pages.stretches.shown
-        canvas.focus()
-        page.keyboard.press("Home")
-        told = page.locator(".picture-telling").inner_text()
-        browser.close()
+    page = chromium.new_page()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.set_content(f"<style>{widget_class()._css}</style><div id=cell></div>")
+    page.evaluate(RENDER, [widget_class()._esm, payload([view.picture])])
+    canvas = page.locator("canvas")
+    assert canvas.evaluate("it => it.width * it.height") >= view.pages.stretches.shown
+    canvas.focus()
+    page.keyboard.press("Home")
+    told = page.locator(".picture-telling").inner_text()
+    page.close()
     assert "OS page 0" in told
     assert "memory manager" in told
     assert complaints == []

@@ -9,10 +9,12 @@ import pytest
 
 from sqlstable import Canister, open_trace
 from sqlstable.analysis.locality.locality import locality
+from sqlstable.analysis.whatif.page_cache import page_cache_what_if
 from sqlstable.report.by_locality import locality_rows
 from sqlstable.report.html.as_html import render_comparison_html, render_html
 from sqlstable.report.html.sheet import SheetColumn, SheetDetail, SheetWords, sheet, shown_text
 from sqlstable.report.measures import TABLE_MEASURES
+from sqlstable.report.page_cache_table import change
 from tests.golden_files import GOLDEN
 from tests.hand_built import HandBuiltTrace, message, music_trace, owner, statement, use
 from tests.picture_world import unpacked
@@ -243,3 +245,30 @@ def test_shown_text_keeps_lines_and_nothing_invisible(text, expected):
 @pytest.mark.parametrize("text", ["x" * 10_000_000, "\n" * 100_000, "a\n" * 100_000])
 def test_shown_text_is_short(text):
     assert len(shown_text(text)) < 5_000
+
+
+def test_larger_caches_are_predicted_on_the_page_as_in_the_terminal():
+    with Canister(trace=":memory:", cache_size=10) as canister:
+        canister.update("CREATE TABLE t (a INTEGER PRIMARY KEY, b)")
+        canister.update(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) "
+            "INSERT INTO t SELECT i, zeroblob(40) FROM n"
+        )
+        for _ in range(3):
+            canister.update("UPDATE t SET b = 1 WHERE a % 97 = 3")
+        with canister.trace() as trace:
+            found = page_cache_what_if(trace)
+            sheets = data_of(render_html(trace))
+    assert column(sheets, "page-cache", "size") == [10, *(it.cache_size for it in found.rows)]
+    changes = column(sheets, "page-cache", "figure_0_change")
+    assert changes[0] == f"{found.recorded.reads.value} as recorded"
+    assert changes[1:] == [change(it.reads, found.recorded.reads.value) for it in found.rows]
+    assert column(sheets, "page-cache", "figure_0")[1:] == [it.reads.value for it in found.rows]
+    assert "-" in changes[-1]
+
+
+def test_a_trace_that_cannot_tell_predicts_nothing_on_its_page():
+    with Canister(trace=":memory:") as canister:
+        canister.update("PRAGMA cache_size = 20")
+        with canister.trace() as trace:
+            assert "page-cache" not in data_of(render_html(trace))

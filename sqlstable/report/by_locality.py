@@ -16,7 +16,7 @@ from sqlstable.report.grid import Cell, cell, paragraph
 from sqlstable.report.locality_json import render_locality_json
 from sqlstable.report.locality_words import locality_lines
 from sqlstable.report.numbers import UNKNOWN, bar, count
-from sqlstable.report.page_cache_table import page_cache_lines
+from sqlstable.report.page_cache_table import PREDICTED_ACCESSES_MAX, page_cache_lines
 from sqlstable.report.page_size_lines import page_size_lines
 from sqlstable.report.table import Column, Table, number, words
 from sqlstable.report.text import clean, fit
@@ -25,8 +25,6 @@ from sqlstable.report.view import GROUPS_MAX, Fields, Look, View, more_lines, na
 from sqlstable.trace.model import Owner
 
 BAR_CELLS: Final = 8
-PREDICTED_ACCESSES_MAX: Final = 200_000
-"""Accesses from which a table does without predictions, which take 3 µs for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,13 +20,16 @@ from sqlstable.report.text import fit
 
 _Of = Callable[[CacheEstimate], Estimate | None]
 
-_FIGURES: Final[tuple[tuple[str, int, _Of], ...]] = (
+FIGURES: Final[tuple[tuple[str, int, _Of], ...]] = (
     ("reads", 0, lambda it: it.reads),
     ("writes", 1, lambda it: it.writes),
     ("OS pages\naccessed", 2, lambda it: it.os_pages_accessed),
     ("instructions", 3, lambda it: it.instructions),
 )
 """Headings, the order in which they go where there is no room, and what they show."""
+
+PREDICTED_ACCESSES_MAX: Final = 200_000
+"""Accesses from which a view of all does without predictions, which take 3 µs for each."""
 
 _HEADING: Final = Text("what another cache_size would come to", style="bold")
 
@@ -43,7 +46,7 @@ def page_cache_lines(trace: TraceSource, width: int) -> list[Text]:
     rows = (found.recorded, *found.rows)
     table = Table.holding(_columns(found), rows, width)
     body = [line for row in rows for line in table.row(row)]
-    return [_HEADING, *table.framed(body), *paragraph(_note(found), width, style="italic")]
+    return [_HEADING, *table.framed(body), *paragraph(note(found), width, style="italic")]
 
 
 def _columns(found: PageCacheWhatIf) -> list[Column[CacheEstimate]]:
@@ -53,7 +56,7 @@ def _columns(found: PageCacheWhatIf) -> list[Column[CacheEstimate]]:
 
     figures = (
         _figure(found, heading, drop, of)
-        for heading, drop, of in _FIGURES
+        for heading, drop, of in FIGURES
         if of(found.recorded) is not None
     )
     return [Column("cache_size", of_size, rest_min=10), *figures]
@@ -83,7 +86,8 @@ def change(estimate: Estimate, recorded: int) -> str:
     return f"{(estimate.value - recorded) / whole:+.1f}% ± {off:.1f}%"
 
 
-def _note(found: PageCacheWhatIf) -> str:
+def note(found: PageCacheWhatIf) -> str:
+    """Say how predictions are to be read, and at which prices."""
     percents = (
         f"predicted from what a cache of {count(found.recorded_size)} SQLite pages missed, as "
         "changes in percent of what was recorded; ± is how far off they may be"

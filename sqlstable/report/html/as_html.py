@@ -22,10 +22,12 @@ from sqlstable.analysis.advice.advise import advise
 from sqlstable.analysis.compare import compare
 from sqlstable.analysis.locality.locality import locality
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.analysis.whatif.page_cache import page_cache_what_if
 from sqlstable.errors import TraceError
 from sqlstable.report.frame import provenance
 from sqlstable.report.html.comparison_sheet import comparison_sheet, comparison_words
 from sqlstable.report.html.locality_sheet import locality_sheet
+from sqlstable.report.html.page_cache_sheet import page_cache_sheet
 from sqlstable.report.html.pictures.payload import payload
 from sqlstable.report.html.pictures.picture import Picture
 from sqlstable.report.html.pictures.pictures_of import comparison_maps, pictures_of
@@ -33,6 +35,7 @@ from sqlstable.report.html.pictures.scripts import page_script, style
 from sqlstable.report.html.sheet import Sheet
 from sqlstable.report.html.summary_words import setting_rows, stated_settings, summary_words
 from sqlstable.report.html.trace_sheets import trace_sheets
+from sqlstable.report.page_cache_table import PREDICTED_ACCESSES_MAX
 from sqlstable.report.text import clean
 
 _FOLDER: Final = files("sqlstable.report.html")
@@ -105,7 +108,19 @@ def _drawn_of(trace: TraceSource) -> _Drawn:
     if not trace.summary.message_count:
         return _Drawn()
     found = locality(trace)
-    return _Drawn((locality_sheet(found),), pictures_of(trace, found=found))
+    sheets = (locality_sheet(found), *_predictions(trace, found.accesses))
+    return _Drawn(sheets, pictures_of(trace, found=found))
+
+
+def _predictions(trace: TraceSource, accesses: int) -> tuple[Sheet, ...]:
+    """Predict larger page caches, where that is quick and the trace allows it."""
+    if accesses > PREDICTED_ACCESSES_MAX:
+        return ()
+    try:
+        return (page_cache_sheet(page_cache_what_if(trace)),)
+    except TraceError:
+        # Most say that the trace cannot tell, which is no fault of it.
+        return ()
 
 
 def _drawn(draw: Callable[[], _Drawn]) -> _Drawn:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from enum import Enum
 from importlib import import_module
-from inspect import getdoc, signature
+from inspect import Parameter, getdoc, signature
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -70,7 +70,7 @@ def commands() -> Iterator[str]:
         taken = _taken_by(function)
         arguments = [it for it in taken if isinstance(it.info, ArgumentInfo)]
         options = [it for it in taken if isinstance(it.info, OptionInfo)]
-        usage = " ".join(["sqlstable", name, *(it.metavar() for it in arguments), "[OPTIONS]"])
+        usage = " ".join(["sqlstable", name, *(it.used() for it in arguments), "[OPTIONS]"])
         yield f"## `sqlstable {name}`"
         yield getdoc(function) or ""
         yield f"```text\n{usage}\n```"
@@ -101,6 +101,11 @@ class _Taken:
     def metavar(self) -> str:
         """Return what stands for its value."""
         return self.info.metavar or self.name.upper()
+
+    def used(self) -> str:
+        """Return how the argument stands in a command."""
+        is_needed = self.default is Parameter.empty
+        return self.metavar() if is_needed else f"[{self.metavar()}]"
 
     def spelled(self) -> str:
         """Return how the option is written."""

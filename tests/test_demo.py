@@ -47,6 +47,10 @@ def test_two_runs_print_the_same(shown):
     assert show().stdout == shown
 
 
+def test_the_shop_is_told_when_no_story_is_named(shown):
+    assert show("shop").stdout == shown
+
+
 def test_all_checks_hold(shown):
     assert len(re.findall(r"✓", shown)) == 4
     assert "✗" not in shown

@@ -1,20 +1,21 @@
-"""``sqlstable demo``: a workload that looks real, what it touches, and an upgrade it survives."""
+"""``sqlstable demo``: stories of what SQL touches in stable memory, and of what it survives."""
 
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import typer
 from rich.text import Text
 
-from sqlstable.canister.canister import Canister
 from sqlstable.cli.failures import RunError
 from sqlstable.cli.options import EngineOption
 from sqlstable.cli.output import Screen, has_half_blocks, is_terminal, screen, write
 from sqlstable.cli.progress import engine_notes
 from sqlstable.cli.scene import scene_lines
-from sqlstable.cli.story import GLOSSARY, INTRODUCTION, Story
+from sqlstable.cli.stories import StoryName, find_story
+from sqlstable.cli.story import Stage, Story
 from sqlstable.report.frame import glossary_lines, provenance_lines, settings_lines
 from sqlstable.report.grid import fold, paragraph, render, rule
 from sqlstable.trace.model import TraceSettings
@@ -22,16 +23,12 @@ from sqlstable.trace.model import TraceSettings
 WIDTH_MAX: Final = 100
 """Longer lines of prose are hard to read."""
 
-_NEXT: Final = (
-    ("sqlstable run your.sql --database your.db", "your statements and data"),
-    ("sqlstable run your.sql --html your.html", "see it in a browser"),
-    ("sqlstable run your.sql --trace your.trace", "keep what was recorded"),
-    ("sqlstable report your.trace --by owner", "see whose it was"),
-    ("sqlstable report your.trace --map", "see where it lies"),
-)
-
 
 def show_demo(
+    name: Annotated[
+        StoryName,
+        typer.Argument(metavar="STORY", help=f"The story: {', '.join(get_args(StoryName))}."),
+    ] = "shop",
     *,
     step: Annotated[
         bool, typer.Option("--step", help="Wait for Enter between the scenes.")
@@ -42,45 +39,42 @@ def show_demo(
     found = screen()
     target = Screen(min(found.width, WIDTH_MAX), found.color_system)
     is_half = has_half_blocks(target)
-    _show(_opening_lines(target.width), target)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        engine_notes(),
-        Canister(owners=True, engine=engine, trace=":memory:") as canister,
-    ):
-        story = Story(canister, Path(folder))
-        for number, scene in enumerate(story.scenes(), 1):
-            if step and number > 1:
-                _wait()
-            _show(scene_lines(scene, number, target.width, has_half_blocks=is_half), target)
-        settings = TraceSettings(canister.status().settings)
-    _show(_closing_lines(settings, target.width), target)
-    if not story.checks_hold:
+    story = find_story(name)
+    _show(_opening_lines(story, target.width), target)
+    with tempfile.TemporaryDirectory() as folder, engine_notes():
+        stage = Stage(engine, Path(folder))
+        with closing(story.scenes(stage)) as scenes:
+            for number, scene in enumerate(scenes, 1):
+                if step and number > 1:
+                    _wait()
+                _show(scene_lines(scene, number, target.width, has_half_blocks=is_half), target)
+    _show(_closing_lines(story, TraceSettings(stage.settings), target.width), target)
+    if not stage.checks_hold:
         raise RunError("a check of the demo does not hold; see the scene marked with ✗")
 
 
-def _opening_lines(width: int) -> list[Text]:
+def _opening_lines(story: Story, width: int) -> list[Text]:
     return [
-        Text("sqlstable: which OS pages does SQL touch?", style="bold"),
+        Text(story.title, style="bold"),
         Text(),
-        *paragraph(INTRODUCTION, width),
+        *paragraph(story.introduction, width),
         Text(),
-        *glossary_lines(GLOSSARY, TraceSettings(), width),
+        *glossary_lines(story.glossary, TraceSettings(), width),
         Text(),
     ]
 
 
-def _closing_lines(settings: TraceSettings, width: int) -> list[Text]:
+def _closing_lines(story: Story, settings: TraceSettings, width: int) -> list[Text]:
     lines = [
         rule(width),
         *settings_lines(settings, width, all_settings=False),
         *provenance_lines([settings], (), width),
         Text(),
-        Text("Now your own:", style="bold"),
+        Text(story.next_title, style="bold"),
         Text(),
     ]
-    room = max(len(command) for command, _ in _NEXT)
-    for command, what in _NEXT:
+    room = max(len(command) for command, _ in story.next_commands)
+    for command, what in story.next_commands:
         lines.append(Text.assemble("   ", (f"{command:<{room}}", "cyan"), "   ", (what, "dim")))
     return lines
 

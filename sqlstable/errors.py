@@ -76,6 +76,10 @@ class ScriptError(SqlstableError):
     """A workload script cannot be understood; the text names file and line."""
 
 
+class SchemaError(SqlstableError):
+    """A schema cannot be read, or what is asked about it does not go with it."""
+
+
 class TraceError(SqlstableError):
     """A trace file is missing, foreign, damaged, or of a newer format."""
 

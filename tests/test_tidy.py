@@ -10,7 +10,7 @@ from tests.house import PACKAGE, circles, classes, double_names, line_counts, mo
 TESTS = Path(__file__).parent
 
 GROUND = ("ic", "sqlite")
-MACHINE = ("memory", "layout", "wasm", "database", "engine")
+MACHINE = ("memory", "layout", "wasm", "database", "engine", "schema")
 OBSERVATION = ("trace", "analysis", "report")
 
 # Which rooms each room may import; itself and `errors` are always allowed.
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "wasm": ("ic", "memory"),
     "database": (*GROUND, "memory", "layout"),
     "engine": (*GROUND, "memory", "layout", "wasm", "database"),
+    "schema": (*GROUND, "memory", "layout", "database"),
     "trace": GROUND,
     "analysis": (*GROUND, "trace"),
     "report": (*GROUND, "trace", "analysis"),
@@ -35,10 +36,11 @@ WALLS = {
     "apsw": (
         "database",
         "engine",
+        "schema",
         "trace/recording/recorder.py",
         "trace/recording/foreign_recorder.py",
     ),
-    "sqlglot": ("trace/shape.py", "analysis/advice/sql_columns.py"),
+    "sqlglot": ("trace/shape.py", "analysis/advice/sql_columns.py", "schema"),
     "rich": ("report", "cli"),
     "typer": ("cli",),
     "sqlite3": (

@@ -28,6 +28,7 @@ from sqlstable.ic.units import NO_LIMIT
 from sqlstable.notebook_options import MAGICS
 from sqlstable.report.json_schema import report_schema
 from sqlstable.trace.format.schema import schema
+from sqlstable.workload.ready_made import ready_workloads
 from sqlstable.workload.sweeping.results import SCHEMA as RESULTS_SCHEMA
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -294,6 +295,16 @@ def _type(field: Mapping[str, Any]) -> str:  # noqa: PLR0911  one for each form
     return str(field.get("type", "any"))
 
 
+def ready() -> Iterator[str]:
+    """Make a section for each ready workload: its parameters, and the whole script."""
+    for one in ready_workloads():
+        yield f"## `@{one.name}`"
+        yield f"{one.summary[:1].upper()}{one.summary[1:]}."
+        rows = ((f"`{it.name}`", str(it.default)) for it in one.parameters.values())
+        yield _table(("parameter", "default"), rows)
+        yield f"```sql\n{one.text.rstrip()}\n```"
+
+
 MADE = {
     "commands.md": commands,
     "notebook.md": magics,
@@ -301,6 +312,7 @@ MADE = {
     "prices.md": prices,
     "trace-format.md": trace_format,
     "sweep-results.md": results_format,
+    "ready-workloads.md": ready,
     "json.md": json_report,
 }
 """The pages with a generated part, each with what makes it."""

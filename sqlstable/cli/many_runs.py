@@ -14,6 +14,7 @@ from sqlstable.cli.failures import InterruptedRunError, UsageError, note
 from sqlstable.cli.options import NO_LIMITS, chosen_limits
 from sqlstable.cli.places import check_regular
 from sqlstable.cli.progress import WorkProgress, engine_notes
+from sqlstable.cli.script_params import split_params
 from sqlstable.cli.script_source import ScriptText, read_script_text
 from sqlstable.database.foreign import SourceOptions, open_source
 from sqlstable.ic.words import CacheState
@@ -33,14 +34,6 @@ from sqlstable.workload.sweeping.spec import RunSpec, SourceFile, make_spec, sou
 RUNS_MAX: Final = 10_000
 """More combinations are a mistake, or want ``--design``."""
 
-ParamOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--param",
-        metavar="NAME=VALUE,…",
-        help="Values of a parameter of the script, a literal that a comment names: /*@NAME*/ 1000.",
-    ),
-]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
@@ -161,20 +154,9 @@ def read_params(texts: Sequence[str], base: Base) -> dict[str, tuple[Value, ...]
         UsageError: One is not written as it should be.
         SettingsError: The script has no such parameter, or of another kind.
     """
-    found: dict[str, tuple[Value, ...]] = {}
-    for text in texts:
-        name, equals, listed = text.partition("=")
-        words = [word.strip() for word in listed.split(",")]
-        if not equals or not name or not all(words):
-            raise UsageError(
-                f"--param {text[:80]} is not NAME=VALUE,…; write it as in --param rows=1e3,1e4,1e5"
-            )
-        if name in found:
-            raise UsageError(f"--param {name} stands there twice; give all its values at once")
-        found[name] = tuple(map(read_value, words))
-        if len(set(found[name])) != len(found[name]):
-            raise UsageError(f"--param {text[:80]} has a value twice; leave one out")
-        _check_parameter(base, name, found[name])
+    found = split_params(texts)
+    for name, values in found.items():
+        _check_parameter(base, name, values)
     return found
 
 

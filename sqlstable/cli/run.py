@@ -2,9 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Any, Final
 
 from sqlstable.canister.choices import Choices
 from sqlstable.cli.failures import UsageError
@@ -53,17 +51,30 @@ from sqlstable.cli.options import (
 from sqlstable.cli.places import check_regular
 from sqlstable.cli.report import check_plan
 from sqlstable.cli.running import Output, Workload, run
+from sqlstable.cli.script_params import (
+    OneParamOption,
+    ScriptArgument,
+    ShowOption,
+    lists_ready,
+    single_params,
+)
+from sqlstable.cli.script_source import shows_script
 from sqlstable.layout.layouts import layout_named
 from sqlstable.report.view import Look
 
-_ScriptArgument = Annotated[
-    str, typer.Argument(metavar="SCRIPT.sql", help="SQL with --@ directives; - reads stdin.")
-]
+_KEYWORDS: Final = (
+    *("engine", "build", "track_heap", "layout", "preset", "page_size", "cache_size"),
+    *("journal_mode", "bucket_pages", "growth", "depth", "owners", "bytes_changed", "durability"),
+    *("now", "seed", "foreign_keys"),
+)
+"""Options that the canister takes as they are, under their own names."""
 
 
 def run_script(  # noqa: PLR0913  each is an option
     *,
-    script: _ScriptArgument,
+    script: ScriptArgument,
+    param: OneParamOption = None,
+    show: ShowOption = False,
     database: DatabaseOption = None,
     on_connect: OnConnectOption = None,
     image: ImageOption = None,
@@ -100,6 +111,10 @@ def run_script(  # noqa: PLR0913  each is an option
     all_settings: SettingsOption = False,
 ) -> None:
     """Run a workload script and report the OS pages that each statement touched."""
+    given: dict[str, Any] = locals()
+    params = single_params(param or [])
+    if lists_ready(script) or shows_script(script, params, is_asked=show):
+        return
     by, drawn = chosen_map(by, is_map=is_map, by=map_by)
     look = Look(plan=plan, settings=all_settings, map=drawn)
     output = Output(trace, output_format, by, look, rows=rows, page=html, force=force)
@@ -107,30 +122,15 @@ def run_script(  # noqa: PLR0913  each is an option
     _check_durability(durability, image)
     choices = Choices(
         image,
-        engine=engine,
-        layout=layout,
-        preset=preset,
-        page_size=page_size,
-        cache_size=cache_size,
-        journal_mode=journal_mode,
-        bucket_pages=bucket_pages,
-        growth=growth,
+        **{name: given[name] for name in _KEYWORDS},
         limits=chosen_limits(limits),
         enforce=not no_enforce,
         trace=trace or ":memory:",
         overwrite_trace=force,
-        depth=depth,
-        owners=owners,
-        bytes_changed=bytes_changed,
-        durability=durability,
-        now=now,
-        seed=seed,
-        foreign_keys=foreign_keys,
-        build=build,
-        track_heap=track_heap,
     )
     _check_choices(choices)
-    run(Workload(script, database, cache, on_connect, keep_going=keep_going), choices, output)
+    workload = Workload(script, params, database, cache, on_connect, keep_going=keep_going)
+    run(workload, choices, output)
 
 
 def _check_output(output: Output) -> None:

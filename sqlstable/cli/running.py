@@ -1,6 +1,6 @@
 """Carrying out ``sqlstable run``: a canister, a script on it, and the report of what it did."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from sqlstable.report.view import Look
 from sqlstable.report.views import By
 from sqlstable.trace.format.file import Trace
 from sqlstable.workload.execution import RunOutcome, run_steps
+from sqlstable.workload.placeholders import Value
 
 _IMPORTED_BYTES_MAX: Final = 2 * GIB
 
@@ -38,7 +39,9 @@ class Workload:
     """What is to be run."""
 
     script: str
-    "Path of the script, or ``-``."
+    "Path of the script, or ``-``, or the name of a ready one."
+    params: Mapping[str, Value]
+    "Other values for its parameters."
     database: Path | None
     "What is imported first."
     cache: CacheState | None
@@ -69,7 +72,7 @@ def run(workload: Workload, choices: Choices, output: Output) -> None:
         RunError: It failed.
         InterruptedRunError: Ctrl-C ended it; what came before is reported.
     """
-    script = read_script(workload.script)
+    script = read_script(workload.script, workload.params)
     setups = load_setups(workload.on_connect)
     with engine_notes(), _source(workload.database, choices, setups) as database:
         canister = install(choices, database, setups)

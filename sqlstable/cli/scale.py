@@ -11,7 +11,6 @@ from sqlstable.cli.failures import RunError, UsageError, note
 from sqlstable.cli.many_runs import (
     Base,
     DaskOption,
-    ParamOption,
     ResultsOption,
     Where,
     WorkersOption,
@@ -41,7 +40,9 @@ from sqlstable.cli.options import (
     SettingsOption,
 )
 from sqlstable.cli.output import screen, write, write_data
+from sqlstable.cli.script_params import SCRIPT_NAMES, ParamOption, lists_ready
 from sqlstable.workload.placeholders import Value, read_value
+from sqlstable.workload.ready_made import MARK, SIZES, ready_workload
 
 NO_CHECK: Final = "none"
 
@@ -52,7 +53,7 @@ SIZE_MAX: Final = 1e15
 def scale_script(  # noqa: PLR0913  each is an option
     *,
     script: Annotated[
-        str, typer.Argument(metavar="SCRIPT.sql", help="SQL with a parameter; - reads stdin.")
+        str, typer.Argument(metavar="SCRIPT.sql", help=f"SQL with a parameter; {SCRIPT_NAMES}")
     ],
     param: ParamOption = None,
     check: Annotated[
@@ -83,6 +84,8 @@ def scale_script(  # noqa: PLR0913  each is an option
     all_settings: SettingsOption = False,
 ) -> None:
     """Run a script at several sizes, and say how far it scales."""
+    if lists_ready(script):
+        return
     choices = {
         "engine": engine,
         "build": build,
@@ -129,6 +132,10 @@ def _sizes(
 ) -> tuple[str, tuple[float, ...], dict[str, Value]]:
     """Return the parameter that has sizes, its sizes, and the values of all others."""
     several = [name for name, values in params.items() if len(values) > 1]
+    if not several and base.script.name.startswith(MARK):
+        size = ready_workload(base.script.name).size.name
+        if size not in params:
+            several, params = [size], {**params, size: SIZES}
     if len(several) != 1:
         known = ", ".join(base.placeholders) or "none: write one as in /*@rows*/ 1000"
         there = f"{', '.join(several)} have several" if several else "no parameter has several"

@@ -1,14 +1,18 @@
-"""Reading a workload script from a file or from stdin."""
+"""Reading a workload script from a file, from stdin, or from those that come with the package."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sqlstable.cli.output import write_data
 from sqlstable.engine.native.native_engine import is_complete
 from sqlstable.errors import ScriptError
 from sqlstable.ic.units import MIB
 from sqlstable.sqlite.header import SQLITE_MAGIC
+from sqlstable.workload.placeholders import Value, fill_placeholders
+from sqlstable.workload.ready_made import FOLDER, MARK, ready_workload
 from sqlstable.workload.script import ScriptStep, parse_script
 
 STDIN: Final = "-"
@@ -44,6 +48,17 @@ class ScriptText:
     "Where relative files of ``--@ params`` lie."
     text: str
 
+    def filled(self, params: Mapping[str, Value]) -> "ScriptText":
+        """Return it with other values for parameters.
+
+        Raises:
+            ScriptError: A parameter of it is wrong.
+            SettingsError: It has no such parameter, or of another kind.
+        """
+        if not params:
+            return self
+        return replace(self, text=fill_placeholders(self.text, params, name=self.name))
+
     def cut(self) -> Script:
         """Cut it into its steps.
 
@@ -56,16 +71,30 @@ class ScriptText:
         return Script(self.name, steps)
 
 
-def read_script(path: str) -> Script:
+def read_script(path: str, params: Mapping[str, Value]) -> Script:
     """Read a script and cut it into its steps; nothing runs yet.
 
     Args:
-        path: A file, or ``-`` for stdin.
+        path: A file, ``-`` for stdin, or ``@`` and the name of a ready workload.
+        params: Other values for its parameters.
 
     Raises:
         ScriptError: It cannot be read, is no text, or cannot be understood.
+        SettingsError: It has no such parameter, or of another kind.
     """
-    return read_script_text(path).cut()
+    return read_script_text(path).filled(params).cut()
+
+
+def shows_script(path: str, params: Mapping[str, Value], *, is_asked: bool) -> bool:
+    """Print a script where that is asked for; returns whether it was.
+
+    Raises:
+        ScriptError: It cannot be read, is no text, or a parameter of it is wrong.
+        SettingsError: It has no such parameter, or of another kind.
+    """
+    if is_asked:
+        write_data([read_script_text(path).filled(params).text])
+    return is_asked
 
 
 def read_script_text(path: str) -> ScriptText:
@@ -74,6 +103,9 @@ def read_script_text(path: str) -> ScriptText:
     Raises:
         ScriptError: It cannot be read, or is no text.
     """
+    if path.startswith(MARK):
+        ready = ready_workload(path)
+        return ScriptText(path, FOLDER, ready.text)
     if path == STDIN:
         name, folder, data = "stdin", Path(), _read_stdin()
     else:

@@ -11,7 +11,6 @@ from sqlstable.cli.failures import RunError, UsageError
 from sqlstable.cli.many_runs import (
     Base,
     DaskOption,
-    ParamOption,
     ResultsOption,
     Where,
     WorkersOption,
@@ -35,6 +34,7 @@ from sqlstable.cli.options import (
     SettingsOption,
 )
 from sqlstable.cli.output import screen, write, write_data
+from sqlstable.cli.script_params import ParamOption, ScriptArgument, lists_ready
 from sqlstable.database.settings import GROWTH_POLICIES, JOURNAL_MODES, PRESETS
 from sqlstable.ic.words import ENGINES
 from sqlstable.layout.layouts import LAYOUT_NAMES
@@ -104,9 +104,7 @@ DesignOption = Annotated[
 
 def sweep_script(  # noqa: PLR0913  each is an option
     *,
-    script: Annotated[
-        str, typer.Argument(metavar="SCRIPT.sql", help="SQL with --@ directives; - reads stdin.")
-    ],
+    script: ScriptArgument,
     engine: EnginesOption = "native",
     build: BuildsOption = None,
     layout: LayoutsOption = None,
@@ -129,6 +127,8 @@ def sweep_script(  # noqa: PLR0913  each is an option
     all_settings: SettingsOption = False,
 ) -> None:
     """Run a script under every combination of settings, and say which serve it best."""
+    if lists_ready(script):
+        return
     values: dict[str, Sequence[Scalar]] = {
         "engine": _chosen_words("engine", engine),
         "build": _chosen_words("build", build),

@@ -72,6 +72,13 @@ class SqlError(SqlstableError):
     row: int | None = None
 
 
+class MigrationError(SqlstableError):
+    """A migration is refused, or a step in a table's life; nothing has changed.
+
+    The text says which, and the way out.
+    """
+
+
 class ScriptError(SqlstableError):
     """A workload script cannot be understood; the text names file and line."""
 

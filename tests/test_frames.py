@@ -87,7 +87,7 @@ def test_the_frame_of_statements_is_that_of_to_pandas(trace):
         )
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_frames_of_every_format_version_have_the_same_columns(version, library, trace):
     with open_trace(GOLDEN / f"trace_v{version}.trace") as old:

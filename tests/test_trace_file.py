@@ -46,6 +46,7 @@ from tests.trace_by_hand import (  # noqa: F401  fixtures
     AREAS,
     CREATION,
     MESSAGES,
+    MESSAGES_WITHOUT_CALLS,
     MESSAGES_WITHOUT_CHANGES,
     MESSAGES_WITHOUT_COSTS,
     MESSAGES_WITHOUT_TRAP_LIMITS,
@@ -110,10 +111,15 @@ def test_the_golden_trace_of_format_version_3_stays_readable():
 
 def test_the_golden_trace_of_format_version_4_stays_readable():
     with open_trace(GOLDEN / "trace_v4.trace") as trace:
+        assert_by_hand(trace, messages=MESSAGES_WITHOUT_CALLS)
+
+
+def test_the_golden_trace_of_format_version_5_stays_readable():
+    with open_trace(GOLDEN / "trace_v5.trace") as trace:
         assert_by_hand(trace)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_accesses_have_an_order_and_phases_from_version_4_on(version):
     with open_trace(GOLDEN / f"trace_v{version}.trace") as trace:
         whole = joined_blocks([*trace.access_blocks()])

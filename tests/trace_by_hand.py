@@ -242,6 +242,10 @@ MESSAGES = (*MESSAGES[:3], replace(MESSAGES[3], trap_limit="os_pages_dirty"))
 MESSAGES_WITHOUT_CHANGES = MESSAGES
 MESSAGES = (replace(MESSAGES[0], bytes_changed=12_345), *MESSAGES[1:])
 
+# Version 4 did not know which messages are one call.
+MESSAGES_WITHOUT_CALLS = MESSAGES
+MESSAGES = (*MESSAGES[:3], replace(MESSAGES[3], continues=1))
+
 OWNER_FAULTS = (OwnerFault(0, "tables größer and b share one root"), OwnerFault(3, ""))
 
 OWNER_RUNS = (

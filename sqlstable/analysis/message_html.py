@@ -48,6 +48,8 @@ def message_words(message: Message) -> str:
     words = [f"message {message.index}", message.kind]
     if message.label is not None:
         words.append(f'"{message.label}"')
+    if message.continues is not None:
+        words.append(f"continues message {message.continues}")
     if message.cache is not None:
         words.append(f"{message.cache} cache")
     outcome = "discarded with its writes" if message.discarded_writes else message.outcome

@@ -95,6 +95,7 @@ def message_slice(
         "outcome": message.outcome,
         "trap": message.trap,
         "cache": message.cache,
+        "continues": message.continues,
         **_stable_facts(message.stable),
     }
     name = f"{message.kind}{label}"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from sqlstable.canister import steps
 from sqlstable.canister.choices import Choices, Keywords
+from sqlstable.canister.inbox import Inbox
 from sqlstable.canister.life import Life
 from sqlstable.canister.machine import Opening
 from sqlstable.canister.machines import make_machine
-from sqlstable.canister.message import Message
 from sqlstable.canister.observation import Observation, open_writer
 from sqlstable.canister.presence import Presence
 from sqlstable.canister.reply import Reply
@@ -25,10 +25,9 @@ from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_sourc
 from sqlstable.database.settings import Settings, imported_page_size
 from sqlstable.database.transfer import extract_database
 from sqlstable.database.vfs import StableVFS
-from sqlstable.engine.statements import Params, Statements
+from sqlstable.engine.statements import Statements
 from sqlstable.errors import MessageError
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import CacheState, CallKind
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace
 from sqlstable.trace.markup import html_table
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     import apsw
 
 
-class Canister(Presence):
+class Canister(Inbox, Presence):
     """SQLite in simulated stable memory.
 
     Threads may share a canister: messages run one after the other, each whole in the thread that
@@ -127,88 +126,6 @@ class Canister(Presence):
             steps.install(self._life)
             undo.pop_all()
         self._life.state_settings()
-
-    # -- messages -------------------------------------------------------------------------------
-
-    def update(self, sql: str, params: Params = None, *, label: str | None = None) -> Reply:
-        """Run SQL as one update message; it commits whole, or leaves nothing.
-
-        Args:
-            sql: One or more statements.
-            params: Values to bind: a sequence, or a dictionary for named parameters.
-            label: Name of the message in reports.
-
-        Raises:
-            SqlError: SQLite refused a statement.
-            Trap: The message trapped; nothing it did remains.
-        """
-        message = Message(self._life, "update", label=label)
-        with message:
-            message.execute(sql, params)
-        return message.reply
-
-    def query(
-        self,
-        sql: str,
-        params: Params = None,
-        *,
-        cache: CacheState | None = None,
-        label: str | None = None,
-    ) -> Reply:
-        """Run SQL as one query message; whatever it writes is discarded.
-
-        Args:
-            sql: One or more statements.
-            params: Values to bind.
-            cache: State of the heap: ``fresh`` (the database is just being opened), ``cold``
-                (schema and statements are there, SQLite's page cache is empty) or ``warm`` (as
-                earlier messages left it). On the native engine cold is the default, and a warm
-                query leaves in the heap what it cached; on the wasm engine warm is, and leaves
-                nothing, as on the Internet Computer.
-            label: Name of the message in reports.
-
-        Raises:
-            SqlError: SQLite refused a statement.
-            Trap: The message trapped.
-        """
-        message = Message(self._life, "query", cache=cache or self.machine.cache, label=label)
-        with message:
-            message.execute(sql, params)
-        return message.reply
-
-    def message(
-        self,
-        kind: CallKind = "update",
-        *,
-        cache: CacheState | None = None,
-        label: str | None = None,
-        keep_open: bool = False,
-    ) -> "Message":
-        """Return a message to be used in a ``with`` block, for several statements.
-
-        Args:
-            kind: ``update`` or ``query``.
-            cache: State of a query's heap, as for `query`.
-            label: Name of the message in reports.
-            keep_open: Allows an SQL transaction to stay open when the message ends. On the
-                Internet Computer that is dangerous: other messages come between, and what was
-                spilled before a trap stays.
-
-        Examples:
-            >>> with Canister() as canister:
-            ...     with canister.message("update") as message:
-            ...         _ = message.execute("CREATE TABLE t (x)")
-            ...         _ = message.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)])
-            ...     message.reply.statements[1].runs
-            2
-        """
-        return Message(
-            self._life,
-            kind,
-            cache=cache or self.machine.cache,
-            label=label,
-            keep_open=keep_open,
-        )
 
     # -- life cycle -----------------------------------------------------------------------------
 

@@ -41,6 +41,10 @@ class Life:
         self.call: Call | None = None
         "The update or query that is open."
         self.is_closed = False
+        self.step_count = 0
+        "Steps of the life cycle that were carried out."
+        self.awaiting_count = 0
+        "Messages that await: they have committed a part, and are to go on."
         self._statements: Statements | None = None
         # Not while a message runs, and not after one that was cut off from outside.
         self._is_whole = True
@@ -110,6 +114,7 @@ class Life:
                     self._recover()
             raise
         self._step = None
+        self.step_count += 1
         assert call.ended is not None
         return call.ended
 

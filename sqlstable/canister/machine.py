@@ -52,6 +52,8 @@ class Call:
     "State of the heap; None for a step of the life cycle, which makes a heap."
     label: str | None = None
     is_limited: bool = field(default=True, kw_only=True)
+    continues: int | None = field(default=None, kw_only=True)
+    "Index of the message that it goes on from, behind an await."
     index: int = field(default=0, init=False)
     "How many messages have ended before it; known when it begins."
     first_statement: int = field(default=0, init=False)
@@ -226,5 +228,6 @@ def finish(
         memory.limits if call.is_limited else None,
         os_pages_accessed,
         os_pages_dirty,
+        call.continues,
     )
     return facts, trap

@@ -1,16 +1,19 @@
-"""One message of a canister: several statements that commit whole or leave nothing."""
+"""A message of a canister: several statements that commit whole or leave nothing.
+
+One that awaits is several messages in a row, see `sqlstable.canister.awaits`.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from threading import get_ident
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
+from sqlstable.canister.awaits import Awaits, not_open
 from sqlstable.canister.choices import check_choice
 from sqlstable.canister.life import Life
 from sqlstable.canister.machine import Call
-from sqlstable.canister.reply import Reply
-from sqlstable.canister.turns import Block, Leaving
+from sqlstable.canister.turns import Leaving
 from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
 from sqlstable.engine.statements import Cursor, Params, Rows, Statements
 from sqlstable.errors import MessageError, SqlError, Trap
@@ -19,12 +22,14 @@ from sqlstable.ic.words import CACHE_STATES, CacheState, CallKind
 T = TypeVar("T")
 
 
-class Message(Block):
-    """One message of a canister, used in a ``with`` block.
+class Message(Awaits):
+    """A message of a canister, used in a ``with`` block.
 
     Attributes:
         kind: ``update`` or ``query``.
-        reply: What the message answered; there once the block has ended well.
+        reply: What the message answered; there once the block has ended. Of one that awaits: what
+            it answered at its end.
+        replies: What it answered at each await, and at its end.
     """
 
     def __init__(
@@ -34,21 +39,23 @@ class Message(Block):
         *,
         cache: CacheState = "cold",
         label: str | None = None,
-        keep_open: bool = False,
+        allow_open_transaction: bool = False,
+        continues: int | None = None,
     ) -> None:
         """Prepare; the block begins the message."""
         if kind not in ("update", "query"):
             check_choice("kind", kind, ("update", "query"))
         if cache not in CACHE_STATES:
             check_choice("cache", cache, CACHE_STATES)
+        if continues is not None and not 0 <= continues < life.observation.message_count:
+            raise MessageError(
+                f"continues is {continues!r}; it must be the index of a message that has ended, of "
+                f"which there are {life.observation.message_count}"
+            )
         self.kind = kind
-        self._call = Call(kind, "warm" if kind == "update" else cache, label)
-        self._life = life
-        self._memory = life.memory
-        self._statements: Statements
-        self._run: Callable[[str, Params], Rows] = _not_open
-        self._keep_open = keep_open
-        self._rows: Rows = []
+        state: CacheState = "warm" if kind == "update" else cache
+        call = Call(kind, state, label, continues=continues)
+        super().__init__(life, call, allow_open_transaction=allow_open_transaction)
 
     def execute(self, sql: str, params: Params = None) -> Rows:
         """Run one or more statements, and return their rows.
@@ -66,6 +73,7 @@ class Message(Block):
             self._check_open()
         if params is not None:
             params = bindable(params, sql)
+        self._running += 1
         try:
             rows = self._run(sql, params)
         except BaseException as error:
@@ -73,6 +81,8 @@ class Message(Block):
             if explained is error:
                 raise
             raise explained from error
+        finally:
+            self._running -= 1
         self._rows += rows
         return rows
 
@@ -88,6 +98,7 @@ class Message(Block):
         """
         self._check_open()
         bound = bindable_rows(rows, sql)
+        self._running += 1
         try:
             result = self._statements.executemany(sql, bound)
         except BaseException as error:
@@ -98,6 +109,8 @@ class Message(Block):
             if explained is error:
                 raise
             raise explained from error
+        finally:
+            self._running -= 1
         self._rows += result
         return result
 
@@ -109,13 +122,19 @@ class Message(Block):
             cursor = self._statements.open_cursor(sql, params)
         return MessageCursor(self, cursor, sql, params)
 
-    def window(self, name: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def window(self, name: str) -> Iterator[None]:
         """Bill the accesses of a ``with`` block to nobody's statement, under ``name``.
 
         For what is done on the connection itself (see `Canister.on_connect`): blob I/O, backups.
         """
         self._check_open()
-        return self._life.machine.outside(name)
+        self._running += 1
+        try:
+            with self._life.machine.outside(name):
+                yield
+        finally:
+            self._running -= 1
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -148,18 +167,6 @@ class Message(Block):
         self._check_open()
         raise self._memory.poison(Trap(text))
 
-    @property
-    def reply(self) -> Reply:
-        """What the message answered; for one that trapped, what it had touched until then.
-
-        Raises:
-            MessageError: The message has not ended.
-        """
-        ended = self._call.ended
-        if ended is None:
-            raise MessageError("the message has no reply yet: read it after its with block")
-        return Reply([] if ended.facts.trap is not None else self._rows, ended)
-
     def step(self, run: Callable[[], T], sql: str, params: Params) -> T:
         """Let a cursor of the message do something; `MessageCursor` calls this.
 
@@ -170,12 +177,16 @@ class Message(Block):
         """
         if self._memory.thread not in (None, get_ident()):
             self._check_open()
-        with self._explaining(sql, params):
-            return run()
+        self._running += 1
+        try:
+            with self._explaining(sql, params):
+                return run()
+        finally:
+            self._running -= 1
 
     def __enter__(self) -> Self:
         life = self._life
-        if self._call.ended is not None or life.call is self._call:
+        if self._replies or self._call.ended is not None or life.call is self._call:
             raise MessageError("a message runs once; ask the canister for another one")
         life.turns.take(self)
         try:
@@ -203,17 +214,18 @@ class Message(Block):
         """
         life = self._life
         if life.call is not self._call:
+            self._leave_awaiting(error)
             return
         if self._memory.thread != get_ident():
             raise MessageError(
                 "a message is ended by the thread that began it; leave its with block there"
             )
         life.call = None
-        self._run = _not_open
+        self._run = not_open
         left = None
         try:
             if error is None and self._memory.trap is None:
-                left = self._statements.unfinished(keep_transaction=self._keep_open)
+                left = self._statements.unfinished(keep_transaction=self._allows_open)
                 if left is not None:
                     error = _left_open(self.kind, left)
             trap = life.end(self._call, error)
@@ -226,21 +238,6 @@ class Message(Block):
             raise trap
 
     __exit__ = Leaving(_leave)
-
-    @property
-    def _is_open(self) -> bool:
-        return self._life.call is self._call
-
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise MessageError("the message is not open; use it inside its with block")
-        if self._memory.thread != get_ident():
-            raise MessageError(
-                "a message is used by the thread that began it; use one for each thread"
-            )
-        trap = self._memory.trap
-        if trap is not None:
-            raise trap
 
     @contextmanager
     def _explaining(self, sql: str, params: Params) -> Iterator[None]:
@@ -305,14 +302,10 @@ def _explained(
     return fault or statements.explained(error, sql)
 
 
-def _not_open(sql: str, params: Params) -> Rows:
-    raise AssertionError(sql, params)
-
-
 def _left_open(kind: str, left: str) -> MessageError:
     return MessageError(
         f"the {kind} message ended with {left}; it was rolled back. On the Internet Computer "
         "other messages run in between and would see or lose half of the work: end the "
         "transaction and close cursors before the message ends; from Python a transaction "
-        "alone may stay open with keep_open=True"
+        "alone may stay open with allow_open_transaction=True"
     )

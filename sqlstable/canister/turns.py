@@ -6,7 +6,8 @@ the first that is alive. A ticket lives as long as the method that ends its bloc
 ``__exit__`` before the block begins, keeps it on the stack of the frame, and drops it when the
 block is left, however that happens and wherever a traceback may be kept.
 
-Tickets queue in the order in which they came. A thread has one turn at a time.
+Tickets queue in the order in which they came. A thread has one turn at a time. A block may give its
+turn and take another one, as a message does that awaits: whoever waits meanwhile comes first.
 """
 
 from collections.abc import Callable
@@ -106,12 +107,14 @@ class Turns:
         if mine is not None:
             raise MessageError(
                 f"a message ({mine.kind}) is open; a canister runs one message at a time: end it "
-                "first"
+                "first, or let others run where it awaits (message.awaiting)"
             )
         ticket = block.ticket
-        if ticket is None or ticket.is_over or ticket() is None:
-            # Entered by hand or by an ExitStack, which both keep the block itself.
-            ticket = block.ticket = Ticket.of(block)
+        holder = None if ticket is None else ticket()
+        if ticket is None or ticket.is_over or holder is None:
+            # Entered by hand or by an ExitStack, which both keep the block itself; or it has had a
+            # turn, and what ends it still waits on the stack.
+            ticket = block.ticket = Ticket.of(block if holder is None else holder)
         tickets[id(ticket)] = ticket
         while len(tickets) > 1 and (ahead := self._ahead_of(ticket)) is not None:
             if getpid() != self._process:

@@ -185,6 +185,7 @@ def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> d
         "verdict_covers": list(covered(message)),
         "verdict_not_counted": list(not_counted(message)),
         "trap_limit": message.trap_limit,
+        "continues": message.continues,
     }
 
 

@@ -29,7 +29,7 @@ from sqlstable.report.measures import (
     measure_columns,
     shown_measures,
 )
-from sqlstable.report.messages import outcome, sum_lines, trap_lines
+from sqlstable.report.messages import continues, outcome, sum_lines, trap_lines
 from sqlstable.report.numbers import UNKNOWN, count, counted
 from sqlstable.report.table import Column, Table, number, words
 from sqlstable.report.text import clean, fit, shorten, wrap
@@ -96,9 +96,9 @@ def _columns(
 
 
 def _heading(message: Message, width: int) -> list[Text]:
-    said = [clean(message.kind), outcome(message)]
+    said = [clean(message.kind), *continues(message), outcome(message)]
     if message.cache is not None:
-        said.insert(1, f"{clean(message.cache)} cache")
+        said.insert(-1, f"{clean(message.cache)} cache")
     style = "bold red" if message.outcome == "trapped" else "bold"
     return [Text(line, style=style) for line in shorten(" · ".join(said), width, lines_max=2)]
 
@@ -240,5 +240,6 @@ VIEW: Final = View(
         Fields(("verdict_covers", "verdict_not_counted", "trap_limit"), _coverage_fields).at(
             _message
         ),
+        named("continues").at(_message),
     ),
 )

@@ -22,7 +22,7 @@ from sqlstable.report.measures import (
     measure_columns,
     shown_measures,
 )
-from sqlstable.report.messages import outcome, sum_lines, trap_lines
+from sqlstable.report.messages import continues, outcome, sum_lines, trap_lines
 from sqlstable.report.numbers import count, counted, size
 from sqlstable.report.owner_column import Share, owner_column, shares
 from sqlstable.report.plan_words import plan_lines
@@ -301,6 +301,7 @@ def _message_lines(heading: Heading, width: int) -> list[Text]:
     words = [f"message {message.index}", clean(message.kind)]
     if message.label is not None:
         words.append(f'"{clean(message.label)}"')
+    words += continues(message)
     if message.cache is not None:
         words.append(f"{clean(message.cache)} cache")
     words.append(outcome(message))

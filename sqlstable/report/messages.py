@@ -24,6 +24,11 @@ def outcome(message: Message) -> str:
     return clean(message.outcome)
 
 
+def continues(message: Message) -> list[str]:
+    """Say which message one goes on from, behind an await; nothing where it begins a call."""
+    return [] if message.continues is None else [f"continues message {message.continues}"]
+
+
 def trap_lines(message: Message, width: int) -> list[Text]:
     """Return the text of a message's trap; nothing where it has none."""
     if message.trap is None:

@@ -227,6 +227,9 @@ class Message:
     bytes_changed: int | None = None
     """Bytes of stable memory that it left different from before, of those in OS pages that it
     wrote; 0 where nothing was kept, None where nobody compared."""
+    continues: int | None = None
+    """Index of the message that it goes on from, behind an await; None where it begins a call, and
+    in traces of format version 1 to 4."""
 
 
 @dataclass(frozen=True, slots=True)

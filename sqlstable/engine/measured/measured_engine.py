@@ -224,10 +224,8 @@ class WasmEngine:
 
     def unfinished(self, *, keep_transaction: bool = False) -> str | None:
         """Say what the message has left open and must not; a cursor never outlives its message."""
-        cursors = len(self._cursors)
-        if cursors:
-            self._cursors.clear()
-            return f"{cursors} open cursor(s)"
+        if self._cursors:
+            return f"{len(self._cursors)} open cursor(s)"
         if keep_transaction:
             return None
         if not self._finish.is_autocommit:

@@ -81,6 +81,7 @@ def messages_sheet(trace: TraceSource) -> Sheet:
         SheetColumn("label", "label", lambda it: it.label, "choice", "detail"),
         SheetColumn("cache", "heap", lambda it: it.cache, "choice", "detail"),
         SheetColumn("outcome", "outcome", outcome, "choice", "detail"),
+        SheetColumn("continues", "continues message", lambda it: it.continues, place="detail"),
         *measure_sheet_columns(_itself),
         SheetColumn(
             "tightest",

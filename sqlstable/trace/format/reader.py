@@ -17,6 +17,7 @@ from sqlstable.trace.format.records import Records
 from sqlstable.trace.format.schema import (
     AREA_FIELDS,
     AREAS_SINCE_VERSION,
+    CONTINUES_SINCE_VERSION,
     COST_FIELDS,
     COSTS_SINCE_VERSION,
     ORDERS_SINCE_VERSION,
@@ -421,8 +422,8 @@ class Trace:
         """Return a data frame with one row per message.
 
         Every count is a column: calls, bytes, OS and Wasm pages, ``instructions_total`` …, what was
-        done to the heap, ``bytes_changed``, and of each limit ``used_…`` and ``limit_…``. What was
-        not measured is missing. Arguments and errors are those of `accesses_frame`.
+        done to the heap, ``bytes_changed``, and of each limit ``used_…`` and ``limit_…``, and
+        ``continues``. What was not measured is missing. Otherwise as `accesses_frame`.
         """
         with reading(self._name):
             return _record_frame(self._snapshot, "message_values", library)
@@ -548,7 +549,9 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
             rest.append(limit_named_by(outcome, trap))
         if snapshot.version < ORDERS_SINCE_VERSION:
             rest += (None, None)
-        *stable, trap_limit, bytes_changed, _ = rest
+        if snapshot.version < CONTINUES_SINCE_VERSION:
+            rest.append(None)
+        *stable, trap_limit, bytes_changed, _, continues = rest
         yield Message(
             *(index, kind, label, outcome, trap, bool(discarded_writes), cache),
             tuple(statement for (statement,) in statements.get(index, ())),
@@ -560,6 +563,7 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
             _heap(costs.get(index)),
             trap_limit,
             bytes_changed,
+            continues,
         )
 
 

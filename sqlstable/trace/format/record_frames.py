@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from sqlstable.ic.words import PHASES
 from sqlstable.trace.format.frames import FrameColumns, column_of
 from sqlstable.trace.format.schema import (
+    CONTINUES_SINCE_VERSION,
     COST_FIELDS,
     COSTS_SINCE_VERSION,
     COUNTER_NAMES,
@@ -79,6 +80,7 @@ def message_values(snapshot: Snapshot) -> RecordValues:
         *STABLE_COLUMNS,
         _since(version, TRAP_LIMITS_SINCE_VERSION, "trap_limit"),
         _since(version, ORDERS_SINCE_VERSION, "bytes_changed"),
+        _since(version, CONTINUES_SINCE_VERSION, "continues"),
     ]
     rows = snapshot.select_of_messages(f"SELECT {', '.join(names)} FROM message", "message_index")  # noqa: S608  our own names
     found = _columns(rows, [name.rpartition(" ")[2] for name in names])

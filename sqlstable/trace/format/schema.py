@@ -8,13 +8,14 @@ from typing import Final
 
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 
-TRACE_FORMAT_VERSION: Final = 4
+TRACE_FORMAT_VERSION: Final = 5
 """``PRAGMA user_version`` of the trace files written here.
 
 Version 2 added the tables ``area``, ``message_cost``, ``statement_cost`` and ``statement_loop``,
 and the view ``areas``. Version 3 added ``owner_fault`` and ``message.trap_limit``, and leaves
 phases that touched nothing out of ``statement_phase``; its views have instructions. Version 4 added
 ``access_order``, ``address_run``, ``schema_object`` and ``tree``, and two columns of ``message``.
+Version 5 added ``message.continues``.
 """
 
 AREAS_SINCE_VERSION: Final = 2
@@ -32,6 +33,9 @@ OWNER_FAULTS_SINCE_VERSION: Final = 3
 ORDERS_SINCE_VERSION: Final = 4
 """The format version from which on there are phases and the order of accesses, runs of addresses,
 the schema, the shapes of trees, and the bytes that messages changed."""
+
+CONTINUES_SINCE_VERSION: Final = 5
+"""The format version from which on messages behind an await say what they go on from."""
 
 TRACE_APPLICATION_ID: Final = int.from_bytes(b"SqSt", "big")
 """``PRAGMA application_id`` of a trace file: the bytes ``SqSt`` at offset 68."""
@@ -109,7 +113,9 @@ CREATE TABLE message (
   trap_limit TEXT,                      -- name of the limit that trapped it; NULL: none did
   bytes_changed INTEGER,                -- bytes of stable memory that it left different; NULL:
                                         -- nobody compared
-  order_index INTEGER REFERENCES access_order -- NULL: statements in order, then what is outside
+  order_index INTEGER REFERENCES access_order, -- NULL: statements in order, then what is outside
+  continues INTEGER REFERENCES message  -- the message that it goes on from, behind an await; NULL:
+                                        -- it begins a call
 );
 CREATE TABLE access_order (             -- how the accesses of a message followed each other, with
                                         -- their phases; layout: sqlstable/trace/format/spans.py

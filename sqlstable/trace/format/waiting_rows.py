@@ -111,7 +111,7 @@ class WaitingRows(dict[str, list[Row]]):
         elif 0 < len(order) <= SPANS_MAX:
             # Equal work has equal spans, and looking many up would take as long as encoding them.
             order_index = self._orders[(encode_spans(order),)]
-        self["message"].append((*_message_row(message), order_index))
+        self["message"].append((*_message_row(message), order_index, message.continues))
         if message.instructions is not None:
             heap = _NO_HEAP if message.heap is None else _heap_row(message.heap)
             self["message_cost"].append((index, *_cost_row(message.instructions), *heap))

@@ -80,6 +80,8 @@ class MessageFacts(NamedTuple):
     "Those that hold for it, whether they are enforced or not."
     os_pages_accessed: int = 0
     os_pages_dirty: int = 0
+    continues: int | None = None
+    "Index of the message that it goes on from, behind an await."
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ def attribute(
         heap=heap,
         trap_limit=facts.trap_limit,
         bytes_changed=bytes_changed,
+        continues=facts.continues,
     )
     return Attributed(
         message,

@@ -1,0 +1,250 @@
+"""Awaiting inside a message: what it has done is committed, and it goes on as another message.
+
+On the Internet Computer each await cuts a call into messages: the state is committed there, other
+messages run until the awaited call has answered, and what goes on has page and instruction limits
+of its own. A trap undoes the message in which it happens, and none before it.
+
+Source: dfinity/developer-docs, ``message-execution-properties.md``, properties 1 (one message at a
+time, atomic) and 5 (a trap discards the current message; earlier ones stay).
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from threading import get_ident
+from typing import Final
+
+from sqlstable.canister.life import Life
+from sqlstable.canister.machine import Call
+from sqlstable.canister.reply import Reply
+from sqlstable.canister.turns import Block
+from sqlstable.engine.statements import Params, Rows, Statements
+from sqlstable.errors import MessageError, Trap
+
+_OPEN_AT_AWAIT: Final = (
+    "the message cannot await with {}; nothing has happened. On the Internet Computer the state is "
+    "committed at an await as it is, and other messages run before this one goes on: their writes "
+    "would become part of the transaction, and a ROLLBACK, a trap or an upgrade would lose both "
+    "or leave half of them. COMMIT before the await, with a row that says what is pending, and "
+    "finish or undo it in a transaction of its own behind it; allow_open_transaction=True lets a "
+    "transaction stay open, though never a cursor"
+)
+
+_OTHER_CODE: Final = (
+    "the canister got another heap while message {} awaited, so there is nothing that can go on; "
+    "on the Internet Computer its callback would point into other code. Stop a canister before "
+    "an upgrade: it waits until nothing awaits"
+)
+
+
+class Awaits(Block):
+    """What a message needs to be several in a row, one behind each await.
+
+    Invariant: it is open, or it awaits, or neither: then its block has not begun, or is over.
+
+    Args:
+        life: Of the canister.
+        call: The first of the messages.
+        allow_open_transaction: Whether an SQL transaction may stay open where it awaits or ends.
+    """
+
+    def __init__(self, life: Life, call: Call, *, allow_open_transaction: bool) -> None:
+        """Prepare; the block begins the message."""
+        self._call = call
+        "Of the message that is open, or was last."
+        self._life = life
+        self._memory = life.memory
+        self._statements: Statements
+        self._run: Callable[[str, Params], Rows] = not_open
+        self._allows_open = allow_open_transaction
+        self._rows: Rows = []
+        self._replies: list[Reply] = []
+        "Of the messages that an await has ended."
+        self._running = 0
+        "Statements and windows that are in progress; more than one where SQL calls back."
+        self._steps_before: int | None = None
+        "While it awaits: how many steps of the life cycle there had been."
+
+    def commit_point(self, *, label: str | None = None) -> None:
+        """Await: commit what the message has done so far, and go on as another message.
+
+        A later trap rolls back only to here. What goes on has fresh page and instruction limits.
+        Messages that other threads have waiting run first; `awaiting` lets this thread send some.
+
+        Args:
+            label: Name of what goes on in reports; None keeps the message's own.
+
+        Raises:
+            MessageError: The message cannot await here: it is a query, or not open, or another
+                thread's; or an SQL transaction, a cursor or a statement is open. Nothing has
+                happened then, and the message may go on.
+            Trap: What was done so far could not be committed; nothing of it remains.
+
+        Examples:
+            >>> from sqlstable.canister.canister import Canister
+            >>> canister = Canister()
+            >>> with canister.message() as message:
+            ...     _ = message.execute("CREATE TABLE t (x)")
+            ...     message.commit_point()
+            ...     _ = message.execute("INSERT INTO t VALUES (1)")
+            >>> [reply.message.continues for reply in message.replies]
+            [None, 1]
+        """
+        with self.awaiting(label=label):
+            pass
+
+    def awaiting(self, *, label: str | None = None) -> AbstractContextManager[None]:
+        """Await, and let other messages run in a ``with`` block; behind it the message goes on.
+
+        As `commit_point`, whose arguments and errors it has, but the canister is free meanwhile, as
+        it is on the Internet Computer until the awaited call has answered. An exception in the
+        block, such as a trap of a message sent there, is an awaited call that failed: what goes
+        on may catch it around the block, and undo what was done before.
+
+        Examples:
+            >>> from sqlstable.canister.canister import Canister
+            >>> with Canister() as canister, canister.message() as message:
+            ...     _ = message.execute("CREATE TABLE t (x)")
+            ...     with message.awaiting():
+            ...         _ = canister.update("INSERT INTO t VALUES ('another message')")
+            ...     message.execute("SELECT x FROM t")
+            [('another message',)]
+        """
+        return Awaiting(self, label)
+
+    @property
+    def reply(self) -> Reply:
+        """What the message answered; for one that trapped, what it had touched until then.
+
+        Raises:
+            MessageError: The message has not ended.
+        """
+        ended = self._call.ended
+        if ended is None or self._steps_before is not None:
+            raise MessageError("the message has no reply yet: read it after its with block")
+        return Reply([] if ended.facts.trap is not None else self._rows, ended)
+
+    @property
+    def replies(self) -> tuple[Reply, ...]:
+        """What it answered at each await, and at its end, in order; those that are there yet."""
+        if self._call.ended is None or self._steps_before is not None:
+            return tuple(self._replies)
+        return (*self._replies, self.reply)
+
+    def pause(self) -> None:
+        """Commit what there is, and let the canister go; `Awaiting` calls this."""
+        self._check_open()
+        self._check_may_await()
+        life, call = self._life, self._call
+        life.call = None
+        self._run = not_open
+        try:
+            trap = life.end(call)
+        finally:
+            life.turns.give(self)
+        if trap is not None:
+            raise trap
+        assert call.ended is not None
+        self._replies.append(Reply(self._rows, call.ended))
+        self._rows = []
+        self._steps_before = life.step_count
+        life.awaiting_count += 1
+
+    def resume(self, label: str | None) -> None:
+        """Go on as another message; `Awaiting` calls this.
+
+        Raises:
+            Trap: The canister has other code or another heap meanwhile.
+            MessageError: The canister is closed, or another thread has begun the message.
+        """
+        before, awaited, life = self._steps_before, self._call, self._life
+        if before is None:
+            raise MessageError("the message that awaited is over: its own with block was left")
+        self._steps_before = None
+        life.awaiting_count -= 1
+        self._call = Call(awaited.kind, "warm", label or awaited.label, continues=awaited.index)
+        life.turns.take(self)
+        try:
+            statements = life.begin(self._call)
+        except BaseException:
+            life.turns.give(self)
+            raise
+        assert statements is not None
+        self._statements = statements
+        self._run = statements.execute
+        if life.step_count != before:
+            raise self._memory.poison(Trap(_OTHER_CODE.format(awaited.index)))
+
+    @property
+    def _is_open(self) -> bool:
+        return self._life.call is self._call
+
+    def _leave_awaiting(self, error: BaseException | None) -> None:
+        """End a message that is not open: where it still awaits, nothing of it goes on."""
+        if self._steps_before is not None:
+            self._steps_before = None
+            self._life.awaiting_count -= 1
+            if error is None:
+                raise MessageError(
+                    "the message was left while it awaits; what it had committed stays, and "
+                    "nothing goes on. Leave the block of awaiting() before that of the message"
+                )
+
+    def _check_may_await(self) -> None:
+        """Refuse to commit where something would be torn in two.
+
+        Raises:
+            MessageError: The message cannot await here.
+        """
+        if self.kind == "query":
+            raise MessageError(
+                "a query has no commit point: what it writes is discarded, whatever it awaits; "
+                "use an update"
+            )
+        if self._running:
+            raise MessageError(
+                "the message cannot await inside of a statement or a window; call commit_point() "
+                "or awaiting() between them"
+            )
+        left = self._statements.unfinished(keep_transaction=self._allows_open)
+        if left is not None:
+            raise MessageError(_OPEN_AT_AWAIT.format(left))
+
+    def _check_open(self) -> None:
+        if self._steps_before is not None:
+            raise MessageError(
+                "the message awaits; it goes on behind the block of awaiting(), and until then "
+                "other messages run"
+            )
+        if not self._is_open:
+            raise MessageError("the message is not open; use it inside its with block")
+        if self._memory.thread != get_ident():
+            raise MessageError(
+                "a message is used by the thread that began it; use one for each thread"
+            )
+        trap = self._memory.trap
+        if trap is not None:
+            raise trap
+
+
+class Awaiting:
+    """A block in which a message awaits, and other messages may run."""
+
+    def __init__(self, message: Awaits, label: str | None) -> None:
+        self._message = message
+        self._label = label
+        self._thread = get_ident()
+
+    def __enter__(self) -> None:
+        """Commit, and let the canister go."""
+        self._message.pause()
+
+    def __exit__(self, *_: object) -> None:
+        """Go on as another message."""
+        if self._thread != get_ident():
+            raise MessageError("a message goes on in the thread that began it")
+        self._message.resume(self._label)
+
+
+def not_open(sql: str, params: Params) -> Rows:
+    """Execute nothing: a message that is not open never comes here."""
+    raise AssertionError(sql, params)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sqlstable.canister.canister import Canister
+    from sqlstable.canister.hooks import HookMessage, Hooks
     from sqlstable.canister.message import Message
     from sqlstable.canister.recording import Recording, record
     from sqlstable.canister.reply import Reply
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sqlstable.memory.manager import MemoryManager
     from sqlstable.memory.stable import StableMemory
     from sqlstable.trace.format.file import Trace, open_trace
+    from sqlstable.trace.model import Part
 
 __version__ = "0.1.0"
 
@@ -46,6 +48,8 @@ __all__ = [
     "OS_PAGE_BYTES",
     "WASM_PAGE_BYTES",
     "Canister",
+    "HookMessage",
+    "Hooks",
     "ImageError",
     "LimitTrap",
     "Limits",
@@ -56,6 +60,7 @@ __all__ = [
     "MessageLimits",
     "MigrationError",
     "OutOfBoundsTrap",
+    "Part",
     "Recording",
     "Reply",
     "ScriptError",
@@ -78,6 +83,7 @@ __all__ = [
 
 _HOMES: Final = {
     "sqlstable.canister.canister": ("Canister",),
+    "sqlstable.canister.hooks": ("HookMessage", "Hooks"),
     "sqlstable.canister.message": ("Message",),
     "sqlstable.canister.recording": ("Recording", "record"),
     "sqlstable.canister.reply": ("Reply",),
@@ -105,6 +111,7 @@ _HOMES: Final = {
     # What IPython looks for on %load_ext sqlstable; only then IPython has to be there.
     "sqlstable.notebook": ("load_ipython_extension", "unload_ipython_extension"),
     "sqlstable.trace.format.file": ("Trace", "open_trace"),
+    "sqlstable.trace.model": ("Part",),
 }
 """Where each name lives. What nobody asks for is not imported: most starts need little of it."""
 

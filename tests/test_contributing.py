@@ -199,18 +199,10 @@ def test_a_command_is_a_module_and_a_line(house):
 
 
 UPGRADE = """
-        def hook(when: str) -> None:
-            statements = life.statements
-            statements.begin("update", "warm")
-            try:
-                statements.execute("INSERT INTO t VALUES (?)", (when,))
-            except Exception as error:
-                raise statements.explained(error, "the hook") from error
-            statements.end(discarded=False)
+            def note(message: HookMessage) -> None:
+                message.execute("INSERT INTO t VALUES (?)", (message.part,))
 
-        hook("before")
-        _reopen(life)
-        hook("after")
+            life.part("post_upgrade", opens=not is_kept, before=note)
 """
 UPGRADING = """
 import sqlstable
@@ -231,13 +223,16 @@ for engine in ("native", "wasm"):
 
 
 @pytest.mark.slow
-def test_a_hook_is_the_body_of_a_step(house):
+def test_what_each_upgrade_does_is_in_the_body_of_its_step(house):
     house.change(
         "sqlstable/canister/steps.py",
-        "\n        _reopen(life)\n",
+        '\n            life.part("post_upgrade", opens=not is_kept, before=migration)\n',
         UPGRADE,
     )
-    answers = "committed [('before',), ('after',)]\n[1, 2]\nSqlError\n[('before',), ('after',)]\n"
+    house.change(
+        "sqlstable/canister/steps.py", "import Hook, Hooks", "import Hook, HookMessage, Hooks"
+    )
+    answers = "committed [('post_upgrade',)]\n[2]\nSqlError\n[('post_upgrade',)]\n"
     # One that fails takes the upgrade with it, and leaves the canister as it was.
     assert house.run("-c", UPGRADING) == 2 * answers
 

@@ -22,7 +22,7 @@ class Listening:
         return getattr(self._machine, name)
 
     def begin(self, call):
-        self.begun.append(call.kind)
+        self.begun.append(call.part or call.kind)
         self._machine.begin(call)
 
     def end(self, call, look):
@@ -44,7 +44,10 @@ def test_every_message_goes_the_same_way_life_cycle_included(tmp_path):
         assert canister.query("SELECT * FROM t").rows == []
         machine = canister.machine
     kinds = ("install", "update", "query", "update", "upgrade", "reinstall", "install", "query")
-    assert machine.begun == [*kinds]
+    assert machine.begun == [
+        *("install", "init", "update", "query", "update", "upgrade", "post_upgrade"),
+        *("reinstall", "init", "install", "query"),
+    ]
     outcomes = ["committed"] * len(kinds)
     outcomes[2] = outcomes[-1] = "discarded"
     outcomes[3] = "trapped"

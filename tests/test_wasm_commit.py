@@ -164,7 +164,7 @@ MACHINE_STEPS = ("start", "call", "renew_heap", "prepare_commit", "tell", "commi
 @pytest.mark.parametrize("kind", ["upgrade", "reinstall"])
 @pytest.mark.parametrize("name", MACHINE_STEPS)
 def test_each_step_of_an_upgrade_or_reinstallation_may_fail_once(monkeypatch, name, kind):
-    for index in range(60):
+    for index in range(80):
         with Canister(engine="wasm", limits=None) as canister:
             canister.update("CREATE TABLE t (x)")
             fault = Fault(None, index, is_after=False, error=wasmtime.Trap("injected"))
@@ -179,7 +179,7 @@ def test_each_step_of_an_upgrade_or_reinstallation_may_fail_once(monkeypatch, na
             canister.update("CREATE TABLE u (x)")
         if not fault.is_hit:
             break
-    assert index < 59
+    assert index < 79
 
 
 @pytest.mark.parametrize("is_file", [False, True])

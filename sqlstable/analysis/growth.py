@@ -23,7 +23,7 @@ from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.errors import TraceError
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import GROW
+from sqlstable.ic.words import GROW, WIPING_KINDS
 from sqlstable.trace.model import Message, StableArea
 
 DATABASE_KIND: Final = "database"
@@ -163,7 +163,7 @@ def growth_steps(trace: TraceSource) -> Mapping[int, GrowthStep]:
     size_bytes: int | None = None
     known: Growth | None = None
     for message in trace.messages:
-        if message.kind == "reinstall":
+        if message.kind in WIPING_KINDS:
             size_bytes, known = 0, None
         if size_bytes is None:
             size_bytes = _bytes_before_first(trace, message)

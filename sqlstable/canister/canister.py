@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from sqlstable.canister import steps
 from sqlstable.canister.choices import Choices, Keywords
+from sqlstable.canister.hooks import Hooks
 from sqlstable.canister.inbox import Inbox
 from sqlstable.canister.life import Life
+from sqlstable.canister.life_cycle import LifeCycle
 from sqlstable.canister.machine import Opening
 from sqlstable.canister.machines import make_machine
 from sqlstable.canister.observation import Observation, open_writer
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     import apsw
 
 
-class Canister(Inbox, Presence):
+class Canister(LifeCycle, Inbox, Presence):
     """SQLite in simulated stable memory.
 
     Threads may share a canister: messages run one after the other, each whole in the thread that
@@ -80,6 +82,8 @@ class Canister(Inbox, Presence):
             ``lean`` (set up for prices that charge the heap).
         track_heap: Of the wasm engine: whether to watch what is touched in the heap; by default
             where the prices of the limits' date charge it.
+        hooks: The code that is installed, as far as the life cycle goes: what it does when it is
+            installed and upgraded.
         machine: Makes what the canister runs on, where that is none of the engines; see
             `sqlstable.canister.machine.Machine`.
 
@@ -121,21 +125,11 @@ class Canister(Inbox, Presence):
                 compares=choices.bytes_changed,
             )
             opening = Opening(settings, is_foreign=memory.wasm_pages > 0)
-            self._life = Life(machine, observation, opening)
+            self._life = Life(machine, observation, opening, choices.hooks or Hooks())
             undo.callback(self._life.let_go)
             steps.install(self._life)
             undo.pop_all()
         self._life.state_settings()
-
-    # -- life cycle -----------------------------------------------------------------------------
-
-    def upgrade(self, *, label: str | None = None) -> Reply:
-        """Upgrade the canister: the heap goes, stable memory stays."""
-        return Reply([], steps.upgrade(self._life, label=label))
-
-    def reinstall(self, *, label: str | None = None) -> Reply:
-        """Reinstall the canister: heap and stable memory go."""
-        return Reply([], steps.reinstall(self._life, label=label))
 
     def close(self) -> None:
         """Finish the trace and give all memory back; closing twice does no harm.

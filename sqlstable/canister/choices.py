@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final, TypedDict
 
+from sqlstable.canister.hooks import Hooks
 from sqlstable.canister.machine import Machine
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.engine.measured.module.builds import BUILDS
@@ -45,6 +46,7 @@ class Keywords(TypedDict, total=False):
     foreign_keys: bool | None
     build: str | None
     track_heap: bool | None
+    hooks: Hooks | None
     machine: MakeMachine | None
 
 
@@ -81,6 +83,7 @@ class Choices:
     foreign_keys: bool | None = None
     build: str | None = None
     track_heap: bool | None = None
+    hooks: Hooks | None = None
     machine: MakeMachine | None = None
 
     def __post_init__(self) -> None:

@@ -8,9 +8,10 @@ part that all have in common, and makes a canister whole again after one that wa
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlstable.canister.ended import EndedMessage
+from sqlstable.canister.hooks import Hook, HookMessage, Hooks
 from sqlstable.canister.machine import Call, Machine, Opening
 from sqlstable.canister.observation import Observation
 from sqlstable.canister.status import described
@@ -19,8 +20,27 @@ from sqlstable.database.checking import Setup
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.statements import Statements
 from sqlstable.errors import MessageError, Trap
+from sqlstable.ic.words import PartName
 
 CLOSED: Final = "the canister is closed; make a new one"
+
+EMPTY: Final = (
+    "Attempted to execute a message, but the canister contains no Wasm module; install code with "
+    "canister.reinstall()"
+)
+"""Source: dfinity/ic rs/execution_environment, HypervisorError::WasmModuleNotFound."""
+
+STOPPED: Final = "Canister is stopped; start it with canister.start()"
+"""Source: dfinity/ic rs/execution_environment/src/execution_environment.rs, CanisterStopped."""
+
+
+class Before(NamedTuple):
+    """What is to hold again where a step fails."""
+
+    step: Call
+    opening: Opening
+    hooks: Hooks
+    is_empty: bool
 
 
 class Life:
@@ -30,13 +50,20 @@ class Life:
         machine: What they run on.
         observation: Is given each of them.
         opening: How the heap is to open the database.
+        hooks: The code, as far as the life cycle goes.
     """
 
-    def __init__(self, machine: Machine, observation: Observation, opening: Opening) -> None:
+    def __init__(
+        self, machine: Machine, observation: Observation, opening: Opening, hooks: Hooks
+    ) -> None:
         self.machine = machine
         self.memory = machine.memory
         self.observation = observation
         self.opening = opening
+        self.hooks = hooks
+        self.is_empty = False
+        "Whether its code has been uninstalled."
+        self.is_stopped = False
         self.turns = Turns()
         self.call: Call | None = None
         "The update or query that is open."
@@ -48,8 +75,8 @@ class Life:
         self._statements: Statements | None = None
         # Not while a message runs, and not after one that was cut off from outside.
         self._is_whole = True
-        self._step: tuple[Call, Opening] | None = None
-        "The step that is running, and what is to hold again where it fails."
+        self._before: Before | None = None
+        "While a step runs."
         self._is_let_go = self._is_given_back = False
 
     # -- messages -------------------------------------------------------------------------------
@@ -61,6 +88,8 @@ class Life:
             self.memory.check(call.kind)
         if self.is_closed or not self._is_whole:
             self.settle()
+        if call.cache is not None and (self.is_stopped or self.is_empty):
+            raise MessageError(EMPTY if self.is_empty else STOPPED)
         self._is_whole = False
         call.index = self.observation.message_count
         call.first_statement = self.observation.statement_count
@@ -83,7 +112,7 @@ class Life:
             # A step that failed is no message of the trace: the canister goes on without it.
             raise ended.trap
         call.ended = self.observation.note(ended)
-        if ended.page_size != self.opening.settings.page_size:
+        if not self.is_empty and ended.page_size != self.opening.settings.page_size:
             self._adopt()
             self.state_settings()
         self._is_whole = True
@@ -97,8 +126,8 @@ class Life:
             body: Makes a heap for those that follow.
         """
         self.memory.check(call.kind)
-        had_heap = self._statements is not None
-        self._step = call, self.opening
+        had_heap = self._statements is not None or self.is_empty
+        self._before = Before(call, self.opening, self.hooks, self.is_empty)
         try:
             self.begin(call)
             # It is nobody's to end but its own.
@@ -113,10 +142,47 @@ class Life:
                 with suppress(Exception):
                     self._recover()
             raise
-        self._step = None
+        self._before = None
         self.step_count += 1
         assert call.ended is not None
         return call.ended
+
+    def part(self, name: PartName, *, opens: bool = False, before: Hook | None = None) -> None:
+        """Run a part of the step that is open, with limits of its own on OS pages.
+
+        Args:
+            name: Of the part.
+            opens: Whether it begins by starting a heap.
+            before: What it does before its hook.
+        """
+        hooks = [hook for hook in (before, self.hooks.of(name)) if hook is not None]
+        if not (hooks or opens or name in self.machine.own_parts):
+            return
+        assert self._before is not None
+        call = self._before.step
+        call.part = name
+        self.machine.begin(call)
+        if opens:
+            self.open()
+        for hook in hooks:
+            self._run(hook, name)
+
+    def _run(self, hook: Hook, name: PartName) -> None:
+        message = HookMessage(name, self.memory, None if name == "start" else self.statements)
+        try:
+            hook(message)
+        finally:
+            message.end()
+        if self.memory.trap is not None:
+            # Whoever swallowed it, the message has trapped.
+            raise self.memory.trap
+        if name != "start":
+            left = self.statements.unfinished()
+            if left is not None:
+                raise MessageError(
+                    f"the hook {name} ended with {left}; what it began is lost with the heap, or "
+                    "meets other messages: end it in the hook"
+                )
 
     # -- the heap -------------------------------------------------------------------------------
 
@@ -128,7 +194,7 @@ class Life:
             MessageError: The canister is closed.
         """
         if self._statements is None:
-            raise MessageError(CLOSED)
+            raise self._absent()
         return self._statements
 
     def start(self) -> None:
@@ -138,6 +204,11 @@ class Life:
         vfs = self.machine.view
         assert vfs is not None
         self.observation.watch(vfs)
+
+    def open(self) -> None:
+        """Start a heap in an open message, billed to nobody's statement."""
+        with self.machine.outside("open"):
+            self.start()
 
     def stop(self) -> None:
         """Let the heap go."""
@@ -178,7 +249,7 @@ class Life:
                 pass
         vfs = self.machine.view
         if vfs is None:
-            raise MessageError(CLOSED)
+            raise self._absent()
         return vfs
 
     @property
@@ -218,6 +289,9 @@ class Life:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _absent(self) -> MessageError:
+        return MessageError(EMPTY if self.is_empty and not self.is_closed else CLOSED)
+
     def _begin_turn(self) -> None:
         self.settle()
         self.memory.check("query")
@@ -248,12 +322,12 @@ class Life:
         self.memory.check("query")
         self.call = None
         is_committed = self._drop()
-        if self._step is not None:
-            step, before = self._step
-            if not is_committed and not step.is_committed:
-                self.opening = before
-        self.start()
-        self._step = None
+        before = self._before
+        if before is not None and not is_committed and not before.step.is_committed:
+            _, self.opening, self.hooks, self.is_empty = before
+        if not self.is_empty:
+            self.start()
+        self._before = None
         self._is_whole = True
 
     def _drop(self) -> bool:

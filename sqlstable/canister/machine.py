@@ -19,8 +19,9 @@ from sqlstable.engine.statements import Statements
 from sqlstable.errors import LimitTrap, Trap
 from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import CacheState, Depth, EngineName, MessageKind
+from sqlstable.ic.words import CacheState, Depth, EngineName, MessageKind, PartName
 from sqlstable.memory.stable import StableMemory
+from sqlstable.trace.model import Part
 from sqlstable.trace.recording.attribution import MessageFacts
 from sqlstable.trace.recording.raw import RawMessage
 
@@ -62,6 +63,10 @@ class Call:
     "Whether it is behind its commit point."
     ended: EndedMessage | None = field(default=None, init=False)
     "What became of it, once that is known."
+    part: PartName | None = field(default=None, init=False)
+    "The part of a step that runs, or is about to begin."
+    parts: list[Part] = field(default_factory=list, init=False)
+    "Those that have ended."
 
 
 class Ended(NamedTuple):
@@ -71,7 +76,7 @@ class Ended(NamedTuple):
     raw: RawMessage
     trap: Trap | None
     page_size: int
-    "Bytes of a SQLite page, as the message has left the database."
+    "Bytes of a SQLite page, as the message has left the database, or as it was last."
 
 
 Look = Callable[[TakenAccesses, bool], None]
@@ -87,6 +92,7 @@ class Machine(Protocol):
         memory: The stable memory.
         depth: How much is recorded.
         described: The settings that are the machine's own, as reports state them.
+        own_parts: Parts of the life cycle that the module has by itself, beside hooks.
     """
 
     name: EngineName
@@ -94,6 +100,7 @@ class Machine(Protocol):
     memory: StableMemory
     depth: Depth
     described: dict[str, object]
+    own_parts: frozenset[PartName]
 
     @property
     def view(self) -> StableVFS | None:
@@ -124,7 +131,11 @@ class Machine(Protocol):
         ...
 
     def begin(self, call: Call) -> None:
-        """Begin a message: the heap is as the call wants it, the memory's message is open."""
+        """Begin a message: the heap is as the call wants it, the memory's message is open.
+
+        Where the message is open already, as a step of the life cycle, its next part begins, as
+        the call names it; what the module itself has for it runs.
+        """
         ...
 
     def end(self, call: Call, look: Look | None) -> Ended:
@@ -142,6 +153,42 @@ class Machine(Protocol):
             SettingsError: There are no connections in this process.
         """
         ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of a step that a machine runs, one after the other.
+
+    Args:
+        memory: Where they count OS pages.
+    """
+
+    memory: StableMemory
+    running: PartName | None = None
+
+    def next(self, call: Call, used: tuple[int, int], instructions: int | None) -> None:
+        """End the part that runs, and begin the one that a call names, which counts anew.
+
+        Args:
+            call: The step.
+            used: OS pages that the part that ends has accessed, and dirtied.
+            instructions: Those that it took, or None where nobody counts.
+        """
+        self._note(call, used, instructions)
+        self.running = call.part
+        self.memory.next_part("update" if call.part == "start" else call.kind)
+
+    def end(self, call: Call, used: tuple[int, int], instructions: int | None) -> bool:
+        """End the last part, and let the message end as one; returns whether there were parts."""
+        self._note(call, used, instructions)
+        had_parts, self.running = self.running is not None, None
+        if had_parts and self.memory.trap is None:
+            self.memory.join_parts()
+        return had_parts
+
+    def _note(self, call: Call, used: tuple[int, int], instructions: int | None) -> None:
+        if self.running is not None:
+            call.parts.append(Part(self.running, *used, instructions))
 
 
 MakeVFS = Callable[[StableMemory, Opening], StableVFS]
@@ -229,5 +276,10 @@ def finish(
         os_pages_accessed,
         os_pages_dirty,
         call.continues,
+        tuple(call.parts),
     )
     return facts, trap
+
+
+def forget(*, discarded: bool = False) -> None:
+    """Do what the end of a message asks of a heap where there is none."""

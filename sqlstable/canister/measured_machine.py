@@ -6,18 +6,19 @@ from dataclasses import replace
 from typing import Final, NoReturn
 
 from sqlstable.canister.choices import Choices
-from sqlstable.canister.machine import Call, Ended, Look, Opening, finish, open_vfs
+from sqlstable.canister.machine import Call, Ended, Look, Opening, Parts, finish, open_vfs
 from sqlstable.canister.noted import raw_message
 from sqlstable.database.checking import Setup
 from sqlstable.database.extent import state_size
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.measured.measured_engine import WasmEngine
 from sqlstable.engine.measured.module.builds import BUILDS, load_program
+from sqlstable.engine.measured.notes import HeapTouched
 from sqlstable.errors import ImageError, SettingsError
 from sqlstable.ic.limits import Limits, resolve_limits
 from sqlstable.ic.prices import regime_of
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import CacheState, Depth, EngineName
+from sqlstable.ic.words import CacheState, Depth, EngineName, PartName
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.raw import OutsideSpan
 from sqlstable.wasm.program import Program
@@ -45,6 +46,7 @@ class MeasuredMachine:
 
     name: EngineName = "wasm"
     cache: CacheState = "warm"
+    own_parts: frozenset[PartName] = frozenset()
 
     def __init__(self, memory: StableMemory, *, depth: Depth) -> None:
         store = shim_of(memory)
@@ -61,6 +63,9 @@ class MeasuredMachine:
         }
         self._store = store
         self._has_counters = depth == "counters"
+        self._parts = Parts(memory)
+        self._part_start = 0
+        "Instructions that the message had taken when its part began."
         self._outside: list[OutsideSpan] = []
         self._vfs: StableVFS | None = None
         self._engine: WasmEngine | None = None
@@ -112,7 +117,11 @@ class MeasuredMachine:
         return self.memory.recover()
 
     def begin(self, call: Call) -> None:
-        """Begin the memory's message, with the heap that the call wants."""
+        """Begin the memory's message, with the heap that the call wants, or a step's next part."""
+        if self.memory.kind is not None and call.part is not None:
+            self._begin_part(call)
+            return
+        self._parts.running, self._part_start = None, 0
         must_enter = False
         if call.cache is not None:
             assert self._engine is not None
@@ -128,8 +137,11 @@ class MeasuredMachine:
     def end(self, call: Call, look: Look | None) -> Ended:
         """Commit, discard or roll back, and say what happened."""
         memory, engine, vfs = self.memory, self._engine, self._vfs
-        assert engine is not None
-        assert vfs is not None
+        if engine is None:
+            # Uninstalled: whoever was there last has nothing more to say.
+            assert self._old is not None
+            engine = self._old[0]
+        self._parts.end(call, self._store.used, self._instructions - self._part_start)
         # The shim forgets with the message.
         notes = engine.take_notes()
         status = notes.status
@@ -143,12 +155,14 @@ class MeasuredMachine:
             end=engine.end,
             discard=engine.discard_heap,
         )
+        raw = raw_message(notes, self._outside)
+        self._outside.clear()
+        if vfs is None:
+            return Ended(facts, raw, trap, self._opening.settings.page_size)
         if call.is_committed or look is not None:
             self._settle(vfs, is_watched=look is not None)
         if vfs.store.is_page_size_stale:
             vfs.adopt_page_size()
-        raw = raw_message(notes, self._outside)
-        self._outside.clear()
         return Ended(facts, raw, trap, vfs.store.page_size)
 
     @contextmanager
@@ -172,6 +186,21 @@ class MeasuredMachine:
             "functions and collations of Python cannot be called from a Wasm module; use the "
             "native engine for them, or SQL"
         )
+
+    @property
+    def _instructions(self) -> int:
+        """What the message has taken so far, its heap included."""
+        machine = self._store.machine
+        status, program = machine.tell(), machine.program
+        heap = HeapTouched.of(status).cost(program.regime) if program.watches_heap else 0
+        return machine.instruction_limit - status.counter + heap
+
+    def _begin_part(self, call: Call) -> None:
+        taken = self._instructions
+        self._parts.next(call, self._store.used, taken - self._part_start)
+        self._part_start = taken
+        if self._engine is not None:
+            self._engine.begin("update", "warm")
 
     def _open(self, opening: Opening) -> WasmEngine:
         self._opening = opening

@@ -13,9 +13,10 @@ from sqlstable.canister.awaits import Awaits, not_open
 from sqlstable.canister.choices import check_choice
 from sqlstable.canister.life import Life
 from sqlstable.canister.machine import Call
+from sqlstable.canister.refusals import explained
 from sqlstable.canister.turns import Leaving
-from sqlstable.database.values import bindable, bindable_rows, explain_foreign, find_fault
-from sqlstable.engine.statements import Cursor, Params, Rows, Statements
+from sqlstable.database.values import bindable, bindable_rows
+from sqlstable.engine.statements import Cursor, Params, Rows
 from sqlstable.errors import MessageError, SqlError, Trap
 from sqlstable.ic.words import CACHE_STATES, CacheState, CallKind
 
@@ -255,7 +256,7 @@ class Message(Awaits):
     ) -> BaseException:
         """Return what is to be raised; the message cannot go on after an exception from outside."""
         if isinstance(error, Exception):
-            return _explained(self._statements, error, sql, params, place=place)
+            return explained(self._statements, error, sql, params, place=place)
         if self._is_open:
             self._memory.poison(Trap(f"the message was cut off by {type(error).__name__}"))
         return error
@@ -290,16 +291,6 @@ class MessageCursor:
             SqlError: SQLite refused, as it may when a statement that writes ends.
         """
         self._message.step(self._cursor.close, self._sql, self._params)
-
-
-def _explained(
-    statements: Statements, error: Exception, sql: str, params: Params, *, place: str = ""
-) -> Exception:
-    """Return the error that says best why a statement failed; the same on all engines."""
-    if isinstance(error, Trap | MessageError):
-        return error
-    fault = find_fault(sql, params, place=place) or explain_foreign(error, sql, params)
-    return fault or statements.explained(error, sql)
 
 
 def _left_open(kind: str, left: str) -> MessageError:

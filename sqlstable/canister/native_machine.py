@@ -8,7 +8,9 @@ from sqlstable.canister.machine import (
     Look,
     MakeVFS,
     Opening,
+    Parts,
     finish,
+    forget,
     open_vfs,
 )
 from sqlstable.database.checking import Setup
@@ -18,7 +20,7 @@ from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.native.link import Heap
 from sqlstable.engine.native.native_engine import NativeEngine
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.ic.words import CacheState, Depth, EngineName
+from sqlstable.ic.words import CacheState, Depth, EngineName, PartName
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.recorder import Recorder
@@ -35,6 +37,7 @@ class NativeMachine:
 
     name: EngineName = "native"
     cache: CacheState = "cold"
+    own_parts: frozenset[PartName] = frozenset()
 
     def __init__(self, memory: StableMemory, *, depth: Depth, make_vfs: MakeVFS = open_vfs) -> None:
         self.memory = memory
@@ -46,6 +49,7 @@ class NativeMachine:
         self._make_vfs = make_vfs
         self._engine: NativeEngine | None = None
         self._left = Heap()
+        self._parts = Parts(memory)
 
     def start(self, opening: Opening) -> NativeEngine:
         """Open the connection of the updates; see `Machine.start`."""
@@ -76,7 +80,11 @@ class NativeMachine:
         return self.memory.recover()
 
     def begin(self, call: Call) -> None:
-        """Choose a connection, and begin the memory's message."""
+        """Choose a connection, and begin the memory's message, or the next part of a step."""
+        if self.memory.kind is not None and call.part is not None:
+            self._begin_part(call)
+            return
+        self._parts.running = None
         must_enter = False
         if call.cache is not None:
             assert self._engine is not None
@@ -91,27 +99,24 @@ class NativeMachine:
 
     def end(self, call: Call, look: Look | None) -> Ended:
         """Commit, discard or roll back, and say what happened."""
-        memory, engine, vfs = self.memory, self._engine, self.view
-        assert engine is not None
-        assert vfs is not None
-        bytemap, log = memory.store.bytemap, self._log
-        used = len(bytemap.accessed), len(bytemap.dirty)
+        memory, engine, vfs, log = self.memory, self._engine, self.view, self._log
+        if self._parts.end(call, self._used, None) and vfs is not None:
+            vfs.store.rebind()
         facts, trap = finish(
             call,
             memory,
-            used,
+            self._used,
             look,
             accesses=log.so_far,
-            end=engine.end,
-            discard=engine.discard_heap,
+            end=forget if engine is None else engine.end,
+            discard=forget if engine is None else engine.discard_heap,
         )
         raw = self.recorder.take()
-        store = vfs.store
-        if store.is_page_size_stale:
+        if vfs is not None and vfs.store.is_page_size_stale:
             # Not before the log is taken, which is still in the old unit.
             vfs.adopt_page_size()
-            log.sqlite_page_bytes = store.page_size
-        return Ended(facts, raw, trap, store.page_size)
+            log.sqlite_page_bytes = vfs.store.page_size
+        return Ended(facts, raw, trap, log.sqlite_page_bytes)
 
     def outside(self, name: str, /) -> AbstractContextManager[None]:
         """Bill the accesses of a block to nobody's statement, under ``name``."""
@@ -121,6 +126,22 @@ class NativeMachine:
         """Run ``setup`` on every connection, those that are open and those to come."""
         assert self._engine is not None
         self._engine.on_connect(setup)
+
+    @property
+    def _used(self) -> tuple[int, int]:
+        """OS pages that the message, or its part, has accessed and dirtied."""
+        bytemap = self.memory.store.bytemap
+        return len(bytemap.accessed), len(bytemap.dirty)
+
+    def _begin_part(self, call: Call) -> None:
+        self._parts.next(call, self._used, None)
+        if self.view is not None:
+            # What it reads lies elsewhere from here on.
+            self.view.store.rebind()
+        # A hook writes there without any connection, too.
+        self.memory.log = self._log
+        if self._engine is not None:
+            self._engine.begin("update", "warm")
 
     def _open(self, opening: Opening) -> NativeEngine:
         memory, log = self.memory, self._log

@@ -11,6 +11,7 @@ from sqlstable.canister.trace_end import TraceEnd, trace_end
 from sqlstable.database.vfs import StableVFS
 from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.ic.words import WIPING_KINDS
 from sqlstable.memory.changes import bytes_changed
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.format.file import Trace, TraceWriter
@@ -223,7 +224,7 @@ class Observation:
 
     def _changed_areas(self, facts: MessageFacts) -> tuple[StableArea, ...]:
         """Return the areas where the message changed the size of stable memory, else none."""
-        is_new = facts.kind == "reinstall" or facts.image_bytes != self._areas_image_bytes
+        is_new = facts.kind in WIPING_KINDS or facts.image_bytes != self._areas_image_bytes
         if self._reader is None or not is_new:
             return ()
         self._areas_image_bytes, self._areas_message = facts.image_bytes, facts.message
@@ -260,7 +261,7 @@ class Observation:
             found = [(index, self._opening), (self._known_since, self._met)]
             self._opening = self._met = NO_CHANGES
         if facts.outcome == "committed" or self._is_behind:
-            if facts.kind in ("install", "reinstall") or self._is_behind:
+            if facts.kind in ("install", *WIPING_KINDS) or self._is_behind:
                 changes = owners.refresh(reader)
                 self._is_behind = False
             else:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.markup import ROWS_SHOWN, html_table
-from sqlstable.trace.model import LimitUse, Message, Statement
+from sqlstable.trace.model import LimitUse, Message, Part, Statement
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -41,6 +41,11 @@ class Reply:
     def statements(self) -> tuple[Statement, ...]:
         """Its statements, each with its own footprint by phases."""
         return self._ended.attribute().statements
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of a step of the life cycle, such as ``pre_upgrade``; else none."""
+        return self.message.parts
 
     @property
     def limits(self) -> tuple[LimitUse, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sqlstable.canister.ended import EndedMessage
-from sqlstable.canister.life import Life
+from sqlstable.canister.hooks import Hook, Hooks, Persistence, heap_is_kept
+from sqlstable.canister.life import EMPTY, Life
 from sqlstable.canister.machine import Call
 from sqlstable.database.foreign import DatabaseSource
 from sqlstable.database.transfer import import_database
@@ -22,28 +23,84 @@ def install(life: Life) -> None:
     if image_file is not None and image_file.is_read_only:
         life.start()
     else:
-        _run(life, Call("install"), lambda: _open(life))
+        is_new = not life.memory.wasm_pages
+
+        def body() -> None:
+            if is_new:
+                life.part("start")
+                life.part("init", opens=True)
+            else:
+                # Its code was installed in another process, and is not here.
+                life.open()
+
+        _run(life, Call("install"), body)
 
 
-def upgrade(life: Life, *, label: str | None) -> EndedMessage:
-    """Let the heap go, and start another one on the same stable memory."""
+def upgrade(
+    life: Life,
+    *,
+    hooks: Hooks | None = None,
+    skip_pre_upgrade: bool = False,
+    wasm_memory_persistence: Persistence | None = None,
+    migration: Hook | None = None,
+    label: str | None = None,
+) -> EndedMessage:
+    """Run the old code's pre_upgrade, go on with new code, and run its start and post_upgrade.
+
+    Raises:
+        MessageError: The canister has no code; or the heap cannot be kept, or may not be lost.
+        SettingsError: ``wasm_memory_persistence`` is unknown.
+    """
+    with life.turn("upgrade"):
+        if life.is_empty:
+            raise MessageError(EMPTY)
+        new = life.hooks if hooks is None else hooks
+        is_kept = heap_is_kept(life.hooks, new, wasm_memory_persistence)
+
+        def body() -> None:
+            if not skip_pre_upgrade:
+                life.part("pre_upgrade")
+            life.hooks = new
+            if not is_kept:
+                life.stop()
+            life.part("start")
+            life.part("post_upgrade", opens=not is_kept, before=migration)
+
+        return life.step(Call("upgrade", label=label), body)
+
+
+def reinstall(life: Life, *, hooks: Hooks | None = None, label: str | None = None) -> EndedMessage:
+    """Let heap and stable memory go, and install code."""
 
     def body() -> None:
-        _reopen(life)
+        if not life.is_empty:
+            life.stop()
+        life.memory.wipe()
+        life.hooks = life.hooks if hooks is None else hooks
+        life.is_empty = False
+        life.opening = replace(life.opening, is_foreign=False)
+        life.part("start")
+        life.part("init", opens=True)
 
-    return _run(life, Call("upgrade", label=label), body)
+    return _run(life, Call("reinstall", label=label), body)
 
 
-def reinstall(life: Life, *, label: str | None) -> EndedMessage:
-    """Let heap and stable memory go."""
+def uninstall(life: Life, *, label: str | None = None) -> EndedMessage:
+    """Let code, heap and stable memory go.
+
+    Raises:
+        MessageError: There is no code any more.
+    """
 
     def body() -> None:
         life.stop()
         life.memory.wipe()
-        life.opening = replace(life.opening, is_foreign=False)
-        _open(life)
+        life.is_empty = True
 
-    return _run(life, Call("reinstall", label=label), body)
+    with life.turn("uninstall"):
+        if life.is_empty:
+            raise MessageError("the canister has no code to uninstall; reinstall it first")
+        return life.step(Call("uninstall", label=label), body)
 
 
 def load(life: Life, vfs: StableVFS, source: DatabaseSource) -> EndedMessage:
@@ -75,17 +132,6 @@ def empty_vfs(life: Life) -> StableVFS:
             "it first, or import into a new one"
         )
     return vfs
-
-
-def _open(life: Life) -> None:
-    with life.machine.outside("open"):
-        life.start()
-
-
-def _reopen(life: Life) -> None:
-    with life.machine.outside("open"):
-        life.stop()
-        life.start()
 
 
 def _run(life: Life, call: Call, body: Callable[[], None]) -> EndedMessage:

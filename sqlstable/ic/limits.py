@@ -97,7 +97,7 @@ class Limits:
             kind: One of `MESSAGE_KINDS`.
 
         Returns:
-            The limits; those of ``upgrade`` for install and reinstall too.
+            The limits; those of ``upgrade`` for all other steps of a canister's life, too.
 
         Raises:
             SettingsError: There is no such kind.
@@ -114,7 +114,7 @@ class Limits:
                 return self.update
             case "query":
                 return self.query
-            case "upgrade" | "install" | "reinstall":
+            case "upgrade" | "install" | "reinstall" | "uninstall" | "load_snapshot":
                 return self.upgrade
         raise SettingsError(f"unknown message kind {kind!r}; use one of {', '.join(MESSAGE_KINDS)}")
 

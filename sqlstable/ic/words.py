@@ -8,16 +8,27 @@ from typing import Final, Literal, get_args
 
 # -- messages ------------------------------------------------------------------------------------
 
-MessageKind = Literal["update", "query", "upgrade", "install", "reinstall"]
+MessageKind = Literal[
+    "update", "query", "upgrade", "install", "reinstall", "uninstall", "load_snapshot"
+]
 """What a message is.
 
 An update stands for timers, heartbeats and callbacks, too; a query for composite queries; an
 upgrade for pre_upgrade and post_upgrade. An install is the init of a first installation, a
-reinstall that of one which wipes what was there. An inspect_message has a query's OS pages, but
-fewer instructions; a ``start`` has the OS pages of an update.
+reinstall that of one which wipes what was there; an uninstall wipes and runs nothing, and
+load_snapshot puts another heap and stable memory in their place. An inspect_message has a query's
+OS pages, but fewer instructions; a ``start`` has the OS pages of an update.
 """
 
 MESSAGE_KINDS: Final[tuple[MessageKind, ...]] = get_args(MessageKind)
+
+WIPING_KINDS: Final[tuple[MessageKind, ...]] = ("reinstall", "uninstall", "load_snapshot")
+"""Kinds of message behind which stable memory is another one."""
+
+PartName = Literal["init", "start", "pre_upgrade", "post_upgrade"]
+"""A part of a step of a canister's life, which runs by itself, with OS pages of its own."""
+
+PARTS: Final[tuple[PartName, ...]] = get_args(PartName)
 
 CallKind = Literal["update", "query"]
 """The kinds of message that somebody calls; the others are steps of a canister's life."""

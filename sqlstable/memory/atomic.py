@@ -124,6 +124,22 @@ class Atomic:
         assert self.kind is not None
         self._store.begin(limits, self.kind)
 
+    def next_part(self, kind: str) -> None:
+        """Let the open message's next part begin: its OS pages count from nothing.
+
+        What the parts before it wrote is there, and goes if the message does.
+
+        Args:
+            kind: Of message, whose limits the part has.
+        """
+        assert self.kind is not None
+        self._store.begin(self.limits, kind, "anew")
+
+    def join_parts(self) -> None:
+        """Let the open message end as one whole, whatever its parts were."""
+        assert self.kind is not None
+        self._store.begin(self.limits, self.kind, "together")
+
     def check(self, kind: str) -> None:
         """Refuse what `begin` would refuse for the image file's sake, without beginning.
 

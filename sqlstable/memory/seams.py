@@ -1,6 +1,6 @@
 """The seams of memories: four calls on bytes, a store of such bytes, and who is told of changes."""
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from sqlstable.ic.limits import Limits
 from sqlstable.memory.backing import Backing, Bytes
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 OUT_OF_BOUNDS: Final = "stable memory out of bounds"
 """Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs, 2025-10-31."""
+
+
+Counting = Literal["on", "anew", "together"]
+"""How OS pages are counted from now on: as before; from nothing, as of another part of the message;
+or those of all its parts at once, as it ends."""
 
 
 class Memory(Protocol):
@@ -69,7 +74,7 @@ class MessageStore(Protocol):
         """Which OS pages the message has touched so far, and its limits on them."""
         ...
 
-    def begin(self, limits: Limits | None, kind: str) -> None:
+    def begin(self, limits: Limits | None, kind: str, counting: Counting = "on") -> None:
         """Set the limits of the message that begins, or of the open one from now on."""
         ...
 

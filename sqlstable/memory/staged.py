@@ -13,11 +13,13 @@ over, rollback forgets them. Both cost what was touched, not what the memory hol
 from typing import TYPE_CHECKING, Final
 
 from sqlstable.errors import OutOfBoundsTrap
+from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
 from sqlstable.memory.backing import Backing, Bytes
 from sqlstable.memory.bytemap import DIRTY, Bytemap
+from sqlstable.memory.earlier import EarlierParts
 from sqlstable.memory.image.durable import PageChange, os_page_runs
-from sqlstable.memory.seams import OUT_OF_BOUNDS
+from sqlstable.memory.seams import OUT_OF_BOUNDS, Counting
 
 if TYPE_CHECKING:
     from sqlstable.memory.image.imagefile import ImageFile
@@ -49,13 +51,13 @@ class Staged:
         self.staging = staging
         flat = backing.flat
         self.bytemap = Bytemap(0 if flat is None else len(flat) // OS_PAGE_BYTES)
-        self.begin = self.bytemap.begin
-        "Only limits are to be set."
         self.wasm_pages = 0 if image_file is None else image_file.wasm_pages
         self.committed_wasm_pages = self.wasm_pages
         self._image_file = image_file
         self._wiped: Backing | None = None
         "The committed bytes, while a message has wiped them."
+        self._earlier: EarlierParts | None = None
+        "The backing, while there are earlier parts of the message."
         self._unchanged = PageChange((), staging, 0, 0)
         self._staged_bytes = 0
         self._staged_reach_bytes = 0
@@ -135,8 +137,17 @@ class Staged:
 
     # -- messages -------------------------------------------------------------------------------
 
+    def begin(self, limits: Limits | None, kind: str, counting: Counting = "on") -> None:
+        """Set the limits, and count as that says."""
+        if counting == "anew":
+            self._lay_aside()
+        elif counting == "together":
+            self._join()
+        self.bytemap.begin(limits, kind)
+
     def prepare(self) -> PageChange:
         """Return what the message has changed."""
+        self._join()
         pages = self.wasm_pages
         if not self.bytemap.dirty and pages == self.committed_wasm_pages and self._wiped is None:
             # As most messages: one record does for all of them.
@@ -167,6 +178,9 @@ class Staged:
     def rollback(self) -> bool:
         """Forget what is staged."""
         is_changed = bool(self.bytemap.dirty) or self.wasm_pages != self.committed_wasm_pages
+        if self._earlier is not None:
+            is_changed = is_changed or bool(self._earlier.pages)
+            self.backing, self._earlier = self._earlier.below, None
         if self._wiped is not None:
             self._end_wipe(self._wiped)
             is_changed = True
@@ -190,6 +204,35 @@ class Staged:
         """Nothing is in doubt: the bytemap says it all."""
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _lay_aside(self) -> None:
+        """Put what the message has written so far over the committed bytes, and clear its marks."""
+        bytemap, earlier = self.bytemap, self._earlier
+        if bytemap.dirty or earlier is not None:
+            if earlier is None:
+                earlier = EarlierParts(self.backing)
+            read = self.staging.read
+            for os_page in bytemap.dirty:
+                earlier.pages[os_page] = bytes(read(os_page << 12, OS_PAGE_BYTES))
+            earlier.accessed.update(bytemap.accessed)
+            self.backing = self._earlier = earlier
+        bytemap.clear()
+
+    def _join(self) -> None:
+        """Stage what earlier parts wrote, and mark all that they touched."""
+        earlier, bytemap = self._earlier, self.bytemap
+        if earlier is None:
+            return
+        # All of it has passed the limits of its part.
+        bytemap.begin(None, "")
+        for os_page, content in earlier.pages.items():
+            if bytemap.mark(os_page) != DIRTY:
+                self.staging.write(os_page << 12, content)
+                bytemap.first_write(os_page)
+        for os_page in earlier.accessed:
+            if not bytemap.mark(os_page):
+                bytemap.first_read(os_page)
+        self.backing, self._earlier = earlier.below, None
 
     def _end_wipe(self, kept: Backing) -> None:
         """Go on with one of the two backings, or with the image's, which holds everything then."""

@@ -197,6 +197,20 @@ class LimitUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a step of a canister's life, which has limits of its own on OS pages."""
+
+    name: str
+    "init, start, pre_upgrade or post_upgrade."
+    os_pages_accessed: int
+    "Stable OS pages that it read or wrote, each counted once."
+    os_pages_dirty: int
+    "Stable OS pages that it wrote, likewise."
+    instructions: int | None = None
+    "None where nobody counts them; all parts of a step together have one limit."
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message: it committed whole, was discarded whole, or trapped."""
 
@@ -230,6 +244,8 @@ class Message:
     continues: int | None = None
     """Index of the message that it goes on from, behind an await; None where it begins a call, and
     in traces of format version 1 to 4."""
+    parts: tuple[Part, ...] = ()
+    "Those of a step of the life cycle, in the order in which they ran."
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from sqlstable.memory.backing import Backing, Bytes, check_size
 from sqlstable.memory.bytemap import ACCESSED, DIRTY, Bytemap
 from sqlstable.memory.image.durable import PageChange
 from sqlstable.memory.image.imagefile import ImageFile, open_image
-from sqlstable.memory.seams import OUT_OF_BOUNDS
+from sqlstable.memory.seams import OUT_OF_BOUNDS, Counting
 from sqlstable.memory.stable import StableMemory, size_max
 from sqlstable.wasm import shim
 from sqlstable.wasm.instance import Instance
@@ -38,6 +38,10 @@ MakeProgram = Callable[[int], Program]
 """Returns the program whose memories reserve so many bytes."""
 
 _UINT64_MAX: Final = (1 << 64) - 1
+_INT64_MAX: Final = (1 << 63) - 1
+
+_HEAP_MARKS_BYTES: Final = 2 << 20
+"""Both arrays of the shim's ``heap_marks``."""
 
 
 class ShimStore:
@@ -73,6 +77,10 @@ class ShimStore:
         self._bounds: tuple[int, int, int] | None = None
         "Limits of the message that began last, on instructions and OS pages."
         self._bounds_kind = ""
+        self._before_part = 0, 0
+        "OS pages accessed and dirtied by earlier parts of the message, again ones counted again."
+        self._mirrored = 0, 0
+        "How many of the shim's lists the bytemap has."
         self._is_new_heap = False
         self._is_behind = False
         self._is_looking = False
@@ -135,9 +143,13 @@ class ShimStore:
 
     # -- messages -------------------------------------------------------------------------------
 
-    def begin(self, limits: Limits | None, kind: str) -> None:
-        """Set the limits, of instructions too."""
+    def begin(self, limits: Limits | None, kind: str, counting: Counting = "on") -> None:
+        """Set the limits, of instructions too, which all parts of a message share."""
         bytemap = self._bytemap
+        if counting != "on":
+            if counting == "anew":
+                self._begin_part(limits, kind)
+            return
         if self._bounds is None or limits is not bytemap.limits or kind != self._bounds_kind:
             bytemap.begin(limits, kind)
             instructions = shim.INSTRUCTIONS_MAX
@@ -151,7 +163,7 @@ class ShimStore:
     def prepare(self) -> PageChange:
         """Make room for the heap that is kept, and return what the message has changed."""
         status = self.machine.tell()
-        dirty = memoryview(self.machine.noted(shim.DIRTY, status.dirty_count)).cast("q").tolist()
+        dirty = self._listed(shim.DIRTY, status.dirty_count)
         self.machine.prepare_commit()
         return PageChange(
             dirty,
@@ -201,14 +213,19 @@ class ShimStore:
     def bytemap(self) -> Bytemap:
         """The marks that the shim has now, copied where it has more."""
         bytemap, status = self._bytemap, self.machine.tell()
-        for what, os_pages, count, mark in (
-            (shim.ACCESSED, bytemap.accessed, status.accessed_count, ACCESSED),
-            (shim.DIRTY, bytemap.dirty, status.dirty_count, DIRTY),
+        counts = status.accessed_count, status.dirty_count
+        for what, os_pages, count, known, mark in zip(
+            (shim.ACCESSED, shim.DIRTY),
+            (bytemap.accessed, bytemap.dirty),
+            counts,
+            self._mirrored,
+            (ACCESSED, DIRTY),
+            strict=True,
         ):
-            if count != len(os_pages):
-                data = self.machine.noted(what, count)
-                os_pages[:] = memoryview(data).cast("q").tolist()
+            if count != known:
+                os_pages[:] = self._listed(what, count)
                 bytemap.far_marks.update(dict.fromkeys(os_pages, mark))
+        self._mirrored = counts
         return bytemap
 
     def wipe(self) -> None:
@@ -255,7 +272,35 @@ class ShimStore:
         """Take note that they have looked again."""
         self._is_behind = False
 
+    @property
+    def used(self) -> tuple[int, int]:
+        """OS pages that the part of the message that runs has accessed, and dirtied."""
+        status, (accessed, dirty) = self.machine.tell(), self._before_part
+        return status.accessed_count - accessed, status.dirty_count - dirty
+
     # -- inside ---------------------------------------------------------------------------------
+
+    def _begin_part(self, limits: Limits | None, kind: str) -> None:
+        """Clear the marks, and let the limits count from here; lists and undo log go on."""
+        machine, bytemap = self.machine, self._bytemap
+        marks, status = machine.address_of("bytemap"), machine.tell()
+        for os_page in self._listed(shim.ACCESSED, status.accessed_count):
+            ctypes.memset(marks + os_page, 0, 1)
+        ctypes.memset(machine.address_of("heap_marks"), 0, _HEAP_MARKS_BYTES)
+        self._before_part = status.accessed_count, status.dirty_count
+        bytemap.begin(limits, kind)
+        for name, count, count_max in (
+            ("accessed_max", status.accessed_count, bytemap.accessed_max),
+            ("dirty_max", status.dirty_count, bytemap.dirty_max),
+        ):
+            machine.set_value(name, min(count + count_max, _INT64_MAX))
+        # What is set next belongs to another message.
+        self._bounds = None
+
+    def _listed(self, what: shim.List, count: int) -> list[int]:
+        """Return a list of OS pages, each once: of several parts each has entered it."""
+        os_pages: list[int] = memoryview(self.machine.noted(what, count)).cast("q").tolist()
+        return [*dict.fromkeys(os_pages)] if any(self._before_part) else os_pages
 
     def _new_machine(self) -> Instance:
         reach = self._reach_bytes // WASM_PAGE_BYTES
@@ -269,7 +314,10 @@ class ShimStore:
         """Return bytes as they are now, but for OS pages that the message wrote their old ones."""
         content = bytearray(self.read(address, length))
         if self._undo_places is None:
-            self._undo_places = {os_page: at for at, os_page in enumerate(self.bytemap.dirty)}
+            count = self.machine.tell().dirty_count
+            dirty = memoryview(self.machine.noted(shim.DIRTY, count)).cast("q").tolist()
+            # The first part that wrote it has kept its old bytes.
+            self._undo_places = {dirty[at]: at for at in reversed(range(count))}
         for os_page in os_pages_spanned(address, length):
             place = self._undo_places.get(os_page)
             if place is None:
@@ -289,6 +337,7 @@ class ShimStore:
         self._kind = None
         self._is_new_heap = False
         self._undo_places = None
+        self._before_part = self._mirrored = 0, 0
         self._bytemap.clear()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.whatif.cache_events import NOT_CACHED, CacheEvents, Flags
 from sqlstable.analysis.whatif.sqlite_cache import SqliteCache
+from sqlstable.ic.words import WIPING_KINDS
 from sqlstable.trace.model import Message
 
 _GOES_ON: Final = 0
@@ -49,8 +50,9 @@ def message_heaps(trace: TraceSource, events: CacheEvents) -> list[MessageHeap]:
 def _fate(message: Message, engine: object) -> int:
     if message.kind == "query" and message.cache in ("cold", "fresh"):
         return _OWN
-    if message.kind in ("upgrade", "reinstall"):
-        return _LAST
+    if message.kind in ("upgrade", *WIPING_KINDS):
+        # An upgrade that keeps the heap began with a warm one.
+        return _LAST if message.cache is None else _GOES_ON
     is_trapped = message.outcome == "trapped"
     if engine == "wasm":
         return _FORGOTTEN if is_trapped or message.kind == "query" else _GOES_ON

@@ -111,10 +111,11 @@ class NativeEngine:
         self._inspector.close()
 
     def open(self) -> None:
-        """Open the update connection, recorded."""
+        """Open the update connection, recorded; the step that does so may go on with it."""
         self.discard_heap()
         self._keep(Heap())
         self._update = self._connect(exclusive=True)
+        self._activate(self._update)
 
     def begin(self, kind: str, cache: CacheState) -> bool:
         """Choose the connection of the message, opening it where a trap or query closed it.

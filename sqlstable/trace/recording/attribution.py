@@ -38,6 +38,7 @@ from sqlstable.trace.model import (
     Message,
     OutsideUse,
     OwnerUse,
+    Part,
     SqliteCounters,
     Statement,
 )
@@ -82,6 +83,7 @@ class MessageFacts(NamedTuple):
     os_pages_dirty: int = 0
     continues: int | None = None
     "Index of the message that it goes on from, behind an await."
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ def attribute(
         trap_limit=facts.trap_limit,
         bytes_changed=bytes_changed,
         continues=facts.continues,
+        parts=facts.parts,
     )
     return Attributed(
         message,

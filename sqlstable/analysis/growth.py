@@ -49,7 +49,7 @@ class Filling:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class GrowthPart:
     """One part of stable memory."""
 
     name: str
@@ -83,7 +83,7 @@ class Growth:
         return self.stable_bytes - sum(area.allocated_bytes for area in self.areas)
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[GrowthPart, ...]:
         """The main database cut up, every other file whole, and what is nobody's.
 
         Those of the main database are always there, others where they are not empty. They add up
@@ -92,8 +92,8 @@ class Growth:
         main = self.main
         others = self.areas if main is None else self.areas[1:]
         parts = [] if main is None else _main_parts(main)
-        parts += [Part(area.name, area.kind, area.allocated_bytes) for area in others]
-        parts.append(Part(UNCLAIMED, UNCLAIMED_KIND, self.unclaimed_bytes))
+        parts += [GrowthPart(area.name, area.kind, area.allocated_bytes) for area in others]
+        parts.append(GrowthPart(UNCLAIMED, UNCLAIMED_KIND, self.unclaimed_bytes))
         known = 0 if main is None else 3
         return (*parts[:known], *(part for part in parts[known:] if part.size_bytes))
 
@@ -106,7 +106,7 @@ class GrowthStep:
     "Index of the message."
     before_bytes: int
     after_bytes: int
-    areas: tuple[Part, ...]
+    areas: tuple[GrowthPart, ...]
     """By how much each area grew, the most first; those that did not are left out. Empty where
     the trace does not say, as in format version 1."""
 
@@ -180,14 +180,14 @@ def growth_steps(trace: TraceSource) -> Mapping[int, GrowthStep]:
     return steps
 
 
-def _main_parts(main: StableArea) -> list[Part]:
+def _main_parts(main: StableArea) -> list[GrowthPart]:
     filled = filling(main)
     unit = "Wasm page" if main.memory_id is None else "bucket"
     return [
-        Part("data", "data", filled.data_bytes),
-        Part("free SQLite pages", "free SQLite pages", filled.free_bytes),
-        Part(f"{unit} rounding", f"{unit} rounding", filled.rounding_bytes),
-        Part("unused behind the database", "unused", filled.unused_bytes),
+        GrowthPart("data", "data", filled.data_bytes),
+        GrowthPart("free SQLite pages", "free SQLite pages", filled.free_bytes),
+        GrowthPart(f"{unit} rounding", f"{unit} rounding", filled.rounding_bytes),
+        GrowthPart("unused behind the database", "unused", filled.unused_bytes),
     ]
 
 
@@ -234,10 +234,10 @@ def _grown_wasm_pages(accesses: Accesses) -> int:
     return int(np.sum(accesses.length[accesses.kind == GROW]))
 
 
-def _differences(before: Growth | None, after: Growth | None) -> tuple[Part, ...]:
+def _differences(before: Growth | None, after: Growth | None) -> tuple[GrowthPart, ...]:
     sizes_before, sizes = _sizes(before), _sizes(after)
     parts = [
-        Part(name, kind, sizes.get((name, kind), 0) - sizes_before.get((name, kind), 0))
+        GrowthPart(name, kind, sizes.get((name, kind), 0) - sizes_before.get((name, kind), 0))
         for name, kind in dict.fromkeys([*sizes, *sizes_before])
     ]
     changed = [part for part in parts if part.size_bytes]

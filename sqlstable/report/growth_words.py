@@ -4,7 +4,7 @@ from typing import Final
 
 from rich.text import Text
 
-from sqlstable.analysis.growth import GrowthStep, Part, growth_at_end
+from sqlstable.analysis.growth import GrowthPart, GrowthStep, growth_at_end
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.frame import named_lines
 from sqlstable.report.grid import paragraph
@@ -40,7 +40,7 @@ def step_lines(step: GrowthStep | None, width: int) -> list[Text]:
     return _released(paragraph(words, width, style="dim", indent=2))
 
 
-def _listed(parts: tuple[Part, ...]) -> str:
+def _listed(parts: tuple[GrowthPart, ...]) -> str:
     shown_count = len(parts) if len(parts) <= PARTS_SHOWN else PARTS_SHOWN - 1
     shown, rest = parts[:shown_count], parts[shown_count:]
     words = [f"{clean(part.name)} {_size(part)}".replace(" ", _TIED) for part in shown]
@@ -56,6 +56,6 @@ def _released(lines: list[Text]) -> list[Text]:
     return lines
 
 
-def _size(part: Part) -> str:
+def _size(part: GrowthPart) -> str:
     sign = "-" if part.size_bytes < 0 else ""
     return sign + size(abs(part.size_bytes))

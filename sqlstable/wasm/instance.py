@@ -413,6 +413,18 @@ _MAIN_THREAD: Final = main_thread().ident
 _STATUS: Final = struct.Struct(f"={len(shim.ShimStatus._fields)}q")
 
 
+def stable_bytes(machine: Instance) -> bytes:
+    """Return stable memory as it is now, whole."""
+    size = machine.stable_wasm_pages * WASM_PAGE_BYTES
+    return ctypes.string_at(machine.stable_address, size)
+
+
+def put_stable(machine: Instance, address: int, data: bytes) -> None:
+    """Change bytes of stable memory between messages; nobody counts that."""
+    assert address + len(data) <= machine.stable_wasm_pages * WASM_PAGE_BYTES
+    ctypes.memmove(machine.stable_address + address, data, len(data))
+
+
 def _signed(value: int) -> int:
     """Return an unsigned 64-bit number as wasmtime takes it."""
     return value - (1 << 64) if value >> 63 else value

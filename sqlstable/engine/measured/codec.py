@@ -11,7 +11,7 @@ they come.
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -57,6 +57,7 @@ _LOOP: Final = 5
 _FINISH: Final = 6
 
 _SETTINGS: Final = struct.Struct("<10Iq")
+_HEAP_VERSION: Final = 3
 _U32: Final = struct.Struct("<I")
 _F64: Final = struct.Struct("<d")
 _TYPED_I64: Final = struct.Struct("<Bq")
@@ -139,6 +140,27 @@ def encode_settings(
         now_ms,
     )
     return head + name_bytes
+
+
+def encode_heap_settings(settings: Settings, *, now_ms: int, way: int, window: int) -> bytes:
+    """Return the argument of the same calls for build ``heap``, whose database is in the heap.
+
+    Args:
+        settings: How the database is opened; layout and buckets mean nothing there.
+        now_ms: As for `encode_settings`.
+        way: How it is kept over an upgrade: 0 whole, 1 streamed.
+        window: SQLite pages that are in the heap twice while it is streamed; 1 or more.
+
+    Examples:
+        >>> len(encode_heap_settings(Settings(), now_ms=1, way=0, window=16))
+        55
+    """
+    assert window > 0
+    raw = encode_settings(replace(settings, layout="raw"), now_ms=now_ms)
+    version, page_size, cache_size, *_ = numbers = list(_SETTINGS.unpack_from(raw))
+    numbers[:6] = [_HEAP_VERSION, page_size, cache_size, way, window, 0]
+    assert version != _HEAP_VERSION
+    return _SETTINGS.pack(*numbers) + raw[_SETTINGS.size :]
 
 
 def random_key(seed: int, message_number: int) -> bytes:

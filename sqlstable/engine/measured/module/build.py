@@ -23,8 +23,8 @@ from typing import Final
 import apsw
 
 from sqlstable.engine.measured.module.builds import (
+    ALL_BUILDS,
     ARCHIVE,
-    BUILDS,
     CHECKSUMS_NAME,
     COMMON_OPTIONS,
     SOURCE_NAMES,
@@ -57,11 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m sqlstable.engine.measured.module.build")
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    parser.add_argument("--only", choices=sorted(BUILDS), action="append", help="build only these")
+    parser.add_argument(
+        "--only", choices=sorted(ALL_BUILDS), action="append", help="build only these"
+    )
     parser.add_argument("--tarball", type=Path, help=f"{ARCHIVE.package} as npm pack gives it")
     parser.add_argument("--amalgamation", type=Path, help="folder with sqlite3.c and sqlite3.h")
     chosen = parser.parse_args(arguments)
-    names = chosen.only or sorted(BUILDS)
+    names = chosen.only or sorted(ALL_BUILDS)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             built = build_all(
@@ -86,7 +88,7 @@ def build_all(
     """Return the bytes of each build.
 
     Args:
-        names: Names in `BUILDS`.
+        names: Names in `ALL_BUILDS`.
         scratch: An empty folder to work in.
         tarball: The npm package, if it is at hand.
         amalgamation: Folder with sqlite3.c and sqlite3.h, if they are.
@@ -99,7 +101,7 @@ def build_all(
     if amalgamation is None:
         amalgamation = _unpack(_fetch(scratch) if tarball is None else tarball, scratch)
     _check_amalgamation(amalgamation)
-    return {name: _compile(BUILDS[name], amalgamation, scratch) for name in names}
+    return {name: _compile(ALL_BUILDS[name], amalgamation, scratch) for name in names}
 
 
 # -- what goes in ---------------------------------------------------------------------------------
@@ -183,7 +185,7 @@ def _compile(build: Build, amalgamation: Path, scratch: Path) -> bytes:
         *(f"-D{option}" for option in (*COMMON_OPTIONS, *build.options)),
         f"-Wl,-z,stack-size={build.stack_bytes}",
         *("-I", str(amalgamation), str(amalgamation / "sqlite3.c")),
-        *(str(SOURCES / name) for name in SOURCE_NAMES),
+        *(str(SOURCES / name) for name in (*SOURCE_NAMES, *build.sources)),
         *("-o", str(output)),
     ]
     # A cache of its own: what is left of other builds must not show.

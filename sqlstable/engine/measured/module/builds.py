@@ -1,4 +1,4 @@
-"""The three builds of the module, what goes into them, and the built files.
+"""The builds of the module, what goes into them, and the built files.
 
 ========  =========================================================================================
 standard  SQLite as canisters run it; nothing in it that ordinary statements would pay for
@@ -6,6 +6,8 @@ profile   also counts the rows that each loop of a plan visits (``SQLITE_ENABLE_
           which costs instructions
 lean      set up for prices that charge each 64 KiB region of the heap: a page cache of a few fixed
           slots and one small pool for everything else, see ``source/lean.c``
+heap      keeps the database in the heap instead, and in stable memory only while the canister is
+          upgraded, see ``source/heap.c``; to compare with, so not among `BUILDS`
 ========  =========================================================================================
 
 How ``lean`` fails: what does not fit its pool of 104 KiB spills over into the ordinary heap, which
@@ -108,6 +110,8 @@ class Build:
     "Room for the C stack; what passes it traps."
     cache_size: int | None = None
     "SQLite pages that the page cache should be set to; None: as the settings have it."
+    sources: tuple[str, ...] = ()
+    "Beside `SOURCE_NAMES`."
 
 
 BUILDS: Final = {
@@ -132,7 +136,7 @@ BUILDS: Final = {
         ),
     )
 }
-"""All builds, by name."""
+"""Those that a canister's SQLite can be, by name."""
 
 SOURCE_NAMES: Final = (
     *("execute.c", "placement.c", "random.c", "reply.c", "vfs.c", "canister.c"),
@@ -140,6 +144,14 @@ SOURCE_NAMES: Final = (
     "lean.c",
 )
 """Our own sources, in the order in which they are linked."""
+
+HEAP_BUILD: Final = Build(
+    "heap", options=("SQLSTABLE_HEAP",), stack_bytes=MIB, sources=("heap.c", "dense.c")
+)
+"""The build whose database is in the heap; no stable memory of a `sqlstable.Canister` fits it."""
+
+ALL_BUILDS: Final = {**BUILDS, HEAP_BUILD.name: HEAP_BUILD}
+"""All that is built, by name."""
 
 CHECKSUMS_NAME: Final = "checksums.json"
 
@@ -161,7 +173,7 @@ def load(name: str) -> bytes:
     r"""Return a built module.
 
     Args:
-        name: A name in `BUILDS`.
+        name: A name in `ALL_BUILDS`.
 
     Raises:
         SettingsError: There is no such build.
@@ -171,9 +183,9 @@ def load(name: str) -> bytes:
         >>> load("standard")[:4]
         b'\x00asm'
     """
-    if name not in BUILDS:
+    if name not in ALL_BUILDS:
         raise SettingsError(
-            f"no build of the module is named {name!r}; there are {', '.join(BUILDS)}"
+            f"no build of the module is named {name!r}; there are {', '.join(ALL_BUILDS)}"
         )
     try:
         data = _binaries().joinpath(file_name(name)).read_bytes()
@@ -197,7 +209,7 @@ def load_program(
     """Return the program of one of our own builds, compiled.
 
     Args:
-        build: A name in `BUILDS`.
+        build: A name in `ALL_BUILDS`.
         regime: What is counted.
         watches_heap: Whether what is touched in the heap is reported and charged.
         reach_bytes: Addresses that each memory reserves.

@@ -11,6 +11,10 @@ extern void __wasm_call_ctors(void);
 
 static sqlite3 *database;
 
+#ifdef SQLSTABLE_HEAP
+static int is_upgrade; /* whether a database was kept, and is to be brought back */
+#endif
+
 void trap_with(const char *format, ...) {
   char text[512];
   va_list arguments;
@@ -57,7 +61,14 @@ static int on_commit(void *context) {
 /* The same in the same order as the native engine, so that opening touches the same. */
 static void open_database(const Settings *settings, const char *name) {
   int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+#ifdef SQLSTABLE_HEAP
+  name = ":memory:";
+#endif
   check(sqlite3_open_v2(name, &database, flags, vfs_name));
+#ifdef SQLSTABLE_HEAP
+  /* Before anything else: SQLite has no page size and no text encoding yet. */
+  if (is_upgrade) heap_bring_back(database);
+#endif
   check(sqlite3_extended_result_codes(database, 1));
   check(random_register(database));
 #ifdef SQLITE_ENABLE_STMT_SCANSTATUS
@@ -92,6 +103,14 @@ static void start(void) {
   }
   msg_arg_data_copy((uintptr_t)&argument, 0, size);
   const Settings *settings = &argument.settings;
+#ifdef SQLSTABLE_HEAP
+  if (settings->version != SETTINGS_VERSION_HEAP ||
+      settings->name_bytes != size - sizeof argument.settings) {
+    trap_with("the settings are of version %u with a name of %u bytes", settings->version,
+              settings->name_bytes);
+  }
+  heap_configure(settings);
+#else
   if (settings->version != SETTINGS_VERSION ||
       settings->name_bytes != size - sizeof argument.settings) {
     if (settings->version != SETTINGS_VERSION_BEHIND_LENGTH ||
@@ -101,17 +120,33 @@ static void start(void) {
     }
     vfs_put_behind_length();
   }
+#endif
   lean_configure();
   vfs_set_up(settings->now_ms, argument.name);
   check(sqlite3_initialize());
+#ifndef SQLSTABLE_HEAP
   placement_open(settings);
+#endif
   open_database(settings, argument.name);
 }
 
 /* ---- entry points ---- */
 
 EXPORT("canister_init") void canister_init(void) { start(); }
+
+#ifdef SQLSTABLE_HEAP
+EXPORT("canister_pre_upgrade") void canister_pre_upgrade(void) {
+  if (!database) trap_with("the canister has no database: canister_init was not called");
+  heap_keep(database);
+}
+
+EXPORT("canister_post_upgrade") void canister_post_upgrade(void) {
+  is_upgrade = 1;
+  start();
+}
+#else
 EXPORT("canister_post_upgrade") void canister_post_upgrade(void) { start(); }
+#endif
 
 static void execute(void) {
   if (!database) trap_with("the canister has no database: canister_init was not called");

@@ -16,6 +16,8 @@
 
 #define SETTINGS_VERSION 1
 #define SETTINGS_VERSION_BEHIND_LENGTH 2 /* the same, of a database behind its length */
+#define SETTINGS_VERSION_HEAP 3 /* the same for build heap: `layout` is a WAY_..., and
+                                ** `bucket_wasm_pages` the SQLite pages of its window */
 
 enum { LAYOUT_MANAGED, LAYOUT_RAW };
 enum { GROWTH_BUCKET, GROWTH_WASM_PAGE };
@@ -80,6 +82,18 @@ void execute_request(sqlite3 *database, uint8_t *request, uint32_t request_bytes
 /* ---- the lean build's heap (lean.c); nothing in the others ---- */
 
 void lean_configure(void);
+
+/* ---- the heap build: a database in the heap, kept over upgrades (heap.c) ---- */
+
+enum { WAY_WHOLE, WAY_STREAMED };
+
+void heap_configure(const Settings *settings); /* before SQLite is initialised */
+void heap_keep(sqlite3 *database);             /* into stable memory; traps where that fails */
+void heap_bring_back(sqlite3 *database);       /* from there into an empty database; likewise */
+
+/* ---- its memory (dense.c) ---- */
+
+void dense_configure(void); /* before SQLite is initialised */
 
 /* ---- the end (canister.c) ---- */
 

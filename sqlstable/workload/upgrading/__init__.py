@@ -1,0 +1,1 @@
+"""Ways of keeping data over an upgrade, each measured on the same workload."""

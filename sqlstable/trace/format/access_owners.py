@@ -12,7 +12,7 @@ from sqlstable.ic.words import WRITE
 from sqlstable.trace.access_stream import UNKNOWN_OWNER, AccessBlock, Int32s, Int64s
 from sqlstable.trace.format.owner_pieces import Cut, in_pieces
 from sqlstable.trace.format.schema import ORDERS_SINCE_VERSION
-from sqlstable.trace.format.storage import Row, Snapshot
+from sqlstable.trace.format.storage import Row, TracePart
 from sqlstable.trace.model import Owner
 from sqlstable.trace.ownership.file_owners import MANAGER, OTHER_MEMORY
 from sqlstable.trace.ownership.owner_replay import OwnerReplay, RunColumns
@@ -39,7 +39,7 @@ _SQLITE_PAGES_BITS: Final = 32
 class OwnerNames:
     """The owners of a trace, numbered anew: the unknown one is 0, and each is there once."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: TracePart) -> None:
         rows = snapshot.select("SELECT * FROM owner ORDER BY owner_index")
         table = {index: Owner(*columns) for index, *columns in rows}
         known = dict.fromkeys((OUTSIDE_TREES[UNKNOWN], *table.values(), MANAGER, OTHER_MEMORY))
@@ -59,7 +59,7 @@ class AccessOwners:
         page_size: Bytes of a SQLite page; None where that is not known: then no owner of one is.
     """
 
-    def __init__(self, snapshot: Snapshot, names: OwnerNames, page_size: int | None) -> None:
+    def __init__(self, snapshot: TracePart, names: OwnerNames, page_size: int | None) -> None:
         self._page_size = page_size
         self._other = names.numbers[OTHER_MEMORY]
         self._replay = _replay(snapshot, names, snapshot.select(_SELECT_RUNS))
@@ -168,7 +168,7 @@ class AccessOwners:
         return np.cumsum(borders)[:-1] > 0
 
 
-def _replay(snapshot: Snapshot, names: OwnerNames, rows: Sequence[Row]) -> OwnerReplay:
+def _replay(snapshot: TracePart, names: OwnerNames, rows: Sequence[Row]) -> OwnerReplay:
     since, first, count, owner = columns_of(rows, 4)
     (committed,) = columns_of(snapshot.select(_SELECT_COMMITTED), 1)
     kinds = [it.kind for it in names.owners]

@@ -18,7 +18,7 @@ from sqlstable.trace.format.access_decoding import (
 from sqlstable.trace.format.access_owners import AccessOwners, OwnerNames
 from sqlstable.trace.format.schema import ORDERS_SINCE_VERSION
 from sqlstable.trace.format.spans import decode_spans
-from sqlstable.trace.format.storage import OF_MESSAGES, OF_STATEMENTS, Row, Snapshot
+from sqlstable.trace.format.storage import OF_MESSAGES, OF_STATEMENTS, Row, TracePart
 from sqlstable.trace.model import Owner
 
 ACCESSES_HELD_MAX: Final = 1 << 20
@@ -68,7 +68,7 @@ class AccessReader:
         outside_names: What can make accesses that belong to no statement.
     """
 
-    def __init__(self, snapshot: Snapshot, page_size: int | None) -> None:
+    def __init__(self, snapshot: TracePart, page_size: int | None) -> None:
         self._snapshot = snapshot
         self._page_size = page_size
         names = snapshot.select(

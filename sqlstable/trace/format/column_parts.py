@@ -7,11 +7,11 @@ from sqlstable.trace.format.access_frame import AccessColumns
 from sqlstable.trace.format.access_reader import AccessReader
 from sqlstable.trace.format.frames import FrameColumns
 from sqlstable.trace.format.record_frames import Records, framed, record_parts
-from sqlstable.trace.format.storage import Snapshot
+from sqlstable.trace.format.storage import TracePart
 
 
 def column_parts(
-    snapshot: Snapshot, reader: AccessReader, page_size: int | None, what: str
+    snapshot: TracePart, reader: AccessReader, page_size: int | None, what: str
 ) -> Iterator[FrameColumns]:
     """Yield the columns of accesses, statements or messages; one part at least, be it empty."""
     if what == "accesses":

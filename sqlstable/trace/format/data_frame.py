@@ -17,14 +17,14 @@ from sqlstable.trace.format.schema import (
     INSTRUCTION_COLUMNS,
     STABLE_COLUMNS,
 )
-from sqlstable.trace.format.storage import Row, Snapshot
+from sqlstable.trace.format.storage import Row, TracePart
 
 _Numbers = npt.NDArray[np.int64]
 
 _STABLE: Final = ", ".join(STABLE_COLUMNS)
 
 
-def statement_frame(pandas: Any, snapshot: Snapshot) -> Any:  # noqa: ANN401  pandas is optional
+def statement_frame(pandas: Any, snapshot: TracePart) -> Any:  # noqa: ANN401  pandas is optional
     """Return one row per statement, indexed by ``statement_index``."""
     keys = _numbers(
         snapshot,
@@ -51,7 +51,7 @@ def statement_frame(pandas: Any, snapshot: Snapshot) -> Any:  # noqa: ANN401  pa
 
 
 def _numbers(
-    snapshot: Snapshot, columns: str, table: str, width: int, condition: str = ""
+    snapshot: TracePart, columns: str, table: str, width: int, condition: str = ""
 ) -> _Numbers:
     """Return whole numbers of a table as an array, in the order of the statements."""
     sql = f"SELECT {columns} FROM {table} WHERE statement_index <= :last_statement {condition}"  # noqa: S608  our own names
@@ -73,7 +73,7 @@ def _looked_up(
     return {name: [found[key][place] for key in listed] for place, name in enumerate(names)}
 
 
-def _plans(snapshot: Snapshot) -> list[Row]:
+def _plans(snapshot: TracePart) -> list[Row]:
     lines: dict[int, list[str]] = {-1: []}
     for plan, line in snapshot.select(
         "SELECT plan_index, line FROM plan ORDER BY plan_index, line_index"
@@ -82,7 +82,7 @@ def _plans(snapshot: Snapshot) -> list[Row]:
     return [(plan, "\n".join(listed)) for plan, listed in lines.items()]
 
 
-def _phase(snapshot: Snapshot, index: _Numbers, phase: str) -> Mapping[str, _Numbers]:
+def _phase(snapshot: TracePart, index: _Numbers, phase: str) -> Mapping[str, _Numbers]:
     """Return the columns of one phase; a phase without a row touched nothing."""
     assert phase in PHASES
     width = len(STABLE_COLUMNS)
@@ -100,7 +100,7 @@ def _phase(snapshot: Snapshot, index: _Numbers, phase: str) -> Mapping[str, _Num
 
 def _gapped(
     pandas: Any,  # noqa: ANN401  pandas is optional
-    snapshot: Snapshot,
+    snapshot: TracePart,
     index: _Numbers,
     names: Sequence[str],
     table: str | None,

@@ -38,7 +38,7 @@ from sqlstable.trace.format.storage import (
     OF_STATEMENTS,
     Row,
     SharedConnection,
-    Snapshot,
+    TracePart,
     application_and_version,
     connected,
     reading,
@@ -140,7 +140,7 @@ class Trace:
                 # never changes, and whatever is read later is bounded by these two.
                 [(message, statement)] = self._select(_SELECT_LAST)
                 [(version,)] = self._select("PRAGMA user_version")
-            self._snapshot = Snapshot(
+            self._snapshot = TracePart(
                 self._select,
                 version=version,
                 last_message=-1 if message is None else message,
@@ -501,7 +501,7 @@ def _page_size(settings: TraceSettings) -> int | None:
     return page_size if isinstance(page_size, int) and page_size > 0 else None
 
 
-def _record_frame(snapshot: Snapshot, values: str, library: "FrameLibrary") -> Any:  # noqa: ANN401
+def _record_frame(snapshot: TracePart, values: str, library: "FrameLibrary") -> Any:  # noqa: ANN401
     """Return what a function of the module of frames gives, as a frame."""
     from sqlstable.trace.format import record_frames  # noqa: PLC0415  numbers need no arrays
     from sqlstable.trace.format.frames import frame  # noqa: PLC0415
@@ -535,7 +535,7 @@ def _grouped(rows: Iterable[Row]) -> dict[int, list[Row]]:
     return groups
 
 
-def _messages(snapshot: Snapshot) -> Iterator[Message]:
+def _messages(snapshot: TracePart) -> Iterator[Message]:
     select = snapshot.select_of_messages
     statements = _grouped(
         snapshot.select_of_statements("SELECT message_index, statement_index FROM statement")
@@ -567,7 +567,7 @@ def _messages(snapshot: Snapshot) -> Iterator[Message]:
         )
 
 
-def _costs(snapshot: Snapshot, table: str, key: str) -> dict[int, Row]:
+def _costs(snapshot: TracePart, table: str, key: str) -> dict[int, Row]:
     """Return the rows of a table of costs by their index; a trace of version 1 has none."""
     if snapshot.version < COSTS_SINCE_VERSION:
         return {}
@@ -595,7 +595,7 @@ def _phase_instructions(row: Row | None) -> dict[str, int] | None:
     return dict(zip(INSTRUCTION_PHASES, row[len(COST_FIELDS) :], strict=True))
 
 
-def _loops(snapshot: Snapshot) -> dict[int, tuple[LoopUse, ...]]:
+def _loops(snapshot: TracePart) -> dict[int, tuple[LoopUse, ...]]:
     if snapshot.version < COSTS_SINCE_VERSION:
         return {}
     rows = snapshot.select_of_statements("SELECT * FROM statement_loop", "position")
@@ -605,7 +605,7 @@ def _loops(snapshot: Snapshot) -> dict[int, tuple[LoopUse, ...]]:
     }
 
 
-def _owners(snapshot: Snapshot) -> dict[int, list[OwnerUse]]:
+def _owners(snapshot: TracePart) -> dict[int, list[OwnerUse]]:
     owners = {index: tuple(names) for index, *names in snapshot.select("SELECT * FROM owner")}
     rows = snapshot.select_of_statements("SELECT * FROM statement_owner", "position")
     found: dict[int, list[OwnerUse]] = defaultdict(list)
@@ -614,7 +614,7 @@ def _owners(snapshot: Snapshot) -> dict[int, list[OwnerUse]]:
     return found
 
 
-def _statements(snapshot: Snapshot) -> Iterator[Statement]:
+def _statements(snapshot: TracePart) -> Iterator[Statement]:
     sql_texts = {index: texts for index, *texts in snapshot.select(_SELECT_SQL_TEXTS)}
     plan_rows = snapshot.select(_SELECT_PLANS)
     plans = {

@@ -16,7 +16,7 @@ from sqlstable.trace.format.schema import (
     STABLE_COLUMNS,
     TRAP_LIMITS_SINCE_VERSION,
 )
-from sqlstable.trace.format.storage import OF_MESSAGES, OF_STATEMENTS, Row, Snapshot
+from sqlstable.trace.format.storage import OF_MESSAGES, OF_STATEMENTS, Row, TracePart
 
 Records = Literal["messages", "statements"]
 """What there may be many of."""
@@ -71,7 +71,7 @@ def framed(columns: RecordValues) -> FrameColumns:
     return {name: column_of(values, kind_of(name)) for name, values in columns.items()}
 
 
-def message_values(snapshot: Snapshot) -> RecordValues:
+def message_values(snapshot: TracePart) -> RecordValues:
     """Return everything that a trace says of each message; of its limits, use and limit of each."""
     version = snapshot.version
     names = [
@@ -101,7 +101,7 @@ def message_values(snapshot: Snapshot) -> RecordValues:
     return found
 
 
-def statement_values(snapshot: Snapshot) -> RecordValues:
+def statement_values(snapshot: TracePart) -> RecordValues:
     """Return what the view ``statements`` has of each statement, whatever the format's version."""
     texts = _by_index(snapshot, "SELECT sql_index, kind, sql, shape FROM sql_text")
     plans = _plans(snapshot)
@@ -132,7 +132,7 @@ def statement_values(snapshot: Snapshot) -> RecordValues:
     return found | {name: [None] * len(keys) for name in INSTRUCTION_COLUMNS}
 
 
-def owner_values(snapshot: Snapshot) -> RecordValues:
+def owner_values(snapshot: TracePart) -> RecordValues:
     """Return the runs of SQLite pages with one owner each, in the order in which they came true."""
     names = ", ".join(_OWNERS)
     rows = snapshot.select(
@@ -141,7 +141,7 @@ def owner_values(snapshot: Snapshot) -> RecordValues:
     return _columns(rows, [name.replace("table_name", "table") for name in _OWNERS])
 
 
-def limit_values(snapshot: Snapshot) -> RecordValues:
+def limit_values(snapshot: TracePart) -> RecordValues:
     """Return how much of each limit each message used; no limit is missing."""
     rows = snapshot.select_of_messages(
         "SELECT message_index, name, used, limit_value FROM message_limit",
@@ -150,7 +150,7 @@ def limit_values(snapshot: Snapshot) -> RecordValues:
     return _columns(rows, ("message", "name", "used", "limit"))
 
 
-def record_parts(snapshot: Snapshot, records: Records) -> Iterator[RecordValues]:
+def record_parts(snapshot: TracePart, records: Records) -> Iterator[RecordValues]:
     """Yield messages or statements in order, so many at a time that they can be held."""
     is_message = records == "messages"
     last = snapshot.last_message if is_message else snapshot.last_statement
@@ -171,7 +171,7 @@ def _columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Sequence[An
     return dict(zip(names, columns, strict=True))
 
 
-def _by_index(snapshot: Snapshot, sql: str, **parameters: object) -> dict[int, Row]:
+def _by_index(snapshot: TracePart, sql: str, **parameters: object) -> dict[int, Row]:
     return {row[0]: row[1:] for row in snapshot.select(sql, **parameters)}
 
 
@@ -181,7 +181,7 @@ def _looked_up(
     return {name: [rows[key][place] for key in keys] for place, name in enumerate(names)}
 
 
-def _plans(snapshot: Snapshot) -> dict[int, str]:
+def _plans(snapshot: TracePart) -> dict[int, str]:
     lines: dict[int, list[str]] = {}
     for plan, line in snapshot.select(
         "SELECT plan_index, line FROM plan ORDER BY plan_index, line_index"
@@ -191,7 +191,7 @@ def _plans(snapshot: Snapshot) -> dict[int, str]:
 
 
 def _beside(
-    snapshot: Snapshot,
+    snapshot: TracePart,
     keys: Sequence[int],
     table: str,
     names: Sequence[str],

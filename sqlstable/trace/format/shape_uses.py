@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlstable.trace.format.schema import COSTS_SINCE_VERSION
-from sqlstable.trace.format.storage import Snapshot
+from sqlstable.trace.format.storage import TracePart
 
 SHAPE_USES_MAX: Final = 500
 """Rows that are read, the heaviest first: what is behind them is no part that matters."""
@@ -99,7 +99,7 @@ class OwnerTotal:
     "OS pages accessed by statements that only read."
 
 
-def shape_uses(snapshot: Snapshot) -> tuple[ShapeUse, ...]:
+def shape_uses(snapshot: TracePart) -> tuple[ShapeUse, ...]:
     """Return equal work together, at most `SHAPE_USES_MAX` of it, the most OS pages first."""
     has_costs = snapshot.version >= COSTS_SINCE_VERSION
     sql = _SELECT_SHAPES.format(
@@ -119,7 +119,7 @@ def shape_uses(snapshot: Snapshot) -> tuple[ShapeUse, ...]:
     return tuple(_shape_use(*row) for row in rows)
 
 
-def owner_totals(snapshot: Snapshot) -> tuple[OwnerTotal, ...]:
+def owner_totals(snapshot: TracePart) -> tuple[OwnerTotal, ...]:
     """Return what was touched of each owner, the most accessed first."""
     return tuple(
         OwnerTotal(name, table, kind, role, *map(int, sums))
@@ -127,7 +127,7 @@ def owner_totals(snapshot: Snapshot) -> tuple[OwnerTotal, ...]:
     )
 
 
-def plan_lines_seen(snapshot: Snapshot) -> frozenset[str]:
+def plan_lines_seen(snapshot: TracePart) -> frozenset[str]:
     """Return the different lines of all plans, without their depth."""
     rows = snapshot.select(
         "SELECT DISTINCT ltrim(line) FROM plan WHERE plan_index IN"

@@ -23,8 +23,8 @@ OF_STATEMENTS: Final = "statement_index BETWEEN :first_statement AND :last_state
 """Conditions by which a query bounds itself."""
 
 
-class Snapshot:
-    """A trace as it was at one moment: later messages are not seen.
+class TracePart:
+    """A trace as it was at one moment, or a part of it: later messages are not seen.
 
     A message is in the file whole or not at all, and its rows never change. So a bound on the
     indexes is as good as one long transaction, and holds nobody up who goes on writing.
@@ -48,11 +48,11 @@ class Snapshot:
         self.first_statement = first_statement
         self._select = select
 
-    def of_statements(self, first: int, last: int) -> "Snapshot":
+    def of_statements(self, first: int, last: int) -> "TracePart":
         """Return the part with the statements from one index to another."""
         return self._part(first_statement=first, last_statement=last)
 
-    def of_messages(self, first: int, last: int) -> "Snapshot":
+    def of_messages(self, first: int, last: int) -> "TracePart":
         """Return the part with the messages from one index to another, and their statements."""
         return self._part(
             first_message=first,
@@ -61,8 +61,8 @@ class Snapshot:
             last_statement=self._first_statement_from(last + 1) - 1,
         )
 
-    def _part(self, **bounds: int) -> "Snapshot":
-        return Snapshot(self._select, version=self.version, **{**self._bounds(), **bounds})
+    def _part(self, **bounds: int) -> "TracePart":
+        return TracePart(self._select, version=self.version, **{**self._bounds(), **bounds})
 
     def _bounds(self) -> dict[str, int]:
         return {

@@ -10,7 +10,7 @@ from sqlstable.trace.format.schema import (
     STABLE_COLUMNS,
     TRAP_LIMITS_SINCE_VERSION,
 )
-from sqlstable.trace.format.storage import Snapshot
+from sqlstable.trace.format.storage import TracePart
 from sqlstable.trace.model import Calls, Instructions, StableUse
 from sqlstable.trace.trap_words import limit_named_by
 
@@ -59,7 +59,7 @@ class Summary:
     "Messages that no limit applies to."
 
 
-def summary(snapshot: Snapshot) -> Summary:
+def summary(snapshot: TracePart) -> Summary:
     """Add up what is in a trace."""
     [(messages, *halves)] = snapshot.select(
         f"SELECT count(*), {_sums(*STABLE_COLUMNS)}"  # noqa: S608  our own names
@@ -106,7 +106,7 @@ def _joined(halves: Sequence[int]) -> list[int]:
     ]
 
 
-def _instructions(snapshot: Snapshot, what: str, count: int) -> Instructions | None:
+def _instructions(snapshot: TracePart, what: str, count: int) -> Instructions | None:
     """Add up a table of costs; None unless each of ``count`` rows has some."""
     if snapshot.version < COSTS_SINCE_VERSION:
         return None if count else Instructions(0, 0, 0, 0)
@@ -122,7 +122,7 @@ def _instructions(snapshot: Snapshot, what: str, count: int) -> Instructions | N
     return Instructions(total, computation, stable, heap, bool(measured))
 
 
-def _phase_instructions(snapshot: Snapshot, count: int) -> Mapping[str, int] | None:
+def _phase_instructions(snapshot: TracePart, count: int) -> Mapping[str, int] | None:
     if snapshot.version < COSTS_SINCE_VERSION:
         return None
     columns = tuple(f"instructions_{phase}" for phase in INSTRUCTION_PHASES)
@@ -135,7 +135,7 @@ def _phase_instructions(snapshot: Snapshot, count: int) -> Mapping[str, int] | N
     return dict(zip(INSTRUCTION_PHASES, _joined(halves), strict=True))
 
 
-def _states(snapshot: Snapshot) -> frozenset[MessageState]:
+def _states(snapshot: TracePart) -> frozenset[MessageState]:
     counted = "0"
     if snapshot.version >= COSTS_SINCE_VERSION:
         counted = "EXISTS (SELECT 1 FROM message_cost AS c WHERE c.message_index = m.message_index)"
@@ -145,7 +145,7 @@ def _states(snapshot: Snapshot) -> frozenset[MessageState]:
     return frozenset((kind, cache, bool(counted)) for kind, cache, counted in rows)
 
 
-def _exceeding(snapshot: Snapshot) -> tuple[int, ...]:
+def _exceeding(snapshot: TracePart) -> tuple[int, ...]:
     found = {
         index
         for (index,) in snapshot.select(
@@ -165,7 +165,7 @@ def _exceeding(snapshot: Snapshot) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _trapped(snapshot: Snapshot) -> tuple[int, ...]:
+def _trapped(snapshot: TracePart) -> tuple[int, ...]:
     rows = snapshot.select(
         "SELECT message_index FROM message"  # noqa: S608  our own names
         f" WHERE outcome = 'trapped' AND {_BOUND['message']} ORDER BY 1"
@@ -173,7 +173,7 @@ def _trapped(snapshot: Snapshot) -> tuple[int, ...]:
     return tuple(index for (index,) in rows)
 
 
-def _limited_count(snapshot: Snapshot) -> int:
+def _limited_count(snapshot: TracePart) -> int:
     [(count,)] = snapshot.select(
         "SELECT count(DISTINCT message_index) FROM message_limit"  # noqa: S608  our own names
         f" WHERE limit_value IS NOT NULL AND {_BOUND['message']}"
@@ -181,7 +181,7 @@ def _limited_count(snapshot: Snapshot) -> int:
     return int(count)
 
 
-def _nearest(snapshot: Snapshot) -> int | None:
+def _nearest(snapshot: TracePart) -> int | None:
     rows = snapshot.select(
         "SELECT message_index FROM message_limit"  # noqa: S608  our own names
         f" WHERE limit_value IS NOT NULL AND {_BOUND['message']}"
@@ -190,7 +190,7 @@ def _nearest(snapshot: Snapshot) -> int | None:
     return rows[0][0] if rows else None
 
 
-def _limited(snapshot: Snapshot) -> tuple[int, ...]:
+def _limited(snapshot: TracePart) -> tuple[int, ...]:
     rows = snapshot.select(
         "SELECT min(message_index) FROM ("  # noqa: S608  our own names
         "  SELECT message_index, json_group_array(name) AS names"

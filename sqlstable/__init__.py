@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlstable.canister.message import Message
     from sqlstable.canister.recording import Recording, record
     from sqlstable.canister.reply import Reply
+    from sqlstable.canister.snapshots import Snapshot
     from sqlstable.canister.status import Status
     from sqlstable.database.vfs import StableVFS
     from sqlstable.errors import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         OutOfBoundsTrap,
         ScriptError,
         SettingsError,
+        SnapshotError,
         SqlError,
         SqlstableError,
         TraceError,
@@ -65,6 +67,8 @@ __all__ = [
     "Reply",
     "ScriptError",
     "SettingsError",
+    "Snapshot",
+    "SnapshotError",
     "SqlError",
     "SqlstableError",
     "StableMemory",
@@ -87,6 +91,7 @@ _HOMES: Final = {
     "sqlstable.canister.message": ("Message",),
     "sqlstable.canister.recording": ("Recording", "record"),
     "sqlstable.canister.reply": ("Reply",),
+    "sqlstable.canister.snapshots": ("Snapshot",),
     "sqlstable.canister.status": ("Status",),
     "sqlstable.database.vfs": ("StableVFS",),
     "sqlstable.errors": (
@@ -98,6 +103,7 @@ _HOMES: Final = {
         "OutOfBoundsTrap",
         "ScriptError",
         "SettingsError",
+        "SnapshotError",
         "SqlError",
         "SqlstableError",
         "TraceError",

@@ -37,6 +37,10 @@ class ImageError(SqlstableError):
     """A stable memory image, or the database inside, is foreign, truncated or damaged."""
 
 
+class SnapshotError(ImageError):
+    """A snapshot is not there, or damaged, or does not fit; or there is no room for it."""
+
+
 class MemoryManagerError(ImageError):
     """The memory manager's header is of another version, or contradicts itself."""
 

@@ -67,7 +67,11 @@ WALLS = {
         "database/handles.py",
         "wasm",
     ),
-    "fcntl": ("memory/image/imagefile.py", "memory/image/folderlock.py"),
+    "fcntl": (
+        "memory/image/imagefile.py",
+        "memory/image/folderlock.py",
+        "memory/snapshots/cloning.py",
+    ),
 }
 
 FUNCTION_LINES_MAX = 70

@@ -22,6 +22,7 @@ from sqlstable.canister.machines import make_machine
 from sqlstable.canister.observation import Observation, open_writer
 from sqlstable.canister.presence import Presence
 from sqlstable.canister.reply import Reply
+from sqlstable.canister.snapshot_door import SnapshotDoor
 from sqlstable.canister.status import Status
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
 from sqlstable.database.settings import Settings, imported_page_size
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     import apsw
 
 
-class Canister(LifeCycle, Inbox, Presence):
+class Canister(LifeCycle, SnapshotDoor, Inbox, Presence):
     """SQLite in simulated stable memory.
 
     Threads may share a canister: messages run one after the other, each whole in the thread that

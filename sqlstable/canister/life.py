@@ -14,6 +14,7 @@ from sqlstable.canister.ended import EndedMessage
 from sqlstable.canister.hooks import Hook, HookMessage, Hooks
 from sqlstable.canister.machine import Call, Machine, Opening
 from sqlstable.canister.observation import Observation
+from sqlstable.canister.snapshots import snapshots_beside
 from sqlstable.canister.status import described
 from sqlstable.canister.turns import Turn, Turns
 from sqlstable.database.checking import Setup
@@ -64,6 +65,8 @@ class Life:
         self.is_empty = False
         "Whether its code has been uninstalled."
         self.is_stopped = False
+        self.snapshots = snapshots_beside(self.memory)
+        "None as long as nobody has asked for them, and there are none."
         self.turns = Turns()
         self.call: Call | None = None
         "The update or query that is open."

@@ -9,7 +9,7 @@ is to an update, a query, an upgrade or an import.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.database.checking import Setup
@@ -24,6 +24,10 @@ from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.model import Part
 from sqlstable.trace.recording.attribution import MessageFacts
 from sqlstable.trace.recording.raw import RawMessage
+
+if TYPE_CHECKING:
+    # What runs in Wasm is imported where it is used.
+    from sqlstable.canister.heap_door import HeapDoor
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Machine(Protocol):
         depth: How much is recorded.
         described: The settings that are the machine's own, as reports state them.
         own_parts: Parts of the life cycle that the module has by itself, beside hooks.
+        heap_door: Gives snapshots the heap; None where it is none that could be copied.
     """
 
     name: EngineName
@@ -101,6 +106,7 @@ class Machine(Protocol):
     depth: Depth
     described: dict[str, object]
     own_parts: frozenset[PartName]
+    heap_door: "HeapDoor | None"
 
     @property
     def view(self) -> StableVFS | None:

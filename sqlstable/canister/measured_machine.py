@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final, NoReturn
 
 from sqlstable.canister.choices import Choices
+from sqlstable.canister.heap_door import HeapDoor
 from sqlstable.canister.machine import Call, Ended, Look, Opening, Parts, finish, open_vfs
 from sqlstable.canister.noted import raw_message
 from sqlstable.database.checking import Setup
 from sqlstable.database.extent import state_size
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.measured.measured_engine import WasmEngine
-from sqlstable.engine.measured.module.builds import BUILDS, load_program
+from sqlstable.engine.measured.module.builds import BUILDS, load, load_program
 from sqlstable.engine.measured.notes import HeapTouched
 from sqlstable.errors import ImageError, SettingsError
 from sqlstable.ic.limits import Limits, resolve_limits
@@ -61,6 +63,7 @@ class MeasuredMachine:
             "price_regime": program.regime.name,
             "track_heap": program.watches_heap,
         }
+        self.heap_door: HeapDoor | None = HeapDoor(store, partial(load, program.name))
         self._store = store
         self._has_counters = depth == "counters"
         self._parts = Parts(memory)
@@ -218,7 +221,11 @@ class MeasuredMachine:
             is_foreign=opening.is_foreign,
             noted=None if self._old is None else self._old[0].calls,
         )
-        engine.open()
+        wanted = None if self.heap_door is None else self.heap_door.wanted
+        if wanted is None or self.heap_door is None:
+            engine.open()
+        else:
+            self.heap_door.put(wanted)
         engine.look_through(self._vfs or self._look(opening))
         return engine
 

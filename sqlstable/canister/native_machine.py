@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, suppress
 
+from sqlstable.canister.heap_door import HeapDoor
 from sqlstable.canister.machine import (
     Call,
     Ended,
@@ -20,7 +21,7 @@ from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.native.link import Heap
 from sqlstable.engine.native.native_engine import NativeEngine
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.ic.words import CacheState, Depth, EngineName, PartName
+from sqlstable.ic.words import WIPING_KINDS, CacheState, Depth, EngineName, PartName
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.recorder import Recorder
@@ -43,6 +44,7 @@ class NativeMachine:
         self.memory = memory
         self.depth: Depth = depth
         self.described: dict[str, object] = {"engine": self.name, "sqlite": sqlite_version()}
+        self.heap_door: HeapDoor | None = None
         self.view: StableVFS | None = None
         self._log = AccessLog(OS_PAGE_BYTES)
         self.recorder = Recorder(self._log, depth=depth)
@@ -111,6 +113,9 @@ class NativeMachine:
             end=forget if engine is None else engine.end,
             discard=forget if engine is None else engine.discard_heap,
         )
+        if vfs is not None and call.is_committed and call.kind in WIPING_KINDS:
+            # What was written behind the wipe lies in an image file from the commit on.
+            vfs.store.rebind()
         raw = self.recorder.take()
         if vfs is not None and vfs.store.is_page_size_stale:
             # Not before the log is taken, which is still in the old unit.

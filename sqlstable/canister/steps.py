@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sqlstable.canister.ended import EndedMessage
+from sqlstable.canister.heap_door import HeapImage
 from sqlstable.canister.hooks import Hook, Hooks, Persistence, heap_is_kept
 from sqlstable.canister.life import EMPTY, Life
 from sqlstable.canister.machine import Call
+from sqlstable.canister.snapshots import Snapshot, Snapshots
 from sqlstable.database.foreign import DatabaseSource
 from sqlstable.database.transfer import import_database
 from sqlstable.database.vfs import StableVFS
@@ -114,6 +116,49 @@ def load(life: Life, vfs: StableVFS, source: DatabaseSource) -> EndedMessage:
             life.start()
 
     ended = life.step(Call("install", is_limited=False), body)
+    life.state_settings()
+    return ended
+
+
+def load_snapshot(
+    life: Life,
+    snapshots: Snapshots,
+    snapshot: Snapshot,
+    *,
+    heap: HeapImage | None,
+    label: str | None,
+) -> EndedMessage:
+    """Put a snapshot in the place of everything; it is the turn of whoever calls.
+
+    Args:
+        life: Of the canister.
+        snapshots: Those that it has.
+        snapshot: One of them.
+        heap: The heap to go on with; None opens the database on a new one.
+        label: Name of the message in reports.
+    """
+
+    def body() -> None:
+        log = life.memory.log
+        if not life.is_empty:
+            life.stop()
+        # What is put back is nobody's statement, and is recorded as such.
+        life.memory.log = log
+        with life.machine.outside("load_snapshot"):
+            snapshots.put_back(snapshot.id)
+        life.is_empty = False
+        is_foreign = life.opening.is_foreign or snapshot.is_uploaded
+        life.opening = replace(life.opening, is_foreign=is_foreign)
+        if heap is not None:
+            assert life.machine.heap_door is not None
+            life.machine.heap_door.wanted = heap
+        life.open()
+
+    try:
+        ended = life.step(Call("load_snapshot", label=label, is_limited=False), body)
+    finally:
+        if life.machine.heap_door is not None:
+            life.machine.heap_door.wanted = None
     life.state_settings()
     return ended
 

@@ -24,6 +24,7 @@ from sqlstable.memory.seams import MessageStore, Watcher
 
 if TYPE_CHECKING:
     from sqlstable.memory.image.imagefile import ImageFile
+    from sqlstable.memory.snapshots.changed import ChangedPages
 
 
 class Atomic:
@@ -47,6 +48,8 @@ class Atomic:
         self.trap: Trap | None = None
         "What every call raises."
         self.watchers: list[Watcher] = []
+        self.changed: ChangedPages | None = None
+        "Is told what each message changes, where snapshots are taken."
         self._store = store
         self._change: PageChange | None = None
         "What is being committed."
@@ -287,6 +290,9 @@ class Atomic:
 
     def _finish(self, change: PageChange) -> None:
         """Do what is left behind the commit point."""
+        if self.changed is not None:
+            # Before the store clears what it lists.
+            self.changed.note(change)
         self._store.commit(change)
         self.trap = self._left_behind
         self._end()

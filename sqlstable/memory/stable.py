@@ -354,6 +354,9 @@ class StableMemory(Atomic):
     # -- inside ---------------------------------------------------------------------------------
 
     def _check_unlogged(self) -> None:
+        if self.changed is not None:
+            # No message says what it was.
+            self.changed.forget()
         if self.image_file is not None:
             raise MessageError(
                 "an image file is changed by messages only, so that each is there whole or not "

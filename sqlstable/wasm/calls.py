@@ -8,7 +8,7 @@ one warning. Both are checked to give the same in tests/test_wasm_engine.py.
 
 import ctypes
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -170,6 +170,17 @@ class Globals:
             error = set_()
             if error:
                 raise _error_of(error, ctypes.c_void_p())
+
+    def typed(self) -> list[tuple[str, Any]]:
+        """Return the type and the value of each."""
+        return [
+            (str(one.type(self._store).content), one.value(self._store)) for one in self._globals
+        ]
+
+    def set_typed(self, values: Sequence[tuple[str, Any]]) -> None:
+        """Let them hold what `typed` returned."""
+        for one, (_, value) in zip(self._globals, values, strict=True):
+            one.set_value(self._store, value)
 
 
 def _number_of(kind: Any) -> int:  # noqa: ANN401  wasmtime's

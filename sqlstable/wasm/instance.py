@@ -108,9 +108,9 @@ class Instance:
         self._is_running = False
         "Whether code of the canister runs, or was cut off before the shim could be called again."
         mutable = [self._instance[name] for name in program.layout.mutable_globals]
-        self._globals = Globals(self._store, mutable)
+        self.globals = Globals(self._store, mutable)
         # A new instance's globals, and its heap without the zeros at the end.
-        self._new_globals = self._kept_globals = self._globals.values()
+        self._new_globals = self._kept_globals = self.globals.values()
         self._new_heap = self.heap_bytes().rstrip(b"\0")
         if START_EXPORT in program.layout.exports:
             start = self._trampoline.call_of(self._instance[START_EXPORT], 0)
@@ -162,14 +162,15 @@ class Instance:
             self._run(self._entries[START_EXPORT])
         self.call(name, argument)
 
-    def renew_heap(self) -> None:
-        """Make the heap what a new instance's is; the kept one stays."""
-        self._is_heap_touched = True
-        self._told = None
-        if not self._reset_heap(self.program.layout.heap_wasm_pages):
+    def renew_heap(self, data: bytes | None = None) -> None:
+        """Make the heap what a new instance's is, or other bytes; the kept one stays."""
+        self._is_heap_touched, self._told = True, None
+        data = self._new_heap if data is None else data
+        wasm_pages = max(self.program.layout.heap_wasm_pages, len(data) // WASM_PAGE_BYTES)
+        if not self._reset_heap(wasm_pages):
             raise Trap("this computer has no memory left for the heap")
-        ctypes.memmove(self._heap_address, self._new_heap, len(self._new_heap))
-        self._globals.set_values(self._new_globals)
+        ctypes.memmove(self._heap_address, data, len(data))
+        self.globals.set_values(self._new_globals)
 
     def prepare_commit(self) -> None:
         """Do what a commit could fail at.
@@ -182,7 +183,7 @@ class Instance:
     def commit(self, *, is_new_heap: bool) -> None:
         """Keep what the message did, to stable memory and to the heap; again does no harm."""
         self._shim_call(self._commit, self._how(is_new_heap=is_new_heap))
-        self._kept_globals = self._globals.values()
+        self._kept_globals = self.globals.values()
         self._is_heap_touched = False
 
     def rollback(self, *, is_new_heap: bool) -> None:
@@ -190,13 +191,13 @@ class Instance:
         if self._is_running:
             self._stop_running()
         self._shim_call(self._rollback, self._how(is_new_heap=is_new_heap))
-        self._globals.set_values(self._kept_globals)
+        self.globals.set_values(self._kept_globals)
         self._is_heap_touched = False
 
     def keep_heap(self) -> None:
         """Let a rollback go back to the heap as it is now."""
         self._shim_call(self._keep_heap, shim.WHOLE)
-        self._kept_globals = self._globals.values()
+        self._kept_globals = self.globals.values()
 
     def end_unseen(self) -> None:
         """Forget what was counted and marked so far; the heap stays as it is, and the kept one."""
@@ -347,8 +348,7 @@ class Instance:
         What follows is a commit or a rollback of the open message, of the whole heap.
         """
         self._stop_running()
-        self._is_heap_touched = True
-        self._told = None
+        self._is_heap_touched, self._told = True, None
 
     def _stop_running(self) -> None:
         """Make the shim's calls come to their end again."""

@@ -22,7 +22,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from time import clock_gettime_ns, monotonic_ns, time_ns
@@ -85,6 +85,8 @@ class ImageFile:
         is_read_only: Whether only queries may run.
         durability: What a commit survives; None where there are no commits.
         committed: What was committed last, or None.
+        on_whole: Is told, when the image is left whole and still locked, what the system says of
+            its file.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class ImageFile:
         self.durability = None if pipeline is None else pipeline.durability
         self.wasm_pages = view.size() // WASM_PAGE_BYTES
         self.committed: PageChange | None = None
+        self.on_whole: Callable[[os.stat_result], None] | None = None
         self._image = image
         self._view = view
         self._pipeline = pipeline
@@ -121,6 +124,16 @@ class ImageFile:
         self._earliest_ns = self._latest_ns = os.fstat(image.descriptor).st_mtime_ns
         self._closer = finalize(self, _close_all, image, log)
         _OPEN.add(self)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, links followed."""
+        return self._log_path.with_name(self._log_path.name.removesuffix(LOG_SUFFIX))
+
+    @property
+    def file(self) -> OsFile:
+        """The file itself, which between messages of an image that may be written is the image."""
+        return self._image
 
     @property
     def map_descriptor(self) -> int | None:
@@ -240,6 +253,8 @@ class ImageFile:
         # Blocks that were reserved behind the end go.
         self._image.resize(self.wasm_pages * WASM_PAGE_BYTES)
         pipeline.flush()
+        if self.on_whole is not None:
+            self.on_whole(os.fstat(self._image.descriptor))
         self._log_path.unlink(missing_ok=True)
         if pipeline.durability == "power":
             # Else the log could be back after a loss of power, beside whatever is here then.

@@ -1,0 +1,1 @@
+"""Snapshots of a stable memory: kept, and as the folders that dfx and icp-cli write."""

@@ -13,6 +13,8 @@ from sqlstable.canister.canister import Canister
 from sqlstable.errors import MessageError, SqlError, Trap
 from sqlstable.report.as_json import document
 from sqlstable.report.as_table import render_table
+from sqlstable.workload import hazard
+from sqlstable.workload.hazard import Remains
 
 ENGINES = ("native", "wasm")
 COUNT = "SELECT count(*) FROM t"
@@ -466,3 +468,67 @@ def test_reports_say_which_messages_are_one_call(canister):
             assert "continues message 2" in render_table(trace, by=by, width=120)
         assert trace.messages_frame()["continues"].tolist()[4] == 2
     assert "continues message 2" in message.reply._repr_html_()
+
+
+# -- a heap that goes, with a transaction in it ---------------------------------------------------
+
+
+@pytest.mark.parametrize("journal_mode", hazard.JOURNALS["wasm"])
+@pytest.mark.parametrize("size", hazard.CACHES)
+def test_both_engines_lose_an_open_transaction_in_the_same_way(journal_mode, size):
+    images = []
+    for engine in ENGINES:
+        with hazard.bank(engine, journal_mode, size) as canister:
+            canister.update(f"BEGIN; {hazard.INTEREST}", allow_open_transaction=True)
+            canister.update(hazard.PAYMENT, allow_open_transaction=True)
+            canister.upgrade()
+            images.append(canister.image())
+    assert images[0] == images[1]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_remains_of_a_transaction_goes_by_journal_and_cache(engine):
+    for found in hazard.hazards(engine):
+        of, kept = found.remains, (0, 0, "ok")
+        facts = {ending: (it.changed, it.paid, it.check) for ending, it in of.items()}
+        has_file = found.journal_mode in ("delete", "truncate", "persist")
+        if found.size == "fits" or has_file:
+            assert facts["trap and upgrade"] == facts["ROLLBACK"] == kept
+        else:
+            assert 0 < of["trap and upgrade"].changed < hazard.ROWS
+            assert of["trap and upgrade"].check != "ok"
+            assert (facts["ROLLBACK"] == kept) == (found.journal_mode == "memory")
+        if engine == "wasm":
+            # The heap comes back, and with it the transaction, in which all others are now.
+            assert of["trap"] == Remains(hazard.ROWS, 1, "ok", is_open=True)
+            assert found.seen == hazard.ROWS
+        else:
+            assert facts["trap"] == facts["trap and upgrade"]
+            assert not of["trap"].is_open
+        # Nothing keeps what the other message was told is there.
+        assert not any(it.is_whole for name, it in of.items() if name != "trap")
+
+
+def test_a_later_update_is_told_of_the_transaction_and_may_end_it(canister):
+    canister.update("BEGIN; INSERT INTO t VALUES ('one')", allow_open_transaction=True)
+    assert canister.query(COUNT, cache="warm").rows == [(1,)]
+    with pytest.raises(MessageError, match="which an earlier message had left open; it was rolled"):
+        canister.update("INSERT INTO t VALUES ('two')")
+    if canister.machine.name == "wasm":
+        canister.update("ROLLBACK")
+    canister.update("INSERT INTO t VALUES ('three')")
+    assert values(canister) == ["three"]
+
+
+def test_closing_is_no_rollback_either(tmp_path):
+    path = tmp_path / "bank.stable"
+    for journal_mode, expected in (("delete", (0, "ok")), ("memory", (380, "damaged"))):
+        with Canister(path, journal_mode=journal_mode, cache_size=10) as canister:
+            canister.update(hazard.SCHEMA)
+            with canister.message() as message, message.transaction():
+                message.executemany(hazard.FILL, [(it,) for it in range(1, hazard.ROWS + 1)])
+            canister.update(f"BEGIN; {hazard.INTEREST}", allow_open_transaction=True)
+        with Canister(path, journal_mode=journal_mode, cache_size=10) as canister:
+            found = hazard.look(canister)
+        assert (found.changed, "ok" if found.check == "ok" else "damaged") == expected
+        path.unlink()

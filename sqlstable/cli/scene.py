@@ -9,9 +9,11 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from sqlstable.analysis.page_map import PageMap
+from sqlstable.cli.fates import Band, band_lines
+from sqlstable.cli.inks import BLUE, GREEN, GREY, RED
 from sqlstable.cli.rows import row_lines
 from sqlstable.engine.statements import Rows
-from sqlstable.report.grid import paragraph
+from sqlstable.report.grid import GAP, paragraph
 from sqlstable.report.map_lines import map_lines
 from sqlstable.report.map_look import MapLook
 from sqlstable.report.numbers import bar, count
@@ -27,10 +29,10 @@ OWNERS_MAX: Final = 6
 """Up to so many owners are all shown."""
 
 _MARGIN: Final = 3
-_SQL_STYLE: Final = "cyan"
+_SQL_STYLE: Final = BLUE
 _NUMBER_STYLE: Final = "bold"
-_READING_STYLE: Final = "green"
-_QUIET: Final = "dim"
+_READING_STYLE: Final = GREEN
+_QUIET: Final = GREY
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,13 @@ class Scene:
     sql: str = ""
     columns: tuple[str, ...] = ()
     rows: Rows | None = None
+    event: str = ""
+    "What happened, in a few sentences."
+    bands: tuple[Band, ...] = ()
+    "What was wiped, and what stayed."
     meter: Meter | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    "Names and values, a line each."
     changes: tuple[Change, ...] = ()
     plan_changes: tuple[tuple[str, str], ...] = ()
     "Lines of plans with their sign: - that went, + that came."
@@ -99,10 +107,13 @@ def scene_lines(
         [_headline(scene.headline, number, width)],
         [Text(line, style=_SQL_STYLE) for line in scene.sql.splitlines()],
         [] if scene.rows is None else row_lines(scene.columns, scene.rows, width - _MARGIN),
+        paragraph(scene.event, width - _MARGIN) if scene.event else [],
+        band_lines(scene.bands, width - _MARGIN) if scene.bands else [],
         [] if scene.meter is None else list(_meter_lines(scene.meter, width - _MARGIN)),
+        list(_fact_lines(scene.facts, width - _MARGIN)),
         list(_change_lines(scene.changes)),
         list(_plan_lines(scene.plan_changes)),
-        list(map(_check_line, scene.checks)),
+        list(map(check_line, scene.checks)),
         [] if scene.map is None else map_lines(scene.map, look, width - _MARGIN),
         paragraph(scene.reading, width - _MARGIN, style=_READING_STYLE),
     ]
@@ -130,7 +141,7 @@ def owner_counts(owners: Iterable[OwnerUse], *, dirty: bool = False) -> tuple[tu
 
 def _headline(text: str, number: int, width: int) -> Text:
     line = Text("── ", style=_QUIET)
-    line.append(f"{number}  {text} ", style="not dim bold")
+    line.append(f"{number}  {text} ", style="bold default")
     return line.append("─" * (width - line.cell_len))
 
 
@@ -152,11 +163,20 @@ def _meter_lines(meter: Meter, room: int) -> Iterator[Text]:
         yield Text(meter.footnote, style=_QUIET)
 
 
+def _fact_lines(facts: Sequence[tuple[str, str]], width: int) -> Iterator[Text]:
+    room = max((cell_len(name) for name, _ in facts), default=0) + GAP
+    for name, value in facts:
+        first, *others = paragraph(value, width - room) or [Text()]
+        yield Text.assemble((f"{name:<{room}}", "bold"), first)
+        for line in others:
+            yield Text(" " * room).append_text(line)
+
+
 def _bar_line(
     name: str, number: str, part: int, meter: Meter, widths: tuple[int, int, int], style: str
 ) -> Text:
     line = Text(f"{name:<{widths[0]}}  {number:<{widths[1]}}  ", style=style)
-    line.append(bar(part, meter.database_os_pages, widths[2]), style="not bold cyan")
+    line.append(bar(part, meter.database_os_pages, widths[2]), style=f"not bold {BLUE}")
     return line
 
 
@@ -168,7 +188,7 @@ def _change_lines(changes: Sequence[Change]) -> Iterator[Text]:
     for change in changes:
         line = Text(f"{change.name:<{width}}  {count(change.before):>6} → {count(change.after):>5}")
         if 0 < change.after < change.before:
-            line.append(f"   ▼ {change.before / change.after:.1f} times fewer", style="green")
+            line.append(f"   ▼ {change.before / change.after:.1f} times fewer", style=GREEN)
         yield line
 
 
@@ -176,9 +196,10 @@ def _plan_lines(changes: Sequence[tuple[str, str]]) -> Iterator[Text]:
     if changes:
         yield Text("SQLite's plan", style="bold")
     for sign, text in changes:
-        yield Text(f"{sign} {text}", style={"-": "red", "+": "green"}[sign])
+        yield Text(f"{sign} {text}", style={"-": RED, "+": GREEN}[sign])
 
 
-def _check_line(check: Check) -> Text:
-    mark = ("✓", "green") if check.holds else ("✗", "bold red")
+def check_line(check: Check) -> Text:
+    """Say whether something is true that has to be."""
+    mark = ("✓", GREEN) if check.holds else ("✗", f"bold {RED}")
     return Text.assemble(mark, " ", check.text)

@@ -103,7 +103,7 @@ class DatabaseSource:
         """
         for offset in range(0, self.size_bytes, PIECE_BYTES):
             length = min(PIECE_BYTES, self.size_bytes - offset)
-            piece = self._read(length, offset)
+            piece = self.read(offset, length)
             if len(piece) < length:
                 end = offset + len(piece)
                 raise ImageError(
@@ -113,7 +113,12 @@ class DatabaseSource:
         if not self._is_unchanged():
             raise ImageError("somebody else has changed the database while it was read; try again")
 
-    def _read(self, length: int, offset: int) -> bytes:
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes as they lie in the file; fewer at its end.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
         try:
             return self._file.xRead(length, offset)
         except apsw.Error as error:

@@ -70,6 +70,10 @@ class DatabaseFile(OpenFile):
             if one is self or one.connection_id == self.connection_id
         ]
 
+    def lose(self) -> None:
+        """Have lost the heap in the middle of an SQL transaction, which nobody rolls back then."""
+        self._store.lose(self)
+
     def rebind(self) -> None:
         """Read and write as the store has it now."""
         if not self.is_dead:

@@ -21,7 +21,9 @@ class OpenFile(QuietFile):
     connection_id: int | None = None
     "Address of SQLite's own connection object: the files of one connection have the same."
     is_dead = False
-    "Whether the message that it was in has trapped."
+    "Whether the message that it was in has trapped, or its heap is gone."
+    is_lost = False
+    "Whether its heap is gone, in the middle of an SQL transaction."
 
     def __init__(self) -> None:
         self.doubt = Doubt()

@@ -170,7 +170,10 @@ class DatabaseStore:
 
     def is_writer_dead(self) -> bool:
         """Whether the connection that writes has lost its message; nobody else writes then."""
-        return any(file.is_dead and self.locks.level(file) >= RESERVED for file in self.files)
+        return any(
+            file.is_dead and (file.is_lost or self.locks.level(file) >= RESERVED)
+            for file in self.files
+        )
 
     def has_live_journal(self) -> bool:
         """Whether the journal that is there belongs to somebody, and is not to be played back."""
@@ -213,6 +216,11 @@ class DatabaseStore:
                 self._kill(file)
             else:
                 self.revive(file)
+
+    def lose(self, file: OpenFile) -> None:
+        """Let what SQLite still does with a handle run into the void: its heap is gone."""
+        file.is_lost = True
+        self._kill(file)
 
     def revive(self, file: OpenFile) -> None:
         """Let a handle whose SQL transaction had lost its message take part again."""

@@ -131,6 +131,22 @@ def extract_database(
     return done_bytes
 
 
+def read_database(store: DatabaseStore, start: int, length: int) -> bytes:
+    """Return committed bytes of a database, without a message and uncounted.
+
+    Args:
+        store: With no message open.
+        start: The first byte, counted from the start of the database.
+        length: How many; they are there.
+    """
+    memory, image_file = store.memory, store.memory.image_file
+    read = memory.peek if image_file is None else image_file.read
+    masked = () if store.record is None else store.record.masked()
+    pieces = store.placement.map.pieces(start, length)
+    data = b"".join(read(address, count) for address, count in pieces)
+    return _with_zeros(data, start, masked)
+
+
 # -- inside ---------------------------------------------------------------------------------------
 
 
@@ -182,15 +198,9 @@ def _write(file: OsFile, file_map: FileMap, piece: bytes, offset: int) -> None:
 def _pieces(store: DatabaseStore) -> Iterator[bytes]:
     """Yield the committed bytes of a database, a piece at a time."""
     assert store.memory.kind is None
-    size_bytes, memory = store.size_bytes, store.memory
-    image_file = memory.image_file
-    read = memory.peek if image_file is None else image_file.read
-    masked = () if store.record is None else store.record.masked()
+    size_bytes = store.size_bytes
     for start in range(0, size_bytes, PIECE_BYTES):
-        length = min(PIECE_BYTES, size_bytes - start)
-        pieces = store.placement.map.pieces(start, length)
-        data = b"".join(read(address, count) for address, count in pieces)
-        data = _with_zeros(data, start, masked)
+        data = read_database(store, start, min(PIECE_BYTES, size_bytes - start))
         yield data if start else stand_alone(data, size_bytes)
 
 

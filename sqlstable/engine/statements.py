@@ -12,6 +12,10 @@ Rows = list[tuple[Any, ...]]
 
 _SQL_SHOWN_CHARACTERS: Final = 200
 
+OPEN_TRANSACTION: Final = "an open SQL transaction"
+EARLIER_TRANSACTION: Final = "an open SQL transaction, which an earlier message had left open"
+"""What a message leaves open and must not; a query may leave one as it finds it."""
+
 
 class Cursor(Protocol):
     """A statement that its caller steps row by row."""

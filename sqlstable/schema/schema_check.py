@@ -1,20 +1,172 @@
 """``check_schemas``: may a database of one schema become one of another, and come back?"""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from sqlstable.errors import SchemaError
+from sqlstable.schema.migration_plan import plan_migration
+from sqlstable.schema.object_changes import all_changes
+from sqlstable.schema.renaming import Renamed, TableRename, resolve_renames, with_new_names
 from sqlstable.schema.schema_model import Schema
-from sqlstable.schema.schema_verdicts import SchemaCheck
+from sqlstable.schema.schema_verdicts import (
+    VERDICTS,
+    Migration,
+    SchemaChange,
+    SchemaCheck,
+    Verdict,
+)
 
 
 def check_schemas(
-    old: Schema, new: Schema, *, renames: Mapping[str, str] | None = None
+    old: Schema,
+    new: Schema,
+    *,
+    renames: Mapping[str, str] | None = None,
+    dropped: Collection[str] = (),
 ) -> SchemaCheck:
     """Compare two schemas, and find the migration between them.
+
+    What rows decide is judged for the worst of them; `sqlstable.schema.schema_data` asks those that
+    are there.
 
     Args:
         old: The schema of the database as it is.
         new: The schema that it is to have.
         renames: What is renamed: ``{"table": "table"}`` or ``{"table.column": "table.column"}``.
+        dropped: Tables and ``table.column`` that are dropped, though it looks like a rename.
+
+    Raises:
+        SchemaError: A rename or something dropped is not there.
+
+    Examples:
+        >>> old = Schema.from_sql("CREATE TABLE t (a)")
+        >>> check = check_schemas(old, Schema.from_sql("CREATE TABLE t (a, b)"))
+        >>> check.verdict, [step.sql for step in check.migration.steps]
+        ('both ways', ['ALTER TABLE "t" ADD COLUMN b'])
+        >>> check.rollback.steps[0].sql
+        'ALTER TABLE "t" DROP COLUMN "b"'
     """
-    raise SchemaError("schemas cannot be compared yet")
+    check_dropped(old, dropped)
+    found = resolve_renames(old, new, renames or {})
+    renamed = with_new_names(old, found, new)
+    changes = (
+        *_rename_changes(found),
+        *all_changes(_with_texts(renamed, old), new, dropped=dropped),
+    )
+    verdict = worst(changes)
+    if verdict == "same":
+        return SchemaCheck("same", (), Migration(()), Migration(()), _notes(old, new))
+    migration = None if verdict == "incompatible" else plan_migration(old, renamed, new, found)
+    if migration is None and verdict != "incompatible":
+        changes = (*changes, _unplanned())
+        verdict = "incompatible"
+    return SchemaCheck(
+        verdict,
+        changes,
+        migration,
+        way_back(old, new, found, is_promised=verdict == "both ways"),
+        _notes(old, new),
+    )
+
+
+def worst(changes: Sequence[SchemaChange]) -> Verdict:
+    """Return the verdict over all changes."""
+    return max((it.verdict for it in changes), key=VERDICTS.index, default="same")
+
+
+def plan_forward(
+    old: Schema, new: Schema, renames: Mapping[str, str] | None = None
+) -> Migration | None:
+    """Return the migration, whatever the verdict: for data that allows it."""
+    found = resolve_renames(old, new, renames or {})
+    return plan_migration(old, with_new_names(old, found, new), new, found)
+
+
+def way_back(
+    old: Schema, new: Schema, renames: Sequence[TableRename], *, is_promised: bool
+) -> Migration | None:
+    """Return the migration from the new to the old schema.
+
+    Args:
+        old: Where it leads.
+        new: Where it begins.
+        renames: What was renamed on the way there.
+        is_promised: Whether rows of the old schema can always go back; else there is none where
+            the old schema needs values that nobody has.
+    """
+    reverse = tuple(it.reversed for it in renames)
+    try:
+        renamed = with_new_names(new, reverse, old)
+    except SchemaError:
+        return None
+    changes = all_changes(_with_texts(renamed, new), old, dropped=_all_names(new))
+    if not is_promised and any(it.needs_value for it in changes):
+        return None
+    return plan_migration(new, renamed, old, reverse)
+
+
+def check_dropped(old: Schema, dropped: Collection[str]) -> None:
+    """Refuse names that nothing has.
+
+    Raises:
+        SchemaError: There is one.
+    """
+    for name in dropped:
+        if name.lower() not in {it.lower() for it in _all_names(old)}:
+            raise SchemaError(
+                f"nothing in the old schema is called {name}; write TABLE or TABLE.COLUMN"
+            )
+
+
+def _all_names(schema: Schema) -> tuple[str, ...]:
+    return tuple(
+        name
+        for table in schema.tables
+        for name in (table.name, *(f"{table.name}.{it.name}" for it in table.columns))
+    )
+
+
+def _with_texts(renamed: Renamed, old: Schema) -> Schema:
+    """Return the renamed schema with its views and triggers, as they were where need be."""
+    if renamed.has_texts:
+        return renamed.schema
+    return replace(renamed.schema, views=old.views, triggers=old.triggers)
+
+
+def _rename_changes(renames: Sequence[TableRename]) -> Iterator[SchemaChange]:
+    for it in renames:
+        if it.old != it.new:
+            yield SchemaChange(
+                "renamed",
+                "table",
+                it.new,
+                "both ways",
+                f"it was called {it.old}",
+                it.new,
+                old_code="works" if it.old.lower() == it.new.lower() else "fails",
+            )
+        for old, new in it.columns:
+            yield SchemaChange(
+                "renamed",
+                "column",
+                f"{it.new}.{new}",
+                "both ways",
+                f"it was called {old}",
+                it.new,
+                old_code="differs" if old.lower() == new.lower() else "fails",
+            )
+
+
+def _unplanned() -> SchemaChange:
+    return SchemaChange(
+        "changed",
+        "table",
+        "the whole",
+        "incompatible",
+        "no order of statements was found that SQLite accepts and that gives the new schema",
+        needs_value=True,
+    )
+
+
+def _notes(old: Schema, new: Schema) -> tuple[str, ...]:
+    return (*old.notes, *new.notes)

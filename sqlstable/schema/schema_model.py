@@ -9,7 +9,13 @@ from sqlstable.schema.schema_reading import objects_of_sql
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """All that a database's ``sqlite_schema`` says, and what SQLite makes of it."""
+    """All that a database's ``sqlite_schema`` says, and what SQLite makes of it.
+
+    Examples:
+        >>> schema = Schema.from_sql("CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT)")
+        >>> [column.name for column in schema.tables[0].columns]
+        ['id', 'owner']
+    """
 
     tables: tuple[SchemaTable, ...] = ()
     "In the order in which they were made, as all of these."

@@ -35,6 +35,21 @@ OLD_CODE: Final[tuple[OldCode, ...]] = ("works", "differs", "refused", "fails")
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A question to rows of the old schema, its renames done: which of them stand in the way?"""
+
+    table: str
+    condition: str
+    "SQL over one row; what raises an error stands in the way, too."
+    shown: tuple[str, ...] = ()
+    "Columns whose values are worth showing."
+    if_found: Verdict = "incompatible"
+    "The verdict where there are such rows; where there are none it is *both ways*."
+    said: str = ""
+    "What such rows do, as in: 3 rows have no value in b."
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaChange:
     """One thing that is another one in the new schema."""
 
@@ -49,10 +64,17 @@ class SchemaChange:
     "The table in the new schema, or the old one where it is removed; None for a view."
     old_code: OldCode = "works"
     "What this change alone does to the old code's statements."
-    depends_on_data: bool = False
-    "Whether rows can make the verdict a better one, or the migration stop."
     way_back: str = ""
     "What the way back does to rows that the new code has written meanwhile; empty for nothing."
+    probe: Probe | None = None
+    "What decides on given data; None where no data can."
+    needs_value: bool = False
+    "Whether rows need something that nobody has said, so that only an empty table can change."
+
+    @property
+    def depends_on_data(self) -> bool:
+        """Whether rows can make the verdict a better one, or the migration stop."""
+        return self.probe is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from sqlstable.cli.story import Story
 
-StoryName = Literal["shop"]
+StoryName = Literal["shop", "survival"]
 """What can be asked for, the first look first."""
 
-MODULES: Final[dict[StoryName, str]] = {"shop": "first_look"}
+MODULES: Final[dict[StoryName, str]] = {"shop": "first_look", "survival": "survival"}
 """Where each story is."""
 
 

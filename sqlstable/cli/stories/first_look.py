@@ -38,7 +38,7 @@ GLOSSARY: Final = (
 _SHA256_DIGITS: Final = 12
 
 
-class _Playing:
+class _Shop:
     """The shop's story on its way: what earlier scenes found, later ones compare with.
 
     Args:
@@ -301,7 +301,7 @@ def _plan_changes(before: Sequence[str], after: Sequence[str]) -> tuple[tuple[st
 
 def _play(stage: Stage) -> Generator[Scene]:
     with Canister(owners=True, engine=stage.engine, trace=":memory:") as canister:
-        yield from _Playing(canister, stage).scenes()
+        yield from _Shop(canister, stage).scenes()
         stage.settings = canister.status().settings
 
 

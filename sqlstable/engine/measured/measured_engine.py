@@ -37,7 +37,13 @@ from sqlstable.engine.measured.notes import (
     NotedLog,
 )
 from sqlstable.engine.measured.schema_copy import Piece, Plan, Plans
-from sqlstable.engine.statements import Params, Rows, sql_error
+from sqlstable.engine.statements import (
+    EARLIER_TRANSACTION,
+    OPEN_TRANSACTION,
+    Params,
+    Rows,
+    sql_error,
+)
 from sqlstable.errors import ImageError, SqlError, Trap
 from sqlstable.ic.words import CacheState
 from sqlstable.layout.layouts import layout_named
@@ -226,10 +232,11 @@ class WasmEngine:
         """Say what the message has left open and must not; a cursor never outlives its message."""
         if self._cursors:
             return f"{len(self._cursors)} open cursor(s)"
-        if keep_transaction:
+        was_open = self._cache == "warm" and not self._kept_finish.is_autocommit
+        if keep_transaction or (was_open and self._name is _QUERY):
             return None
         if not self._finish.is_autocommit:
-            return "an open SQL transaction"
+            return EARLIER_TRANSACTION if was_open else OPEN_TRANSACTION
         return "an open statement" if self._finish.txn_state else None
 
     # -- asking ---------------------------------------------------------------------------------

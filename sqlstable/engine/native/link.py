@@ -100,7 +100,14 @@ class Link:
         "Whether its date functions know no other zone, whatever that of the process."
 
     def close(self) -> None:
-        """Close the connection, whatever it was doing."""
+        """Close the connection, whatever it was doing.
+
+        An SQL transaction that is open goes as it would with a canister's heap: SQLite rolls
+        nothing back, and what had come to stable memory stays. Only a journal there can mend it.
+        """
+        if not self.connection.get_autocommit():
+            for file in self.file.siblings():
+                file.lose()
         self.file.on_pragma = None
         self.executor.close()
         self.connection.close(force=True)

@@ -40,7 +40,13 @@ from sqlstable.engine.state import (
     TEMP,
     ConnectionState,
 )
-from sqlstable.engine.statements import Cursor, Params, Rows
+from sqlstable.engine.statements import (
+    EARLIER_TRANSACTION,
+    OPEN_TRANSACTION,
+    Cursor,
+    Params,
+    Rows,
+)
 from sqlstable.ic.words import CacheState, Effect
 
 
@@ -78,6 +84,8 @@ class NativeEngine:
         self._active: Link | None = None
         self._cache: CacheState = "warm"
         self._is_query = False
+        self._was_open = False
+        "Whether the message found an SQL transaction open on its connection."
         self._heap = Heap()
         self._owed: Effect = "nothing"
         "What an open SQL transaction may have changed, to be looked at when it has ended."
@@ -126,12 +134,14 @@ class NativeEngine:
         self.message_number += 1
         self._cache = cache
         self._is_query = kind == "query"
+        self._was_open = False
         if self._is_query and cache != "warm":
             if cache == "cold":
                 self._begin_cold()
             return cache == "fresh"
         if self._update is None:
             self._update = self._reopen(exclusive=True)
+        self._was_open = not self._update.connection.get_autocommit()
         self._activate(self._update)
         return False
 
@@ -222,10 +232,10 @@ class NativeEngine:
         assert link is not None
         if link.executor.cursors:
             return f"{len(link.executor.cursors)} open cursor(s)"
-        if keep_transaction:
+        if keep_transaction or (self._was_open and self._is_query):
             return None
         if not link.connection.get_autocommit():
-            return "an open SQL transaction"
+            return EARLIER_TRANSACTION if self._was_open else OPEN_TRANSACTION
         return None if link.connection.txn_state() == apsw.SQLITE_TXN_NONE else "an open statement"
 
     def columns(self, sql: str, params: Params = None) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def test_help_lists_each_command_with_the_first_line_of_its_own_help():
     for name, command in COMMANDS.items():
         summary = command.summary
         assert f"{name} {summary}" in listed
-        own = " ".join(call(name, "--help").stdout.split())
+        own = " ".join(call(*name.split(), "--help").stdout.split())
         assert summary in own
     assert app.info.name == "sqlstable"
 
@@ -108,3 +108,26 @@ main()
 def test_ctrl_c_while_the_program_is_imported_ends_it_with_130(after):
     done = run_child("-c", CUT_OFF.format(after=after), env=ENVIRONMENT)
     assert (done.returncode, done.stderr) == (130, "Error: interrupted\n")
+
+
+def test_commands_of_two_words_are_in_a_group(monkeypatch, capsys):
+    listed = {"report again": COMMANDS["report"], "inspect again": COMMANDS["inspect"]}
+    monkeypatch.setattr("sqlstable.cli.COMMANDS", listed)
+    for arguments, words in (
+        (["--help"], ["report again  ", "inspect again  "]),
+        (["report", "--help"], ["sqlstable report", "  again  "]),
+        (["report", "again", "--help"], ["sqlstable report again", "TRACE"]),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            app(arguments, prog_name="sqlstable")
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        assert [it for it in words if it not in shown] == []
+    for arguments, words in (
+        (["report", "other"], "No such command 'other'"),
+        (["report", "again", "missing.trace"], "Error: there is no trace file missing.trace"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            app(arguments, prog_name="sqlstable")
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err

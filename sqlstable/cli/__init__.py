@@ -56,23 +56,27 @@ COMMANDS: Final = {
         "Say what an image, a snapshot or a database is, what it holds, and what to type next.",
     ),
 }
-"""The commands by name."""
+"""The commands by name; one of two words, as in ``upgrade compare``, is in a group."""
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Commands(SafeGroup):
-    """The commands, each made when somebody asks for it."""
+    """The commands, each made when somebody asks for it; those of two words in a group."""
+
+    prefix = ""
+    "What the names in `COMMANDS` begin with that belong to this group."
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401  typer's own types moved
-        """Return the names of all commands."""
-        return list(COMMANDS)
+        """Return the names of all commands, of a group its own."""
+        return list(dict.fromkeys(name.partition(" ")[0] for name, _ in self._listed()))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401  likewise
-        """Import and make a command; None where there is none of that name."""
-        listed = COMMANDS.get(cmd_name)
+        """Import and make a command, or a group; None where there is none of that name."""
+        name = self.prefix + cmd_name
+        listed = COMMANDS.get(name)
         if listed is None:
-            return None
+            return _group(name) if any(it.startswith(f"{name} ") for it in COMMANDS) else None
         module, _, function = listed.place.partition(".")
         single = _typer()
         single.command(cmd_name)(getattr(import_module(f"sqlstable.cli.{module}"), function))
@@ -81,7 +85,22 @@ class Commands(SafeGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  likewise
         """List all commands without making any."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, listed.summary) for name, listed in COMMANDS.items()])
+            formatter.write_dl([(name, it.summary) for name, it in self._listed()])
+
+    def _listed(self) -> list[tuple[str, Listed]]:
+        """Return the commands of this group, by what is behind its own name."""
+        prefix = self.prefix
+        return [(it.removeprefix(prefix), COMMANDS[it]) for it in COMMANDS if it.startswith(prefix)]
+
+
+def _group(name: str) -> Any:  # noqa: ANN401  likewise
+    """Make the group of the commands that begin with a word."""
+    app = _typer(name=name, cls=Commands, no_args_is_help=True)
+    app.callback(help=f"Commands of {name}; each has its own --help.")(lambda: None)
+    group = typer.main.get_command(app)
+    assert isinstance(group, Commands)
+    group.prefix = f"{name} "
+    return group
 
 
 def _typer(**options: Any) -> typer.Typer:  # noqa: ANN401  typer's options are many

@@ -81,13 +81,16 @@ def test_slowly_it_says_the_same_and_stays_as_long_as_one_reads(shown, monkeypat
 
 
 @pytest.mark.slow
-def test_the_measured_engine_tells_the_same_story_with_instructions(shown):
-    result = show("--engine", "wasm")
+def test_the_native_engine_tells_the_same_story_without_instructions(shown):
+    result = show("--engine", "native")
     assert (result.exit_code, result.stderr) == (0, "")
-    scenes = [text.partition("\nengine ")[0] for text in (shown, result.stdout)]
+    scenes = [text.partition("\nengine ")[0] for text in (result.stdout, shown)]
     assert re.search(r"instructions  [\d,]{9,}", scenes[1])
+    # The native engine starts a new heap where an upgrade has trapped; it says so.
+    assert "The native engine cannot bring them back" in " ".join(scenes[0].split())
     native, wasm = (
-        re.sub(r"instructions  .*|  +[\d,-]+ +(?=[0-9a-f]{12}\n)", "", text) for text in scenes
+        re.sub(r"instructions  .*|  +[\d,-]+ +(?=[0-9a-f]{12}\n)", "", text).partition("── 4")[0]
+        for text in scenes
     )
     assert native == wasm
 
@@ -114,6 +117,7 @@ def test_an_ascii_terminal_shows_what_became_of_pages(shown):
 # -- it is true -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_opens_with_the_kill_and_all_checks_hold(shown):
     first = re.search(r"^── (.*)", shown, re.MULTILINE)[1]
     assert first.startswith("1  kill -9 in the middle of a message")
@@ -121,6 +125,7 @@ def test_it_opens_with_the_kill_and_all_checks_hold(shown):
     assert "✗" not in shown
 
 
+@pytest.mark.slow
 def test_its_numbers_are_those_of_the_same_messages_elsewhere(shown):
     text = " ".join(shown.split())
     with Canister() as canister:
@@ -140,18 +145,16 @@ def test_its_numbers_are_those_of_the_same_messages_elsewhere(shown):
     assert f"{missing / 100:,.2f} are nowhere" in text
     assert f"It has answered {kill.ANSWERED} transfers" in text
     dirty = reply.footprint.os_pages_dirty
-    assert f"{dirty} OS pages that the message had written" in text
-    assert f"SQLite's copies of {len(cached)} OS pages" in text
-    kill_scene = shown.partition("── 2")[0]
-    assert re.search(
-        rf"^ +█ stayed: {pages - dirty} .* {dirty} .*: {len(cached)}", kill_scene, re.MULTILINE
-    )
+    assert f"stayed: {pages} OS pages of the database; {dirty} that the message had" in text
+    assert f"gone: SQLite's copies of {len(cached)} OS pages, " in text
+    assert shown.partition("── 2")[0].count("▒") == dirty + 1
     assert f"accessed {opened.os_pages_accessed}, dirty 0" in text
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_cell_for_each_page(shown):
-    picture = shown.partition("   heap  ")[2].partition("SQLite's copies")[0]
-    stable = shown.partition("stable memory  ")[2].partition("the image's")[0]
+    picture = shown.partition("   heap           ")[2].partition("gone: ")[0]
+    stable = shown.partition("   stable memory  ")[2].partition("stayed: ")[0]
     for cells in (picture, stable):
         assert len(re.findall("[█▒░·]", cells)) == 73
 
@@ -320,10 +323,9 @@ def test_a_band_says_by_characters_what_became_of_pages():
         "stable  █▒██████████████",
         "        ████",
         "        all of it",
-        "█ stayed: 19",
-        "▒ was written, is as before: 1",
-        "░ gone: 2",
-        "· no copy in the heap: 18",
+        "█ stayed",
+        "▒ was written, is as it was",
+        "░ gone   · no copy in the heap",
     ]
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from sqlstable.cli.failures import RunError
 from sqlstable.cli.inks import BLUE, GREY
-from sqlstable.cli.options import EngineOption
+from sqlstable.cli.options import StoryEngineOption
 from sqlstable.cli.output import Screen, has_half_blocks, is_terminal, screen, write
 from sqlstable.cli.pace import pause_s
 from sqlstable.cli.progress import engine_notes
@@ -55,14 +55,14 @@ def show_demo(
     slow: Annotated[
         bool, typer.Option("--slow", help="Show line after line, as quickly as an audience reads.")
     ] = False,
-    engine: EngineOption = "native",
+    engine: StoryEngineOption = None,
 ) -> None:
     """See in a few seconds which OS pages SQL touches, and an upgrade that loses nothing."""
-    found = screen()
+    found, story = screen(), find_story(name)
     target = Screen(min(found.width, WIDTH_MAX), found.color_system)
     with _folder() as folder, engine_notes():
-        stage = Stage(engine, folder)
-        with closing(passages(find_story(name), stage, target)) as told:
+        stage = Stage(engine or story.engine, folder)
+        with closing(passages(story, stage, target)) as told:
             for passage in told:
                 if step and passage.is_later_scene:
                     _wait()

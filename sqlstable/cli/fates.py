@@ -4,7 +4,6 @@ Each cell is a 4 KiB page of the database: in stable memory an OS page, in the h
 copy of it, at the same place. A character says what became of it, and a colour says the same again.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +14,6 @@ from rich.text import Text
 from sqlstable.cli.inks import BLUE, GREY, ORANGE, PURPLE
 from sqlstable.ic.units import OS_PAGES_PER_WASM_PAGE
 from sqlstable.report.grid import GAP, paragraph
-from sqlstable.report.numbers import count
 
 Fate = Literal["stayed", "back", "gone", "absent"]
 """``back`` is a page that was written and has its old bytes again; ``absent`` was never there."""
@@ -30,10 +28,13 @@ MARKS: Final[dict[Fate, tuple[str, str]]] = {
 
 _MEANINGS: Final[dict[Fate, str]] = {
     "stayed": "stayed",
-    "back": "was written, is as before",
+    "back": "was written, is as it was",
     "gone": "gone",
     "absent": "no copy in the heap",
 }
+
+_APART: Final = "   "
+"""Between two entries of the legend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +104,14 @@ def _drawn(row: Sequence[Fate]) -> Text:
 
 
 def _legend(bands: Sequence[Band], width: int) -> Iterator[Text]:
-    counts = Counter(fate for band in bands for fate in band.fates)
+    there = {fate for band in bands for fate in band.fates}
     line = Text()
     for fate, (mark, colour) in MARKS.items():
-        if not counts[fate]:
+        if fate not in there:
             continue
-        entry = Text.assemble((mark, colour), f" {_MEANINGS[fate]}: {count(counts[fate])}")
-        if line.cell_len and line.cell_len + 3 + entry.cell_len > width:
+        entry = Text.assemble((mark, colour), f" {_MEANINGS[fate]}")
+        if line.cell_len and line.cell_len + len(_APART) + entry.cell_len > width:
             yield line
             line = Text()
-        line.append("   " if line.cell_len else "").append_text(entry)
+        line.append(_APART if line.cell_len else "").append_text(entry)
     yield line

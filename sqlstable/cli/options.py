@@ -50,6 +50,15 @@ EngineOption = Annotated[
         "instructions counted.",
     ),
 ]
+StoryEngineOption = Annotated[
+    EngineName | None,
+    typer.Option(
+        "--engine",
+        metavar=_words(EngineName),
+        help="As of run. [default: native; of survival: wasm]",
+        show_default=False,
+    ),
+]
 BuildOption = Annotated[
     BuildName | None,
     typer.Option(

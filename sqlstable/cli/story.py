@@ -43,3 +43,5 @@ class Story:
     next_title: str
     next_commands: tuple[tuple[str, str], ...]
     "What to type next, and what for."
+    engine: EngineName = "native"
+    "What it runs on unless another one is asked for."

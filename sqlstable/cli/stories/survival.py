@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from sqlstable.canister.canister import Canister
+from sqlstable.canister.hooks import HookMessage, Hooks
 from sqlstable.cli.fates import Band, Fate, fates_of
 from sqlstable.cli.scene import Check, Scene
 from sqlstable.cli.stories.kill import kill_in_message
 from sqlstable.cli.story import Stage, Story
-from sqlstable.errors import SqlError
+from sqlstable.errors import SqlError, Trap
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.report.numbers import count, counted, size
 from sqlstable.trace.model import Message
@@ -24,6 +25,13 @@ from sqlstable.workload.bank import Account
 IMAGE_NAME: Final = "bank.stable"
 
 LOST: Final = "Something was lost: this is a bug of sqlstable, please report it."
+
+BUG: Final = "the new code has a bug"
+"""What the new code traps with."""
+
+NATIVE_HEAP: Final = (
+    ". The native engine cannot bring them back; the Internet Computer does, and --engine wasm"
+)
 
 _SHA256_DIGITS: Final = 12
 _KILLED_SQL: Final = f"""\
@@ -41,8 +49,34 @@ class Act:
     stable: str
     account: Account
     "What was there behind it."
-    message: Message
-    "What it took."
+    os_pages: int
+    "Accessed on the way."
+    instructions: int | None
+    "None where nobody counted them."
+
+    @classmethod
+    def of(cls, name: str, heap: str, stable: str, account: Account, message: Message) -> Self:
+        """Return what happened by a message."""
+        instructions = message.instructions
+        return cls(
+            name,
+            heap,
+            stable,
+            account,
+            message.stable.os_pages_accessed,
+            None if instructions is None else instructions.total,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Halfway:
+    """What had happened when a hook trapped."""
+
+    accessed: tuple[int, ...]
+    "OS pages, by their indexes."
+    dirty: tuple[int, ...]
+    total_cents: int
+    "In all accounts, as the hook saw them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +112,7 @@ class _Bank:
         self._stage = stage
         self._resources = resources
         self._image = stage.folder / IMAGE_NAME
-        self._twin = resources.enter_context(Canister())
+        self._twin = resources.enter_context(Canister(engine=stage.engine))
         self._canister: Canister
         self._beginning: Account
         self._acts: list[Act] = []
@@ -88,6 +122,7 @@ class _Bank:
         yield self._kill()
         yield self._restart()
         yield self._upgrade()
+        yield self._trapped_upgrade()
         yield self._summary()
 
     # -- the scenes -----------------------------------------------------------------------------
@@ -116,16 +151,15 @@ class _Bank:
                 f"{_money(beginning.total_cents)} in all. It has answered "
                 f"{counted(len(found.answered), 'transfer')}. Now it has taken a fee from every "
                 "account, and given it to nobody yet: "
-                f"{_money(beginning.total_cents - found.total_cents)} are nowhere. The process is "
-                f"ended: {found.end}."
+                f"{_money(beginning.total_cents - found.total_cents)} are nowhere. Then "
+                f"it is killed: {found.end}."
             ),
             bands=(
                 _heap(pages, cached, "gone"),
-                Band(
-                    "stable memory",
-                    fates_of(pages.count, there=range(pages.count), back=dirty),
-                    f"the image's database; {counted(len(dirty), 'OS page')} that the message had "
-                    "written never got there",
+                _stable(
+                    pages,
+                    f"; {count(len(dirty))} that the message had written never got there",
+                    back=dirty,
                 ),
             ),
             checks=self._stage.checked(checks),
@@ -143,7 +177,7 @@ class _Bank:
             opening = trace.messages[0]
         said = canister.recovery or "nothing"
         account, checks = self._compared()
-        self._acts.append(Act("kill -9 in a message", "gone", "stayed", account, opening))
+        self._acts.append(Act.of("kill -9 in a message", "gone", "stayed", account, opening))
         answered = account.transfer_count - self._beginning.transfer_count
         return Scene(
             headline="Another process opens the image",
@@ -167,13 +201,13 @@ class _Bank:
         account, checks = self._compared(wiped)
         used = reply.footprint
         mine = len(pages.of_database(used.accessed.tolist()))
-        self._acts.append(Act("upgrade", "gone", "stayed", account, reply.message))
+        self._acts.append(Act.of("upgrade", "gone", "stayed", account, reply.message))
         return Scene(
             headline="An upgrade",
             sql="-- new code is installed: the heap is wiped, stable memory stays",
             bands=(
                 _heap(pages, cached, "gone"),
-                _stable(pages, "the database"),
+                _stable(pages),
             ),
             facts=_taken(reply.message),
             checks=checks,
@@ -187,6 +221,59 @@ class _Bank:
             ),
         )
 
+    def _trapped_upgrade(self) -> Scene:
+        canister, cached, pages = self._canister, self._warm(), Pages.of(self._canister)
+        sessions, found = self._sessions(), list[Halfway]()
+
+        def post_upgrade(message: HookMessage) -> None:
+            message.execute(bank.TAKE_FEE)
+            touched = canister.memory.store.bytemap
+            used = tuple(touched.accessed), tuple(touched.dirty)
+            found.append(Halfway(*used, message.execute(bank.TOTAL)[0][0]))
+            message.trap(BUG)
+
+        try:
+            canister.upgrade(hooks=Hooks(post_upgrade=post_upgrade))
+        except Trap as trap:
+            trapped = str(trap)
+        else:
+            trapped = "nothing"
+        half_way = found[0]
+        dirty = pages.of_database(half_way.dirty)
+        account, checks = self._compared(
+            Check(f"the upgrade trapped: {trapped}", trapped == BUG), self._heap_check(sessions)
+        )
+        is_kept = self._stage.engine == "wasm"
+        fate: Fate = "stayed" if is_kept else "gone"
+        self._acts.append(
+            Act("upgrade that traps", fate, "stayed", account, len(half_way.accessed), None)
+        )
+        missing = account.total_cents - half_way.total_cents
+        return Scene(
+            headline="An upgrade that traps",
+            sql=f"-- post_upgrade of the new code\n{bank.TAKE_FEE};",
+            bands=(
+                _heap(pages, cached, fate, "" if is_kept else NATIVE_HEAP),
+                _stable(
+                    pages,
+                    f"; the new code had written {count(len(dirty))} of them",
+                    back=dirty,
+                ),
+            ),
+            event=(
+                f"The new code takes the fee once more, and traps: {trapped}. Until then it had "
+                f"accessed {counted(len(half_way.accessed), 'OS page')}, "
+                f"{count(len(half_way.dirty))} of them dirty, and {_money(missing)} were nowhere."
+            ),
+            checks=checks,
+            reading=(
+                "An upgrade is one message, from the first hook to the last: the old code is back, "
+                "and all that it had."
+                if self._stage.checks_hold
+                else LOST
+            ),
+        )
+
     def _summary(self) -> Scene:
         self._stage.settings = self._canister.status().settings
         rows = [
@@ -194,8 +281,8 @@ class _Bank:
                 act.name,
                 act.heap,
                 act.stable,
-                count(act.message.stable.os_pages_accessed),
-                count(act.message.instructions.total if act.message.instructions else None),
+                count(act.os_pages),
+                count(act.instructions),
                 act.account.answers_sha256[:_SHA256_DIGITS],
             )
             for act in self._acts
@@ -208,7 +295,10 @@ class _Bank:
             checks=self._stage.checked(
                 [Check(f"the same answers {counted(len(rows), 'time')}", len(answers) == 1)]
             ),
-            reading="What lies in stable memory survives what wipes the heap.",
+            reading=(
+                "What lies in stable memory survives what wipes the heap. OS pages accessed and "
+                "instructions: of opening the database again, or until the trap."
+            ),
         )
 
     # -- inside ---------------------------------------------------------------------------------
@@ -227,6 +317,19 @@ class _Bank:
         for sql in bank.QUESTIONS:
             cached.update(canister.update(sql).footprint.accessed.tolist())
         return Pages.of(canister).of_database(cached)
+
+    def _heap_check(self, sessions: int | None) -> Check:
+        """Check that the heap is the old one; the native engine has started a new one."""
+        after = self._sessions()
+        words = f"TEMP table session: {_rows(sessions)}, then {_rows(after)}"
+        if self._stage.engine == "native":
+            return Check(f"{words}: see the heap above", after is None)
+        asked = (self._canister.query(sql, cache="warm") for sql in bank.QUESTIONS)
+        read = sum(reply.footprint.os_pages_accessed for reply in asked)
+        return Check(
+            f"{words}; the questions find all in the heap: {counted(read, 'OS page')} accessed",
+            bool(sessions) and after == sessions and read == 0,
+        )
 
     def _sessions(self) -> int | None:
         """Return how many rows the TEMP table has; None where there is none."""
@@ -276,16 +379,19 @@ def _rows(number: int | None) -> str:
     return "not there" if number is None else counted(number, "row")
 
 
-def _heap(pages: Pages, cached: Sequence[int], fate: Fate) -> Band:
+def _heap(pages: Pages, cached: Sequence[int], fate: Fate, note: str = "") -> Band:
     return Band(
         "heap",
         fates_of(pages.count, there=cached, gone=fate == "gone"),
-        f"SQLite's copies of {counted(len(cached), 'OS page')}, and the TEMP table session",
+        f"{fate}: SQLite's copies of {counted(len(cached), 'OS page')}, and the TEMP table "
+        f"session{note}",
     )
 
 
-def _stable(pages: Pages, words: str) -> Band:
-    return Band("stable memory", fates_of(pages.count, there=range(pages.count)), words)
+def _stable(pages: Pages, note: str = "", *, back: Iterable[int] = ()) -> Band:
+    fates = fates_of(pages.count, there=range(pages.count), back=back)
+    words = f"stayed: {counted(pages.count, 'OS page')} of the database{note}"
+    return Band("stable memory", fates, words)
 
 
 def _taken(message: Message) -> tuple[tuple[str, str], ...]:
@@ -328,6 +434,7 @@ STORY: Final = Story(
         ("dirty", "OS pages written"),
     ),
     scenes=_play,
+    engine="wasm",
     next_title="Now your own:",
     next_commands=(
         ("sqlstable run your.sql --image your.stable", "your statements, kept in a file"),

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from sqlstable.analysis.reclaimable import ReclaimReport
     from sqlstable.canister.canister import Canister
     from sqlstable.canister.hooks import HookMessage, Hooks
     from sqlstable.canister.message import Message
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from sqlstable.memory.stable import StableMemory
     from sqlstable.trace.format.file import Trace, open_trace
     from sqlstable.trace.model import Part
+    from sqlstable.workload.reclaiming import reclaim
 
 __version__ = "0.1.0"
 
@@ -63,6 +65,7 @@ __all__ = [
     "MigrationError",
     "OutOfBoundsTrap",
     "Part",
+    "ReclaimReport",
     "Recording",
     "Reply",
     "ScriptError",
@@ -82,10 +85,12 @@ __all__ = [
     "latest_limits",
     "limits_at",
     "open_trace",
+    "reclaim",
     "record",
 ]
 
 _HOMES: Final = {
+    "sqlstable.analysis.reclaimable": ("ReclaimReport",),
     "sqlstable.canister.canister": ("Canister",),
     "sqlstable.canister.hooks": ("HookMessage", "Hooks"),
     "sqlstable.canister.message": ("Message",),
@@ -118,6 +123,7 @@ _HOMES: Final = {
     "sqlstable.notebook": ("load_ipython_extension", "unload_ipython_extension"),
     "sqlstable.trace.format.file": ("Trace", "open_trace"),
     "sqlstable.trace.model": ("Part",),
+    "sqlstable.workload.reclaiming": ("reclaim",),
 }
 """Where each name lives. What nobody asks for is not imported: most starts need little of it."""
 

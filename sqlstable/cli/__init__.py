@@ -43,6 +43,10 @@ COMMANDS: Final = {
         "sweep.sweep_script",
         "Run a script under every combination of settings, and say which serve it best.",
     ),
+    "reclaim": Listed(
+        "reclaim.reclaim_space",
+        "Say what a database has free, what gives it back at what cost, and what stays to be paid.",
+    ),
     "import": Listed(
         "import_.import_database",
         "Make an image of stable memory that holds a database, for run --image and canisters.",

@@ -28,7 +28,7 @@ from sqlstable.layout.layout import Layout, Peek
 from sqlstable.layout.layouts import LAYOUTS
 from sqlstable.memory.signatures import MANAGER_MAGIC
 from sqlstable.memory.stable import StableMemory
-from sqlstable.report.numbers import counted, size
+from sqlstable.report.numbers import counted, percent, size
 from sqlstable.report.text import clean
 from sqlstable.sqlite.header import SQLITE_MAGIC
 from sqlstable.trace.format.schema import TRACE_APPLICATION_ID
@@ -82,6 +82,8 @@ def inspect_path(
     if output_format == "csv":
         raise UsageError("an inspection is no table; choose --format table or json")
     found = _found(path, is_quick=quick)
+    if _has_free(found):
+        found.next.append(f"reclaim {_quoted(path)}")
     write(_as_json(found) if output_format == "json" else _as_text(found))
 
 
@@ -352,10 +354,29 @@ def _memory_lines(memory: dict[str, Any]) -> Iterator[str]:
             f"  memory {memory['memory_id']}{named}: {size(memory['size_bytes'])} of "
             f"{size(memory['allocated_bytes'])}; {clean(memory['text'])}"
         )
+    if memory["free_sqlite_pages"]:
+        yield f"    free: {_free(memory)}"
     if memory["database_bytes"] is not None:
         checked = memory["integrity"]
         told = "not checked (--quick)" if checked is None else "; ".join(checked)
         yield f"    integrity: {told}"
+
+
+def _has_free(found: Found) -> bool:
+    """Tell whether the main database has free SQLite pages, and is one that opens here."""
+    if found.kind == "database":
+        return any(memory["free_sqlite_pages"] for memory in found.memories)
+    return any(part["kind"] == "free SQLite pages" for part in found.growth)
+
+
+def _free(memory: dict[str, Any]) -> str:
+    """Say how much of a database is free, and what for."""
+    free, page_bytes = memory["free_sqlite_pages"], memory["page_size"]
+    share = percent(free * page_bytes, memory["database_bytes"] or free * page_bytes)
+    return (
+        f"{counted(free, 'SQLite page')}, {size(free * page_bytes)}, {share} of the database; "
+        "the next rows go there"
+    )
 
 
 def _as_json(found: Found) -> str:

@@ -32,7 +32,7 @@ def import_database(store: DatabaseStore, source: DatabaseSource) -> None:
         ImageError: Stable memory has no room for it, or the source could not be read to its end.
     """
     assert store.size_bytes == 0
-    _make_room(store, source)
+    _make_room(store, source.size_bytes)
     for offset, piece in source.pieces():
         store.write_direct(piece, offset)
     store.settle(source.size_bytes, is_whole=True)
@@ -83,6 +83,43 @@ def make_image(
             file.flush()
     finally:
         file.close()
+
+
+def new_image_bytes(
+    size_bytes: int,
+    *,
+    page_size: int,
+    layout: str,
+    bucket_pages: int,
+    growth: str,
+) -> int:
+    """Return how large a stable memory is that is made for a database, and never held another.
+
+    Args:
+        size_bytes: Of the database.
+        page_size: Bytes of a SQLite page.
+        layout: Any.
+        bucket_pages: Wasm pages of a bucket.
+        growth: ``bucket`` or ``wasm-page``.
+
+    Examples:
+        >>> chosen = {"page_size": 4096, "bucket_pages": 128, "growth": "bucket"}
+        >>> new_image_bytes(40_960, layout="managed", **chosen) // 65_536
+        129
+        >>> new_image_bytes(40_960, layout="raw", **chosen) // 65_536
+        1
+    """
+    with StableMemory(limits=None) as memory:
+        with memory.message("install"):
+            _laid_out(
+                memory,
+                size_bytes,
+                page_size=page_size,
+                layout=layout,
+                bucket_pages=bucket_pages,
+                growth=growth,
+            )
+        return memory.wasm_pages * WASM_PAGE_BYTES
 
 
 def extract_database(
@@ -150,10 +187,10 @@ def read_database(store: DatabaseStore, start: int, length: int) -> bytes:
 # -- inside ---------------------------------------------------------------------------------------
 
 
-def _make_room(store: DatabaseStore, source: DatabaseSource) -> None:
-    if not store.placement.grow_to(source.size_bytes):
+def _make_room(store: DatabaseStore, size_bytes: int) -> None:
+    if not store.placement.grow_to(size_bytes):
         raise ImageError(
-            f"the database has {source.size_bytes} bytes, more than stable memory can hold; use "
+            f"the database has {size_bytes} bytes, more than stable memory can hold; use "
             "larger buckets, or the limits of a later date"
         )
 
@@ -164,23 +201,43 @@ def _tables(
     """Lay a database out; returns the image's size, what is not the database, and its places."""
     with StableMemory(limits=limits) as memory:
         with memory.message("install"):
-            vfs = StableVFS(
+            file_map = _laid_out(
                 memory,
-                layout=layout,
+                source.size_bytes,
                 page_size=source.page_size,
+                layout=layout,
                 bucket_pages=bucket_pages,
                 growth=growth,
-                implicit_messages=False,
             )
-            try:
-                _make_room(vfs.store, source)
-                vfs.store.settle(source.size_bytes, is_whole=True)
-                file_map = vfs.store.placement.map
-            finally:
-                vfs.unregister()
             starts = [os_page * OS_PAGE_BYTES for os_page in sorted(memory.bytemap.dirty)]
         tables = [(start, memory.peek(start, OS_PAGE_BYTES)) for start in starts]
         return memory.wasm_pages * WASM_PAGE_BYTES, tables, file_map
+
+
+def _laid_out(
+    memory: StableMemory,
+    size_bytes: int,
+    *,
+    page_size: int,
+    layout: str,
+    bucket_pages: int,
+    growth: str,
+) -> FileMap:
+    """Make room for a database in an empty memory, and return where its bytes go."""
+    vfs = StableVFS(
+        memory,
+        layout=layout,
+        page_size=page_size,
+        bucket_pages=bucket_pages,
+        growth=growth,
+        implicit_messages=False,
+    )
+    try:
+        _make_room(vfs.store, size_bytes)
+        vfs.store.settle(size_bytes, is_whole=True)
+        return vfs.store.placement.map
+    finally:
+        vfs.unregister()
 
 
 def _write(file: OsFile, file_map: FileMap, piece: bytes, offset: int) -> None:

@@ -42,6 +42,8 @@ class Before(NamedTuple):
     opening: Opening
     hooks: Hooks
     is_empty: bool
+    message_number: int
+    "How many messages the memory had begun."
 
 
 class Life:
@@ -130,7 +132,8 @@ class Life:
         """
         self.memory.check(call.kind)
         had_heap = self._statements is not None or self.is_empty
-        self._before = Before(call, self.opening, self.hooks, self.is_empty)
+        number = self.memory.number
+        self._before = Before(call, self.opening, self.hooks, self.is_empty, number)
         try:
             self.begin(call)
             # It is nobody's to end but its own.
@@ -324,23 +327,19 @@ class Life:
         # A commit to an image that was cut off may have left its file shorter than a map of it.
         self.memory.check("query")
         self.call = None
-        is_committed = self._drop()
+        self._drop()
         before = self._before
-        if before is not None and not is_committed and not before.step.is_committed:
-            _, self.opening, self.hooks, self.is_empty = before
+        if before is not None and not self.memory.has_committed_since(before.message_number):
+            _, self.opening, self.hooks, self.is_empty, _ = before
         if not self.is_empty:
             self.start()
         self._before = None
         self._is_whole = True
 
-    def _drop(self) -> bool:
-        """Let the heap go, in whatever state it is; what it still writes changes nothing.
-
-        Returns:
-            Whether what was cut off is committed.
-        """
+    def _drop(self) -> None:
+        """Let the heap go, in whatever state it is; what it still writes changes nothing."""
         self.observation.drop_vfs()
-        return self.machine.stop(is_whole=False)
+        self.machine.stop(is_whole=False)
 
 
 def _trap_of(error: BaseException) -> Trap:

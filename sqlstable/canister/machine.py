@@ -18,6 +18,7 @@ from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.statements import Statements
 from sqlstable.errors import LimitTrap, Trap
 from sqlstable.ic.accesses import TakenAccesses
+from sqlstable.ic.limits import part_kind
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import CacheState, Depth, EngineName, MessageKind, PartName
 from sqlstable.memory.stable import StableMemory
@@ -124,15 +125,12 @@ class Machine(Protocol):
         """
         ...
 
-    def stop(self, *, is_whole: bool = True) -> bool:
+    def stop(self, *, is_whole: bool = True) -> None:
         """Let the heap go, and record no more.
 
         Args:
             is_whole: False where a message may have been cut off anywhere: nothing that still
-                happens changes a byte, and the memory goes back to what is committed.
-
-        Returns:
-            Whether a message that was cut off turned out to be committed.
+                happens changes a byte, and memory and heap go back to what is committed.
         """
         ...
 
@@ -181,8 +179,9 @@ class Parts:
             instructions: Those that it took, or None where nobody counts.
         """
         self._note(call, used, instructions)
+        assert call.part is not None
         self.running = call.part
-        self.memory.next_part("update" if call.part == "start" else call.kind)
+        self.memory.next_part(part_kind(call.part, call.kind))
 
     def end(self, call: Call, used: tuple[int, int], instructions: int | None) -> bool:
         """End the last part, and let the message end as one; returns whether there were parts."""

@@ -8,15 +8,15 @@ from typing import Final, NoReturn
 
 from sqlstable.canister.choices import Choices
 from sqlstable.canister.heap_door import HeapDoor
-from sqlstable.canister.machine import Call, Ended, Look, Opening, Parts, finish, open_vfs
+from sqlstable.canister.machine import Call, Ended, Look, Opening, finish, open_vfs
+from sqlstable.canister.measured_parts import MeasuredParts
 from sqlstable.canister.noted import raw_message
 from sqlstable.database.checking import Setup
 from sqlstable.database.extent import state_size
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.measured.measured_engine import WasmEngine
 from sqlstable.engine.measured.module.builds import BUILDS, load, load_program
-from sqlstable.engine.measured.notes import HeapTouched
-from sqlstable.errors import ImageError, SettingsError
+from sqlstable.errors import ImageError, SettingsError, Trap
 from sqlstable.ic.limits import Limits, resolve_limits
 from sqlstable.ic.prices import regime_of
 from sqlstable.ic.units import WASM_PAGE_BYTES
@@ -24,6 +24,7 @@ from sqlstable.ic.words import CacheState, Depth, EngineName, PartName
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.raw import OutsideSpan
 from sqlstable.wasm.program import Program
+from sqlstable.wasm.rewrite.rewriter import START_EXPORT
 from sqlstable.wasm.shimstore import (
     ShimStore,
     catch_up,
@@ -37,6 +38,9 @@ SQLITE_VERSION: Final = "3.54.1"
 
 DEFAULT_BUILD: Final = "standard"
 
+PRE_UPGRADE: Final = "canister_pre_upgrade"
+"""What the Internet Computer calls before an upgrade, where a module exports it."""
+
 
 class MeasuredMachine:
     """SQLite in a Wasm module.
@@ -48,11 +52,14 @@ class MeasuredMachine:
 
     name: EngineName = "wasm"
     cache: CacheState = "warm"
-    own_parts: frozenset[PartName] = frozenset()
 
     def __init__(self, memory: StableMemory, *, depth: Depth) -> None:
         store = shim_of(memory)
         program = store.machine.program
+        exports: dict[PartName, str] = {"pre_upgrade": PRE_UPGRADE, "start": START_EXPORT}
+        self.own_parts: frozenset[PartName] = frozenset(
+            part for part, name in exports.items() if name in program.layout.exports
+        )
         self.memory = memory
         self.depth: Depth = depth
         self.described: dict[str, object] = {
@@ -66,15 +73,17 @@ class MeasuredMachine:
         self.heap_door: HeapDoor | None = HeapDoor(store, partial(load, program.name))
         self._store = store
         self._has_counters = depth == "counters"
-        self._parts = Parts(memory)
-        self._part_start = 0
-        "Instructions that the message had taken when its part began."
+        self._parts = MeasuredParts(memory)
+        self._has_started = False
+        "Whether the module's start function has run in the open message."
         self._outside: list[OutsideSpan] = []
         self._vfs: StableVFS | None = None
         self._engine: WasmEngine | None = None
         self._opening: Opening
         self._old: tuple[WasmEngine, Opening] | None = None
         "The heap that the memory has, while there is no engine for it."
+        self._before_step: tuple[int, tuple[WasmEngine, Opening] | None] = 0, None
+        "The number of the message before the last step, and what there was then."
 
     @property
     def view(self) -> StableVFS | None:
@@ -103,11 +112,11 @@ class MeasuredMachine:
         engine.take_notes()
         return engine
 
-    def stop(self, *, is_whole: bool = True) -> bool:
+    def stop(self, *, is_whole: bool = True) -> None:
         """Let go of engine and VFS; the memory still has the heap."""
         if is_whole:
             self._close()
-            return False
+            return
         self.memory.seal()
         with suppress(Exception):
             self._close()
@@ -117,14 +126,23 @@ class MeasuredMachine:
         if self._old is not None:
             self._old[0].discard_heap()
         self._outside.clear()
-        return self.memory.recover()
+        self.memory.recover()
+        number, before = self._before_step
+        if before is not None and not self.memory.has_committed_since(number):
+            # The heap is that of before, and so is what its engine knows of it.
+            before[0].discard_heap()
+            self._old = before
 
     def begin(self, call: Call) -> None:
         """Begin the memory's message, with the heap that the call wants, or a step's next part."""
         if self.memory.kind is not None and call.part is not None:
             self._begin_part(call)
             return
-        self._parts.running, self._part_start = None, 0
+        self._parts.reset()
+        self._has_started = False
+        if call.cache is None:
+            now = self._old if self._engine is None else (self._engine, self._opening)
+            self._before_step = self.memory.number, now
         must_enter = False
         if call.cache is not None:
             assert self._engine is not None
@@ -144,9 +162,10 @@ class MeasuredMachine:
             # Uninstalled: whoever was there last has nothing more to say.
             assert self._old is not None
             engine = self._old[0]
-        self._parts.end(call, self._store.used, self._instructions - self._part_start)
+        self._parts.end(call)
         # The shim forgets with the message.
         notes = engine.take_notes()
+        notes.earlier_heaps = tuple(self._parts.heaps)
         status = notes.status
         used = status.accessed_count, status.dirty_count
         facts, trap = finish(
@@ -190,20 +209,26 @@ class MeasuredMachine:
             "native engine for them, or SQL"
         )
 
-    @property
-    def _instructions(self) -> int:
-        """What the message has taken so far, its heap included."""
-        machine = self._store.machine
-        status, program = machine.tell(), machine.program
-        heap = HeapTouched.of(status).cost(program.regime) if program.watches_heap else 0
-        return machine.instruction_limit - status.counter + heap
-
     def _begin_part(self, call: Call) -> None:
-        taken = self._instructions
-        self._parts.next(call, self._store.used, taken - self._part_start)
-        self._part_start = taken
+        self._parts.next(call)
         if self._engine is not None:
             self._engine.begin("update", "warm")
+        if call.part == "pre_upgrade" and call.part in self.own_parts:
+            self._run(PRE_UPGRADE)
+        elif call.part == "start" and call.part in self.own_parts:
+            if self._engine is None:
+                # Else the heap is kept, and the new code finds it as it is.
+                self._store.renew_heap()
+                self._store.machine.renew_heap()
+                self._has_started = True
+            self._run(START_EXPORT)
+
+    def _run(self, name: str) -> None:
+        """Call an entry point of the module's own, in a part of its own."""
+        try:
+            self._store.machine.call(name, b"")
+        except Trap as trap:
+            raise self.memory.poison(trap) from None
 
     def _open(self, opening: Opening) -> WasmEngine:
         self._opening = opening
@@ -223,7 +248,7 @@ class MeasuredMachine:
         )
         wanted = None if self.heap_door is None else self.heap_door.wanted
         if wanted is None or self.heap_door is None:
-            engine.open()
+            engine.open(has_started=self._has_started)
         else:
             self.heap_door.put(wanted)
         engine.look_through(self._vfs or self._look(opening))

@@ -1,6 +1,8 @@
 """The native machine: APSW on a `StableMemory`, with the recorder of own connections."""
 
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import Self
 
 from sqlstable.canister.heap_door import HeapDoor
 from sqlstable.canister.machine import (
@@ -27,6 +29,20 @@ from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.recorder import Recorder
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is known of a heap, for the connections that stand for it later."""
+
+    heap: Heap = field(default_factory=Heap)
+    message_number: int = 0
+    "Messages that it has run; SQL's random() goes by it."
+
+    @classmethod
+    def of(cls, engine: NativeEngine) -> Self:
+        """Take what an engine's committed messages have left."""
+        return cls(engine.heap, engine.message_number)
+
+
 class NativeMachine:
     """SQLite in this process.
 
@@ -50,7 +66,10 @@ class NativeMachine:
         self.recorder = Recorder(self._log, depth=depth)
         self._make_vfs = make_vfs
         self._engine: NativeEngine | None = None
-        self._left = Heap()
+        self._left = Left()
+        "What the heap was that was let go last."
+        self._before_step = 0, self._left
+        "The number of the message before the last step, and what the heap was then."
         self._parts = Parts(memory)
 
     def start(self, opening: Opening) -> NativeEngine:
@@ -63,15 +82,16 @@ class NativeMachine:
             engine = self._open(opening)
         finally:
             self.memory.rollback()
-        engine.resume(self._left)
+        engine.resume(self._left.heap)
+        engine.message_number = self._left.message_number
         self.recorder.take()
         return engine
 
-    def stop(self, *, is_whole: bool = True) -> bool:
+    def stop(self, *, is_whole: bool = True) -> None:
         """Close all connections; see `Machine.stop`."""
         if is_whole:
             self._close()
-            return False
+            return
         self.memory.seal()
         with suppress(Exception):
             self._close()
@@ -79,7 +99,10 @@ class NativeMachine:
         self._engine = self.view = self.memory.log = None
         self._log = AccessLog(OS_PAGE_BYTES)
         self.recorder.start_over(self._log)
-        return self.memory.recover()
+        self.memory.recover()
+        number, left = self._before_step
+        if not self.memory.has_committed_since(number):
+            self._left = left
 
     def begin(self, call: Call) -> None:
         """Choose a connection, and begin the memory's message, or the next part of a step."""
@@ -87,6 +110,9 @@ class NativeMachine:
             self._begin_part(call)
             return
         self._parts.running = None
+        if call.cache is None:
+            left = self._left if self._engine is None else Left.of(self._engine)
+            self._before_step = self.memory.number, left
         must_enter = False
         if call.cache is not None:
             assert self._engine is not None
@@ -172,7 +198,7 @@ class NativeMachine:
 
     def _close(self) -> None:
         if self._engine is not None:
-            self._left = self._engine.heap
+            self._left = Left.of(self._engine)
             self._engine.close()
             self._engine = None
         if self.view is not None:

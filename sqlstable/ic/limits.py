@@ -28,6 +28,7 @@ __all__ = [
     "MessageLimits",
     "latest_limits",
     "limits_at",
+    "part_kind",
     "resolve_limits",
 ]
 
@@ -117,6 +118,19 @@ class Limits:
             case "upgrade" | "install" | "reinstall" | "uninstall" | "load_snapshot":
                 return self.upgrade
         raise SettingsError(f"unknown message kind {kind!r}; use one of {', '.join(MESSAGE_KINDS)}")
+
+
+def part_kind(part: str, step: str) -> str:
+    """Return the kind of message whose limits a part of a step has.
+
+    Examples:
+        >>> part_kind("start", "upgrade"), part_kind("post_upgrade", "upgrade")
+        ('update', 'upgrade')
+
+    Source:
+        dfinity/ic rs/embedders/src/wasmtime_embedder/system_api.rs get_page_limit @ 1bc0a5953.
+    """
+    return "update" if part == "start" else step
 
 
 def limits_at(when: date | str) -> Limits:

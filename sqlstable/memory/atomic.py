@@ -50,11 +50,13 @@ class Atomic:
         self.watchers: list[Watcher] = []
         self.changed: ChangedPages | None = None
         "Is told what each message changes, where snapshots are taken."
+        self.number = 0
+        "How many messages have begun."
         self._store = store
         self._change: PageChange | None = None
         "What is being committed."
         self._is_committed = False
-        "Whether the open message has passed its commit point."
+        "Whether the message that began last has passed its commit point."
         self._is_wiped = False
         self._left_behind: Trap | None = None
         "What each call raises in a child process, whose memory this is not."
@@ -118,6 +120,7 @@ class Atomic:
             self.check(kind)
         # What comes from outside may have cut the last one off just before it was over.
         self._change, self._is_committed, self._is_wiped = None, False, False
+        self.number += 1
         self._store.begin(self.limits, kind)
         self.kind = kind
         self.thread = get_ident()
@@ -212,13 +215,10 @@ class Atomic:
         for watcher in self.watchers:
             watcher.on_trap()
 
-    def recover(self) -> bool:
+    def recover(self) -> None:
         """Finish a message that was cut off behind its commit point, or forget one before it.
 
         Nobody watches the memory any more.
-
-        Returns:
-            Whether there was something to finish.
         """
         self.watchers.clear()
         self.trap = self._left_behind
@@ -226,10 +226,13 @@ class Atomic:
         change = self._change
         if change is not None and self._has_committed(change):
             self._finish(change)
-            return True
+            return
         self._store.rollback()
         self._end()
-        return False
+
+    def has_committed_since(self, number: int) -> bool:
+        """Whether the message that began last did so behind a number, and is committed."""
+        return self.number > number and self._is_committed
 
     def poison(self, trap: Trap) -> Trap:
         """Mark the open message as trapped, and return the trap to be raised.
@@ -290,6 +293,7 @@ class Atomic:
 
     def _finish(self, change: PageChange) -> None:
         """Do what is left behind the commit point."""
+        self._is_committed = True
         if self.changed is not None:
             # Before the store clears what it lists.
             self.changed.note(change)

@@ -287,6 +287,8 @@ class ShimStore:
         for os_page in self._listed(shim.ACCESSED, status.accessed_count):
             ctypes.memset(marks + os_page, 0, 1)
         ctypes.memset(machine.address_of("heap_marks"), 0, _HEAP_MARKS_BYTES)
+        # They do not tell any more what the message did to the heap.
+        self._is_new_heap = True
         self._before_part = status.accessed_count, status.dirty_count
         bytemap.begin(limits, kind)
         for name, count, count_max in (

@@ -122,14 +122,17 @@ class WasmEngine:
         self._vfs = vfs
         self._inspector = Inspector(vfs, (), is_foreign=self.is_foreign)
 
-    def open(self) -> None:
+    def open(self, *, has_started: bool = False) -> None:
         """Start a new heap in the open message, as ``canister_init`` does.
+
+        Args:
+            has_started: Whether the module's start function has made it, in a part of its own.
 
         Raises:
             ImageError: The database cannot be opened.
         """
-        kind = self._memory.kind
-        self._start("canister_post_upgrade" if kind == "upgrade" else "canister_init")
+        name = "canister_post_upgrade" if self._memory.kind == "upgrade" else "canister_init"
+        self._start(name, has_started=has_started)
         self._finish = self._kept_finish = _IDLE
 
     def begin(self, kind: str, cache: CacheState) -> bool:
@@ -282,7 +285,7 @@ class WasmEngine:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _start(self, name: str) -> None:
+    def _start(self, name: str, *, has_started: bool = False) -> None:
         settings = self._settings
         argument = encode_settings(
             settings,
@@ -292,8 +295,9 @@ class WasmEngine:
         memory = self._memory
         check_thread()
         self._store.renew_heap()
+        machine = self._store.machine
         try:
-            self._store.machine.start(name, argument)
+            (machine.call if has_started else machine.start)(name, argument)
         except Trap as trap:
             memory.poison(trap)
             if memory.kind == "query" or "cannot be opened" not in str(trap):

@@ -208,25 +208,38 @@ class MessageNotes:
     instruction_limit: int
     regime: PriceRegime
     watches_heap: bool
+    earlier_heaps: tuple[HeapTouched, ...] = ()
+    "What the parts before the last one did to the heap, each with marks of its own."
 
     @property
     def heap(self) -> HeapTouched | None:
-        """What the message did to the heap, or None where nobody watched."""
+        """What the message did to the heap, or None where nobody watched; of all its parts."""
         if not self.watches_heap:
             return None
-        return HeapTouched.of(self.status)
+        last = HeapTouched.of(self.status)
+        parts = (*self.earlier_heaps, last)
+        return HeapTouched(
+            sum(part.wasm_pages_accessed for part in parts),
+            sum(part.wasm_pages_written for part in parts),
+            sum(part.os_pages_written for part in parts),
+            last.size_bytes,
+        )
 
     @property
     def cost(self) -> Cost:
         """Instructions of the whole message."""
-        heap = 0 if self.heap is None else self.heap.cost(self.regime)
-        counted = self.instruction_limit - self.status.counter
+        heap = last = 0
+        if self.watches_heap:
+            last = HeapTouched.of(self.status).cost(self.regime)
+            heap = last + sum(each.cost(self.regime) for each in self.earlier_heaps)
+        # The parts before the last one have theirs on the counter.
+        counted = self.instruction_limit - self.status.counter + last
         pages = self.status.page_charges
         if self.log.has_drivers:
             # The canister pays for what it accesses, also where the driver did before.
             found = max(pages, self.log.page_cost(self.regime))
             counted, pages = counted + found - pages, found
-        return Cost(counted + heap, pages + self.log.stable_cost(0, None, self.regime), heap)
+        return Cost(counted, pages + self.log.stable_cost(0, None, self.regime), heap)
 
     def border_rows(self) -> _Numbers:
         """Return the borders as rows of `shim.BORDERS`."""

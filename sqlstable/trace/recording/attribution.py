@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from sqlstable.ic.accesses import Accesses, TakenAccesses
-from sqlstable.ic.limits import Limits
+from sqlstable.ic.limits import Limits, part_kind
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import (
     GROW,
@@ -191,16 +191,45 @@ def _limits_used(facts: MessageFacts, instructions: Instructions | None) -> tupl
     limits = facts.limits
     if limits is None:
         return ()
-    message = limits.of(facts.kind)
     stable_bytes_max = limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
     stable = (
-        _limit_use(OS_PAGES_ACCESSED, facts.os_pages_accessed, message.os_pages_accessed_max),
-        _limit_use(OS_PAGES_DIRTY, facts.os_pages_dirty, message.os_pages_dirty_max),
+        *_os_pages_used(facts, limits),
         _limit_use(STABLE_MEMORY_BYTES, facts.image_bytes, stable_bytes_max),
     )
     if instructions is None:
         return stable
-    return (*stable, LimitUse(INSTRUCTIONS, instructions.total, message.instructions_max))
+    instructions_max = limits.of(facts.kind).instructions_max
+    return (*stable, LimitUse(INSTRUCTIONS, instructions.total, instructions_max))
+
+
+def _os_pages_used(facts: MessageFacts, limits: Limits) -> tuple[LimitUse, LimitUse]:
+    """Return how much of the limits on OS pages a message has used; of parts, the one nearest."""
+    if not facts.parts:
+        return _os_pages_of(limits, facts.kind, facts.os_pages_accessed, facts.os_pages_dirty)
+    accessed, dirty = zip(
+        *(
+            _os_pages_of(
+                limits, part_kind(it.name, facts.kind), it.os_pages_accessed, it.os_pages_dirty
+            )
+            for it in facts.parts
+        ),
+        strict=True,
+    )
+    return max(accessed, key=_share), max(dirty, key=_share)
+
+
+def _os_pages_of(
+    limits: Limits, kind: str, os_pages_accessed: int, os_pages_dirty: int
+) -> tuple[LimitUse, LimitUse]:
+    message = limits.of(kind)
+    return (
+        _limit_use(OS_PAGES_ACCESSED, os_pages_accessed, message.os_pages_accessed_max),
+        _limit_use(OS_PAGES_DIRTY, os_pages_dirty, message.os_pages_dirty_max),
+    )
+
+
+def _share(use: LimitUse) -> float:
+    return use.used / max(use.limit, 1)
 
 
 # Small messages use the same few numbers; finding the record is quicker than making it.

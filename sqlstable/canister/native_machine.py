@@ -22,6 +22,7 @@ from sqlstable.database.library import sqlite_version
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.native.link import Heap
 from sqlstable.engine.native.native_engine import NativeEngine
+from sqlstable.engine.native.step_bound import StepBound
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import WIPING_KINDS, CacheState, Depth, EngineName, PartName
 from sqlstable.memory.accesslog import AccessLog
@@ -71,6 +72,7 @@ class NativeMachine:
         self._before_step = 0, self._left
         "The number of the message before the last step, and what the heap was then."
         self._parts = Parts(memory)
+        self._bound = StepBound(memory)
 
     def start(self, opening: Opening) -> NativeEngine:
         """Open the connection of the updates; see `Machine.start`."""
@@ -110,6 +112,7 @@ class NativeMachine:
             self._begin_part(call)
             return
         self._parts.running = None
+        self._bound.reset()
         if call.cache is None:
             left = self._left if self._engine is None else Left.of(self._engine)
             self._before_step = self.memory.number, left
@@ -169,6 +172,7 @@ class NativeMachine:
         if self.view is not None:
             # What it reads lies elsewhere from here on.
             self.view.store.rebind()
+        self._bound.is_on = True
         # A hook writes there without any connection, too.
         self.memory.log = self._log
         if self._engine is not None:
@@ -184,7 +188,11 @@ class NativeMachine:
             # The measured engine goes by the header, too.
             state_size(vfs.store)
         engine = NativeEngine(
-            vfs, opening.settings, self.recorder.attach, is_foreign=opening.is_foreign
+            vfs,
+            opening.settings,
+            self.recorder.attach,
+            is_foreign=opening.is_foreign,
+            bound=self._bound,
         )
         try:
             for setup in opening.setups:

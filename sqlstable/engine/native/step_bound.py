@@ -1,0 +1,61 @@
+"""An end for SQL that would never end, on an engine that counts no instructions."""
+
+from typing import Final
+
+import apsw
+
+from sqlstable.errors import LimitTrap
+from sqlstable.ic.words import INSTRUCTIONS
+from sqlstable.memory.stable import StableMemory
+
+INSTRUCTIONS_PER_VM_STEP: Final = 200
+"""What a step of SQLite's virtual machine is taken to cost at least, in a loop that goes on.
+
+The wasm engine counts 227 to 234 for the steps of recursive queries and of scans.
+"""
+
+STEPS_BETWEEN_LOOKS: Final = 1_000_000
+"""Steps after which the bound is looked at: about 10 ms."""
+
+
+class StepBound:
+    """Traps what takes more steps of SQLite's virtual machine than its instructions allow.
+
+    A statement that takes fewer steps than `STEPS_BETWEEN_LOOKS` adds nothing to what is counted.
+
+    Args:
+        memory: Whose open message is bounded.
+    """
+
+    def __init__(self, memory: StableMemory) -> None:
+        self.is_on = False
+        "Whether what runs is bounded."
+        self._memory = memory
+        self._steps = 0
+        # One object for the life of the connections: APSW holds no reference to what it calls.
+        self._on_steps = self._look
+
+    def reset(self) -> None:
+        """Bound nothing, and count from nothing."""
+        self.is_on, self._steps = False, 0
+
+    def watch(self, connection: apsw.Connection) -> None:
+        """Bound what runs on a connection, for as long as that is open."""
+        connection.set_progress_handler(self._on_steps, STEPS_BETWEEN_LOOKS, id=self)
+
+    def _look(self) -> bool:
+        limits = self._memory.limits
+        if not self.is_on or limits is None or not self._memory.bytemap.is_enforced:
+            return False
+        self._steps += STEPS_BETWEEN_LOOKS
+        instructions_max = limits.upgrade.instructions_max
+        if self._steps * INSTRUCTIONS_PER_VM_STEP <= instructions_max:
+            return False
+        raise self._memory.poison(
+            LimitTrap(
+                f"Canister exceeded the limit of {instructions_max} instructions for single "
+                f"message execution. (estimated, from {self._steps} steps of SQLite's virtual "
+                f"machine at {INSTRUCTIONS_PER_VM_STEP} instructions)",
+                limit=INSTRUCTIONS,
+            )
+        )

@@ -31,6 +31,7 @@ from sqlstable.trace.model import (
     OwnerRun,
     OwnerRuns,
     OwnerUse,
+    Part,
     SchemaObject,
     SqliteCounters,
     StableArea,
@@ -242,9 +243,14 @@ MESSAGES = (*MESSAGES[:3], replace(MESSAGES[3], trap_limit="os_pages_dirty"))
 MESSAGES_WITHOUT_CHANGES = MESSAGES
 MESSAGES = (replace(MESSAGES[0], bytes_changed=12_345), *MESSAGES[1:])
 
-# Version 4 did not know which messages are one call.
+# Version 4 did not know which messages are one call, and no parts of a step.
 MESSAGES_WITHOUT_CALLS = MESSAGES
-MESSAGES = (*MESSAGES[:3], replace(MESSAGES[3], continues=1))
+UPGRADE_PARTS = (Part("pre_upgrade", 3, 1, 2_224_856), Part("post_upgrade", 11, 0))
+MESSAGES = (
+    *MESSAGES[:2],
+    replace(MESSAGES[2], parts=UPGRADE_PARTS),
+    replace(MESSAGES[3], continues=1),
+)
 
 OWNER_FAULTS = (OwnerFault(0, "tables größer and b share one root"), OwnerFault(3, ""))
 

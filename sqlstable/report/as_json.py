@@ -186,6 +186,7 @@ def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> d
         "verdict_not_counted": list(not_counted(message)),
         "trap_limit": message.trap_limit,
         "continues": message.continues,
+        "parts": [_fields(part) for part in message.parts],
     }
 
 

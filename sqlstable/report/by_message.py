@@ -29,7 +29,7 @@ from sqlstable.report.measures import (
     measure_columns,
     shown_measures,
 )
-from sqlstable.report.messages import continues, outcome, sum_lines, trap_lines
+from sqlstable.report.messages import continues, outcome, part_lines, sum_lines, trap_lines
 from sqlstable.report.numbers import UNKNOWN, count, counted
 from sqlstable.report.table import Column, Table, number, words
 from sqlstable.report.text import clean, fit, shorten, wrap
@@ -70,6 +70,7 @@ def message_lines(trace: TraceSource, look: Look) -> list[Text]:
     def lines(messages: Sequence[Message]) -> Iterator[Text]:
         for message in messages:
             yield from table.row(message)
+            yield from part_lines(message, width)
             yield from trap_lines(message, width)
             yield from step_lines(steps.get(message.index), width)
 

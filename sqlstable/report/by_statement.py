@@ -22,7 +22,7 @@ from sqlstable.report.measures import (
     measure_columns,
     shown_measures,
 )
-from sqlstable.report.messages import continues, outcome, sum_lines, trap_lines
+from sqlstable.report.messages import continues, outcome, part_lines, sum_lines, trap_lines
 from sqlstable.report.numbers import count, counted, size
 from sqlstable.report.owner_column import Share, owner_column, shares
 from sqlstable.report.plan_words import plan_lines
@@ -311,7 +311,11 @@ def _message_lines(heading: Heading, width: int) -> list[Text]:
     lines = [Text(line, style=style) for line in shorten(" · ".join(words), width, lines_max=2)]
     if heading.continued:
         return lines
-    return [*_with_limit(lines, message, width), *trap_lines(message, width)]
+    return [
+        *_with_limit(lines, message, width),
+        *part_lines(message, width),
+        *trap_lines(message, width),
+    ]
 
 
 def _with_limit(lines: list[Text], message: Message, width: int) -> list[Text]:

@@ -10,7 +10,7 @@ from sqlstable.ic.words import INSTRUCTION_PHASES
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import count, counted
 from sqlstable.report.text import clean, shorten
-from sqlstable.trace.model import Message
+from sqlstable.trace.model import Message, Part
 
 TRAP_LINES_MAX: Final = 4
 
@@ -27,6 +27,37 @@ def outcome(message: Message) -> str:
 def continues(message: Message) -> list[str]:
     """Say which message one goes on from, behind an await; nothing where it begins a call."""
     return [] if message.continues is None else [f"continues message {message.continues}"]
+
+
+def part_words(part: Part) -> str:
+    """Say what one part of a step of the life cycle used.
+
+    Examples:
+        >>> part_words(Part("post_upgrade", 11, 1, 1_513_211))
+        'post_upgrade: 11 OS pages accessed, 1 dirty, 1 513 211 instructions'
+    """
+    words = [
+        f"{clean(part.name)}: {counted(part.os_pages_accessed, 'OS page')} accessed",
+        f"{count(part.os_pages_dirty)} dirty",
+    ]
+    if part.instructions is not None:
+        words.append(counted(part.instructions, "instruction"))
+    return ", ".join(words)
+
+
+def told_parts(message: Message) -> tuple[Part, ...]:
+    """Return the parts that say more than their message: those of upgrades, or of several."""
+    is_told = len(message.parts) > 1 or message.kind == "upgrade"
+    return message.parts if is_told else ()
+
+
+def part_lines(message: Message, width: int) -> list[Text]:
+    """Return a line for each part of a step of the life cycle; of others none."""
+    return [
+        line
+        for part in told_parts(message)
+        for line in paragraph(part_words(part), width, indent=2)
+    ]
 
 
 def trap_lines(message: Message, width: int) -> list[Text]:

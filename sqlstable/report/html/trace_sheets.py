@@ -21,7 +21,7 @@ from sqlstable.report.html.sheet import (
 )
 from sqlstable.report.limit_words import coverage_words, limit_words, tightest_words
 from sqlstable.report.measures import INSTRUCTION_PARTS, Sum
-from sqlstable.report.messages import outcome
+from sqlstable.report.messages import outcome, part_words, told_parts
 from sqlstable.report.numbers import count
 from sqlstable.report.owner_column import shares
 from sqlstable.report.plan_words import plan_lines
@@ -67,6 +67,7 @@ def messages_sheet(trace: TraceSource) -> Sheet:
     def told(message: Message) -> Iterator[str]:
         if message.trap is not None:
             yield message.trap
+        yield from map(part_words, told_parts(message))
         missing = not_counted(message)
         if message.limits:
             yield f"the verdict is about {coverage_words(message)}" + (

@@ -10,6 +10,7 @@ table                  one row for each
 ``settings``           setting of the run, as JSON; ``closed`` is false while it is written
 ``message``            message
 ``message_limit``      limit of a message; a ``limit_value`` of NULL is no limit
+``message_part``       part of a step of the life cycle, with what it used
 ``outside``            use of stable memory by no statement, under the name of its cause
 ``area``               file in stable memory after a message that changed its size
 ``sql_text``           SQL text with its shape and kind; equal texts share a row
@@ -36,7 +37,7 @@ The blocks are those of ``sqlstable.trace.blocks``, orders those of
 ``statements``, ``shapes``, ``statement_owners`` and ``owner_runs`` join what belongs together; the
 view ``areas`` says what fills each area. Version 1 of the format had no areas, costs
 and loops; version 2 names no limit of a trap and no fault of the owners; version 3 no phase of an
-access, and not what the database is when the trace ends.
+access, and not what the database is when the trace ends; version 4 no parts.
 
 Invariants:
 

@@ -22,6 +22,7 @@ from sqlstable.trace.format.schema import (
     COSTS_SINCE_VERSION,
     ORDERS_SINCE_VERSION,
     OWNER_FAULTS_SINCE_VERSION,
+    PARTS_SINCE_VERSION,
     TRACE_APPLICATION_ID,
     TRACE_FORMAT_VERSION,
     TRAP_LIMITS_SINCE_VERSION,
@@ -58,6 +59,7 @@ from sqlstable.trace.model import (
     OwnerFault,
     OwnerRun,
     OwnerUse,
+    Part,
     SchemaObject,
     SqliteCounters,
     StableArea,
@@ -542,6 +544,9 @@ def _messages(snapshot: TracePart) -> Iterator[Message]:
     )
     outside = _grouped(select("SELECT * FROM outside", "message_index, outside_index"))
     limits = _grouped(select("SELECT * FROM message_limit", "message_index, limit_index"))
+    parts: dict[int, list[Row]] = {}
+    if snapshot.version >= PARTS_SINCE_VERSION:
+        parts = _grouped(select("SELECT * FROM message_part", "message_index, position"))
     costs = _costs(snapshot, "message_cost", "message_index")
     for row in select("SELECT * FROM message", "message_index"):
         index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *rest = row
@@ -564,6 +569,7 @@ def _messages(snapshot: TracePart) -> Iterator[Message]:
             trap_limit,
             bytes_changed,
             continues,
+            tuple(Part(*part) for _, *part in parts.get(index, ())),
         )
 
 

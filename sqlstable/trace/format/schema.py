@@ -15,7 +15,7 @@ Version 2 added the tables ``area``, ``message_cost``, ``statement_cost`` and ``
 and the view ``areas``. Version 3 added ``owner_fault`` and ``message.trap_limit``, and leaves
 phases that touched nothing out of ``statement_phase``; its views have instructions. Version 4 added
 ``access_order``, ``address_run``, ``schema_object`` and ``tree``, and two columns of ``message``.
-Version 5 added ``message.continues``.
+Version 5 added ``message.continues`` and ``message_part``.
 """
 
 AREAS_SINCE_VERSION: Final = 2
@@ -36,6 +36,12 @@ the schema, the shapes of trees, and the bytes that messages changed."""
 
 CONTINUES_SINCE_VERSION: Final = 5
 """The format version from which on messages behind an await say what they go on from."""
+
+PARTS_SINCE_VERSION: Final = 5
+"""The format version from which on steps of the life cycle have parts."""
+
+PART_FIELDS: Final = ("name", "os_pages_accessed", "os_pages_dirty", "instructions")
+"""Fields of a `sqlstable.trace.model.Part`, each the name of its column."""
 
 TRACE_APPLICATION_ID: Final = int.from_bytes(b"SqSt", "big")
 """``PRAGMA application_id`` of a trace file: the bytes ``SqSt`` at offset 68."""
@@ -125,6 +131,13 @@ CREATE TABLE message_limit (            -- limit_value is NULL where there is no
   message_index INTEGER NOT NULL REFERENCES message, limit_index INTEGER NOT NULL,
   name TEXT NOT NULL, used INTEGER NOT NULL, limit_value INTEGER,
   PRIMARY KEY (message_index, limit_index)
+) WITHOUT ROWID;
+CREATE TABLE message_part (             -- parts of a step of the life cycle, as they ran
+  message_index INTEGER NOT NULL REFERENCES message, position INTEGER NOT NULL,
+  name TEXT NOT NULL,                   -- init, start, pre_upgrade or post_upgrade
+  os_pages_accessed INTEGER NOT NULL, os_pages_dirty INTEGER NOT NULL, -- counted anew in each
+  instructions INTEGER,                 -- NULL: nobody counted
+  PRIMARY KEY (message_index, position)
 ) WITHOUT ROWID;
 CREATE TABLE outside (
   message_index INTEGER NOT NULL REFERENCES message, outside_index INTEGER NOT NULL,

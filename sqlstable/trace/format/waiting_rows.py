@@ -13,6 +13,7 @@ from sqlstable.trace.format.schema import (
     COUNTER_NAMES,
     HEAP_FIELDS,
     LOOP_FIELDS,
+    PART_FIELDS,
     STABLE_FIELDS,
     TREE_FIELDS,
 )
@@ -50,6 +51,7 @@ _cost_row: Final[_ToRow] = attrgetter(*COST_FIELDS)
 _heap_row: Final[_ToRow] = attrgetter(*HEAP_FIELDS)
 _tree_row: Final[_ToRow] = attrgetter(*TREE_FIELDS)
 _loop_row: Final[_ToRow] = attrgetter(*LOOP_FIELDS)
+_part_row: Final[_ToRow] = attrgetter(*PART_FIELDS)
 _NO_HEAP: Final = (None,) * len(HEAP_FIELDS)
 _statement_row: Final[_ToRow] = attrgetter(
     *("row_count", "runs", *(f"sqlite.{name}" for name in COUNTER_NAMES)),
@@ -118,6 +120,8 @@ class WaitingRows(dict[str, list[Row]]):
         for position, use in enumerate(message.limits):
             limit = None if use.limit == NO_LIMIT else use.limit
             self["message_limit"].append((index, position, use.name, use.used, limit))
+        for position, part in enumerate(message.parts):
+            self["message_part"].append((index, position, *_part_row(part)))
         for position, outside in enumerate(message.outside):
             row = (index, position, outside.name, *_stable_row(outside.stable))
             self["outside"].append(row)

@@ -190,9 +190,8 @@ class NativeMachine:
         engine = NativeEngine(
             vfs,
             opening.settings,
-            self.recorder.attach,
+            self._bound.watching(self.recorder.attach),
             is_foreign=opening.is_foreign,
-            bound=self._bound,
         )
         try:
             for setup in opening.setups:

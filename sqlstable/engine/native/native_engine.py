@@ -33,7 +33,6 @@ from sqlstable.engine.native.functions import (
     register_random,
 )
 from sqlstable.engine.native.link import Executor, Heap, Link, look, play_back, refusal
-from sqlstable.engine.native.step_bound import StepBound
 from sqlstable.engine.pragmas import READING_PRAGMAS, ProcessSettings, refuse_process_wide
 from sqlstable.engine.state import (
     NOTHING_SET,
@@ -59,7 +58,6 @@ class NativeEngine:
         settings: PRAGMAs of both connections.
         attach: Makes what executes on a connection, such as a recorder's runner.
         is_foreign: Whether the database came from elsewhere, and is to be opened defensively.
-        bound: Ends what would never end.
     """
 
     execute: Callable[[str, Params], Rows]
@@ -72,11 +70,9 @@ class NativeEngine:
         attach: Callable[[apsw.Connection], Executor],
         *,
         is_foreign: bool = False,
-        bound: StepBound | None = None,
     ) -> None:
         """Take note; `open` opens."""
         self.is_foreign = is_foreign
-        self._bound = bound
         self.message_number = 0
         self._vfs = vfs
         self._settings = settings
@@ -392,8 +388,6 @@ class NativeEngine:
         if self.is_foreign:
             # Last, because defensive mode refuses journal_mode off.
             connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-        if self._bound is not None:
-            self._bound.watch(connection)
         for setup in self._setups:
             setup(connection)
 

@@ -1,9 +1,11 @@
 """An end for SQL that would never end, on an engine that counts no instructions."""
 
+from collections.abc import Callable
 from typing import Final
 
 import apsw
 
+from sqlstable.engine.native.link import Executor
 from sqlstable.errors import LimitTrap
 from sqlstable.ic.words import INSTRUCTIONS
 from sqlstable.memory.stable import StableMemory
@@ -39,9 +41,16 @@ class StepBound:
         """Bound nothing, and count from nothing."""
         self.is_on, self._steps = False, 0
 
-    def watch(self, connection: apsw.Connection) -> None:
-        """Bound what runs on a connection, for as long as that is open."""
-        connection.set_progress_handler(self._on_steps, STEPS_BETWEEN_LOOKS, id=self)
+    def watching(
+        self, attach: Callable[[apsw.Connection], Executor]
+    ) -> Callable[[apsw.Connection], Executor]:
+        """Return what attaches as ``attach`` does, and bounds what runs on the connection."""
+
+        def attach_bounded(connection: apsw.Connection) -> Executor:
+            connection.set_progress_handler(self._on_steps, STEPS_BETWEEN_LOOKS, id=self)
+            return attach(connection)
+
+        return attach_bounded
 
     def _look(self) -> bool:
         limits = self._memory.limits

@@ -250,7 +250,7 @@ def test_globals_of_all_types_of_numbers_go_back_with_the_heap(monkeypatch, is_q
         machine.begin_message(1 << 40, NO_LIMIT, NO_LIMIT)
         machine.call(name, b"")
         getattr(machine, end)(**how)
-        return [each.value(machine._store) for each in machine._globals._globals]
+        return [each.value(machine._store) for each in machine.globals._globals]
 
     first = [-5, 0x8123456789ABCDEF - (1 << 64), 1.5, -2.25]
     assert message("canister_init", "commit", is_new_heap=True) == first

@@ -28,6 +28,7 @@ from sqlstable.ic.units import NO_LIMIT
 from sqlstable.notebook_options import MAGICS
 from sqlstable.report.json_schema import report_schema
 from sqlstable.trace.format.schema import schema
+from sqlstable.workload.hazard import ENDINGS, JOURNALS, ROWS, Remains, hazards
 from sqlstable.workload.ready_made import ready_workloads
 from sqlstable.workload.sweeping.results import SCHEMA as RESULTS_SCHEMA
 
@@ -305,6 +306,25 @@ def ready() -> Iterator[str]:
         yield f"```sql\n{one.text.rstrip()}\n```"
 
 
+def open_transactions() -> Iterator[str]:
+    """Measure what remains of a transaction that was open across an await, and lay it out."""
+    header = ("engine", "journal", "page cache", "a query saw", *ENDINGS)
+    rows = []
+    for engine in JOURNALS:
+        for found in hazards(engine):
+            remains = (_remains(found.remains[ending]) for ending in ENDINGS)
+            seen = f"{found.seen} of {ROWS}"
+            rows.append((engine, f"`{found.journal_mode}`", found.size, seen, *remains))
+    yield _table(header, rows)
+
+
+def _remains(found: Remains) -> str:
+    if found.is_open:
+        return "still open"
+    check = "ok" if found.check == "ok" else "**damaged**"
+    return f"{found.changed} of {ROWS}, {found.paid} of 1, {check}"
+
+
 MADE = {
     "commands.md": commands,
     "notebook.md": magics,
@@ -314,6 +334,7 @@ MADE = {
     "sweep-results.md": results_format,
     "ready-workloads.md": ready,
     "json.md": json_report,
+    "open-transactions.md": open_transactions,
 }
 """The pages with a generated part, each with what makes it."""
 

@@ -308,7 +308,7 @@ def test_a_transaction_that_stayed_open_dies_with_the_heap(canister):
 
 def test_a_cursor_never_stays_open_over_messages(canister):
     with (
-        pytest.raises(MessageError, match="a transaction alone may stay open"),
+        pytest.raises(MessageError, match="A transaction alone may stay open"),
         canister.message("update", keep_open=True) as message,
     ):
         next(message.cursor("SELECT * FROM t"))

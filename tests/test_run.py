@@ -14,11 +14,21 @@ from sqlstable.workload.script import parse_script
 class Ran:
     """What a script did: the outcome, the trace's messages and statements, and the rows."""
 
-    def __init__(self, script, *, folder=None, cache="cold", canister=None, look=True):
+    def __init__(
+        self,
+        script,
+        *,
+        folder=None,
+        cache="cold",
+        canister=None,
+        look=True,
+        engine="native",
+        **options,
+    ):
         steps = parse_script(script, is_complete=is_complete, base_folder=folder)
         self.results = []
         self.steps = []
-        with canister or Canister(trace=":memory:", limits=None) as used:
+        with canister or Canister(trace=":memory:", limits=None, engine=engine) as used:
             self.outcome = run_steps(
                 used,
                 steps,
@@ -26,6 +36,7 @@ class Ran:
                 name="work.sql",
                 on_step=lambda step, done: self.steps.append((step.line, done)),
                 on_rows=self._on_rows if look else None,
+                **options,
             )
             self.image = used.image()
             self.trace = used.trace()
@@ -332,6 +343,63 @@ def test_an_await_inside_of_a_transaction_is_refused_with_the_reason():
     assert "work.sql, line 2: the update message ended with an open SQL" in ran.outcome.failure
     assert "other messages run in between" in ran.outcome.failure
     assert ran.messages[-1].outcome == "trapped"
+
+
+AWAITS = """
+CREATE TABLE t (x);
+--@ label call
+--@ update
+BEGIN; INSERT INTO t VALUES ('before');
+--@ await allow-open-transaction
+--@ update
+INSERT INTO t VALUES ('between');
+--@ continue call
+INSERT INTO t VALUES ('behind'); COMMIT;
+--@ query
+SELECT count(*) FROM t;
+"""
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_other_messages_run_at_an_await(engine):
+    ran = Ran(AWAITS, engine=engine)
+    assert ran.outcome.failure is None
+    assert [it.continues for it in ran.messages] == [None, None, None, None, 2, None]
+    assert ran.rows[-1] == [(3,)]
+
+
+def test_what_goes_on_from_a_failed_message_is_left_out():
+    ran = Ran(
+        "CREATE TABLE t (x);\n--@ update\nINSERT INTO missing VALUES (1);\n--@ await\n"
+        "INSERT INTO t VALUES (1);\n--@ await\nINSERT INTO t VALUES (2);\n"
+        "--@ query\nSELECT count(*) FROM t;",
+        keep_going=True,
+    )
+    assert (ran.outcome.failures, ran.outcome.left_out) == (1, 2)
+    assert ran.rows[-1] == [(0,)]
+
+
+def test_a_transaction_may_stay_open_everywhere_on_request():
+    text = "CREATE TABLE t (x);\n--@ update\nBEGIN; INSERT INTO t VALUES (1);\n--@ update\nCOMMIT;"
+    assert "--allow-open-transaction" in Ran(text).outcome.failure
+    assert Ran(text, allow_open_transaction=True).outcome.failure is None
+
+
+def test_a_trap_behind_an_await_undoes_what_came_behind_it():
+    ran = Ran(
+        "CREATE TABLE t (x);\n--@ update\nINSERT INTO t VALUES (1);\n--@ await\n"
+        "INSERT INTO t VALUES (2);\n--@ trap\nSELECT count(*) FROM t;"
+    )
+    assert ran.outcome.intended_traps == 1
+    assert ran.rows[-1] == [(1,)]
+
+
+def test_nothing_goes_on_over_an_upgrade():
+    ran = Ran(
+        "CREATE TABLE t (x);\n--@ update\nINSERT INTO t VALUES (1);\n--@ await\n--@ upgrade\n"
+        "--@ continue\nINSERT INTO t VALUES (2);"
+    )
+    assert "got another heap while message 2 awaited" in ran.outcome.failure
 
 
 def test_a_failing_statement_stops_the_run_and_leaves_nothing_of_its_message():

@@ -244,7 +244,7 @@ def test_directives_group_statements(text, expected):
         pytest.param("--@ update\nA;\n--@ await", [("update", ["A"], True)], id="at the end"),
         pytest.param(
             "BEGIN;\nA;\n--@ await\nB;\nCOMMIT;",
-            [("update", ["BEGIN", "A"], True), ("auto", ["B"], False), ("auto", ["COMMIT"], False)],
+            [("update", ["BEGIN", "A"], True), ("update", ["B", "COMMIT"], False)],
             id="open transaction",
         ),
         pytest.param(
@@ -264,6 +264,73 @@ def test_await_ends_a_message(text, expected):
     assert [
         (step.kind, [one.sql for one in step.statements], step.await_after) for step in steps
     ] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("--@ update\nA;\n--@ await\nB;", [None, 0], id="at once"),
+        pytest.param("--@ query\nA;\n--@ await\nB;\n--@ await\nC;", [None, 0, 1], id="again"),
+        pytest.param("BEGIN;\nA;\n--@ await\nB;\nCOMMIT;\nC;", [None, 0, None], id="BEGIN"),
+        pytest.param(
+            "BEGIN;\nA;\n--@ await\n--@ update\nB;\n--@ continue\nC;\nCOMMIT;",
+            [None, None, 0],
+            id="others meanwhile",
+        ),
+        pytest.param(
+            "--@ update\nA;\n--@ await\n--@ update\nB;\n--@ await\n--@ continue\nC;\n"
+            "--@ continue\nD;",
+            [None, None, 1, 0],
+            id="the last first",
+        ),
+        pytest.param(
+            "--@ label a\n--@ update\nA;\n--@ await\n--@ label b\n--@ update\nB;\n--@ await\n"
+            "--@ continue a\nC;\n--@ continue b\nD;",
+            [None, None, 0, 1],
+            id="crosswise",
+        ),
+        pytest.param(
+            "--@ trap\n--@ update\nA;\n--@ await\nB;", [None, None], id="behind a trap nothing"
+        ),
+        pytest.param("--@ update\nA;\n--@ await\n--@ update\nB;", [None, None], id="never"),
+    ],
+)
+def test_what_follows_an_await_goes_on_with_the_message(text, expected):
+    assert [step.continues for step in cut(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("--@ update\nBEGIN;\n--@ await allow-open-transaction\nCOMMIT;\nA;", [True, False]),
+        ("BEGIN;\n--@ await  Allow-open-transaction", None),
+        (
+            "BEGIN;\n--@ await allow-open-transaction\n--@ query\nA;\n--@ upgrade\n--@ continue\nB",
+            [True, True, False, False],
+        ),
+    ],
+)
+def test_a_transaction_may_be_open_where_the_script_says_so(text, expected):
+    if expected is None:
+        with pytest.raises(ScriptError, match="line 2: --@ await takes no argument but allow-open"):
+            cut(text)
+    else:
+        assert [step.allow_open_transaction for step in cut(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("--@ continue\nA;", "line 1: no message awaits here"),
+        ("--@ update\nA;\n--@ await\nB;\n--@ continue\nC;", "line 5: no message awaits here"),
+        ("--@ update\nA;\n--@ await\n--@ continue b\nC;", "line 4: no message called b awaits"),
+        ("--@ update\nA;\n--@ await\n--@ continue", "line 4: --@ continue holds no statements"),
+        ("--@ trap\nA;\n--@ await\n--@ continue\nB;", "line 4: no message awaits here"),
+    ],
+)
+def test_nothing_goes_on_that_does_not_await(text, reason):
+    with pytest.raises(ScriptError, match=reason):
+        cut(text)
 
 
 @pytest.mark.parametrize(

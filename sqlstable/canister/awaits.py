@@ -61,8 +61,8 @@ class Awaits(Block):
         "Of the messages that an await has ended."
         self._running = 0
         "Statements and windows that are in progress; more than one where SQL calls back."
-        self._steps_before: int | None = None
-        "While it awaits: how many steps of the life cycle there had been."
+        self._is_waiting = False
+        "Whether it awaits."
 
     def commit_point(self, *, label: str | None = None) -> None:
         """Await: commit what the message has done so far, and go on as another message.
@@ -119,14 +119,14 @@ class Awaits(Block):
             MessageError: The message has not ended.
         """
         ended = self._call.ended
-        if ended is None or self._steps_before is not None:
+        if ended is None or self._is_waiting:
             raise MessageError("the message has no reply yet: read it after its with block")
         return Reply([] if ended.facts.trap is not None else self._rows, ended)
 
     @property
     def replies(self) -> tuple[Reply, ...]:
         """What it answered at each await, and at its end, in order; those that are there yet."""
-        if self._call.ended is None or self._steps_before is not None:
+        if self._call.ended is None or self._is_waiting:
             return tuple(self._replies)
         return (*self._replies, self.reply)
 
@@ -146,7 +146,7 @@ class Awaits(Block):
         assert call.ended is not None
         self._replies.append(Reply(self._rows, call.ended))
         self._rows = []
-        self._steps_before = life.step_count
+        self._is_waiting = True
         life.awaiting_count += 1
 
     def resume(self, label: str | None) -> None:
@@ -156,10 +156,10 @@ class Awaits(Block):
             Trap: The canister has other code or another heap meanwhile.
             MessageError: The canister is closed, or another thread has begun the message.
         """
-        before, awaited, life = self._steps_before, self._call, self._life
-        if before is None:
+        awaited, life = self._call, self._life
+        if not self._is_waiting:
             raise MessageError("the message that awaited is over: its own with block was left")
-        self._steps_before = None
+        self._is_waiting = False
         life.awaiting_count -= 1
         self._call = Call(awaited.kind, "warm", label or awaited.label, continues=awaited.index)
         life.turns.take(self)
@@ -171,17 +171,24 @@ class Awaits(Block):
         assert statements is not None
         self._statements = statements
         self._run = statements.execute
-        if life.step_count != before:
-            raise self._memory.poison(Trap(_OTHER_CODE.format(awaited.index)))
+        self._look_for_heap()
+        if self._memory.trap is not None:
+            raise self._memory.trap
 
     @property
     def _is_open(self) -> bool:
         return self._life.call is self._call
 
+    def _look_for_heap(self) -> None:
+        """Trap where the heap is not that of the message that this one goes on from."""
+        before = self._call.continues
+        if before is not None and before < self._life.last_step:
+            self._memory.poison(Trap(_OTHER_CODE.format(before)))
+
     def _leave_awaiting(self, error: BaseException | None) -> None:
         """End a message that is not open: where it still awaits, nothing of it goes on."""
-        if self._steps_before is not None:
-            self._steps_before = None
+        if self._is_waiting:
+            self._is_waiting = False
             self._life.awaiting_count -= 1
             if error is None:
                 raise MessageError(
@@ -210,7 +217,7 @@ class Awaits(Block):
             raise MessageError(_OPEN_AT_AWAIT.format(left))
 
     def _check_open(self) -> None:
-        if self._steps_before is not None:
+        if self._is_waiting:
             raise MessageError(
                 "the message awaits; it goes on behind the block of awaiting(), and until then "
                 "other messages run"

@@ -73,8 +73,8 @@ class Life:
         self.call: Call | None = None
         "The update or query that is open."
         self.is_closed = False
-        self.step_count = 0
-        "Steps of the life cycle that were carried out."
+        self.last_step = -1
+        "Index of the last message that was a step of the life cycle: the heap is since then."
         self.awaiting_count = 0
         "Messages that await: they have committed a part, and are to go on."
         self._statements: Statements | None = None
@@ -149,8 +149,8 @@ class Life:
                     self._recover()
             raise
         self._before = None
-        self.step_count += 1
         assert call.ended is not None
+        self.last_step = call.index
         return call.ended
 
     def part(self, name: PartName, *, opens: bool = False, before: Hook | None = None) -> None:

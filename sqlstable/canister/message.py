@@ -198,6 +198,7 @@ class Message(Awaits):
         assert statements is not None
         self._statements = statements
         self._run = statements.execute
+        self._look_for_heap()
         return self
 
     def _leave(
@@ -297,6 +298,7 @@ def _left_open(kind: str, left: str) -> MessageError:
     return MessageError(
         f"the {kind} message ended with {left}; it was rolled back. On the Internet Computer "
         "other messages run in between and would see or lose half of the work: end the "
-        "transaction and close cursors before the message ends; from Python a transaction "
-        "alone may stay open with allow_open_transaction=True"
+        "transaction and close cursors before the message ends. A transaction alone may stay open "
+        "with allow_open_transaction=True; in a script with --@ await allow-open-transaction, or "
+        "run --allow-open-transaction"
     )

@@ -207,6 +207,14 @@ KeepGoingOption = Annotated[
     bool,
     typer.Option("--keep-going", help="Go on after a message that failed; then exit with 1."),
 ]
+AllowOpenTransactionOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-open-transaction",
+        help="Let SQL transactions stay open over awaits and the ends of messages, to see what is "
+        "lost.",
+    ),
+]
 NoEnforceOption = Annotated[
     bool,
     typer.Option(

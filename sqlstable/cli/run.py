@@ -10,6 +10,7 @@ from sqlstable.cli.html_page import STDOUT, check_place
 from sqlstable.cli.options import (
     LATEST,
     NO_LIMITS,
+    AllowOpenTransactionOption,
     BucketPagesOption,
     BuildOption,
     BytesChangedOption,
@@ -96,6 +97,7 @@ def run_script(  # noqa: PLR0913  each is an option
     no_enforce: NoEnforceOption = False,
     cache: CacheOption = None,
     keep_going: KeepGoingOption = False,
+    allow_open_transaction: AllowOpenTransactionOption = False,
     trace: TraceOption = None,
     html: HtmlOption = None,
     force: ForceOption = False,
@@ -129,7 +131,15 @@ def run_script(  # noqa: PLR0913  each is an option
         overwrite_trace=force,
     )
     _check_choices(choices)
-    workload = Workload(script, params, database, cache, on_connect, keep_going=keep_going)
+    workload = Workload(
+        script,
+        params,
+        database,
+        cache,
+        on_connect,
+        keep_going=keep_going,
+        allow_open_transaction=allow_open_transaction,
+    )
     run(workload, choices, output)
 
 

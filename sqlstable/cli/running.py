@@ -48,6 +48,8 @@ class Workload:
     on_connect: Path | None
     "Defines what connections are given."
     keep_going: bool = field(kw_only=True)
+    allow_open_transaction: bool = field(kw_only=True)
+    "Whether SQL transactions may stay open over awaits and the ends of messages."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,10 @@ def run(workload: Workload, choices: Choices, output: Output) -> None:
         return
     if choices.path is not None and _has_answered(outcome):
         note(f"what was answered before stays in {choices.path}")
+    if outcome.left_out:
+        note(
+            f"left out: {counted(outcome.left_out, 'message')} behind the await of one that failed"
+        )
     if outcome.is_interrupted:
         raise InterruptedRunError(outcome.failure)
     many = f"{counted(outcome.failures, 'message')} failed, the first: "
@@ -121,6 +127,7 @@ def _play(
                 cache=workload.cache,
                 name=script.name,
                 keep_going=workload.keep_going,
+                allow_open_transaction=workload.allow_open_transaction,
                 on_step=progress.on_step,
                 on_rows=RowPrinter(screen()) if output.rows else None,
             )

@@ -55,6 +55,8 @@ class RunOutcome:
     "How many steps failed, repetitions counted; more than one only where the run kept going."
     is_interrupted: bool = False
     "Whether Ctrl-C ended the run; the failure says in which line."
+    left_out: int = 0
+    "How many steps were not run, because the message that they go on from had failed."
 
 
 OnStep: TypeAlias = Callable[[ScriptStep, int], None]
@@ -71,13 +73,14 @@ _FINAL_ERRORS: Final = (ImageError, TraceError)
 """After these no message can succeed, or none be recorded."""
 
 
-def run_steps(
+def run_steps(  # noqa: PLR0913  each is a choice of its own
     canister: Canister,
     steps: Sequence[ScriptStep],
     *,
     cache: CacheState | None = None,
     name: str = "script",
     keep_going: bool = False,
+    allow_open_transaction: bool = False,
     on_step: OnStep | None = None,
     on_rows: OnRows | None = None,
     on_reply: OnReply | None = None,
@@ -91,7 +94,10 @@ def run_steps(
             updates are always warm.
         name: What failures call the script.
         keep_going: Whether what follows a failed message is run, too. An image or a trace that
-            cannot be written any more ends the run even so.
+            cannot be written any more ends the run even so. What goes on from the failed message
+            is left out.
+        allow_open_transaction: Whether an SQL transaction may stay open when a message ends or
+            awaits; a step may say so by itself.
         on_step: Called after each message, for showing progress.
         on_rows: Called for each statement that returns rows, once for each message.
         on_reply: Called for each message that has ended, before its rows are handed over.
@@ -114,10 +120,11 @@ def run_steps(
     """
     run = _Run(canister, name=name, keep_going=keep_going, cache=cache)
     run.on_step, run.on_rows, run.on_reply = on_step, on_rows, on_reply
+    run.allows_open = allow_open_transaction
     is_interrupted = False
     try:
-        for step in steps:
-            if not run.play(step):
+        for index, step in enumerate(steps):
+            if not run.play(step, index):
                 break
     except KeyboardInterrupt:
         is_interrupted = True
@@ -129,6 +136,7 @@ def run_steps(
         failed_message=run.failed_message,
         failures=run.failures,
         is_interrupted=is_interrupted,
+        left_out=run.left_out,
     )
 
 
@@ -150,28 +158,42 @@ class _Run:
         self.intended_traps = 0
         self.failure: str | None = None
         self.failed_message: int | None = None
-        self.failures = 0
+        self.failures = self.left_out = 0
         self.line = 0
         self.row_place = ""
         "Line of a CSV file whose row was refused last, where that is what failed."
         self.on_step: OnStep | None = None
         self.on_rows: OnRows | None = None
         self.on_reply: OnReply | None = None
+        self.allows_open = False
+        self._gone: set[int] = set()
+        "Indexes of steps that failed, or were left out."
+        self._last_messages: dict[int, int] = {}
+        "Of steps that await: index in the trace of the last message."
+        self._continues: int | None = None
         self._canister = canister
         self._name = name
         self._keep_going = keep_going
         self._cache = cache
         self._first_message = canister.message_count
 
-    def play(self, step: ScriptStep) -> bool:
+    def play(self, step: ScriptStep, index: int) -> bool:
         """Send one step as often as it says; returns whether the run goes on."""
         self.line = step.line
+        if step.continues in self._gone:
+            self._gone.add(index)
+            self.left_out += 1
+            return True
+        self._continues = None
+        if step.continues is not None:
+            self._continues = self._last_messages.get(step.continues)
         kind = self._kind(step)
         for _ in range(step.repeat):
             self.line, self.row_place = step.line, ""
             answers: list[tuple[ScriptStatement, StatementRows]] = []
             error = self._error_of(step, kind, answers)
             if error is not None:
+                self._gone.add(index)
                 self._note_failure(error)
                 if not self._keep_going or isinstance(error, _FINAL_ERRORS):
                     return False
@@ -182,6 +204,8 @@ class _Run:
                     self.on_rows(step, statement, rows)
             if self.on_step is not None:
                 self.on_step(step, self.messages)
+        if step.await_after:
+            self._last_messages[index] = self._canister.message_count - 1
         return True
 
     def note_interrupt(self) -> None:
@@ -240,7 +264,13 @@ class _Run:
     def _send_message(
         self, step: ScriptStep, kind: CallKind, answers: list[tuple[ScriptStatement, StatementRows]]
     ) -> None:
-        message = self._canister.message(kind, cache=self._cache, label=step.label)
+        message = self._canister.message(
+            kind,
+            cache=self._cache,
+            label=step.label,
+            allow_open_transaction=self.allows_open or step.allow_open_transaction,
+            continues=self._continues,
+        )
         try:
             with message:
                 for statement in step.statements:
@@ -267,7 +297,7 @@ class _Run:
 
     def _send_trapping(self, step: ScriptStep) -> None:
         trap = Trap(TRAP_TEXT)
-        message = self._canister.message("update", label=step.label)
+        message = self._canister.message("update", label=step.label, continues=self._continues)
         try:
             with message:
                 for statement in step.statements:

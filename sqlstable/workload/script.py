@@ -12,7 +12,10 @@ say stands in comments, the directives. The grammar::
 
     --@ update         the statements below are one update message
     --@ query          the statements below are one query message
-    --@ await          the message ends here; below update or query another of its kind begins
+    --@ await          the message awaits: what it did is committed, and what follows goes on as
+                       another message; with ``allow-open-transaction`` behind it, even where an
+                       SQL transaction is open
+    --@ continue NAME  the message called NAME that awaits goes on; without NAME the last one
     --@ trap           the message ends here by a trap; before its first statement: at its end
     --@ upgrade        the canister is upgraded
     --@ reinstall      the canister is reinstalled
@@ -25,6 +28,11 @@ say stands in comments, the directives. The grammar::
 ``query``, ``upgrade``, ``reinstall``, ``await``, ``trap`` or the end of the script is one
 message. Elsewhere a transaction is one update, and any other statement is a message alone,
 whose kind SQLite decides when it runs.
+
+**Await.** What follows an ``await`` goes on with the message: below ``update`` and ``query`` all up
+to the next directive, in a transaction all up to its end. If a directive follows at once, other
+messages run meanwhile, and ``continue`` goes on with the one that waits; if none does, it never
+goes on. While a message waits that may leave a transaction open, so may all others.
 
 **Label, repeat and trap** stand before a message, or directly below the ``--@ update`` or
 ``--@ query`` that opens it; each at most once. They hold for that message only, not for what
@@ -68,11 +76,14 @@ DIRECTIVES: Final = (
     "label",
     "repeat",
     "params",
+    "continue",
 )
 """Every word that may follow ``--@``."""
 
 _ARGUMENTS: Final = {"label": "NAME", "repeat": "N", "params": "FILE.csv"}
-assert _ARGUMENTS.keys() <= set(DIRECTIVES)
+_OPEN: Final = "allow-open-transaction"
+_MAY_HAVE_ARGUMENT: Final = frozenset(("await", "continue"))
+assert _ARGUMENTS.keys() | _MAY_HAVE_ARGUMENT <= set(DIRECTIVES)
 
 _SPACE: Final = " \t\n\f\r"
 _LINE_COMMENT: Final = r"--[^\n]*+"
@@ -146,6 +157,10 @@ class ScriptStep:
     """Line of the directive that opens it, or else of its first statement, counted from 1."""
     await_after: bool
     """Whether an ``--@ await`` ended it."""
+    continues: int | None = None
+    """Index of the step that it goes on from, behind the ``--@ await`` that ended that one."""
+    allow_open_transaction: bool = False
+    """Whether an SQL transaction may be open when it ends."""
 
 
 def parse_script(
@@ -317,7 +332,9 @@ def _read_directive(text: str, start: int, *, line: int, name: str) -> _Directiv
     wanted = _ARGUMENTS.get(word)
     if wanted is not None and not argument:
         _fail(f"--@ {word} lacks its argument; write --@ {word} {wanted}", name=name, line=line)
-    if wanted is None and argument:
+    if word == "await" and argument not in ("", _OPEN):
+        _fail(f"--@ await takes no argument but {_OPEN}; remove {argument!r}", name=name, line=line)
+    if wanted is None and argument and word not in _MAY_HAVE_ARGUMENT:
         _fail(f"--@ {word} takes no argument; remove {argument!r}", name=name, line=line)
     return _Directive(word, argument, line)
 
@@ -333,13 +350,29 @@ class _Message:
     line: int
     by_directive: bool
     """Whether only a directive ends it; otherwise the end of its transaction does."""
-    may_be_empty: bool
+    may_be_empty: bool = False
     """Whether nobody wrote a directive for it: ``--@ await`` began it."""
+    continues: int | None = None
+    """Index of the step that it goes on from."""
+    opener: str = ""
+    """The directive that opened it."""
     label: str | None = None
     repeat: int = 1
     traps: bool = False
     levels: _Levels = ()
     statements: list[ScriptStatement] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A message that awaits, and has not gone on."""
+
+    step: int
+    """Its index."""
+    kind: str
+    label: str | None
+    allows_open: bool
+    """Whether it waits with an SQL transaction that may be open."""
 
 
 class _Collector:
@@ -355,6 +388,7 @@ class _Collector:
         self._steps: list[ScriptStep] = []
         self._message: _Message | None = None
         self._waiting: dict[str, _Directive] = {}
+        self._awaiting: list[_Waiting] = []
         self._unreached: _Levels = ()
 
     def add(self, statement: ScriptStatement) -> None:
@@ -364,11 +398,12 @@ class _Collector:
             return
         message = self._message
         if message is None:
-            message = self._open("auto", statement.line)
+            message = self._open(_Message("auto", statement.line, by_directive=False))
         if message.statements:
             self._refuse_inside(message)
         else:
             message.label, message.repeat, message.traps = self._take_settings()
+            self._awaiting = [it for it in self._awaiting if it.step != message.continues]
         message.statements.append(self._bind(statement))
         message.levels = _levels_after(message.levels, statement.sql)
         if message.by_directive:
@@ -385,14 +420,16 @@ class _Collector:
         match directive.word:
             case "update" | "query":
                 self._close()
-                self._open(directive.word, directive.line, by_directive=True)
+                word, line = directive.word, directive.line
+                self._open(_Message(word, line, by_directive=True, opener=word))
+            case "continue":
+                self._close()
+                self._continue(directive)
             case "upgrade" | "reinstall":
                 self._close()
                 self._add_step_without_statements(directive)
             case "await" if message is not None and message.statements:
-                self._close(await_after=True)
-                if message.by_directive:
-                    self._open(message.kind, directive.line, by_directive=True, may_be_empty=True)
+                self._await(message, directive)
             case "await":
                 pass  # Nothing has run since the last message ended: there is nothing to end.
             case "trap" if message is not None and message.statements:
@@ -416,14 +453,38 @@ class _Collector:
     def _fail(self, line: int, text: str) -> NoReturn:
         _fail(text, name=self._name, line=line)
 
-    def _open(
-        self, kind: str, line: int, *, by_directive: bool = False, may_be_empty: bool = False
-    ) -> _Message:
+    def _open(self, message: _Message) -> _Message:
         assert self._message is None
-        self._message = _Message(kind, line, by_directive, may_be_empty)
-        return self._message
+        self._message = message
+        return message
 
-    def _close(self, *, await_after: bool = False) -> None:
+    def _await(self, message: _Message, directive: _Directive) -> None:
+        """End the open message at an await, and open what goes on."""
+        allows_open = bool(directive.argument)
+        self._close(await_after=True, allows_open=allows_open)
+        step: int | None = None
+        if not message.traps:
+            # A message that traps never comes to its await.
+            step = len(self._steps) - 1
+            self._awaiting.append(_Waiting(step, message.kind, message.label, allows_open))
+        if message.by_directive or (message.levels and not message.traps):
+            goes_on = replace(message, line=directive.line, may_be_empty=True, continues=step)
+            goes_on.label, goes_on.repeat, goes_on.traps, goes_on.statements = None, 1, False, []
+            self._open(goes_on)
+
+    def _continue(self, directive: _Directive) -> None:
+        """Open what goes on with a message that awaits."""
+        name, line = directive.argument, directive.line
+        found = [it for it in self._awaiting if name in ("", it.label)]
+        if not found:
+            called = f" called {name}" if name else ""
+            self._fail(
+                line, f"no message{called} awaits here; end one with --@ await before --@ continue"
+            )
+        kind, step = found[-1].kind, found[-1].step
+        self._open(_Message(kind, line, by_directive=True, continues=step, opener="continue"))
+
+    def _close(self, *, await_after: bool = False, allows_open: bool = False) -> None:
         """End the open message, if there is one."""
         message, self._message = self._message, None
         if message is None:
@@ -437,12 +498,15 @@ class _Collector:
                     repeat=message.repeat,
                     line=message.line,
                     await_after=await_after,
+                    continues=message.continues,
+                    allow_open_transaction=allows_open
+                    or any(it.allows_open for it in self._awaiting),
                 )
             )
         elif not message.may_be_empty:
             self._fail(
                 message.line,
-                f"--@ {message.kind} holds no statements; write some below it, or remove it",
+                f"--@ {message.opener} holds no statements; write some below it, or remove it",
             )
 
     def _add_step_without_statements(self, directive: _Directive) -> None:

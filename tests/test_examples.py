@@ -19,7 +19,8 @@ from sqlstable.workload.script import DIRECTIVES, parse_script
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = (
-    *("account_ledger", "forum_search", "game_world", "music_shop", "survive_kill"),
+    *("account_ledger", "await_ledger", "forum_search", "game_world", "music_shop"),
+    "survive_kill",
     "warm_heap",
 )
 
@@ -172,6 +173,27 @@ def test_transfers_together_share_os_pages_and_one_transaction_writes_each_once(
     assert together.writes > 10 * transaction.writes
     assert transaction.writes == transaction.os_pages_dirty
     assert transaction.bytes_written == 4096 * transaction.writes
+
+
+# --- await ledger --------------------------------------------------------------------------
+
+
+def test_a_ledger_that_takes_off_behind_the_await_pays_twice():
+    naive = run("await_ledger")[0]["naive"]
+    assert [(it.owner, it.paid, it.left) for it in naive.accounts] == [
+        ("ada", 200, 0),
+        ("ben", 200, 0),
+        ("cleo", 100, 0),
+    ]
+    assert [it.is_right for it in naive.accounts] == [False, False, True]
+
+
+def test_the_sound_ledger_pays_each_user_once():
+    sound = run("await_ledger")[0]["sound"]
+    assert all(it.is_right for it in (*sound.before_resuming, *sound.accounts))
+    assert [(it.paid, it.left, it.pending) for it in sound.accounts] == [(100, 0, 0)] * 3
+    assert [it.pending for it in sound.before_resuming] == [100, 0, 0]
+    assert sound.errors == ("ada: a mistake behind the await",)
 
 
 # --- forum search --------------------------------------------------------------------------

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlstable.canister.canister import Canister
     from sqlstable.canister.hooks import HookMessage, Hooks
     from sqlstable.canister.message import Message
+    from sqlstable.canister.migrating import MigrationMessage, MigrationReport
     from sqlstable.canister.recording import Recording, record
     from sqlstable.canister.reply import Reply
     from sqlstable.canister.snapshots import Snapshot
@@ -63,6 +64,8 @@ __all__ = [
     "MessageError",
     "MessageLimits",
     "MigrationError",
+    "MigrationMessage",
+    "MigrationReport",
     "OutOfBoundsTrap",
     "Part",
     "ReclaimReport",
@@ -95,6 +98,7 @@ _HOMES: Final = {
     "sqlstable.canister.hooks": ("HookMessage", "Hooks"),
     "sqlstable.canister.message": ("Message",),
     "sqlstable.canister.recording": ("Recording", "record"),
+    "sqlstable.canister.migrating": ("MigrationMessage", "MigrationReport"),
     "sqlstable.canister.reply": ("Reply",),
     "sqlstable.canister.snapshots": ("Snapshot",),
     "sqlstable.canister.status": ("Status",),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sqlstable.database.scratch import SAMPLE_ROWS, Scratch, cut_statements
+from sqlstable.database.trial_copy import SAMPLE_ROWS, Scratch, cut_statements
 from sqlstable.errors import MigrationError, SqlError
 from sqlstable.schema.ledger import (
     LEDGER_VERSION,
@@ -242,7 +242,7 @@ def test_moving_a_table_along_its_life_has_a_way_back():
 
 
 def test_a_large_database_is_tried_on_a_sample(scratch, monkeypatch):
-    monkeypatch.setattr("sqlstable.database.scratch.WHOLE_BYTES_MAX", 0)
+    monkeypatch.setattr("sqlstable.database.trial_copy.WHOLE_BYTES_MAX", 0)
     scratch.execute("""
         CREATE TABLE t (id INTEGER PRIMARY KEY, x, y AS (x + 1)); CREATE INDEX i ON t (x);
         CREATE TABLE w (k TEXT PRIMARY KEY, v) WITHOUT ROWID; CREATE VIEW v AS SELECT * FROM w;

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sqlstable.database.scratch import Scratch
+from sqlstable.database.trial_copy import Scratch
 from sqlstable.errors import MigrationError, SqlError
 from sqlstable.schema.ledger import count_upgrade, make_ledger, read_ledger
 from sqlstable.schema.table_life import (

@@ -22,6 +22,7 @@ from sqlstable.canister.machines import make_machine
 from sqlstable.canister.observation import Observation, open_writer
 from sqlstable.canister.presence import Presence
 from sqlstable.canister.reply import Reply
+from sqlstable.canister.schema_door import SchemaDoor
 from sqlstable.canister.snapshot_door import SnapshotDoor
 from sqlstable.canister.status import Status
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     import apsw
 
 
-class Canister(LifeCycle, SnapshotDoor, Inbox, Presence):
+class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
     """SQLite in simulated stable memory.
 
     Threads may share a canister: messages run one after the other, each whole in the thread that

@@ -6,7 +6,6 @@ from typing import Literal
 from sqlstable.canister import steps
 from sqlstable.canister.hooks import Hooks, Persistence
 from sqlstable.canister.life import Life
-from sqlstable.canister.migrating import migration_of
 from sqlstable.canister.reply import Reply
 
 State = Literal["running", "stopped", "empty"]
@@ -39,25 +38,35 @@ class LifeCycle:
             wasm_memory_persistence: ``keep`` goes on with the old heap, which the new code has to
                 be made for (`Hooks.keeps_heap`); ``replace`` does not. Code that keeps its heap
                 has to be told one of the two.
-            schema: What the database is to look like for the new code.
+            schema: The schema that the new code wants: SQL, the path of a SQL file, or a folder of
+                numbered migrations. It is checked, and the database migrated, first thing in
+                ``post_upgrade``; where that fails or crosses a limit, all is as before. Tables
+                that it does not name are deprecated, never dropped. The reply's ``notes`` say
+                what became of it.
             label: Name of the message in reports.
 
         Raises:
             MessageError: The canister has no code; or the heap cannot be kept, or may not be lost.
+            MigrationError: The schema cannot be reached from the one that is there.
             Trap: A hook trapped, or passed a limit. An exception of a hook is raised as it is.
 
         Source:
             dfinity/ic rs/execution_environment/src/execution/upgrade.rs @ 1bc0a5953, 2025-10-31.
         """
+        migration = None
+        if schema is not None:
+            from sqlstable.canister.migrating import UpgradeMigration  # noqa: PLC0415  few ask
+
+            migration = UpgradeMigration(self._life, schema)
         ended = steps.upgrade(
             self._life,
             hooks=hooks,
             skip_pre_upgrade=skip_pre_upgrade,
             wasm_memory_persistence=wasm_memory_persistence,
-            migration=migration_of(schema),
+            migration=migration,
             label=label,
         )
-        return Reply([], ended)
+        return Reply([], ended, () if migration is None else migration.notes)
 
     def reinstall(self, hooks: Hooks | None = None, *, label: str | None = None) -> Reply:
         """Reinstall the canister: heap and stable memory go, ``start`` and ``init`` run.

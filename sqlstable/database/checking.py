@@ -115,6 +115,11 @@ def prepare(connection: apsw.Connection, setups: Sequence[Setup]) -> None:
             setup(connection)
 
 
+def trust(connection: SqliteConnection) -> None:
+    """Let the schema of a connection's own database use all functions that there are."""
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 1)
+
+
 def find_damage(
     path: str,
     *,

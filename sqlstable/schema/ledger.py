@@ -135,7 +135,7 @@ def read_ledger(execute: Execute) -> Ledger:
         MigrationError: It is of a newer version, or damaged.
 
     Examples:
-        >>> from sqlstable.database.scratch import Scratch
+        >>> from sqlstable.database.trial_copy import Scratch
         >>> with Scratch() as scratch:
         ...     read_ledger(scratch.execute).upgrades
         0

@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal
 
-from sqlstable.database.scratch import cut_statements
+from sqlstable.database.trial_copy import cut_statements
 from sqlstable.errors import MigrationError
 from sqlstable.schema.ledger import RESERVED_PREFIX, Applied, Execute, Ledger, read_ledger
 from sqlstable.schema.table_life import deprecate, missing, restore, tables

@@ -133,7 +133,7 @@ def is_named_elsewhere(execute: Execute, name: str) -> bool:
     """Return whether a view, a trigger or another table names a table; in doubt it does.
 
     Examples:
-        >>> from sqlstable.database.scratch import Scratch
+        >>> from sqlstable.database.trial_copy import Scratch
         >>> with Scratch() as scratch:
         ...     _ = scratch.execute("CREATE TABLE a (x); CREATE VIEW b AS SELECT * FROM a")
         ...     [is_named_elsewhere(scratch.execute, name) for name in "ab"]

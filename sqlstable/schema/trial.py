@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sqlstable.database.library import quoted
-from sqlstable.database.scratch import SAMPLE_ROWS, Scratch
+from sqlstable.database.trial_copy import SAMPLE_ROWS, Scratch
 from sqlstable.errors import MigrationError, SqlError
 from sqlstable.schema.ledger import Execute, is_reserved, make_ledger
 from sqlstable.schema.migrations import NumberedMigration, run_steps
@@ -84,15 +84,15 @@ def reasons_against(
         migrations: In their order.
     """
     reasons: dict[int, str | None] = {}
-    with_ledger(copy)
     for migration in migrations:
-        before = contents(copy.execute)
         try:
+            with_ledger(copy)
+            before = contents(copy.execute)
             run_steps(copy.execute, migration.up, migration.title)
         except (SqlError, MigrationError) as error:
-            # Whoever applies it is told; what comes behind it is never reached.
+            # It may need what only the canister has; if it cannot be applied, its caller is told.
             reasons[migration.number] = f"it could not be tried: {error}"
-            break
+            continue
         reasons[migration.number] = _reason_against(copy, before, migration)
     return reasons
 

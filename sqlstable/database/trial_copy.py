@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import apsw
 
+from sqlstable.database.checking import Setup
 from sqlstable.database.library import quoted
 from sqlstable.errors import SqlError
 
@@ -71,14 +72,21 @@ class Scratch:
         self.connection = apsw.Connection(":memory:")
 
     @classmethod
-    def copy_of(cls, source: apsw.Connection, size_bytes: int) -> Self:
-        """Return a copy of a database of so many bytes, whole or a sample of it.
+    def copy_of(cls, source: apsw.Connection, size_bytes: int, setup: Setup | None = None) -> Self:
+        """Return a copy of a database, whole or a sample of it.
+
+        Args:
+            source: Reads the original.
+            size_bytes: Of the original.
+            setup: Gives the copy's connection what the database needs.
 
         Raises:
             SqlError: The database needs what is not here, such as a module.
         """
         scratch = cls()
         try:
+            if setup is not None:
+                setup(scratch.connection)
             if size_bytes <= WHOLE_BYTES_MAX:
                 with scratch.connection.backup("main", source, "main") as backup:
                     backup.step()

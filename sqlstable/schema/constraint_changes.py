@@ -26,6 +26,9 @@ from sqlstable.schema.schema_objects import (
 from sqlstable.schema.schema_verdicts import ChangeKind, OldCode, Probe, SchemaChange, Verdict
 from sqlstable.schema.sql_tokens import lower, meaning, quoted, tokens_of
 
+Terms = set[tuple[str, str]]
+"""Columns that are unique together, each with its collation, in lower case."""
+
 
 def constraint_changes(pair: TablePair) -> Iterator[SchemaChange]:
     """Yield what becomes of a table's kind, keys and constraints."""
@@ -189,16 +192,41 @@ def _key_changes(pair: TablePair) -> Iterator[SchemaChange]:
     elif new is None:
         yield _lost_key(pair, old)
     elif _columns(old) != _columns(new):
-        yield _new_key(pair, new, "changed")
+        is_kept = is_held(_columns(new), [_columns(old)]) and _has_key_values(pair, new)
+        yield _wider_key(pair, new) if is_kept else _new_key(pair, new, "changed")
     elif pair.old.rowid_column != pair.new.rowid_column:
         yield _rowid_column_change(pair, new)
     elif unique_key(old) != unique_key(new):
         yield _same_columns(pair, old, new, "PRIMARY KEY")
 
 
-def _columns(rule: UniqueRule) -> set[tuple[str, str]]:
+def _columns(rule: UniqueRule) -> Terms:
     """Return what is unique: the order of columns makes no row equal to another."""
     return set(zip(lowered(rule.columns), lowered(rule.collations), strict=True))
+
+
+def _has_key_values(pair: TablePair, new: UniqueRule) -> bool:
+    """Return whether each row has what a new key asks of it, NULL and integers considered."""
+    if pair.new.rowid_column is not None:
+        return False
+    columns = [pair.old.column(name) for name in new.columns]
+    needs_all = pair.new.is_without_rowid
+    return all(
+        it is not None and (it.is_not_null or not needs_all or it.name == pair.old.rowid_column)
+        for it in columns
+    )
+
+
+def _wider_key(pair: TablePair, new: UniqueRule) -> SchemaChange:
+    return _change(
+        pair,
+        "changed",
+        f"PRIMARY KEY ({', '.join(new.columns)})",
+        "both ways",
+        "it refuses less than the old one; no row changes; an upsert ON CONFLICT on that fails",
+        old_code="fails",
+        way_back="it stops at rows that share the old key",
+    )
 
 
 def _new_key(pair: TablePair, new: UniqueRule, kind: ChangeKind) -> SchemaChange:
@@ -297,24 +325,45 @@ def _same_columns(pair: TablePair, old: UniqueRule, new: UniqueRule, word: str) 
 def _unique_changes(pair: TablePair) -> Iterator[SchemaChange]:
     removed, added = unpaired(pair.old.uniques, pair.new.uniques, unique_key)
     for new in added:
-        old = next((it for it in removed if _columns(it) == _columns(new)), None)
+        old = next(
+            (it for it in removed if set(lowered(it.columns)) == set(lowered(new.columns))), None
+        )
         if old is not None:
             removed.remove(old)
+        if old is not None and _columns(old) == _columns(new):
             yield _same_columns(pair, old, new, "UNIQUE")
+        elif old is not None and is_held(_columns(new), [_columns(old)]):
+            what, text = f"UNIQUE ({', '.join(new.columns)})", "it refuses less; no row changes"
+            back = "it stops at rows that share it"
+            yield _change(
+                pair, "changed", what, "both ways", text, old_code="differs", way_back=back
+            )
         else:
-            yield new_unique(pair, new)
+            yield new_unique(pair, new, kind="added" if old is None else "changed")
     for old in removed:
         yield lost_unique(pair, old)
 
 
-def unique_rules(table: SchemaTable) -> Iterator[set[tuple[str, str]]]:
+def is_held(wanted: Terms, known: Iterable[Terms]) -> bool:
+    """Return whether what is to be unique was so by a rule that was there.
+
+    Rows that differ in some of their columns differ in more of them; and what no collation finds
+    equal is not equal byte for byte, which is what BINARY compares.
+    """
+    names = dict(wanted)
+    return any(
+        all(names.get(name) in (collation, "binary") for name, collation in rule) for rule in known
+    )
+
+
+def unique_rules(table: SchemaTable) -> Iterator[Terms]:
     """Yield what a table's own constraints hold unique."""
     rules = (*table.uniques, *(() if table.primary_key is None else (table.primary_key,)))
     for rule in rules:
         yield _columns(rule)
 
 
-def unique_terms(pair: TablePair, *, is_old: bool) -> list[set[tuple[str, str]]]:
+def unique_terms(pair: TablePair, *, is_old: bool) -> list[Terms]:
     """Return all that is unique in a table: by constraint, or by an index over columns."""
     table, schema = (pair.old, pair.old_schema) if is_old else (pair.new, pair.new_schema)
     found = list(unique_rules(table))
@@ -325,16 +374,16 @@ def unique_terms(pair: TablePair, *, is_old: bool) -> list[set[tuple[str, str]]]
     return found
 
 
-def new_unique(pair: TablePair, new: UniqueRule) -> SchemaChange:
+def new_unique(pair: TablePair, new: UniqueRule, *, kind: ChangeKind = "added") -> SchemaChange:
     """Return what a new UNIQUE constraint comes to."""
     what = f"UNIQUE ({', '.join(new.columns)})"
     wanted = _columns(new)
-    if any(it <= wanted for it in unique_terms(pair, is_old=True)):
-        return _change(pair, "added", what, "both ways", "it held before, by another rule")
+    if is_held(wanted, unique_terms(pair, is_old=True)):
+        return _change(pair, kind, what, "both ways", "it held before, by another rule")
     fresh = [it for it in pair.added if lower(it.name) in {name for name, _ in wanted}]
     if any(it.is_stored and not it.is_not_null and it.default is None for it in fresh):
         text = "rows that are there have NULL in it, which is never equal"
-        return _change(pair, "added", what, "both ways", text, old_code="works")
+        return _change(pair, kind, what, "both ways", text, old_code="works")
     terms = [
         f"{quoted(name)} COLLATE {collation}"
         for name, collation in zip(new.columns, new.collations, strict=True)
@@ -348,7 +397,7 @@ def new_unique(pair: TablePair, new: UniqueRule) -> SchemaChange:
     if not terms:
         return _change(
             pair,
-            "added",
+            kind,
             what,
             "incompatible",
             "rows that are there would all have the same in it",
@@ -357,7 +406,7 @@ def new_unique(pair: TablePair, new: UniqueRule) -> SchemaChange:
         )
     return _change(
         pair,
-        "added",
+        kind,
         what,
         "forward only",
         "the migration stops at rows that share it",
@@ -451,7 +500,7 @@ def _new_check(pair: TablePair, new: CheckRule) -> SchemaChange:
                 old_code="fails",
                 probe=Probe(pair.old.name, EACH_ROW, (), "incompatible", "would break it"),
             )
-    condition = f"NOT ({_with_defaults(pair, new.expression)})"
+    condition = f"NOT ({_over_old(pair, new.expression)})"
     shown = tuple(it.name for it in mentioned(pair, new.expression) if lower(it.name) not in fresh)
     return _change(
         pair,
@@ -464,12 +513,18 @@ def _new_check(pair: TablePair, new: CheckRule) -> SchemaChange:
     )
 
 
-def _with_defaults(pair: TablePair, expression: str) -> str:
-    """Return an expression with new columns as the values that rows get in them."""
+def _over_old(pair: TablePair, expression: str) -> str:
+    """Return an expression over the old table: columns are compared as the new one compares them.
+
+    New columns are the values that rows get in them.
+    """
     values = {
         lower(it.name): (it.default or "NULL") if it.is_stored else (it.expression or "NULL")
         for it in pair.added
     }
+    for old, new in pair.common:
+        if lower(old.collation) != lower(new.collation):
+            values[lower(new.name)] = f"{quoted(old.name)} COLLATE {new.collation}"
     pieces, at = [], 0
     for token in tokens_of(expression):
         if token.kind == "name" and token.key in values:
@@ -581,7 +636,7 @@ def _new_reference(pair: TablePair, new: ForeignKeyRule) -> SchemaChange:
         old_code="refused",
         probe=Probe(
             pair.old.name,
-            _orphan_condition(pair, new, [it.name for it in fresh]),
+            _orphan_condition(pair, new),
             tuple(it for it in new.columns if pair.old.column(it) is not None),
             "incompatible",
             f"reference no row of {new.parent}",
@@ -589,26 +644,31 @@ def _new_reference(pair: TablePair, new: ForeignKeyRule) -> SchemaChange:
     )
 
 
-def _orphan_condition(pair: TablePair, new: ForeignKeyRule, fresh: Iterable[str]) -> str:
+def _orphan_condition(pair: TablePair, new: ForeignKeyRule) -> str:
     """Return the condition of rows whose parent is not there."""
     columns, parent_name, parents = foreign_columns(new, pair.new_schema)
     assert isinstance(columns, tuple)
     assert isinstance(parents, tuple)
-    own = quoted(pair.old.name)
-    is_there = " AND ".join(
-        f"{own}.{quoted(it)} IS NOT NULL" for it in columns if it not in lowered(fresh)
-    )
+    values = [_value(pair, name) for name in columns]
+    is_there = " AND ".join(f"{value} IS NOT NULL" for value in values if value is not None)
     parent = pair.old_schema.table(str(parent_name))
-    known = parent is not None and all(parent.column(it) is not None for it in parents)
-    if not known or any(it in lowered(fresh) for it in columns) or len(columns) != len(parents):
-        # The parent is empty, or what references it is the same in each row.
+    is_known = parent is not None and all(parent.column(it) is not None for it in parents)
+    if parent is None or not is_known or None in values or len(columns) != len(parents):
+        # The parent is empty, or what references it is not known yet.
         return is_there or EACH_ROW
     joined = " AND ".join(
-        f"parent.{quoted(target)} = {own}.{quoted(source)}"
-        for source, target in zip(columns, parents, strict=True)
+        f"parent.{quoted(target)} = {value}" for value, target in zip(values, parents, strict=True)
     )
-    assert parent is not None
     return (
         f"{is_there} AND NOT EXISTS (SELECT 1 FROM {quoted(parent.name)} AS parent "  # noqa: S608
         f"WHERE {joined})"
     )
+
+
+def _value(pair: TablePair, name: str) -> str | None:
+    """Return SQL of what rows will have in a column; None where that is not known."""
+    if pair.old.column(name) is not None:
+        return f"{quoted(pair.old.name)}.{quoted(name)}"
+    column = pair.new.column(name)
+    is_known = column is not None and column.is_stored and is_constant(column.default or "")
+    return f"({column.default})" if is_known and column is not None else None

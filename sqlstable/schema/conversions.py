@@ -16,7 +16,10 @@ _AS_IT_IS: Final = ("BLOB", "ANY")
 _IS_NUMBER: Final = "typeof({x}) = 'text' AND {x} = CAST({x} AS NUMERIC)"
 """A text that a numeric column makes a number: the cast lends its affinity to the comparison."""
 
-_IS_WHOLE: Final = "typeof({x}) = 'real' AND {x} = CAST({x} AS INTEGER)"
+_IS_WHOLE: Final = (
+    "typeof({x}) = 'real' AND {x} = CAST({x} AS INTEGER) AND {x} <> -9223372036854775808"
+)
+"""A float that an integer column makes an integer; the least one stays a float."""
 
 
 def lost(
@@ -49,8 +52,10 @@ def lost(
         back = "NUMERIC" if source in _NUMERIC else "REAL"
         return f"typeof({column}) = 'real' AND CAST(CAST({column} AS TEXT) AS {back}) <> {column}"
     if source != "TEXT":
+        # The least integer becomes a float that is equal, and too large to become one again.
         return (
-            f"typeof({column}) = 'integer' AND CAST(CAST({column} AS REAL) AS INTEGER) <> {column}"
+            f"typeof({column}) = 'integer' AND "
+            f"(CAST({column} AS REAL) <> {column} OR {column} = -9223372036854775808)"
         )
     number = "REAL" if target == "REAL" else "NUMERIC"
     is_number = _IS_NUMBER.format(x=column)

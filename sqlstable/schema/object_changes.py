@@ -4,7 +4,12 @@ from collections.abc import Collection, Iterator
 from itertools import chain
 
 from sqlstable.schema.column_changes import EACH_ROW, TablePair, added_names, column_changes
-from sqlstable.schema.constraint_changes import constraint_changes, duplicates, unique_terms
+from sqlstable.schema.constraint_changes import (
+    constraint_changes,
+    duplicates,
+    is_held,
+    unique_terms,
+)
 from sqlstable.schema.expressions import can_fail, is_constant, mentions
 from sqlstable.schema.sameness import index_content, index_key, table_key, text_key
 from sqlstable.schema.schema_model import Schema
@@ -223,13 +228,11 @@ def _new_index(
     kind, said = ("added", "") if twin is None else ("changed", "it is another one now; ")
     wanted = _unique_columns(index)
     is_old_unique = (
-        pair is not None
-        and wanted is not None
-        and any(it <= wanted for it in unique_terms(pair, is_old=True))
+        pair is not None and wanted is not None and is_held(wanted, unique_terms(pair, is_old=True))
     )
     if twin is not None and twin.is_unique and twin.where is None and wanted is not None:
         known = _unique_columns(twin)
-        is_old_unique |= known is not None and known <= wanted
+        is_old_unique |= known is not None and is_held(wanted, [known])
     if index.is_unique and pair is not None and not is_old_unique:
         return SchemaChange(
             kind,  # type: ignore[arg-type]  # one of the words
@@ -251,7 +254,7 @@ def _new_index(
             f"{said}what it computes may fail for some rows, where the migration stops",
             index.table,
             old_code="refused",
-            probe=_failing_probe(pair, [*expressions, index.where or "0"]),
+            probe=_failing_probe(pair, expressions, index.where),
         )
     return SchemaChange(
         kind,  # type: ignore[arg-type]  # one of the words
@@ -287,9 +290,12 @@ def _without_direction(term: str) -> str:
     return words[0] if len(words) == 2 and words[1].lower() in ("asc", "desc") else term
 
 
-def _failing_probe(pair: TablePair, expressions: list[str]) -> Probe:
-    terms = " AND ".join(f"({_without_direction(it)}) IS NULL" for it in expressions)
-    return Probe(pair.old.name, f"({terms}) AND 0", (), "incompatible", "make it fail")
+def _failing_probe(pair: TablePair, expressions: list[str], where: str | None) -> Probe:
+    # Never true, but not known to be so before each row has been asked.
+    terms = " OR ".join(f"typeof({_without_direction(it)}) = ''" for it in expressions)
+    kept = f"({where})" if where else "1"
+    condition = f"{kept} AND ({terms})" if terms else f"typeof{kept} = ''"
+    return Probe(pair.old.name, condition, (), "incompatible", "make it fail")
 
 
 def _changed_index(

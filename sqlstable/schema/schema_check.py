@@ -3,10 +3,13 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import apsw
+
 from sqlstable.errors import SchemaError
 from sqlstable.schema.migration_plan import plan_migration
 from sqlstable.schema.object_changes import all_changes
 from sqlstable.schema.renaming import Renamed, TableRename, resolve_renames, with_new_names
+from sqlstable.schema.schema_data import decided, tried
 from sqlstable.schema.schema_model import Schema
 from sqlstable.schema.schema_verdicts import (
     VERDICTS,
@@ -23,17 +26,19 @@ def check_schemas(
     *,
     renames: Mapping[str, str] | None = None,
     dropped: Collection[str] = (),
+    data: apsw.Connection | None = None,
 ) -> SchemaCheck:
     """Compare two schemas, and find the migration between them.
 
-    What rows decide is judged for the worst of them; `sqlstable.schema.schema_data` asks those that
-    are there.
+    What rows decide is judged for the worst of them, unless those that are there are given.
 
     Args:
         old: The schema of the database as it is.
         new: The schema that it is to have.
         renames: What is renamed: ``{"table": "table"}`` or ``{"table.column": "table.column"}``.
         dropped: Tables and ``table.column`` that are dropped, though it looks like a rename.
+        data: A copy of a database of the old schema, whose rows are asked; it is changed, and
+            changed back.
 
     Raises:
         SchemaError: A rename or something dropped is not there.
@@ -53,33 +58,27 @@ def check_schemas(
         *_rename_changes(found),
         *all_changes(_with_texts(renamed, old), new, dropped=dropped),
     )
+    if data is not None:
+        changes = decided(data, old, renamed, changes)
     verdict = worst(changes)
     if verdict == "same":
         return SchemaCheck("same", (), Migration(()), Migration(()), _notes(old, new))
     migration = None if verdict == "incompatible" else plan_migration(old, renamed, new, found)
     if migration is None and verdict != "incompatible":
-        changes = (*changes, _unplanned())
+        changes = (*changes, _undone("no statements were found that SQLite accepts one by one"))
         verdict = "incompatible"
-    return SchemaCheck(
-        verdict,
-        changes,
-        migration,
-        way_back(old, new, found, is_promised=verdict == "both ways"),
-        _notes(old, new),
-    )
+    rollback = way_back(old, new, found, is_promised=verdict == "both ways")
+    if data is not None and migration is not None:
+        reason, reached = tried(data, old, migration, rollback if verdict == "both ways" else None)
+        if reason:
+            changes = (*changes, _undone(f"tried on a copy of the data, {reason}", reached))
+            verdict, migration = reached, migration if reached == "forward only" else None
+    return SchemaCheck(verdict, changes, migration, rollback, _notes(old, new))
 
 
 def worst(changes: Sequence[SchemaChange]) -> Verdict:
     """Return the verdict over all changes."""
     return max((it.verdict for it in changes), key=VERDICTS.index, default="same")
-
-
-def plan_forward(
-    old: Schema, new: Schema, renames: Mapping[str, str] | None = None
-) -> Migration | None:
-    """Return the migration, whatever the verdict: for data that allows it."""
-    found = resolve_renames(old, new, renames or {})
-    return plan_migration(old, with_new_names(old, found, new), new, found)
 
 
 def way_back(
@@ -157,14 +156,9 @@ def _rename_changes(renames: Sequence[TableRename]) -> Iterator[SchemaChange]:
             )
 
 
-def _unplanned() -> SchemaChange:
+def _undone(reason: str, verdict: Verdict = "incompatible") -> SchemaChange:
     return SchemaChange(
-        "changed",
-        "table",
-        "the whole",
-        "incompatible",
-        "no order of statements was found that SQLite accepts and that gives the new schema",
-        needs_value=True,
+        "changed", "table", "the whole", verdict, reason, old_code="fails", needs_value=True
     )
 
 

@@ -254,9 +254,8 @@ class _Limits:
         return self._looks_left < 0
 
 
-_DENIED: Final = frozenset(
-    {apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH, apsw.SQLITE_PRAGMA, apsw.SQLITE_TRANSACTION}
-)
+_DENIED: Final = frozenset({apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH, apsw.SQLITE_TRANSACTION})
+"""PRAGMA is not among them: of the text's own none is carried out, and R*Tree asks by one."""
 
 
 def _decide(action: int, first: str | None, *_: str | None) -> int:

@@ -422,3 +422,14 @@ def test_plans_of_random_scripts_are_those_of_one_connection():
 @pytest.mark.slow
 def test_plans_of_many_random_scripts_are_those_of_one_connection():
     assert sum(sweep(seed, 40) for seed in range(100, 500)) > 10_000
+
+
+def test_a_long_run_is_not_stopped_for_what_its_messages_take_together(monkeypatch):
+    monkeypatch.setattr(schema_copy, "_VM_STEPS_MAX", 200)
+    with Canister(engine="wasm") as canister:
+        canister.update("CREATE TABLE t (a)")
+        for _ in range(60):
+            with canister.message("update") as message:
+                for sql in ("BEGIN", "INSERT INTO t VALUES (1)", "COMMIT"):
+                    message.execute(sql)
+        assert canister.query("SELECT count(*) FROM t").rows == [(60,)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sqlstable.analysis.reclaimable import ReclaimReport
+    from sqlstable.analysis.scaling.laws import Exponent, growth_exponent
     from sqlstable.canister.canister import Canister
     from sqlstable.canister.hooks import HookMessage, Hooks
     from sqlstable.canister.message import Message
@@ -53,6 +54,7 @@ __all__ = [
     "OS_PAGE_BYTES",
     "WASM_PAGE_BYTES",
     "Canister",
+    "Exponent",
     "HookMessage",
     "Hooks",
     "ImageError",
@@ -85,6 +87,7 @@ __all__ = [
     "TraceError",
     "Trap",
     "__version__",
+    "growth_exponent",
     "latest_limits",
     "limits_at",
     "open_trace",
@@ -94,6 +97,7 @@ __all__ = [
 
 _HOMES: Final = {
     "sqlstable.analysis.reclaimable": ("ReclaimReport",),
+    "sqlstable.analysis.scaling.laws": ("Exponent", "growth_exponent"),
     "sqlstable.canister.canister": ("Canister",),
     "sqlstable.canister.hooks": ("HookMessage", "Hooks"),
     "sqlstable.canister.message": ("Message",),

@@ -19,9 +19,8 @@ from sqlstable.workload.script import DIRECTIVES, parse_script
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = (
-    *("account_ledger", "await_ledger", "forum_search", "game_world", "music_shop"),
-    "survive_kill",
-    "warm_heap",
+    *("account_ledger", "await_ledger", "forum_search", "game_world", "long_run", "music_shop"),
+    *("survive_kill", "warm_heap"),
 )
 
 LINES_MAX = 60
@@ -354,3 +353,32 @@ def test_the_warm_heap_is_that_of_updates_only():
     assert warm.os_pages == again.os_pages == 0
     assert first.instructions == second.instructions > warm.instructions == again.instructions
     assert f"{warm.instructions:,}" in printed
+
+
+# --- long run --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["none", "incremental", "full"])
+def test_ten_thousand_messages_reuse_space_and_do_not_get_slower(name):
+    modes, _ = run("long_run")
+    mode = modes[name]
+    assert (mode.rows[0], mode.integrity_check) == (mode.rows[1], "ok")
+    assert len(set(mode.stable_bytes)) == 1
+    later = mode.file_bytes[100:]
+    # The tenth of the messages that comes last has no larger file than those before it.
+    assert max(mode.file_bytes[-100:]) <= max(mode.file_bytes[:900])
+    assert max(later) < 1.15 * later[0]
+    for exponent in (mode.os_page_exponent, mode.work_exponent):
+        assert exponent.low < 0.02
+        assert exponent.high < 0.12
+        assert abs(exponent.value) < 0.05
+
+
+def test_what_auto_vacuum_does_to_the_file_of_a_long_run():
+    none, incremental, full = run("long_run")[0].values()
+    assert none.file_bytes == sorted(none.file_bytes)
+    assert none.free_bytes > 100_000 > incremental.free_bytes >= full.free_bytes == 0
+    assert max(full.file_bytes) > 1.3 * min(full.file_bytes[100:])
+    assert len(incremental.steps) == 200
+    assert none.steps == full.steps == []
+    assert none.stable_bytes[-1] == incremental.stable_bytes[-1] == full.stable_bytes[-1]

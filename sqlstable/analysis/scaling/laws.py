@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.analysis.scaling.student import t_quantile
+from sqlstable.errors import SettingsError
 
 CONFIDENCE: Final = 0.95
 
@@ -226,6 +227,34 @@ def fit(sizes: Sequence[float], values: Sequence[float], *, step: float = 1.0) -
         The laws that the data leave standing.
     """
     return _fitted(tuple(map(float, sizes)), tuple(map(float, values)), step)
+
+
+def growth_exponent(
+    sizes: Sequence[float], values: Sequence[float], *, step: float = 1.0
+) -> Exponent:
+    """Return how a count grows with a size: the k of n^k, with its interval of 95 % confidence.
+
+    Args:
+        sizes: Above 0, each once; `SIZES_MIN` or more.
+        values: As many counts, above 0.
+        step: What the counts go by; no interval is narrower than this allows.
+
+    Raises:
+        SettingsError: They are too few, not as many as each other, or not above 0.
+
+    Examples:
+        >>> found = growth_exponent([100, 1000, 10_000, 100_000], [12, 12, 13, 12])
+        >>> round(found.value, 2), found.low < 0 < found.high
+        (0.01, True)
+    """
+    if not len(sizes) == len(values) >= SIZES_MIN or len(set(sizes)) != len(sizes):
+        raise SettingsError(
+            f"an exponent needs {SIZES_MIN} sizes or more, each once, and a count for each; there "
+            f"are {len(set(sizes))} sizes and {len(values)} counts"
+        )
+    if min(*sizes, *values) <= 0 or step <= 0:
+        raise SettingsError("sizes, counts and step of an exponent are above 0; leave others out")
+    return fit(sizes, values, step=step).exponent
 
 
 # Messages that a script repeats are often equal.

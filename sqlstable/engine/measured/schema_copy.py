@@ -268,8 +268,8 @@ class Plans:
         return self._copy
 
     def _made(self) -> apsw.Connection:
-        # A statement that is kept goes on counting its steps where it left off, and would be stopped
-        # in the end for what all its runs took together.
+        # A statement that is kept goes on counting its steps where it left off, and would in the
+        # end be stopped for what all its runs took together.
         copy = apsw.Connection(":memory:", statementcachesize=0)
         copy.authorizer = _authorize
         copy.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 1)

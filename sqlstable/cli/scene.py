@@ -106,8 +106,8 @@ def scene_lines(
     blocks = [
         [_headline(scene.headline, number, width)],
         [Text(line, style=_SQL_STYLE) for line in scene.sql.splitlines()],
-        [] if scene.rows is None else row_lines(scene.columns, scene.rows, width - _MARGIN),
         paragraph(scene.event, width - _MARGIN) if scene.event else [],
+        [] if scene.rows is None else row_lines(scene.columns, scene.rows, width - _MARGIN),
         band_lines(scene.bands, width - _MARGIN) if scene.bands else [],
         [] if scene.meter is None else list(_meter_lines(scene.meter, width - _MARGIN)),
         list(_fact_lines(scene.facts, width - _MARGIN)),

@@ -8,7 +8,7 @@ What is lost goes by two things: by the journal, and by whether SQLite's page ca
 transaction. Where it does not, SQLite *spills*: SQLite pages come to stable memory before COMMIT.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -81,9 +81,9 @@ class Hazard:
     remains: dict[Ending, Remains]
 
 
-def hazards(engine: EngineName) -> Iterator[Hazard]:
-    """Measure every journal mode of an engine, with both caches."""
-    for size in CACHES:
+def hazards(engine: EngineName, sizes: Iterable[str] = tuple(CACHES)) -> Iterator[Hazard]:
+    """Measure every journal mode of an engine, with both caches or those of some ``sizes``."""
+    for size in sizes:
         for journal_mode in JOURNALS[engine]:
             yield measure(engine, journal_mode, size)
 

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from sqlstable.cli.story import Story
 
-StoryName = Literal["shop", "survival"]
+StoryName = Literal["shop", "survival", "await"]
 """What can be asked for, the first look first."""
 
-MODULES: Final[dict[StoryName, str]] = {"shop": "first_look", "survival": "survival"}
+MODULES: Final[dict[StoryName, str]] = {
+    "shop": "first_look",
+    "survival": "survival",
+    "await": "awaiting",
+}
 """Where each story is."""
 
 

@@ -17,6 +17,10 @@ from sqlstable import Canister, Hooks, MessageError, SnapshotError, Trap
 ROWS_MAX = 400
 SNAPSHOTS_MAX = 10
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); CREATE INDEX t_v ON t (v)"
+WIDER = (
+    "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, note TEXT DEFAULT 'none');"
+    "CREATE INDEX t_v ON t (v)"
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Kept:
     """What stable memory is to hold."""
 
     rows: dict[int, str] = field(default_factory=dict)
+    is_wide: bool = False
     has_table: bool = True
 
 
@@ -203,6 +208,11 @@ class World:
         self.canister.update(SCHEMA)
         self.kept = Kept()
 
+    def widen(self):
+        """The schema goes forward, and back."""
+        self.canister.upgrade(schema=SCHEMA if self.kept.is_wide else WIDER)
+        self.kept = replace(self.kept, is_wide=not self.kept.is_wide)
+
     # -- snapshots ------------------------------------------------------------------------------
 
     def take_snapshot(self):
@@ -257,6 +267,7 @@ STEPS = {
     "stop_and_start": 1,
     "reinstall": 0.3,
     "uninstall": 0.3,
+    "widen": 2,
     "take_snapshot": 3,
     "load_snapshot": 3,
     "delete_snapshot": 1,

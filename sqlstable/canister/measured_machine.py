@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from sqlstable.canister.choices import Choices
 from sqlstable.canister.heap_door import HeapDoor
@@ -40,6 +40,16 @@ DEFAULT_BUILD: Final = "standard"
 
 PRE_UPGRADE: Final = "canister_pre_upgrade"
 """What the Internet Computer calls before an upgrade, where a module exports it."""
+
+
+class BeforeStep(NamedTuple):
+    """What there was before a step of the life cycle, which may fail."""
+
+    memory_number: int
+    engine: WasmEngine
+    opening: Opening
+    message_number: int
+    "Messages that the engine had run; SQL's random() goes by it."
 
 
 class MeasuredMachine:
@@ -82,8 +92,8 @@ class MeasuredMachine:
         self._opening: Opening
         self._old: tuple[WasmEngine, Opening] | None = None
         "The heap that the memory has, while there is no engine for it."
-        self._before_step: tuple[int, tuple[WasmEngine, Opening] | None] = 0, None
-        "The number of the message before the last step, and what there was then."
+        self._before_step: BeforeStep | None = None
+        "Until the message behind a step begins."
 
     @property
     def view(self) -> StableVFS | None:
@@ -127,11 +137,12 @@ class MeasuredMachine:
             self._old[0].discard_heap()
         self._outside.clear()
         self.memory.recover()
-        number, before = self._before_step
-        if before is not None and not self.memory.has_committed_since(number):
+        before = self._before_step
+        if before is not None and not self.memory.has_committed_since(before.memory_number):
             # The heap is that of before, and so is what its engine knows of it.
-            before[0].discard_heap()
-            self._old = before
+            before.engine.discard_heap()
+            before.engine.message_number = before.message_number
+            self._old = before.engine, before.opening
 
     def begin(self, call: Call) -> None:
         """Begin the memory's message, with the heap that the call wants, or a step's next part."""
@@ -140,9 +151,11 @@ class MeasuredMachine:
             return
         self._parts.reset()
         self._has_started = False
+        self._before_step = None
         if call.cache is None:
             now = self._old if self._engine is None else (self._engine, self._opening)
-            self._before_step = self.memory.number, now
+            if now is not None:
+                self._before_step = BeforeStep(self.memory.number, *now, now[0].message_number)
         must_enter = False
         if call.cache is not None:
             assert self._engine is not None

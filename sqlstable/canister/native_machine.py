@@ -69,8 +69,9 @@ class NativeMachine:
         self._engine: NativeEngine | None = None
         self._left = Left()
         "What the heap was that was let go last."
-        self._before_step = 0, self._left
-        "The number of the message before the last step, and what the heap was then."
+        self._before_step: tuple[int, Left] | None = None
+        """How many messages the memory had begun before a step, and what the heap was then; until
+        the message behind the step begins."""
         self._parts = Parts(memory)
         self._bound = StepBound(memory)
 
@@ -102,9 +103,9 @@ class NativeMachine:
         self._log = AccessLog(OS_PAGE_BYTES)
         self.recorder.start_over(self._log)
         self.memory.recover()
-        number, left = self._before_step
-        if not self.memory.has_committed_since(number):
-            self._left = left
+        before = self._before_step
+        if before is not None and not self.memory.has_committed_since(before[0]):
+            self._left = before[1]
 
     def begin(self, call: Call) -> None:
         """Choose a connection, and begin the memory's message, or the next part of a step."""
@@ -113,6 +114,7 @@ class NativeMachine:
             return
         self._parts.running = None
         self._bound.reset()
+        self._before_step = None
         if call.cache is None:
             left = self._left if self._engine is None else Left.of(self._engine)
             self._before_step = self.memory.number, left

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlstable.analysis.reclaimable import ReclaimReport
     from sqlstable.analysis.scaling.laws import Exponent, growth_exponent
     from sqlstable.canister.canister import Canister
-    from sqlstable.canister.hooks import HookMessage, Hooks
+    from sqlstable.canister.hooks import HookMemory, HookMessage, Hooks
     from sqlstable.canister.message import Message
     from sqlstable.canister.migrating import MigrationMessage, MigrationReport
     from sqlstable.canister.recording import Recording, record
@@ -55,6 +55,7 @@ __all__ = [
     "WASM_PAGE_BYTES",
     "Canister",
     "Exponent",
+    "HookMemory",
     "HookMessage",
     "Hooks",
     "ImageError",
@@ -99,7 +100,7 @@ _HOMES: Final = {
     "sqlstable.analysis.reclaimable": ("ReclaimReport",),
     "sqlstable.analysis.scaling.laws": ("Exponent", "growth_exponent"),
     "sqlstable.canister.canister": ("Canister",),
-    "sqlstable.canister.hooks": ("HookMessage", "Hooks"),
+    "sqlstable.canister.hooks": ("HookMemory", "HookMessage", "Hooks"),
     "sqlstable.canister.message": ("Message",),
     "sqlstable.canister.recording": ("Recording", "record"),
     "sqlstable.canister.migrating": ("MigrationMessage", "MigrationReport"),

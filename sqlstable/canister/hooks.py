@@ -124,6 +124,66 @@ def heap_is_kept(old: Hooks, new: Hooks, persistence: Persistence | None) -> boo
     return persistence == "keep"
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a hook finds of the database below it."""
+
+    statements: Statements | None
+    "What executes its SQL; None while the database is not open."
+    tables_bytes: int = 0
+    "Bytes at the beginning of stable memory that an open database has read once and for all."
+    is_left: bool = False
+    "Whether the heap goes when the hook has ended."
+
+
+class HookMemory:
+    """Stable memory as a hook has it: reads, writes and growth count as those of its part.
+
+    What a memory manager beside the database's own writes is the database's business as well:
+    both share one table of buckets, which an open database has read. So virtual memories of a
+    hook's own grow in ``pre_upgrade``, behind its last SQL, or in ``start``.
+    """
+
+    def __init__(self, memory: StableMemory, ground: Ground) -> None:
+        self._memory = memory
+        self._ground = ground
+        self.has_new_tables = False
+        "Whether the open database does not know any more whose the buckets are."
+
+    def size(self) -> int:
+        """Return the size in Wasm pages."""
+        return self._memory.size()
+
+    def grow(self, wasm_pages: int) -> int:
+        """Add zeroed Wasm pages; returns the size before, or -1 with nothing changed."""
+        return self._memory.grow(wasm_pages)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes.
+
+        Raises:
+            Trap: They lie outside, or the part may not access so many OS pages.
+        """
+        return self._memory.read(offset, length)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write bytes.
+
+        Raises:
+            Trap: They lie outside, or the part may not access or dirty so many OS pages.
+            MessageError: They are the memory manager's, whose tables an open database knows.
+        """
+        ground = self._ground
+        if ground.statements is not None and offset < ground.tables_bytes and len(data):
+            if not ground.is_left:
+                raise MessageError(
+                    "the database is open and has read the memory manager's tables, which a hook "
+                    "must not change now; let virtual memories grow in pre_upgrade or start"
+                )
+            self.has_new_tables = True
+        self._memory.write(offset, data)
+
+
 class HookMessage:
     """What a hook can do: SQL, stable memory itself, and trapping.
 
@@ -131,15 +191,16 @@ class HookMessage:
         part: ``init``, ``start``, ``pre_upgrade`` or ``post_upgrade``.
     """
 
-    def __init__(self, part: PartName, memory: StableMemory, statements: Statements | None) -> None:
+    def __init__(self, part: PartName, memory: StableMemory, ground: Ground) -> None:
         """Have the canister for as long as the part runs."""
         self.part = part
         self._memory = memory
-        self._statements = statements
+        self._statements = ground.statements
+        self._hook_memory = HookMemory(memory, ground)
         self._is_over = False
 
     @property
-    def memory(self) -> StableMemory:
+    def memory(self) -> HookMemory:
         """Stable memory itself, whose ``read``, ``write`` and ``grow`` count as the part's.
 
         On the wasm machine they count OS pages and no instructions: they are not the module's.
@@ -148,7 +209,7 @@ class HookMessage:
             MessageError: The hook has ended.
         """
         self._check()
-        return self._memory
+        return self._hook_memory
 
     def execute(self, sql: str, params: Params = None) -> Rows:
         """Run one or more statements, and return their rows.
@@ -224,5 +285,10 @@ class HookMessage:
         if self._statements is None:
             raise MessageError(
                 "a start function has no database yet; run SQL in init or post_upgrade"
+            )
+        if self._hook_memory.has_new_tables:
+            raise MessageError(
+                f"the hook {self.part} has changed the memory manager's tables, which the open "
+                "database has read before; run SQL first"
             )
         return self._statements

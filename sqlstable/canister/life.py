@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from sqlstable.canister.ended import EndedMessage
-from sqlstable.canister.hooks import Hook, HookMessage, Hooks
+from sqlstable.canister.hooks import Ground, Hook, HookMessage, Hooks
 from sqlstable.canister.machine import Call, Machine, Opening
 from sqlstable.canister.observation import Observation
 from sqlstable.canister.snapshots import snapshots_beside
@@ -21,7 +21,9 @@ from sqlstable.database.checking import Setup
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.statements import Statements
 from sqlstable.errors import MessageError, Trap
+from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import PartName
+from sqlstable.layout.layouts import layout_named
 
 CLOSED: Final = "the canister is closed; make a new one"
 
@@ -67,6 +69,8 @@ class Life:
         self.is_empty = False
         "Whether its code has been uninstalled."
         self.is_stopped = False
+        self.is_heap_kept = False
+        "Whether the upgrade that runs goes on with the heap."
         self.snapshots = snapshots_beside(self.memory)
         "None as long as nobody has asked for them, and there are none."
         self.turns = Turns()
@@ -174,7 +178,7 @@ class Life:
             self._run(hook, name)
 
     def _run(self, hook: Hook, name: PartName) -> None:
-        message = HookMessage(name, self.memory, None if name == "start" else self.statements)
+        message = HookMessage(name, self.memory, self._ground(name))
         try:
             hook(message)
         finally:
@@ -189,6 +193,14 @@ class Life:
                     f"the hook {name} ended with {left}; what it began is lost with the heap, or "
                     "meets other messages: end it in the hook"
                 )
+
+    def _ground(self, name: PartName) -> Ground:
+        traits = layout_named(self.opening.settings.layout).traits
+        tables_bytes = WASM_PAGE_BYTES if traits.has_buckets else 0
+        if name == "start":
+            return Ground(None, tables_bytes)
+        is_left = name == "pre_upgrade" and not self.is_heap_kept
+        return Ground(self.statements, tables_bytes, is_left=is_left)
 
     # -- the heap -------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ def upgrade(
             raise MessageError(EMPTY)
         new = life.hooks if hooks is None else hooks
         is_kept = heap_is_kept(life.hooks, new, wasm_memory_persistence)
+        life.is_heap_kept = is_kept
 
         def body() -> None:
             if not skip_pre_upgrade:

@@ -48,12 +48,26 @@ def transfer_of(number):
 
 
 def send(canister, number):
-    source, target, amount, size_bytes = transfer_of(number)
     with canister.message("update") as message:
-        message.execute("UPDATE account SET balance = balance - ? WHERE id = ?", (amount, source))
-        message.execute("UPDATE account SET balance = balance + ? WHERE id = ?", (amount, target))
-        message.execute("INSERT INTO entry VALUES (?, zeroblob(?))", (number, size_bytes))
-        message.execute("DELETE FROM entry WHERE number <= ?", (number - ENTRIES_KEPT,))
+        transfer(message, number)
+
+
+def transfer(message, number):
+    source, target, amount, size_bytes = transfer_of(number)
+    message.execute("UPDATE account SET balance = balance - ? WHERE id = ?", (amount, source))
+    message.execute("UPDATE account SET balance = balance + ? WHERE id = ?", (amount, target))
+    message.execute("INSERT INTO entry VALUES (?, zeroblob(?))", (number, size_bytes))
+    message.execute("DELETE FROM entry WHERE number <= ?", (number - ENTRIES_KEPT,))
+
+
+def send_call(canister, number, answer):
+    """Send a call that awaits between two messages, and tell of both."""
+    with canister.message("update") as message:
+        transfer(message, number)
+        with message.awaiting():
+            answer(number)
+        transfer(message, number + 1)
+    answer(number + 1)
 
 
 def found_in(canister):
@@ -253,6 +267,37 @@ def commits(image, messages, seed):
             assert found_in(canister) == allowed[1]
 
 
+def awaits(image, calls, seed):
+    """Kill each call that awaits at every system call that it makes."""
+    model = Model()
+    make_ledger(image.path, image.durability)
+    for number in range(1, 2 * calls, 2):
+        files = image.files()
+        for at in count():
+            image.put(files)
+
+            def run(answer, at=at, number=number):
+                canister = image.open()
+                switch = KillBefore(at)
+
+                def told(which):
+                    # Also when all is done, and nobody has been told.
+                    switch.step()
+                    answer(which)
+
+                send_call(canister, number, told)
+                switch.at = -1
+                canister.close()
+
+            answers, is_killed = Child(run).wait()
+            answered = max([number - 1, *answers])
+            if not is_killed:
+                assert answers == [number, number + 1]
+                break
+            found = image.look([model.after(answered), model.after(min(answered, number) + 1)])
+            image.counts["at_the_await"] += found == model.after(number)
+
+
 def instants(image, kills, seed):
     """Kill a process that sends message after message, from outside, at any time."""
     model, choose = Model(), Random(seed)
@@ -377,7 +422,7 @@ def life_cycle(image, messages, seed):
         image.counts["first_opening"] += 1
 
 
-SCENARIOS = {one.__name__: one for one in (commits, instants, recoveries, life_cycle)}
+SCENARIOS = {one.__name__: one for one in (commits, awaits, instants, recoveries, life_cycle)}
 
 
 def main(scenario, durability, folder, number, seed):

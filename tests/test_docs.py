@@ -82,7 +82,8 @@ def test_every_command_is_in_readme_and_in_the_reference():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     reference = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
     for command in COMMANDS:
-        assert f"`sqlstable {command}" in readme
+        # Commands of a group share a row.
+        assert f"`sqlstable {command.split()[0]}" in readme
         assert f"\n## `sqlstable {command}`\n" in reference
 
 

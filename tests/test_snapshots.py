@@ -136,7 +136,7 @@ def test_an_eleventh_is_refused_and_may_replace_one(canister):
 def test_one_that_is_not_there_is_refused_with_those_that_are(canister):
     taken = canister.take_snapshot()
     for ask in (canister.load_snapshot, canister.delete_snapshot):
-        with pytest.raises(SnapshotError, match=f"no snapshot ff; there is {taken.id}"):
+        with pytest.raises(SnapshotError, match=f"no snapshot ff, it has {taken.number};"):
             ask("ff")
     with pytest.raises(SnapshotError, match="no snapshot ff"):
         canister.take_snapshot(replace="ff")

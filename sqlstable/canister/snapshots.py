@@ -22,6 +22,8 @@ from sqlstable.canister.heap_door import HeapImage
 from sqlstable.errors import SnapshotError
 from sqlstable.ic.snapshot_costs import transfer_instructions, whole_instructions
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, WASM_PAGE_BYTES, amount
+from sqlstable.layout.layout import Peek
+from sqlstable.layout.layouts import recognised
 from sqlstable.memory.image.osfile import ReadFile
 from sqlstable.memory.snapshots.changed import ChangedPages
 from sqlstable.memory.snapshots.cloning import can_clone
@@ -43,7 +45,7 @@ from sqlstable.memory.snapshots.layers import (
     runs_of,
 )
 from sqlstable.memory.snapshots.metadata import make_metadata
-from sqlstable.memory.snapshots.shelf import SHELF_SUFFIX, Shelf
+from sqlstable.memory.snapshots.shelf import SHELF_SUFFIX, Shelf, number_of
 from sqlstable.memory.snapshots.shelf_index import Head, Identity, Index, Stored
 from sqlstable.memory.snapshots.source import Committed, differing, put_back
 from sqlstable.memory.stable import StableMemory
@@ -64,6 +66,8 @@ class Snapshot:
 
     id: str
     "Hexadecimal: eight bytes of number, then the canister."
+    number: int
+    "Counted from 0 over all that the canister ever had; may stand for the identifier."
     taken_at: datetime
     "When it was taken by the canister's clock, which is pinned."
     size_bytes: int
@@ -111,7 +115,7 @@ class Snapshots:
 
     def __init__(self, memory: StableMemory) -> None:
         """Read what there is; an image that is open for writing is watched from now on."""
-        self._memory = memory
+        self.memory = memory
         image = memory.image_file
         folder, name = None, "a canister in memory"
         if image is not None:
@@ -173,9 +177,10 @@ class Snapshots:
         shelf = self._ready(replace_id)
         name, layers, copied = self._copy()
         metadata = make_metadata(
-            taken_at_ns=_nanoseconds(now),
+            # One nanosecond later each, so that no two say the same of themselves.
+            taken_at_ns=_nanoseconds(now) + shelf.index.next_number,
             canister_version=canister_version,
-            stable_memory_size=self._memory.wasm_pages * WASM_PAGE_BYTES,
+            stable_memory_size=self.memory.wasm_pages * WASM_PAGE_BYTES,
             **({} if heap is None else _described(heap)),
         )
         with self._undoing(name):
@@ -194,10 +199,10 @@ class Snapshots:
         Raises:
             SnapshotError: There is none of that name.
         """
-        self.shelf.find(snapshot_id)
+        gone = self.shelf.find(snapshot_id)
         self._check_writable()
         self.shelf.prepare()
-        self.shelf.keep(self._without(self.shelf.index, snapshot_id))
+        self.shelf.keep(self._without(self.shelf.index, gone.snapshot_id))
         self.shelf.fold()
 
     def download(self, snapshot_id: str, folder: Path | str, *, resume: bool = False) -> None:
@@ -249,7 +254,7 @@ class Snapshots:
         """
         stored = self.shelf.find(snapshot_id)
         with closing(self._bytes_of(stored)) as other:
-            put_back(self._memory, other, self._may_differ(stored, other))
+            put_back(self.memory, other, self._may_differ(stored, other))
 
     # -- copying --------------------------------------------------------------------------------
 
@@ -259,7 +264,7 @@ class Snapshots:
         Returns:
             The file, the layers below it, and how many OS pages were copied.
         """
-        memory, shelf, head = self._memory, self.shelf, self.shelf.index.head
+        memory, shelf, head = self.memory, self.shelf, self.shelf.index.head
         source, image, changed = Committed(memory), memory.image_file, memory.changed
         if head is not None:
             with closing(shelf.open_layers(head.layers)) as below:
@@ -306,7 +311,7 @@ class Snapshots:
         if is_head:
             index = replace(index, head=Head(stored.layers))
         if replace_id is not None:
-            index = self._without(index, replace_id)
+            index = self._without(index, shelf.find(replace_id).snapshot_id)
         shelf.keep(index)
         if is_head:
             self._watched().start_over()
@@ -331,8 +336,8 @@ class Snapshots:
         return replace(left, head=Head(gone.layers[:-1]))
 
     def _shown(self, stored: Stored) -> Snapshot:
-        image = self._memory.image_file
-        return _shown(stored, f"memory {id(self._memory)}" if image is None else str(image.path))
+        image = self.memory.image_file
+        return _shown(stored, f"memory {id(self.memory)}" if image is None else str(image.path))
 
     def _bytes_of(self, stored: Stored) -> LayeredBytes:
         found = self.shelf.open_layers(stored.layers)
@@ -346,13 +351,13 @@ class Snapshots:
 
     def _may_differ(self, stored: Stored, other: LayeredBytes) -> OsPages | None:
         """Return the OS pages that may differ between now and a snapshot; None: any."""
-        head, changed = self.shelf.index.head, self._memory.changed
+        head, changed = self.shelf.index.head, self.memory.changed
         if head is None or changed is None or not changed.is_known:
             return None
         common = sum(1 for one, two in zip(head.layers, stored.layers, strict=False) if one == two)
         if not common:
             return None
-        found = [_ascending(changed, self._memory.wasm_pages)]
+        found = [_ascending(changed, self.memory.wasm_pages)]
         with closing(self.shelf.open_layers(head.layers)) as mine:
             for layer in (*mine.layers[common:], *other.layers[common:]):
                 if layer.is_whole:
@@ -374,8 +379,8 @@ class Snapshots:
     # -- what has changed -----------------------------------------------------------------------
 
     def _check_writable(self) -> None:
-        self._memory.check("query")
-        image = self._memory.image_file
+        self.memory.check("query")
+        image = self.memory.image_file
         if image is not None and image.is_read_only:
             raise SnapshotError(
                 f"{image.name} is read-only, and so are its snapshots; make it writable, and open "
@@ -383,12 +388,12 @@ class Snapshots:
             )
 
     def _watched(self) -> ChangedPages:
-        assert self._memory.changed is not None
-        return self._memory.changed
+        assert self.memory.changed is not None
+        return self.memory.changed
 
     def _watch(self) -> None:
         """Go on counting what changes, from where an image was left if that is known."""
-        memory, image, index = self._memory, self._memory.image_file, self.shelf.index
+        memory, image, index = self.memory, self.memory.image_file, self.shelf.index
         memory.changed = changed = ChangedPages()
         changed.forget()
         if image is None:
@@ -408,10 +413,10 @@ class Snapshots:
 
     def _leave(self, found: stat_result) -> None:
         """Say how the image is left."""
-        index, changed = self.shelf.index, self._memory.changed
+        index, changed = self.shelf.index, self.memory.changed
         if index.head is None or changed is None or not changed.is_known:
             return
-        os_pages = _ascending(changed, self._memory.wasm_pages)
+        os_pages = _ascending(changed, self.memory.wasm_pages)
         runs = tuple((int(os_pages[a]), b - a) for a, b in runs_of(os_pages))
         with suppress(SnapshotError):
             self.shelf.keep(replace(index, head=Head(index.head.layers, runs, _identity(found))))
@@ -428,6 +433,7 @@ def _shown(stored: Stored, origin: str) -> Snapshot:
         taken_at = datetime.max.replace(tzinfo=UTC)
     return Snapshot(
         stored.snapshot_id,
+        number_of(stored.snapshot_id),
         taken_at,
         stored.size_bytes,
         stored.os_pages_copied,
@@ -484,3 +490,33 @@ def snapshots_beside(memory: StableMemory) -> Snapshots | None:
     with suppress(SnapshotError):
         return Snapshots(memory)
     return None
+
+
+def load_alone(snapshots: Snapshots, snapshot_id: str, *, is_layout_checked: bool = True) -> int:
+    """Load a snapshot in a message of its own, where nothing runs on the memory.
+
+    Args:
+        snapshots: Of the memory.
+        snapshot_id: One of them.
+        is_layout_checked: Whether what the memory holds, and the snapshot, must be of one layout.
+
+    Returns:
+        How many OS pages it has changed.
+
+    Raises:
+        SnapshotError: As `Snapshots.put_back`; or the layout is another one.
+    """
+    memory = snapshots.memory
+    number = snapshots.get(snapshot_id).number
+    before = recognised(Peek.at(memory))
+    with memory.message("load_snapshot"):
+        memory.limit(None)
+        snapshots.put_back(snapshot_id)
+        after = recognised(Peek.at(memory))
+        if is_layout_checked and before is not None and after is not before:
+            name = "none that is known" if after is None else after.name
+            raise SnapshotError(
+                f"the layout of snapshot {number} is {name}, and that of the image {before.name}; "
+                "--force loads it all the same"
+            )
+        return len(memory.bytemap.dirty)

@@ -59,6 +59,23 @@ COMMANDS: Final = {
         "inspect.inspect_path",
         "Say what an image, a snapshot or a database is, what it holds, and what to type next.",
     ),
+    "snapshot take": Listed(
+        "snapshot.take",
+        "Take a snapshot of an image: a copy of what has changed since the last.",
+    ),
+    "snapshot list": Listed(
+        "snapshot.list_all", "List the snapshots of an image, with what they cost."
+    ),
+    "snapshot load": Listed(
+        "snapshot.load", "Put a snapshot in the place of what an image holds now."
+    ),
+    "snapshot delete": Listed("snapshot.delete", "Delete a snapshot of an image."),
+    "snapshot download": Listed(
+        "snapshot.download", "Write a snapshot as the folder that dfx and icp-cli upload."
+    ),
+    "snapshot upload": Listed(
+        "snapshot.upload", "Take in the folder that dfx or icp-cli has downloaded a snapshot to."
+    ),
 }
 """The commands by name; one of two words, as in ``upgrade compare``, is in a group."""
 

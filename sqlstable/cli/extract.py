@@ -11,7 +11,7 @@ from sqlstable.cli.failures import RunError, UsageError, note
 from sqlstable.cli.on_connect import load_setups
 from sqlstable.cli.options import IntegrityCheckOption, OnConnectOption
 from sqlstable.cli.output import write
-from sqlstable.cli.places import check_regular, new_database, note_recovery
+from sqlstable.cli.places import image_in, new_database, note_recovery
 from sqlstable.cli.progress import LoadProgress
 from sqlstable.database.checking import find_damage
 from sqlstable.database.foreign import WAY_OUT
@@ -35,7 +35,7 @@ def extract_to_file(
         Path,
         typer.Argument(
             metavar="IMAGE",
-            help="An image file, or a snapshot's stable_memory.bin; it is only read.",
+            help="An image file, or the folder of a snapshot; it is only read.",
         ),
     ],
     database: Annotated[
@@ -61,7 +61,7 @@ def extract_to_file(
 ) -> None:
     """Take a database out of an image of stable memory, as a plain SQLite file."""
     resolve_settings(layout=layout)
-    check_regular(image)
+    image = image_in(image)
     setups = load_setups(on_connect)
     with (
         LoadProgress(database.name) as progress,

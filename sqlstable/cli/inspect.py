@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,11 +16,11 @@ from sqlstable.canister.areas import list_areas
 from sqlstable.cli.failures import RunError, UsageError
 from sqlstable.cli.options import Format
 from sqlstable.cli.output import write
-from sqlstable.cli.places import check_regular
+from sqlstable.cli.places import METADATA_NAME, STABLE_NAME, check_regular
 from sqlstable.cli.progress import LoadProgress
 from sqlstable.database.looking import Read, damage_of
 from sqlstable.database.vfs import StableVFS
-from sqlstable.errors import ImageError
+from sqlstable.errors import ImageError, SnapshotError
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.layout.contents import Contents, contents_of
 from sqlstable.layout.directory import DATABASE_MEMORY_ID
@@ -32,9 +33,6 @@ from sqlstable.report.numbers import counted, percent, size
 from sqlstable.report.text import clean
 from sqlstable.sqlite.header import SQLITE_MAGIC
 from sqlstable.trace.format.schema import TRACE_APPLICATION_ID
-
-SNAPSHOT_NAME: Final = "stable_memory.bin"
-"""The file of a snapshot's folder that has stable memory."""
 
 _APPLICATION_ID: Final = slice(68, 72)
 """Where a SQLite database says whose it is; sqlite.org/fileformat.html, section 1.3."""
@@ -90,17 +88,37 @@ def inspect_path(
 def _found(path: Path, *, is_quick: bool) -> Found:
     if not path.is_dir():
         return _file(path, "image", is_quick=is_quick)
-    image = path / SNAPSHOT_NAME
+    image = path / STABLE_NAME
     if not image.exists():
         raise UsageError(
-            f"{path} is a folder without {SNAPSHOT_NAME}, so it is no snapshot of a canister; give "
+            f"{path} is a folder without {STABLE_NAME}, so it is no snapshot of a canister; give "
             "the path of a file"
         )
     found = _file(image, "snapshot", is_quick=is_quick)
-    others = [clean(one.name) for one in sorted(path.iterdir()) if one.name != SNAPSHOT_NAME]
+    if (path / METADATA_NAME).exists():
+        _describe_snapshot(found, path)
+    others = [clean(one.name) for one in sorted(path.iterdir()) if one.name != STABLE_NAME]
     if others:
         found.notes.append(f"beside it: {', '.join(others)}")
     return found
+
+
+def _describe_snapshot(found: Found, path: Path) -> None:
+    """Say what a snapshot says of itself, or what is wrong with its folder."""
+    from sqlstable.memory.snapshots.folder import open_folder
+
+    try:
+        said = open_folder(path).metadata
+    except SnapshotError as error:
+        found.notes.append(str(error))
+        return
+    taken_at = datetime.fromtimestamp(said.taken_at_ns // 10**9, UTC)
+    found.notes.append(
+        f"taken at {taken_at:%Y-%m-%d %H:%M:%S} UTC: module {size(said.wasm_module_size)}, heap "
+        f"{size(said.wasm_memory_size)}, {counted(len(said.chunks), 'chunk')}, canister version "
+        f"{said.canister_version}"
+    )
+    found.next.append(f"snapshot upload app.stable {_quoted(path)}")
 
 
 def _file(path: Path, kind: str, *, is_quick: bool) -> Found:

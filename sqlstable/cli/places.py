@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _FIRST_BYTES: Final = 24
 """A layout keeps a length of eight bytes in front of SQLite's magic."""
 
+STABLE_NAME: Final = "stable_memory.bin"
+"""The file of a snapshot's folder that has stable memory."""
+
+METADATA_NAME: Final = "metadata.json"
+"""The one that says what the snapshot is."""
+
 _PREFIX: Final = "sqlstable-"
 _SUFFIX: Final = ".partial"
 """Of the folders in which new files are made."""
@@ -50,7 +56,30 @@ def check_regular(path: Path) -> None:
         return
     for is_kind, kind in _KINDS:
         if is_kind(mode):
+            if (path / STABLE_NAME).is_file():
+                raise UsageError(
+                    f"{path} is the folder of a snapshot; sqlstable snapshot upload IMAGE {path} "
+                    f"and snapshot load IMAGE make an image of it, {path / STABLE_NAME} is one "
+                    "already"
+                )
             raise UsageError(f"{path} is {kind}; give the path of a file")
+
+
+def image_in(path: Path) -> Path:
+    """Return an image that is only read: a file, or what the folder of a snapshot has.
+
+    Raises:
+        UsageError: It is something else.
+        SnapshotError: The folder is damaged, or was not downloaded whole.
+    """
+    if path.is_dir() and (path / METADATA_NAME).exists():
+        from sqlstable.memory.snapshots.folder import open_folder
+
+        open_folder(path)
+    if path.is_dir() and (path / STABLE_NAME).exists():
+        path = path / STABLE_NAME
+    check_regular(path)
+    return path
 
 
 @contextmanager

@@ -277,9 +277,9 @@ def _write_part(folder: Path, part: FolderPart, progress: _Progress) -> None:
                 f"{path} has {target.size()} bytes, and the snapshot's has {size_bytes}; download "
                 "into another folder"
             )
-        if target.size() == 0:
-            filled = _filled(part.file)
-            missing = [it for it in missing if it[0] // SLICE_BYTES in filled]
+        if target.size() == 0 and part.file is not None:
+            # What is zero stays a hole; somewhere else something may lie there already.
+            missing = list(_filled(part.file))
         target.resize(size_bytes)
         for done, (offset, length) in enumerate(missing, start=1):
             assert part.file is not None
@@ -291,13 +291,11 @@ def _write_part(folder: Path, part: FolderPart, progress: _Progress) -> None:
         target.close()
 
 
-def _filled(file: ReadFile | None) -> set[int]:
-    """Return the slices that may be other than zero; all others stay holes."""
-    return {
-        number
-        for start, stop in (() if file is None else file.extents())
-        for number in range(start // SLICE_BYTES, -(-stop // SLICE_BYTES))
-    }
+def _filled(file: ReadFile) -> Iterator[tuple[int, int]]:
+    """Yield first byte and length of what may be other than zero, by slices."""
+    for start, stop in file.extents():
+        for offset in range(start, stop, SLICE_BYTES):
+            yield offset, min(SLICE_BYTES, stop - offset)
 
 
 def _remove(folder: Path, parts: Sequence[FolderPart], *, is_made: bool) -> None:

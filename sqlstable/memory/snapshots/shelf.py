@@ -77,18 +77,18 @@ class Shelf:
     # -- reading --------------------------------------------------------------------------------
 
     def find(self, snapshot_id: str) -> Stored:
-        """Return a snapshot.
+        """Return a snapshot, by its identifier or its number.
 
         Raises:
             SnapshotError: There is none of that name.
         """
         for one in self.index.stored:
-            if one.snapshot_id == snapshot_id:
+            if snapshot_id in (one.snapshot_id, str(number_of(one.snapshot_id))):
                 return one
-        known = ", ".join(one.snapshot_id for one in self.index.stored) or "none"
+        known = ", ".join(str(number_of(one.snapshot_id)) for one in self.index.stored)
         raise SnapshotError(
-            f"the canister has no snapshot {snapshot_id}; there is {known}. That of another "
-            "canister comes in by downloading it there and uploading it here"
+            f"the canister has no snapshot {snapshot_id}, it has {known or 'none'}; that of "
+            "another canister comes in by downloading it there and uploading it here"
         )
 
     def open_layers(self, names: Sequence[str]) -> LayeredBytes:
@@ -346,6 +346,16 @@ class Shelf:
 
     def _shown(self, name: str) -> str:
         return name if self.folder is None else f"{self.folder.name}/{name}"
+
+
+def number_of(snapshot_id: str) -> int:
+    """Return the number in an identifier.
+
+    Examples:
+        >>> number_of("000000000000000a339131cf6b9bf65e0101")
+        10
+    """
+    return int(snapshot_id[:16], 16)
 
 
 class _Refusing:

@@ -1,0 +1,230 @@
+"""``sqlstable snapshot``: take snapshots of an image, and load, download and upload them."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from sqlstable.cli.failures import UsageError
+from sqlstable.cli.output import screen, write
+from sqlstable.cli.places import check_regular, note_recovery
+from sqlstable.report.numbers import counted, size
+from sqlstable.report.text import clean
+
+if TYPE_CHECKING:
+    from sqlstable.canister.snapshots import Snapshot, Snapshots
+
+Format = Literal["table", "json"]
+
+ImageArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="IMAGE", help="An image file; its snapshots lie in IMAGE.snapshots beside it."
+    ),
+]
+IdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="The snapshot: its number, or its whole identifier.")
+]
+ReplaceOption = Annotated[
+    str | None,
+    typer.Option("--replace", metavar="ID", help="A snapshot that goes once the new one is there."),
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="What to write: table (text) or json.")
+]
+
+_FORMAT: Final = "sqlstable snapshots"
+_FORMAT_VERSION: Final = 1
+
+
+def take(
+    *, image: ImageArgument, replace: ReplaceOption = None, output_format: FormatOption = "table"
+) -> None:
+    """Take a snapshot of an image: a copy of what has changed since the last.
+
+    An image holds stable memory, and so does its snapshot: it has neither module nor heap.
+    """
+    with _snapshots(image) as snapshots:
+        taken = snapshots.take(replace_id=replace)
+    copied = counted(taken.os_pages_copied, "OS page")
+    text = f"taken of {clean(str(image))}: {_described(taken)}; {copied} copied"
+    _tell(taken, output_format, text)
+
+
+def list_all(*, image: ImageArgument, output_format: FormatOption = "table") -> None:
+    """List the snapshots of an image, with what they cost."""
+    with _snapshots(image, is_read_only=True) as snapshots:
+        listed = snapshots.listed()
+        taken_bytes = snapshots.shelf.size_on_disk()
+    if output_format == "json":
+        write(_as_json(listed))
+        return
+    if not listed:
+        write(f"{clean(str(image))} has no snapshots; sqlstable snapshot take makes one\n")
+        return
+    write(_as_table(listed, taken_bytes, screen().width))
+
+
+def load(
+    *,
+    image: ImageArgument,
+    snapshot: IdArgument,
+    stable_only: Annotated[
+        bool,
+        typer.Option(
+            "--stable-only", help="Leave out a module and its heap, which an image does not keep."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Load it though its layout is another one.")
+    ] = False,
+) -> None:
+    """Put a snapshot in the place of what an image holds now.
+
+    It is one message: if it fails, the image is as it was. What the image held is lost, unless a
+    snapshot has it.
+    """
+    from sqlstable.canister.snapshots import load_alone
+
+    with _snapshots(image) as snapshots:
+        found = snapshots.get(snapshot)
+        if found.module_size_bytes and not stable_only:
+            raise UsageError(
+                f"snapshot {found.number} has a module and its heap, and an image keeps stable "
+                "memory only; add --stable-only to load that alone"
+            )
+        os_pages = load_alone(snapshots, found.id, is_layout_checked=not force)
+    changed = counted(os_pages, "OS page")
+    write(f"{clean(str(image))} is what snapshot {found.number} holds, {changed} changed\n")
+
+
+def delete(*, image: ImageArgument, snapshot: IdArgument) -> None:
+    """Delete a snapshot of an image."""
+    with _snapshots(image) as snapshots:
+        found = snapshots.get(snapshot)
+        snapshots.delete(found.id)
+        left = len(snapshots.listed())
+    write(f"snapshot {found.number} of {clean(str(image))} deleted; {left} left\n")
+
+
+def download(
+    *,
+    image: ImageArgument,
+    snapshot: IdArgument,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A new folder, or an empty one.")
+    ],
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a download into the folder that was cut off."),
+    ] = False,
+) -> None:
+    """Write a snapshot as the folder that dfx and icp-cli upload."""
+    with _snapshots(image, is_read_only=True) as snapshots:
+        found = snapshots.get(snapshot)
+        snapshots.download(found.id, folder, resume=resume)
+    what = f"snapshot {found.number} of {clean(str(image))}"
+    write(f"{clean(str(folder))}: {what}, {_described(found)}\n")
+
+
+def upload(
+    *,
+    image: ImageArgument,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="What dfx, icp-cli or download here has written."),
+    ],
+    replace: ReplaceOption = None,
+    output_format: FormatOption = "table",
+) -> None:
+    """Take in the folder that dfx or icp-cli has downloaded a snapshot to.
+
+    An image that is not there is made, empty. The snapshot is one of the image's then, and changes
+    nothing before it is loaded.
+    """
+    with _snapshots(image, is_created=True) as snapshots:
+        uploaded = snapshots.upload(folder, replace_id=replace)
+    places = f"of {clean(str(image))} uploaded from {clean(str(folder))}"
+    _tell(uploaded, output_format, f"{places}: {_described(uploaded)}")
+
+
+# -- inside ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _snapshots(
+    image: Path, *, is_read_only: bool = False, is_created: bool = False
+) -> "Iterator[Snapshots]":
+    """Open an image, without anything that runs on it."""
+    from sqlstable.canister.snapshots import Snapshots
+    from sqlstable.memory.stable import StableMemory
+
+    check_regular(image)
+    with StableMemory.open(
+        image, limits=None, is_read_only=is_read_only, is_created=is_created
+    ) as memory:
+        note_recovery(memory)
+        yield Snapshots(memory)
+
+
+def _described(found: "Snapshot") -> str:
+    parts = [f"stable memory {size(found.stable_size_bytes)}"]
+    if found.module_size_bytes:
+        parts += [f"heap {size(found.heap_size_bytes)}", f"module {size(found.module_size_bytes)}"]
+    return ", ".join(parts)
+
+
+def _tell(found: "Snapshot", output_format: Format, text: str) -> None:
+    write(_as_json((found,)) if output_format == "json" else f"snapshot {found.number} {text}\n")
+
+
+def _as_json(listed: "tuple[Snapshot, ...]") -> str:
+    document = {"format": _FORMAT, "version": _FORMAT_VERSION, "snapshots": [*map(_values, listed)]}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _values(found: "Snapshot") -> dict[str, Any]:
+    values = asdict(found)
+    del values["origin"]
+    return values | {"taken_at": found.taken_at.isoformat()}
+
+
+def _as_table(listed: "tuple[Snapshot, ...]", taken_bytes: int | None, width: int) -> str:
+    from rich.text import Text
+
+    from sqlstable.report.grid import cell, paragraph
+    from sqlstable.report.table import Column, Table, number
+
+    columns: list[Column[Snapshot]] = [
+        number("number", lambda it: it.number),
+        Column("taken", lambda it, _: cell(f"{it.taken_at:%Y-%m-%d %H:%M}"), rest_min=16),
+        number("stable\nmemory", lambda it: size(it.stable_size_bytes)),
+        number("heap", lambda it: size(it.heap_size_bytes), drop=3),
+        number("OS pages\ncopied", _copied, drop=2),
+        number("instructions\nto take or load", lambda it: f"{it.instructions:,}"),
+        number("to download\nor upload", lambda it: f"{it.transfer_instructions:,}", drop=1),
+    ]
+    table = Table.holding(columns, listed, width)
+    said = (
+        f"{counted(len(listed), 'snapshot')} of at most {_most()}"
+        + ("" if taken_bytes is None else f", {size(taken_bytes)} on disk without holes")
+        + ". Instructions are those of the Internet Computer, which also charges for storing each "
+        "snapshot whole."
+    )
+    lines = [*table.heading(), *(line for it in listed for line in table.row(it))]
+    lines += [Text(), *paragraph(said, width)]
+    return "".join(f"{line.plain.rstrip()}\n" for line in lines)
+
+
+def _copied(found: "Snapshot") -> int | str:
+    return "uploaded" if found.is_uploaded else found.os_pages_copied
+
+
+def _most() -> int:
+    from sqlstable.canister.snapshots import SNAPSHOTS_MAX
+
+    return SNAPSHOTS_MAX

@@ -1,0 +1,181 @@
+"""``sqlstable snapshot``, by what it prints and leaves behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sqlstable import Canister
+from tests.cli_images import TRANSFER, cents, image_fixture  # noqa: F401  a fixture
+from tests.snapshot_world import hand_made, tree
+from tests.test_cli import call, folder  # noqa: F401  a fixture
+
+
+def snapshot(*arguments, status=0):
+    done = call("snapshot", *arguments)
+    assert done.exit_code == status, done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+def transfer(image):
+    Path("transfer.sql").write_text(TRANSFER)
+    assert call("run", "transfer.sql", "--image", image).exit_code == 0
+
+
+def test_a_round_trip_by_the_command_line(image, folder):  # noqa: F811
+    # How many OS pages the first one copies, the file system says.
+    front, _, back = snapshot("take", image).partition("; ")
+    assert front == "snapshot 0 taken of ledger.stable: stable memory 128.0 KiB"
+    assert back.endswith(" copied\n")
+    transfer(image)
+    assert "snapshot 1 taken of ledger.stable" in snapshot("take", image)
+    assert snapshot("load", image, "0").startswith("ledger.stable is what snapshot 0 holds, ")
+    assert cents(image) == [100, 200]
+    snapshot("load", image, "1")
+    assert cents(image) == [107, 193]
+    assert snapshot("download", image, "0", "out").startswith("out: snapshot 0 of ledger.stable, ")
+    assert "snapshot 2 of ledger.stable uploaded from out" in snapshot("upload", image, "out")
+    snapshot("load", image, "2")
+    assert cents(image) == [100, 200]
+    assert snapshot("delete", image, "1") == "snapshot 1 of ledger.stable deleted; 2 left\n"
+
+
+def test_the_list_fits_and_tells_what_each_costs(image, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "has no snapshots; sqlstable snapshot take makes one" in snapshot("list", image)
+    for _ in range(10):
+        snapshot("take", image)
+    text = snapshot("list", image)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "2,000,131,072" in text
+    assert "10 snapshots of at most 10" in text
+    document = json.loads(snapshot("list", image, "--format", "json"))
+    assert (document["format"], document["version"]) == ("sqlstable snapshots", 1)
+    assert [one["number"] for one in document["snapshots"]] == [*range(10)]
+    with Canister(image) as canister:
+        listed = canister.snapshots
+    assert [one["id"] for one in document["snapshots"]] == [one.id for one in listed]
+    assert "as many as the Internet Computer allows" in snapshot("take", image, status=2)
+    taken = json.loads(snapshot("take", image, "--replace", "3", "--format", "json"))
+    assert taken["snapshots"][0]["number"] == 10
+
+
+def test_a_new_image_comes_from_a_folder(image):
+    snapshot("take", image)
+    snapshot("download", image, "0", "out")
+    snapshot("upload", "new.stable", "out")
+    snapshot("load", "new.stable", "0")
+    assert cents("new.stable") == [100, 200]
+    assert Path("new.stable").read_bytes() == Path(image).read_bytes()
+
+
+def test_extract_and_inspect_take_a_folder(image):
+    snapshot("take", image)
+    snapshot("download", image, "0", "out")
+    assert call("extract", "out", "app.db").exit_code == 0
+    text = call("inspect", "out").stdout
+    assert "note    taken at 2026-01-01 00:00:00 UTC: module 0 B, heap 0 B" in text
+    assert "next    sqlstable snapshot upload app.stable out" in text
+    Path("out/wasm_module.bin").write_bytes(b"x")
+    assert call("extract", "out", "other.db").exit_code == 2
+    assert "wasm_module.bin has 1 bytes" in call("inspect", "out").stdout
+    refused = call("run", "transfer.sql", "--image", "out")
+    assert refused.exit_code == 2
+
+
+def test_a_module_is_left_out_only_where_that_is_asked_for(image):
+    stable = Path(image).read_bytes()
+    hand_made(Path("real"), stable, module=b"\0asm", heap=bytes(65_536))
+    transfer(image)
+    snapshot("upload", image, "real")
+    refused = snapshot("load", image, "0", status=2)
+    assert "--stable-only" in refused
+    assert cents(image) == [107, 193]
+    snapshot("load", image, "0", "--stable-only")
+    assert cents(image) == [100, 200]
+
+
+def test_another_layout_is_refused_unless_it_is_forced(image):
+    with Canister("raw.stable", layout="raw") as canister:
+        canister.update("CREATE TABLE t (x)")
+    snapshot("take", "raw.stable")
+    snapshot("download", "raw.stable", "0", "out")
+    snapshot("upload", image, "out")
+    before = Path(image).read_bytes()
+    refused = snapshot("load", image, "0", status=2)
+    assert "the layout of snapshot 0 is raw, and that of the image managed; --force" in refused
+    assert Path(image).read_bytes() == before
+    snapshot("load", image, "0", "--force")
+    with Canister(image, layout="raw") as canister:
+        assert canister.query("SELECT count(*) FROM t").rows == [(0,)]
+
+
+MISUSES = [
+    (("take", "nowhere.stable"), 2, "there is no image file nowhere.stable"),
+    (("list", "nowhere.stable"), 2, "there is no image file nowhere.stable"),
+    (("load", "ledger.stable", "7"), 2, "no snapshot 7, it has none"),
+    (("delete", "ledger.stable", ""), 2, "no snapshot"),
+    (("take", "ledger.stable", "--replace", "0"), 2, "no snapshot 0"),
+    (("download", "ledger.stable", "0", "out"), 2, "no snapshot 0"),
+    (("upload", "ledger.stable", "."), 2, "has no metadata.json"),
+    (("upload", "ledger.stable", "ledger.stable"), 2, "is no folder"),
+    (("take", "."), 2, "is a folder"),
+    (("take",), 2, "Missing argument"),
+    (("drop", "ledger.stable"), 2, "No such command"),
+    (("list", "ledger.stable", "--format", "csv"), 2, "'csv' is not one of"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "reason"), MISUSES)
+def test_misuse_gets_one_clear_error_and_changes_nothing(image, arguments, status, reason):
+    before = tree(Path())
+    assert reason in snapshot(*arguments, status=status)
+    assert tree(Path()) == before
+
+
+def test_a_damaged_folder_of_snapshots_keeps_nobody_from_the_image(image):
+    snapshot("take", image)
+    index = Path(f"{image}.snapshots/index.json")
+    good = index.read_bytes()
+    for bad, reason in (
+        (good[:-20], "is damaged"),
+        (good.replace(b'"crc32": ', b'"crc32": 1'), "its checksum is wrong"),
+        (good.replace(b'"version": 1', b'"version": 2'), "a newer release of sqlstable reads it"),
+        (b"", "is damaged"),
+        (b"[]\n[]", "is damaged"),
+    ):
+        index.write_bytes(bad)
+        for command in (("list", image), ("take", image), ("load", image, "0")):
+            assert reason in snapshot(*command, status=2)
+        assert cents(image) == [100, 200]
+        assert index.read_bytes() == bad
+    index.unlink()
+    assert "has no index.json" in snapshot("list", image, status=2)
+    index.write_bytes(good)
+    layer = next(index.parent.glob("*.image"))
+    layer.unlink()
+    assert "cannot be read" in snapshot("load", image, "0", status=2)
+    assert cents(image) == [100, 200]
+    snapshot("delete", image, "0")
+    assert "OS pages copied" in snapshot("take", image)
+
+
+def test_a_damaged_layer_is_named_and_can_be_deleted(image):
+    snapshot("take", image)
+    transfer(image)
+    snapshot("take", image)
+    layer = next(Path(f"{image}.snapshots").glob("*.layer"))
+    good = layer.read_bytes()
+    damages = [
+        (good[:-1], "bytes instead of"),
+        (b"", "does not begin as one"),
+        (good[:20] + b"x" + good[21:], "checksum of its head"),
+        (good[:4096] + b"x" + good[4097:], "checksum of its table"),
+    ]
+    for bad, reason in damages:
+        layer.write_bytes(bad)
+        assert reason in snapshot("load", image, "1", status=2)
+        assert cents(image) == [107, 193]
+    snapshot("delete", image, "1")
+    snapshot("load", image, "0")
+    assert cents(image) == [100, 200]

@@ -334,14 +334,17 @@ def test_attached_databases_are_named_and_taken_out(image):
     assert rows("other.out", "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_a_damaged_database_is_taken_out_with_a_warning(image):
+def test_a_damaged_database_is_taken_out_and_the_command_fails(image):
     data = bytearray(Path(image).read_bytes())
     start = 65_536 + 4096
     data[start : start + 8] = b"\xff" * 8
     Path(image).write_bytes(data)
     result = call("extract", image, "out.db")
-    assert result.exit_code == 0
-    assert result.stderr.startswith("Note: quick_check finds in out.db: ")
+    assert result.exit_code == 1
+    assert result.stdout == "out.db: a SQLite database of 8.0 KiB\n"
+    assert result.stderr.startswith(
+        "Error: out.db is taken out as it is, and damaged: quick_check finds "
+    )
     assert Path("out.db").stat().st_size == 8192
 
 

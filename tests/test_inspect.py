@@ -91,7 +91,9 @@ def test_what_is_said_of_each_kind_of_image(folder, name):  # noqa: F811
     (folder / "a.stable").write_bytes(IMAGES[name]())
     before = files_in(folder)
     result = call("inspect", "a.stable")
-    assert result.exit_code == 0, result.output
+    is_damaged = name == "damaged_database"
+    assert result.exit_code == is_damaged, result.output
+    assert ("a.stable holds a damaged database; what" in result.stderr) == is_damaged
     check_golden(f"inspect_{name}.txt", result.stdout)
     document = json.loads(call("inspect", "a.stable", "--format", "json").stdout)
     assert document["format"] == "sqlstable inspection"
@@ -259,3 +261,16 @@ def test_an_image_that_was_cut_off_is_told_from_a_manager_inside_of_one(folder):
     result = call("inspect", "cut.stable")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "a memory manager's header, so its end is missing" in result.stderr
+
+
+@pytest.mark.parametrize(("at", "version"), [(19, 3), (19, 0xFF), (19, 1)])
+def test_a_version_that_run_refuses_is_not_called_sound(folder, at, version):  # noqa: F811
+    with Canister("a.stable", layout="raw") as canister:
+        canister.update("CREATE TABLE t (x)")
+    image = bytearray(Path("a.stable").read_bytes())
+    image[at] = version
+    Path("a.stable").write_bytes(image)
+    Path("one.sql").write_text("INSERT INTO t VALUES (1)")
+    shown = call("inspect", "a.stable")
+    ran = call("run", "one.sql", "--image", "a.stable", "--layout", "raw")
+    assert (shown.exit_code == 0) == (ran.exit_code == 0), (shown.output, ran.output)

@@ -50,6 +50,23 @@ def test_the_law_behind_exact_counts_is_found_and_goes_on(name):
     assert found.predict(1e6).holds(law(1e6))
 
 
+@pytest.mark.parametrize("rounded", [math.ceil, round, lambda value: math.floor(value) + 1])
+@pytest.mark.parametrize("sizes", [(1e3, 2e3, 5e3, 1e4), (100, 300, 1e3, 3e3), (1e3, 1e4, 1e5)])
+def test_few_whole_counts_on_a_line_are_not_taken_for_steeper_growth(rounded, sizes):
+    for at_none in (0, 0.3, 0.7, 1, 2, 3.5, 10):
+        for more in (1, 1.5, 2, 2.7, 3, 4, 5, 7, 10, 15, 25):
+            counts = [max(1, rounded(at_none + more * size / sizes[-1])) for size in sizes]
+            names = [law.name for law in fit(sizes, counts).laws]
+            assert not {"n log n", "quadratic"} & set(names), counts
+
+
+def test_steeper_growth_is_told_from_a_line_by_counts_a_few_steps_off_it():
+    sizes = (1e3, 2e3, 5e3, 1e4, 2e4)
+    counts = [4 + round(size * size / 1e7) for size in sizes]
+    assert counts == [4, 4, 6, 14, 44]
+    assert fit(sizes, counts).best.name == "quadratic"
+
+
 @pytest.mark.parametrize("exponent", [0.3, 0.5, 1.0, 1.3, 2.0])
 def test_known_exponents_are_recovered_from_noise_as_often_as_is_said(exponent):
     draw = Random(exponent)

@@ -76,15 +76,18 @@ def extract_to_file(
                 str(partial), setups=setups, is_thorough=integrity_check, on_tick=progress.on_tick
             )
     write(f"{clean(str(database))}: a SQLite database of {size(size_bytes)}\n")
-    if findings.damage:
-        check = "integrity_check" if integrity_check else "quick_check"
-        note(f"{check} finds in {database}: {'; '.join(findings.damage)}")
     for gap in findings.gaps:
         note(f"{database}: {gap}; {WAY_OUT}")
     if others and name is None:
         note(
             f"{image} holds {counted(len(others), 'more database')}: {', '.join(others)}; "
             "--name takes one of them out"
+        )
+    if findings.damage:
+        check = "integrity_check" if integrity_check else "quick_check"
+        raise RunError(
+            f"{database} is taken out as it is, and damaged: {check} finds "
+            f"{'; '.join(findings.damage)}"
         )
 
 

@@ -37,6 +37,8 @@ from sqlstable.trace.format.schema import TRACE_APPLICATION_ID
 _APPLICATION_ID: Final = slice(68, 72)
 """Where a SQLite database says whose it is; sqlite.org/fileformat.html, section 1.3."""
 
+_UNCHECKED: Final[dict[str, Any]] = {"integrity": None, "is_damaged": None}
+
 _FORMAT: Final = "sqlstable inspection"
 _FORMAT_VERSION: Final = 1
 
@@ -83,6 +85,14 @@ def inspect_path(
     if _has_free(found):
         found.next.append(f"reclaim {_quoted(path)}")
     write(_as_json(found) if output_format == "json" else _as_text(found))
+    damaged = [memory for memory in found.memories if memory["is_damaged"]]
+    if damaged:
+        where = "".join(
+            f", in memory {memory['memory_id']}"
+            for memory in damaged
+            if memory["memory_id"] is not None
+        )
+        raise RunError(f"{path} holds a damaged database{where}; what SQLite finds stands above")
 
 
 def _found(path: Path, *, is_quick: bool) -> Found:
@@ -163,7 +173,7 @@ def _database(
         def read(offset: int, length: int) -> bytes:
             return os.pread(file.fileno(), length, offset)
 
-        integrity = _integrity(path.name, read, contents, is_quick=is_quick)
+        checked = _checked(path.name, read, contents, is_quick=is_quick)
     found.memories.append(
         {
             "memory_id": None,
@@ -173,7 +183,7 @@ def _database(
             "size_bytes": size_bytes,
             "allocated_bytes": size_bytes,
             **_of_database(contents),
-            "integrity": integrity,
+            **checked,
         }
     )
     found.notes += [
@@ -225,7 +235,7 @@ def _image(path: Path, kind: str, *, is_quick: bool) -> Found:
 
 
 def _held(held: Held, peek: Peek, *, is_quick: bool) -> dict[str, Any]:
-    integrity: list[str] | None = None
+    checked = _UNCHECKED
     place = held.place
     if place is not None:
 
@@ -233,7 +243,7 @@ def _held(held: Held, peek: Peek, *, is_quick: bool) -> dict[str, Any]:
             return b"".join(peek.read(*piece) for piece in place.pieces(offset, length))
 
         name = held.name or f"memory {held.memory_id}"
-        integrity = _integrity(name, read, held.contents, is_quick=is_quick)
+        checked = _checked(name, read, held.contents, is_quick=is_quick)
     return {
         "memory_id": held.memory_id,
         "name": held.name if held.contents.kind in ("database", "journal") else None,
@@ -242,7 +252,7 @@ def _held(held: Held, peek: Peek, *, is_quick: bool) -> dict[str, Any]:
         "size_bytes": held.size_bytes,
         "allocated_bytes": held.allocated_bytes,
         **_of_database(held.contents),
-        "integrity": integrity,
+        **checked,
     }
 
 
@@ -255,13 +265,14 @@ def _of_database(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _integrity(name: str, read: Read, contents: Contents, *, is_quick: bool) -> list[str] | None:
+def _checked(name: str, read: Read, contents: Contents, *, is_quick: bool) -> dict[str, Any]:
     """Return what SQLite finds, ``ok`` alone where that is nothing; None where it is not asked."""
     if is_quick or contents.database_bytes is None:
-        return None
+        return _UNCHECKED
     with LoadProgress(name) as progress:
         findings = damage_of(read, contents.database_bytes, on_tick=progress.on_tick)
-    return [clean(line) for line in (*findings.damage, *findings.gaps)] or ["ok"]
+    texts = [clean(line) for line in (*findings.damage, *findings.gaps)]
+    return {"integrity": texts or ["ok"], "is_damaged": bool(findings.damage)}
 
 
 def _growth(memory: StableMemory, layout: Layout) -> list[dict[str, Any]]:

@@ -13,10 +13,12 @@ from sqlstable.database.checking import Findings, Tick, check, prepare
 from sqlstable.database.heapfile import HeapFile
 from sqlstable.database.quietfile import ReadOnlyFile
 from sqlstable.memory.backing import Bytes
-from sqlstable.sqlite.header import ROLLBACK_VERSIONS, VERSIONS_OFFSET
+from sqlstable.sqlite.header import ROLLBACK_VERSIONS, VERSIONS_OFFSET, WAL_VERSION
 
 Read = Callable[[int, int], bytes]
 """Returns so many bytes from an offset on; what is asked for is there."""
+
+_WAL: Final = bytes([WAL_VERSION])
 
 _VFS_NAME: Final = "sqlstable-looking"
 
@@ -91,7 +93,9 @@ class LookedAt(ReadOnlyFile):
         data = self._bytes(offset, length)
         if offset == 0 and length >= VERSIONS_OFFSET + len(ROLLBACK_VERSIONS):
             stop = VERSIONS_OFFSET + len(ROLLBACK_VERSIONS)
-            return data[:VERSIONS_OFFSET] + ROLLBACK_VERSIONS + data[stop:]
+            versions = data[VERSIONS_OFFSET:stop].replace(_WAL, ROLLBACK_VERSIONS[:1])
+            # Any other version is damage, or of a later SQLite: it is SQLite's to say so.
+            return data[:VERSIONS_OFFSET] + versions + data[stop:]
         return data
 
     def xFileSize(self) -> int:

@@ -267,11 +267,13 @@ def _fitted(sizes: tuple[float, ...], values: tuple[float, ...], step: float) ->
     x = np.array(sizes, dtype=np.float64)
     y = np.array(values, dtype=np.float64)
     power = _power(x, y, step)
-    sums = (_sum_law(name, x, y, step) for name in SUMS)
+    sums = [law for name in SUMS if (law := _sum_law(name, x, y, step)) is not None]
+    is_linear = any(_is_within_a_step(law, x, y, step) for law in sums if law.name == "linear")
     # Rounding to whole steps may hide a slow growth. A steep law whose growth the data do not show
-    # would only say that anything may come.
+    # would only say that anything may come; and where a line misses no count by more than its step,
+    # nothing shows that growth is steeper.
     found = [
-        *(law for law in sums if law and (law.name in SLOW or law.shows_growth())),
+        *(it for it in sums if it.name in SLOW or (it.shows_growth() and not is_linear)),
         power,
         _constant(y, step),
     ]
@@ -285,6 +287,13 @@ def _fitted(sizes: tuple[float, ...], values: tuple[float, ...], step: float) ->
         k, k - half, k + half, is_power_law=power in standing or standing[0].name == CONSTANT
     )
     return Fit(sizes, values, step, standing, exponent)
+
+
+def _is_within_a_step(law: FittedLaw, x: _Vector, y: _Vector, step: float) -> bool:
+    missed = np.array(
+        [abs(law.value(float(size)) - value) for size, value in zip(x, y, strict=True)]
+    )
+    return bool(np.all(missed <= step))
 
 
 def _power(x: _Vector, y: _Vector, step: float) -> FittedLaw:

@@ -305,3 +305,20 @@ def test_the_quick_benchmark_of_the_engines_prints_every_goal():
         assert goal in result.stdout
     [line] = [line for line in result.stdout.splitlines() if "two processes differ" in line]
     assert "MISSED" not in line
+
+
+@pytest.mark.slow
+def test_the_quick_benchmark_of_actors_prints_an_exponent_for_each():
+    result = run_module("benchmarks.actors", "--quick")
+    assert (result.returncode, result.stderr) == (0, "")
+    for heading in ("`@ledger`: transfer", "`@game-tick`: tick", "`@churn`: turn over"):
+        assert f"### {heading}\n" in result.stdout
+    assert result.stdout.count("\n| exponent ") == 3
+
+
+@pytest.mark.slow
+def test_the_quick_benchmark_of_reclaiming_prints_every_way():
+    result = run_module("benchmarks.reclaiming", "--quick")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count(" VACUUM |") == 3
+    assert "VACUUM, largest message: OS pages ∝ rows^" in result.stdout

@@ -223,3 +223,21 @@ def test_a_picture_that_others_drew_is_never_replaced(tmp_path, ending):
     path.unlink()
     for _ in range(2):
         assert call(*arguments).exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_run_draws_its_picture_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = call("run", "@ledger", "--trace", "a.trace", "--picture", "growth", "--output", "run.svg")
+    assert ran.exit_code == 0, ran.stderr
+    assert "the picture growth in run.svg" in ran.stderr
+    assert call("report", "a.trace", "--picture", "growth", "--output", "report.svg").exit_code == 0
+    assert Path("run.svg").read_bytes() == Path("report.svg").read_bytes()
+    for options, text in (
+        (["--picture", "growth"], "needs a place: --output growth.svg"),
+        (["--output", "x.svg"], "add --picture NAME"),
+        (["--picture", "growth", "--output", "run.svg"], "run.svg exists already"),
+    ):
+        refused = call("run", "@ledger", *options)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert text in refused.stderr

@@ -35,8 +35,10 @@ from sqlstable.cli.options import (
     NoEnforceOption,
     NowOption,
     OnConnectOption,
+    OutputOption,
     OwnersOption,
     PageSizeOption,
+    PictureOption,
     PlanOption,
     PresetOption,
     RowsOption,
@@ -51,7 +53,7 @@ from sqlstable.cli.options import (
 )
 from sqlstable.cli.places import check_regular
 from sqlstable.cli.report import check_plan
-from sqlstable.cli.running import Output, Workload, run
+from sqlstable.cli.running import Output, Pictures, Workload, run
 from sqlstable.cli.script_params import (
     OneParamOption,
     ScriptArgument,
@@ -60,6 +62,7 @@ from sqlstable.cli.script_params import (
     single_params,
 )
 from sqlstable.cli.script_source import shows_script
+from sqlstable.cli.still_pictures import check_pictures
 from sqlstable.layout.layouts import layout_named
 from sqlstable.report.view import Look
 
@@ -69,6 +72,11 @@ _KEYWORDS: Final = (
     *("now", "seed", "foreign_keys"),
 )
 """Options that the canister takes as they are, under their own names."""
+
+_OF_WORKLOAD: Final = (
+    *("script", "database", "cache", "on_connect", "keep_going", "allow_open_transaction"),
+)
+"""Likewise what it is that runs."""
 
 
 def run_script(  # noqa: PLR0913  each is an option
@@ -100,6 +108,8 @@ def run_script(  # noqa: PLR0913  each is an option
     allow_open_transaction: AllowOpenTransactionOption = False,
     trace: TraceOption = None,
     html: HtmlOption = None,
+    picture: PictureOption = None,
+    output: OutputOption = None,
     force: ForceOption = False,
     depth: DepthOption = "counters",
     owners: OwnersOption = True,
@@ -119,8 +129,9 @@ def run_script(  # noqa: PLR0913  each is an option
         return
     by, drawn = chosen_map(by, is_map=is_map, by=map_by)
     look = Look(plan=plan, settings=all_settings, map=drawn)
-    output = Output(trace, output_format, by, look, rows=rows, page=html, force=force)
-    _check_output(output)
+    drawn_to = Pictures(picture, output)
+    shown = Output(trace, output_format, by, look, drawn_to, rows=rows, page=html, force=force)
+    _check_output(shown)
     _check_durability(durability, image)
     choices = Choices(
         image,
@@ -131,16 +142,8 @@ def run_script(  # noqa: PLR0913  each is an option
         overwrite_trace=force,
     )
     _check_choices(choices)
-    workload = Workload(
-        script,
-        params,
-        database,
-        cache,
-        on_connect,
-        keep_going=keep_going,
-        allow_open_transaction=allow_open_transaction,
-    )
-    run(workload, choices, output)
+    workload = Workload(params=params, **{name: given[name] for name in _OF_WORKLOAD})
+    run(workload, choices, shown)
 
 
 def _check_output(output: Output) -> None:
@@ -158,6 +161,7 @@ def _check_output(output: Output) -> None:
                 f"{output.trace} exists already; choose another file, or add --force if it is an "
                 "old trace"
             )
+    check_pictures(*output.pictures, force=output.force)
     check_place(output.page, force=output.force)
     if output.page == STDOUT:
         raise UsageError(

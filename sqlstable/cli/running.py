@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.choices import Choices
@@ -19,12 +19,14 @@ from sqlstable.cli.progress import MessageProgress, engine_notes
 from sqlstable.cli.report import write_report, write_trace_page
 from sqlstable.cli.rows import RowPrinter
 from sqlstable.cli.script_source import Script, read_script
+from sqlstable.cli.still_pictures import write_pictures
 from sqlstable.database.checking import Setup
 from sqlstable.database.foreign import DatabaseSource, SourceOptions, open_source
 from sqlstable.errors import ImageError, TraceError
 from sqlstable.ic.units import GIB
 from sqlstable.ic.words import CacheState
 from sqlstable.report.numbers import counted
+from sqlstable.report.picture_names import PictureChoice
 from sqlstable.report.view import Look
 from sqlstable.report.views import By
 from sqlstable.trace.format.file import Trace
@@ -52,6 +54,13 @@ class Workload:
     "Whether SQL transactions may stay open over awaits and the ends of messages."
 
 
+class Pictures(NamedTuple):
+    """Which pictures are drawn, and where they go."""
+
+    name: PictureChoice | None
+    place: Path | None
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """What is kept and shown of a run."""
@@ -60,6 +69,7 @@ class Output:
     format: Format
     view: By
     look: Look
+    pictures: Pictures
     rows: bool = field(kw_only=True)
     page: Path | None = field(kw_only=True)
     "Where a page for a browser goes."
@@ -83,8 +93,11 @@ def run(workload: Workload, choices: Choices, output: Output) -> None:
         with recorded:
             # The page first: it is kept, even where nobody reads the report to its end.
             if output.page is not None:
-                name = "stdin" if workload.script == "-" else Path(workload.script).name
-                write_trace_page(recorded, output.page, name=name, force=output.force)
+                called = "stdin" if workload.script == "-" else Path(workload.script).name
+                write_trace_page(recorded, output.page, name=called, force=output.force)
+            name, place = output.pictures
+            if name is not None and place is not None:
+                write_pictures(recorded, name, place, force=output.force)
             write_report(recorded, output.format, output.view, output.look)
     except BrokenPipeError:
         # Nobody reads on; that the run failed still has to be said.

@@ -87,7 +87,7 @@ def test_the_native_engine_tells_the_same_story_without_instructions(shown):
     scenes = [text.partition("\nengine ")[0] for text in (result.stdout, shown)]
     assert re.search(r"instructions  [\d,]{9,}", scenes[1])
     # The native engine starts a new heap where an upgrade has trapped; it says so.
-    assert "The native engine cannot bring them back" in " ".join(scenes[0].split())
+    assert "The native engine cannot bring back SQLite's copies" in " ".join(scenes[0].split())
     native, wasm = (
         re.sub(r"instructions  .*|  +[\d,-]+ +(?=[0-9a-f]{12}\n)", "", text).partition("── 4")[0]
         for text in scenes
@@ -146,7 +146,7 @@ def test_its_numbers_are_those_of_the_same_messages_elsewhere(shown):
     assert f"It has answered {kill.ANSWERED} transfers" in text
     dirty = reply.footprint.os_pages_dirty
     assert f"stayed: {pages} OS pages of the database; {dirty} that the message had" in text
-    assert f"gone: SQLite's copies of {len(cached)} OS pages, " in text
+    assert f"gone: SQLite's copies of {len(cached)} OS pages, and" in text
     assert shown.partition("── 2")[0].count("▒") == dirty + 1
     assert f"accessed {opened.os_pages_accessed}, dirty 0" in text
 
@@ -236,6 +236,29 @@ def test_a_byte_of_the_file_that_changed_is_noticed_however_it_shows(monkeypatch
 
 
 @pytest.mark.slow
+def test_a_snapshot_that_is_not_loaded_is_noticed(monkeypatch):
+    monkeypatch.setattr(Canister, "load_snapshot", lambda canister, _: canister.upgrade())
+    assert (
+        failed(show())[-1].strip() == "✗ no such table: account; in: SELECT sum(cents) FROM account"
+    )
+
+
+@pytest.mark.slow
+def test_a_reinstall_that_wipes_nothing_is_noticed(monkeypatch):
+    monkeypatch.setattr(Canister, "reinstall", lambda canister: canister.upgrade())
+    (line,) = failed(show())
+    assert line.strip() == "✗ the database, 292.0 KiB, has no answers: None"
+
+
+@pytest.mark.slow
+def test_an_upgrade_that_goes_through_is_noticed(monkeypatch):
+    monkeypatch.setattr(survival.HookMessage, "trap", lambda *_: None)
+    lines = failed(show())
+    assert lines[0].strip() == "✗ the upgrade trapped: nothing"
+    assert any("money: 2,495,000.00" in line for line in lines)
+
+
+@pytest.mark.slow
 def test_a_process_that_is_not_killed_is_noticed(monkeypatch):
     monkeypatch.setattr(kill, "_kill", lambda process: process.stdin.close())
     lines = failed(show())
@@ -313,7 +336,7 @@ def test_colours_are_read_on_black_and_on_white(ink):
 
 def test_a_band_says_by_characters_what_became_of_pages():
     bands = [
-        Band("heap", fates_of(20, there=[0, 3], gone=True), "two copies"),
+        Band("heap", fates_of(20, there=[0, 3], fate="gone"), "two copies"),
         Band("stable", fates_of(20, there=range(20), back=[1]), "all of it"),
     ]
     assert render(band_lines(bands, 30), width=30, color_system=None).splitlines() == [

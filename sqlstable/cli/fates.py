@@ -11,17 +11,18 @@ from typing import Final, Literal
 
 from rich.text import Text
 
-from sqlstable.cli.inks import BLUE, GREY, ORANGE, PURPLE
+from sqlstable.cli.inks import BLUE, GREEN, GREY, ORANGE, PURPLE
 from sqlstable.ic.units import OS_PAGES_PER_WASM_PAGE
 from sqlstable.report.grid import GAP, paragraph
 
-Fate = Literal["stayed", "back", "gone", "absent"]
+Fate = Literal["stayed", "back", "gone", "restored", "absent"]
 """``back`` is a page that was written and has its old bytes again; ``absent`` was never there."""
 
 MARKS: Final[dict[Fate, tuple[str, str]]] = {
     "stayed": ("█", BLUE),
     "back": ("▒", PURPLE),
     "gone": ("░", ORANGE),
+    "restored": ("▓", GREEN),
     "absent": ("·", GREY),
 }
 """A character for each fate, and its colour."""
@@ -30,6 +31,7 @@ _MEANINGS: Final[dict[Fate, str]] = {
     "stayed": "stayed",
     "back": "was written, is as it was",
     "gone": "gone",
+    "restored": "was gone, and is there again",
     "absent": "no copy in the heap",
 }
 
@@ -48,28 +50,28 @@ class Band:
 
 
 def fates_of(
-    page_count: int, *, there: Iterable[int], gone: bool = False, back: Iterable[int] = ()
+    page_count: int, *, there: Iterable[int], fate: Fate = "stayed", back: Iterable[int] = ()
 ) -> tuple[Fate, ...]:
     """Say what became of each page.
 
     Args:
         page_count: Pages of the database.
         there: Indexes from 0 of those that were there before.
-        gone: Whether all of them are gone.
+        fate: What became of these.
         back: Indexes of those that were written, and are as they were.
 
     Examples:
-        >>> fates_of(4, there=[0, 2], gone=True), fates_of(3, there=range(3), back=[1])
+        >>> fates_of(4, there=[0, 2], fate="gone"), fates_of(3, there=range(3), back=[1])
         (('gone', 'absent', 'gone', 'absent'), ('stayed', 'back', 'stayed'))
     """
     was_there, is_back = set(there), set(back)
 
-    def fate(index: int) -> Fate:
+    def of(index: int) -> Fate:
         if index not in was_there:
             return "absent"
-        return "gone" if gone else "back" if index in is_back else "stayed"
+        return "back" if index in is_back else fate
 
-    return tuple(map(fate, range(page_count)))
+    return tuple(map(of, range(page_count)))
 
 
 def band_lines(bands: Sequence[Band], width: int) -> list[Text]:

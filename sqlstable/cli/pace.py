@@ -23,5 +23,5 @@ def pause_s(line: str) -> float:
     if not words:
         return BLOCK_S
     # A picture is seen at once.
-    read = sum(1 for character in words if character not in "█▒░·")
+    read = sum(1 for character in words if character not in "█▓▒░·")
     return round(LINE_S + read / CHARACTERS_PER_S, 3)

@@ -16,8 +16,8 @@ UNKNOWN: Final = "?"
 _PLAIN: Final = {
     **dict.fromkeys("█▉▊▋▌▍▎▏", "#"),
     **dict.fromkeys("─·\N{EN DASH}\N{EM DASH}", "-"),
-    # What became of a page: behind a full cell, one that was taken back, and one that is gone.
-    **dict(zip("▓▒░", "%%.", strict=True)),
+    # What became of a page, beside a full cell: it is there again, was taken back, is gone.
+    **dict(zip("▓▒░", "=%.", strict=True)),
     # Columns of a sparkline, by their heights; the highest one is a full bar.
     **dict(zip("▁▂▃▄▅▆▇", "_.:-=+*", strict=True)),
     **dict.fromkeys("…±", "~"),

@@ -40,6 +40,7 @@ PAY_FEE: Final = "UPDATE account SET cents = cents + 500000 WHERE id = 1"
 """The two halves of a message; account 1 is the bank's. Between them, the fees are nowhere."""
 
 SESSION: Final = """\
+DROP TABLE IF EXISTS temp.session;
 CREATE TEMP TABLE session (account INTEGER, since TEXT);
 INSERT INTO session VALUES (17, '09:00'), (42, '09:05'), (99, '09:12');"""
 """Who is logged in: a TEMP table, which lies in the heap."""

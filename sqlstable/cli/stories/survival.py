@@ -4,21 +4,31 @@ A *twin* in this process answers the same messages, and nothing ever happens to 
 is compared with it, byte for byte.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.hooks import HookMessage, Hooks
-from sqlstable.cli.fates import Band, Fate, fates_of
+from sqlstable.canister.snapshots import Snapshot
+from sqlstable.cli.fates import Band, Fate
 from sqlstable.cli.scene import Check, Scene
 from sqlstable.cli.stories.kill import kill_in_message
+from sqlstable.cli.stories.survival_parts import (
+    SHA256_DIGITS,
+    Act,
+    Halfway,
+    Pages,
+    account_checks,
+    heap_band,
+    money,
+    session_words,
+    stable_band,
+    taken,
+)
 from sqlstable.cli.story import Stage, Story
 from sqlstable.errors import SqlError, Trap
-from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.report.numbers import count, counted, size
-from sqlstable.trace.model import Message
 from sqlstable.workload import bank
 from sqlstable.workload.bank import Account
 
@@ -30,74 +40,14 @@ BUG: Final = "the new code has a bug"
 """What the new code traps with."""
 
 NATIVE_HEAP: Final = (
-    ". The native engine cannot bring them back; the Internet Computer does, and --engine wasm"
+    ". The native engine cannot bring back SQLite's copies; the Internet Computer does, and "
+    "--engine wasm"
 )
 
-_SHA256_DIGITS: Final = 12
 _KILLED_SQL: Final = f"""\
 {bank.TAKE_FEE};
 --                                                          <- kill -9 here
 {bank.PAY_FEE};"""
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """Something that happened to the canister: a line of the summary."""
-
-    name: str
-    heap: str
-    stable: str
-    account: Account
-    "What was there behind it."
-    os_pages: int
-    "Accessed on the way."
-    instructions: int | None
-    "None where nobody counted them."
-
-    @classmethod
-    def of(cls, name: str, heap: str, stable: str, account: Account, message: Message) -> Self:
-        """Return what happened by a message."""
-        instructions = message.instructions
-        return cls(
-            name,
-            heap,
-            stable,
-            account,
-            message.stable.os_pages_accessed,
-            None if instructions is None else instructions.total,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Halfway:
-    """What had happened when a hook trapped."""
-
-    accessed: tuple[int, ...]
-    "OS pages, by their indexes."
-    dirty: tuple[int, ...]
-    total_cents: int
-    "In all accounts, as the hook saw them."
-
-
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """Where the database lies in stable memory."""
-
-    count: int
-    places: dict[int, int]
-    "Of each OS page its place in the database, from 0."
-
-    @classmethod
-    def of(cls, canister: Canister) -> Self:
-        """Look at a canister."""
-        pages = canister.status().database_size_bytes // OS_PAGE_BYTES
-        find = canister.vfs.store.placement.map.address
-        places = {find(place * OS_PAGE_BYTES) // OS_PAGE_BYTES: place for place in range(pages)}
-        return cls(pages, places)
-
-    def of_database(self, os_pages: Iterable[int]) -> list[int]:
-        """Return the places of those OS pages that are the database's."""
-        return [self.places[os_page] for os_page in os_pages if os_page in self.places]
 
 
 class _Bank:
@@ -116,6 +66,10 @@ class _Bank:
         self._canister: Canister
         self._beginning: Account
         self._acts: list[Act] = []
+        self._cached: set[int] = set()
+        "OS pages that SQLite has a copy of in the heap."
+        self._has_real_heap = stage.engine == "wasm"
+        "Whether what a trap or a snapshot brings back of it can be brought back here."
 
     def scenes(self) -> Iterator[Scene]:
         """Play one scene after the other."""
@@ -123,6 +77,7 @@ class _Bank:
         yield self._restart()
         yield self._upgrade()
         yield self._trapped_upgrade()
+        yield from self._snapshot()
         yield self._summary()
 
     # -- the scenes -----------------------------------------------------------------------------
@@ -148,17 +103,17 @@ class _Bank:
             sql=_KILLED_SQL,
             event=(
                 f"A process keeps a bank in an image file: {count(found.account_count)} accounts, "
-                f"{_money(beginning.total_cents)} in all. It has answered "
+                f"{money(beginning.total_cents)} in all. It has answered "
                 f"{counted(len(found.answered), 'transfer')}. Now it has taken a fee from every "
                 "account, and given it to nobody yet: "
-                f"{_money(beginning.total_cents - found.total_cents)} are nowhere. Then "
+                f"{money(beginning.total_cents - found.total_cents)} are nowhere. Then "
                 f"it is killed: {found.end}."
             ),
             bands=(
-                _heap(pages, cached, "gone"),
-                _stable(
+                heap_band(pages, cached, "gone", ", and the TEMP table session"),
+                stable_band(
                     pages,
-                    f"; {count(len(dirty))} that the message had written never got there",
+                    note=f"; {count(len(dirty))} that the message had written never got there",
                     back=dirty,
                 ),
             ),
@@ -177,16 +132,16 @@ class _Bank:
             opening = trace.messages[0]
         said = canister.recovery or "nothing"
         account, checks = self._compared()
-        self._acts.append(Act.of("kill -9 in a message", "gone", "stayed", account, opening))
+        self._acts.append(Act.of("kill -9", "gone", "stayed", account, opening))
         answered = account.transfer_count - self._beginning.transfer_count
         return Scene(
             headline="Another process opens the image",
             event=f"Opening it says: {said.replace(str(self._image), self._image.name)}.",
-            facts=_taken(opening),
+            facts=taken(opening),
             checks=checks,
             reading=(
                 f"All {counted(answered, 'answered transfer')} are there, and of the fee nothing: "
-                f"{_money(account.total_cents)} again."
+                f"{money(account.total_cents)} again."
                 if self._stage.checks_hold
                 else LOST
             ),
@@ -197,7 +152,9 @@ class _Bank:
         pages = Pages.of(self._canister)
         sessions = self._sessions()
         reply = self._canister.upgrade()
-        wiped = _wiped(sessions, self._sessions())
+        self._cached.clear()
+        after = self._sessions()
+        wiped = Check(session_words(sessions, after), bool(sessions) and after is None)
         account, checks = self._compared(wiped)
         used = reply.footprint
         mine = len(pages.of_database(used.accessed.tolist()))
@@ -206,10 +163,10 @@ class _Bank:
             headline="An upgrade",
             sql="-- new code is installed: the heap is wiped, stable memory stays",
             bands=(
-                _heap(pages, cached, "gone"),
-                _stable(pages),
+                heap_band(pages, cached, "gone", ", and the TEMP table session"),
+                stable_band(pages),
             ),
-            facts=_taken(reply.message),
+            facts=taken(reply.message),
             checks=checks,
             reading=(
                 f"Nothing was lost, and nothing copied: {counted(mine, 'OS page')} of the database "
@@ -241,34 +198,106 @@ class _Bank:
         half_way = found[0]
         dirty = pages.of_database(half_way.dirty)
         account, checks = self._compared(
-            Check(f"the upgrade trapped: {trapped}", trapped == BUG), self._heap_check(sessions)
+            Check(f"the upgrade trapped: {trapped}", trapped == BUG),
+            self._heap_check(sessions, sessions),
         )
-        is_kept = self._stage.engine == "wasm"
-        fate: Fate = "stayed" if is_kept else "gone"
+        fate: Fate = "stayed" if self._has_real_heap else "gone"
+        if fate == "gone":
+            self._cached.clear()
         self._acts.append(
-            Act("upgrade that traps", fate, "stayed", account, len(half_way.accessed), None)
+            Act("trap in an upgrade", fate, "stayed", account, len(half_way.accessed), None)
         )
         missing = account.total_cents - half_way.total_cents
         return Scene(
             headline="An upgrade that traps",
             sql=f"-- post_upgrade of the new code\n{bank.TAKE_FEE};",
             bands=(
-                _heap(pages, cached, fate, "" if is_kept else NATIVE_HEAP),
-                _stable(
+                self._old_heap(pages, cached, fate),
+                stable_band(
                     pages,
-                    f"; the new code had written {count(len(dirty))} of them",
+                    note=f"; the new code had written {count(len(dirty))} of them",
                     back=dirty,
                 ),
             ),
             event=(
                 f"The new code takes the fee once more, and traps: {trapped}. Until then it had "
                 f"accessed {counted(len(half_way.accessed), 'OS page')}, "
-                f"{count(len(half_way.dirty))} of them dirty, and {_money(missing)} were nowhere."
+                f"{count(len(half_way.dirty))} of them dirty, and {money(missing)} were nowhere."
             ),
             checks=checks,
             reading=(
                 "An upgrade is one message, from the first hook to the last: the old code is back, "
                 "and all that it had."
+                if self._stage.checks_hold
+                else LOST
+            ),
+        )
+
+    def _snapshot(self) -> Iterator[Scene]:
+        """Lose everything, and get it back: two scenes of one snapshot."""
+        canister, cached, pages = self._canister, self._warm(), Pages.of(self._canister)
+        sessions = self._sessions()
+        snapshot = canister.take_snapshot()
+        gone = canister.reinstall().message
+        self._cached.clear()
+        left, refusal = canister.status().database_size_bytes, self._refusal()
+        self._acts.append(Act.of("reinstall", "gone", "gone", None, gone))
+        kept = canister.snapshots
+        yield Scene(
+            headline="A snapshot, and then a reinstall by mistake",
+            sql="-- heap and stable memory are wiped",
+            event=(
+                f"The snapshot has {_sizes(snapshot)}. For it {snapshot.os_pages_copied} OS pages "
+                "were copied, those in use; the Internet Computer charges "
+                f"{count(snapshot.instructions)} instructions."
+            ),
+            bands=(
+                heap_band(pages, cached, "gone", ", and the TEMP table session"),
+                stable_band(pages, "gone"),
+            ),
+            facts=taken(gone),
+            checks=self._stage.checked(
+                [
+                    Check(
+                        f"the database, {size(left)}, has no answers: {refusal}",
+                        left == 0 and refusal is not None,
+                    ),
+                    Check(f"of snapshots there is {count(len(kept))}", kept == (snapshot,)),
+                ]
+            ),
+            reading="An upgrade keeps stable memory. A reinstall keeps nothing.",
+        )
+        loaded = canister.load_snapshot(snapshot).message
+        account, checks = self._compared(self._heap_check(sessions, None))
+        fate: Fate = "restored" if self._has_real_heap else "gone"
+        used = loaded.stable
+        self._acts.append(
+            Act(
+                "snapshot loaded",
+                "back" if fate == "restored" else fate,
+                "back",
+                account,
+                used.os_pages_accessed,
+                snapshot.instructions,
+            )
+        )
+        yield Scene(
+            headline="The snapshot is loaded",
+            bands=(
+                self._old_heap(pages, cached, fate),
+                stable_band(pages, "restored"),
+            ),
+            facts=(
+                *taken(loaded)[:1],
+                (
+                    "instructions",
+                    f"{count(snapshot.instructions)}, as the Internet Computer charges",
+                ),
+            ),
+            checks=checks,
+            reading=(
+                f"{counted(used.os_pages_dirty, 'OS page')} were other than in the snapshot, and "
+                "were written. All is as it was."
                 if self._stage.checks_hold
                 else LOST
             ),
@@ -283,21 +312,22 @@ class _Bank:
                 act.stable,
                 count(act.os_pages),
                 count(act.instructions),
-                act.account.answers_sha256[:_SHA256_DIGITS],
+                act.account.answers_sha256[:SHA256_DIGITS] if act.account else "none",
             )
             for act in self._acts
         ]
-        answers = {act.account.answers_sha256 for act in self._acts}
+        answers = [act.account.answers_sha256 for act in self._acts if act.account]
         return Scene(
             headline="The same answers each time",
             columns=("what happened", "heap", "stable", "OS pages", "instructions", "answers"),
             rows=rows,
             checks=self._stage.checked(
-                [Check(f"the same answers {counted(len(rows), 'time')}", len(answers) == 1)]
+                [Check(f"the same answers {counted(len(answers), 'time')}", len({*answers}) == 1)]
             ),
             reading=(
-                "What lies in stable memory survives what wipes the heap. OS pages accessed and "
-                "instructions: of opening the database again, or until the trap."
+                "What lies in stable memory survives what wipes the heap, and a snapshot survives "
+                "what wipes both. OS pages accessed and instructions: of opening the database "
+                "again, or until the trap; of the snapshot what the Internet Computer charges."
             ),
         )
 
@@ -312,24 +342,35 @@ class _Bank:
         Returns:
             Places of the copies.
         """
-        canister, cached = self._canister, set[int]()
+        canister = self._canister
         canister.update(bank.SESSION)
         for sql in bank.QUESTIONS:
-            cached.update(canister.update(sql).footprint.accessed.tolist())
-        return Pages.of(canister).of_database(cached)
+            self._cached.update(canister.update(sql).footprint.accessed.tolist())
+        return Pages.of(canister).of_database(self._cached)
 
-    def _heap_check(self, sessions: int | None) -> Check:
-        """Check that the heap is the old one; the native engine has started a new one."""
+    def _heap_check(self, before: int | None, expected: int | None) -> Check:
+        """Check that the heap is the old one.
+
+        Args:
+            before: Rows of the TEMP table before it all.
+            expected: Rows that the native engine has now, which cannot bring back SQLite's copies.
+        """
         after = self._sessions()
-        words = f"TEMP table session: {_rows(sessions)}, then {_rows(after)}"
-        if self._stage.engine == "native":
-            return Check(f"{words}: see the heap above", after is None)
+        words = session_words(before, after)
+        if not self._has_real_heap:
+            # A warm query would leave there what it reads.
+            return Check(words, after == expected)
         asked = (self._canister.query(sql, cache="warm") for sql in bank.QUESTIONS)
         read = sum(reply.footprint.os_pages_accessed for reply in asked)
         return Check(
             f"{words}; the questions find all in the heap: {counted(read, 'OS page')} accessed",
-            bool(sessions) and after == sessions and read == 0,
+            bool(before) and after == before and read == 0,
         )
+
+    def _old_heap(self, pages: Pages, cached: list[int], fate: Fate) -> Band:
+        """Draw a heap that comes back on the Internet Computer."""
+        note = "" if self._has_real_heap else NATIVE_HEAP
+        return heap_band(pages, cached, fate, note)
 
     def _sessions(self) -> int | None:
         """Return how many rows the TEMP table has; None where there is none."""
@@ -339,79 +380,28 @@ class _Bank:
             return None
         return int(rows[0][0])
 
+    def _refusal(self) -> str | None:
+        """Return why there is no answer to a question; None where there is one."""
+        try:
+            self._canister.query(bank.TOTAL)
+        except SqlError as error:
+            return str(error).partition(";")[0]
+        return None
+
     def _compared(self, *checks: Check) -> tuple[Account, tuple[Check, ...]]:
         """Compare the canister with its twin, and take note of other checks."""
         account, twin = map(bank.take_account, (self._canister, self._twin))
-        return account, self._stage.checked([*checks, *_checks(account, twin, self._beginning)])
+        return account, self._stage.checked(
+            [*checks, *account_checks(account, twin, self._beginning)]
+        )
 
 
-def _checks(account: Account, twin: Account, beginning: Account) -> list[Check]:
-    money, then = _money(account.total_cents), _money(beginning.total_cents)
-    return [
-        Check(
-            f"answers to {counted(len(bank.QUESTIONS), 'question')}: sha-256 "
-            f"{_both(account.answers_sha256, twin.answers_sha256)}",
-            account.answers_sha256 == twin.answers_sha256,
-        ),
-        Check(f"money: {money}, at the beginning {then}", money == then),
-        Check(f"integrity_check: {account.integrity}", account.integrity == "ok"),
-        Check(
-            f"all {size(account.stable_size_bytes)} of stable memory: sha-256 "
-            f"{_both(account.stable_sha256, twin.stable_sha256)}",
-            account.stable_sha256 == twin.stable_sha256,
-        ),
-    ]
-
-
-def _both(mine: str, twins: str) -> str:
-    mine, twins = mine[:_SHA256_DIGITS], twins[:_SHA256_DIGITS]
-    return f"{mine}…, as the twin's" if mine == twins else f"{mine}…, the twin's {twins}…"
-
-
-def _wiped(before: int | None, after: int | None) -> Check:
-    return Check(
-        f"TEMP table session: {_rows(before)}, then {_rows(after)}",
-        bool(before) and after is None,
-    )
-
-
-def _rows(number: int | None) -> str:
-    return "not there" if number is None else counted(number, "row")
-
-
-def _heap(pages: Pages, cached: Sequence[int], fate: Fate, note: str = "") -> Band:
-    return Band(
-        "heap",
-        fates_of(pages.count, there=cached, gone=fate == "gone"),
-        f"{fate}: SQLite's copies of {counted(len(cached), 'OS page')}, and the TEMP table "
-        f"session{note}",
-    )
-
-
-def _stable(pages: Pages, note: str = "", *, back: Iterable[int] = ()) -> Band:
-    fates = fates_of(pages.count, there=range(pages.count), back=back)
-    words = f"stayed: {counted(pages.count, 'OS page')} of the database{note}"
-    return Band("stable memory", fates, words)
-
-
-def _taken(message: Message) -> tuple[tuple[str, str], ...]:
-    used, instructions = message.stable, message.instructions
-    return (
-        (
-            "OS pages",
-            f"accessed {count(used.os_pages_accessed)}, dirty {count(used.os_pages_dirty)}",
-        ),
-        (
-            "instructions",
-            "not counted; --engine wasm does"
-            if instructions is None
-            else f"{count(instructions.total)}",
-        ),
-    )
-
-
-def _money(cents: int) -> str:
-    return f"{cents / 100:,.2f}"
+def _sizes(snapshot: Snapshot) -> str:
+    """Say what is in a snapshot."""
+    words = [f"{size(snapshot.stable_size_bytes)} of stable memory"]
+    if snapshot.heap_size_bytes:
+        words += [f"{size(snapshot.heap_size_bytes)} of heap", "the module"]
+    return ", ".join(words)
 
 
 def _play(stage: Stage) -> Generator[Scene]:
@@ -437,6 +427,8 @@ STORY: Final = Story(
     engine="wasm",
     next_title="Now your own:",
     next_commands=(
-        ("sqlstable run your.sql --image your.stable", "your statements, kept in a file"),
+        ("sqlstable import your.db your.stable", "your database in stable memory"),
+        ("sqlstable run your.sql --image your.stable", "your statements on it"),
+        ("sqlstable inspect your.stable", "see what is in it"),
     ),
 )

@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from typing import NamedTuple
 import apsw
 
 import sqlstable
-from sqlstable import Canister, ImageError, SqlError, Trap
+from sqlstable import Canister, Hooks, ImageError, SqlError, Trap
 
 PACKAGE = str(Path(sqlstable.__file__).parent)
 
@@ -106,6 +107,8 @@ class Model:
         self.canister = Canister(self.path, **self.options)
 
     def fill(self):
+        if self.canister.state == "empty":
+            self.canister.reinstall()
         with self.canister.message() as message:
             message.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, pad TEXT)")
             message.execute("CREATE INDEX by_n ON t (n)")
@@ -116,6 +119,9 @@ class Model:
 
     def look(self):
         """How many rows there are beside the first ones, or None where there is no table."""
+        if self.canister.state == "empty":
+            assert self.canister.image() == b""
+            return None
         with self.canister.message("query") as message:
             found = message.execute("PRAGMA integrity_check")
             assert found == [("ok",)], found
@@ -177,6 +183,38 @@ def upgrade(model):
     model.canister.upgrade()
 
 
+def add(message):
+    message.execute("INSERT INTO t (n, pad) VALUES (1, ?)", (PADDING,))
+
+
+def touch(message):
+    memory = message.memory
+    if memory.size():
+        # Else it is installed anew, and the layout's first write makes the memory its own.
+        memory.write(memory.grow(1) * 65_536 + 4_090, b"the start function")
+
+
+def shuffle(message):
+    message.execute("UPDATE t SET n = 3 - n WHERE id < 3")
+    message.execute("UPDATE t SET n = 3 - n WHERE id < 3")
+
+
+CODE = Hooks(pre_upgrade=shuffle, start=touch, post_upgrade=add)
+KEEPING = replace(CODE, keeps_heap=True)
+
+
+def upgrade_hooks(model):
+    model.canister.upgrade(hooks=CODE)
+
+
+def upgrade_keep(model):
+    model.canister.upgrade(hooks=KEEPING, wasm_memory_persistence="keep")
+
+
+def uninstall(model):
+    model.canister.uninstall()
+
+
 def reinstall(model):
     model.canister.reinstall()
 
@@ -220,6 +258,9 @@ SCENARIOS = {
     "fresh_query": Scenario(query("fresh")),
     "writing_query": Scenario(writing_query),
     "upgrade": Scenario(upgrade),
+    "upgrade_hooks": Scenario(upgrade_hooks, adds=1),
+    "upgrade_keep": Scenario(upgrade_keep, adds=1),
+    "uninstall": Scenario(uninstall, wipes=True),
     "reinstall": Scenario(reinstall, wipes=True),
     "import": Scenario(bring_in, prepares=empty),
     "close": Scenario(close),

@@ -25,7 +25,7 @@ from select import select
 
 import apsw
 
-from sqlstable import Canister
+from sqlstable import Canister, Hooks
 from sqlstable.memory.image import durable, osfile
 
 ACCOUNTS = 120
@@ -378,6 +378,32 @@ def recoveries(image, messages, seed):
             send(canister, number)
 
 
+def paying(number):
+    """Return a hook that makes the transfer of message ``number``."""
+    return lambda message: transfer(message, number)
+
+
+def hooked(image, files, messages, model):
+    """Kill two upgrades at each call; the second one makes two transfers in hooks, or none."""
+    first = Hooks(pre_upgrade=paying(messages + 2), post_upgrade=paying(messages + 1))
+
+    def grow(message):
+        memory = message.memory
+        memory.write(memory.grow(1) * 65_536, b"the start function")
+
+    def upgrade(canister):
+        canister.upgrade(hooks=first)
+        canister.upgrade(hooks=Hooks(start=grow, post_upgrade=paying(messages + 3)))
+
+    allowed = [model.after(messages + more) for more in (0, 1, 3)]
+    found = []
+    for left in cut_off(image, upgrade, files, allowed):
+        image.put(left)
+        found.append(image.look(allowed)[0] - messages)
+    assert set(found) == {0, 1, 3}, found
+    return len(found)
+
+
 def life_cycle(image, messages, seed):
     """Kill a reinstallation, an upgrade, an import, a first opening and a close at each call."""
     model = Model()
@@ -401,6 +427,7 @@ def life_cycle(image, messages, seed):
         fill(connection.execute, connection.executemany)
     image.counts["reinstall"] = each(reinstall, files, [full, None])
     image.counts["upgrade"] = each(lambda canister: canister.upgrade(), files, [full])
+    image.counts["upgrade_hooks"] = hooked(image, files, messages, model)
     image.counts["close"] = each(lambda canister: canister.close(), files, [full])
     image.put(files)
     with closing(image.open()) as canister:

@@ -72,5 +72,5 @@ def test_recoveries_that_are_killed_again_and_again_end_in_the_same_state(sweep)
 
 def test_a_kill_in_a_step_of_the_life_cycle_leaves_the_state_before_or_behind_it(sweep):
     counts = sweep("life_cycle", 10)
-    for step in ("reinstall", "upgrade", "close", "import", "first_opening"):
+    for step in ("reinstall", "upgrade", "upgrade_hooks", "close", "import", "first_opening"):
         assert counts[step] >= 1, step

@@ -7,7 +7,7 @@ back, the page cache does not, so costs are compared on the wasm engine alone.
 """
 
 from contextlib import ExitStack
-from itertools import count
+from itertools import count, product
 
 import pytest
 
@@ -43,15 +43,16 @@ def engine(request):
     return request.param
 
 
-@pytest.fixture(params=["memory", "file"])
-def path(request, tmp_path):
-    return None if request.param == "memory" else tmp_path / "app.stable"
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("step", ["upgrade", "keep", "reinstall"])
-def test_a_trap_at_each_access_leaves_everything_as_it_was(engine, layout, path, step):
+@pytest.mark.parametrize(
+    ("layout", "step", "name"),
+    [
+        *product(LAYOUTS, ["upgrade", "keep"], [None]),
+        *product(["managed"], ["upgrade", "reinstall"], ["app.stable"]),
+    ],
+)
+def test_a_trap_at_each_access_leaves_everything_as_it_was(engine, layout, step, name, tmp_path):
     faults, hooks = Faults(), HOOKS_OF.get(step, HOOKS)
+    path = None if name is None else tmp_path / name
     with ExitStack() as stack:
         canister = stack.enter_context(
             make_canister(engine, layout, path, faults=faults, hooks=hooks)
@@ -91,9 +92,10 @@ def test_what_the_heap_was_answers_and_costs_the_same_behind_failed_upgrades(eng
         assert len(answers(canister)) == len(PROBES)
 
 
-@pytest.mark.parametrize("step", ["upgrade", "keep"])
-def test_instructions_that_run_out_anywhere_leave_everything_as_it_was(step, path):
+@pytest.mark.parametrize(("step", "name"), [("upgrade", "app.stable"), ("keep", None)])
+def test_instructions_that_run_out_anywhere_leave_everything_as_it_was(step, name, tmp_path):
     hooks = HOOKS_OF.get(step, HOOKS)
+    path = None if name is None else tmp_path / name
     with ExitStack() as stack:
         canister = stack.enter_context(make_canister("wasm", "managed", path, hooks=hooks))
         twin = stack.enter_context(make_canister("wasm", "managed", hooks=hooks))
@@ -101,7 +103,7 @@ def test_instructions_that_run_out_anywhere_leave_everything_as_it_was(step, pat
         parts = STEPS[step](spare).parts
         total = sum(part.instructions for part in parts)
         borders = [sum(part.instructions for part in parts[:number]) for number in (1, 2)]
-        points = sorted({*range(0, total, total // 40), *borders, total - 1})
+        points = sorted({*range(0, total, total // 30), *borders, total - 1})
         before = State.of(canister)
         for point in points:
             with (
@@ -144,10 +146,20 @@ def test_each_part_has_limits_of_its_own(engine, layout, name):
                 assert canister.upgrade().outcome == "committed"
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("part", ["pre_upgrade", "start", "post_upgrade"])
-@pytest.mark.parametrize("error", [Trap, ValueError, KeyboardInterrupt])
-def test_an_exception_of_a_hook_leaves_everything_as_it_was(engine, layout, path, part, error):
+@pytest.mark.parametrize(
+    ("error", "layout", "name"),
+    [
+        (Trap, "raw", "app.stable"),
+        (ValueError, "managed", None),
+        (KeyboardInterrupt, "managed", "app.stable"),
+    ],
+)
+def test_an_exception_of_a_hook_leaves_everything_as_it_was(
+    engine, error, layout, name, part, tmp_path
+):
+    path = None if name is None else tmp_path / name
+
     def fail(message):
         HOOKS.of(part)(message)
         raise error("on purpose")

@@ -202,7 +202,9 @@ def both(canisters, call):
     return native
 
 
-@pytest.mark.parametrize(("value", "expected"), CONVERTED, ids=repr)
+@pytest.mark.parametrize(
+    ("value", "expected"), CONVERTED, ids=[type(one).__name__ for one, _ in CONVERTED]
+)
 def test_a_value_is_bound_as_a_person_expects(canisters, value, expected):
     def rows(canister):
         return canister.query("SELECT ?1, typeof(?1)", (value,)).rows

@@ -325,6 +325,7 @@ class Extension:
                 steps,
                 cache=getattr(options, "cache", None),
                 name=CELL,
+                allow_open_transaction=getattr(options, "allow_open_transaction", False),
                 on_step=lambda step, done: progress.show(
                     f"{counted(done, 'message')}, line {step.line}", done=done, total=message_count
                 ),

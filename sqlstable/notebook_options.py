@@ -77,7 +77,8 @@ def _stable_parser() -> MagicOptions:
     parser = _parser(
         "%%stable",
         "Run the cell as one message: a query if all statements only read, else an update. A cell "
-        "with lines of --@ is a workload script. :name binds the notebook's variable of that name.",
+        "with lines of --@ is a workload script, whose messages may await. :name binds the "
+        "notebook's variable of that name.",
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--query", dest="kind", action="store_const", const="query", help="A query.")
@@ -86,6 +87,11 @@ def _stable_parser() -> MagicOptions:
     )
     parser.add_argument("--cache", choices=CACHE_STATES, help="What a query finds in the heap.")
     parser.add_argument("--label", metavar="TEXT", help="Name of the message in reports.")
+    parser.add_argument(
+        "--allow-open-transaction",
+        action="store_true",
+        help="Let an SQL transaction stay open over awaits and the ends of messages.",
+    )
     parser.add_argument("--into", metavar="NAME", help="A variable to put the answer into.")
     _add_making(parser)
     return parser

@@ -162,6 +162,20 @@ def test_a_message_that_fails_meanwhile_is_an_awaited_call_that_failed(canister)
     assert values(canister) == ["pending"]
 
 
+def test_a_call_that_is_cut_off_while_it_awaits_does_not_go_on(canister):
+    def body(message):
+        message.execute("INSERT INTO t VALUES ('before')")
+        with message.awaiting():
+            raise KeyboardInterrupt
+
+    message = refused(KeyboardInterrupt, canister, body)
+    assert [it.outcome for it in message.replies] == ["committed"]
+    assert message.reply is not None
+    canister.stop()
+    canister.start()
+    assert values(canister) == ["before"]
+
+
 def test_messages_may_await_inside_of_each_other_and_crosswise(canister):
     with canister.message() as one:
         one.execute("INSERT INTO t VALUES ('one')")
@@ -400,9 +414,59 @@ def test_a_message_does_not_go_on_in_another_heap(canister, step):
         with message.awaiting():
             getattr(canister, step)()
 
-    message = refused(Trap, canister, body, "got another heap while message 2 awaited")
+    message = refused(
+        Trap, canister, body, "got other code or another heap while message 2 awaited"
+    )
     assert [it.outcome for it in message.replies] == ["committed", "trapped"]
     assert canister.query("SELECT count(*) FROM sqlite_schema").rows == [(step == "upgrade",)]
+
+
+def test_a_heap_that_is_kept_has_other_code_all_the_same(canister):
+    code = sqlstable.Hooks(keeps_heap=True)
+
+    def body(message):
+        with message.awaiting():
+            canister.upgrade(hooks=code, wasm_memory_persistence="keep")
+
+    refused(Trap, canister, body, "got other code or another heap while message 2 awaited")
+
+
+def test_a_canister_stops_when_nothing_awaits(canister):
+    with canister.message() as message:
+        with (
+            message.awaiting(),
+            pytest.raises(MessageError, match="1 message awaiting, and a canister stops when"),
+        ):
+            canister.stop()
+        message.execute("INSERT INTO t VALUES (1)")
+    canister.stop()
+    canister.upgrade()
+    canister.start()
+    assert count(canister) == 1
+
+
+def test_a_hook_cannot_await(canister):
+    refusals, messages = [], []
+
+    def hook(it):
+        for act in (it.commit_point, it.awaiting, messages[0].commit_point, messages[0].execute):
+            try:
+                act(*["SELECT 1"] * (act == messages[0].execute))
+            except MessageError as error:
+                refusals.append(str(error))
+        it.execute("INSERT INTO t VALUES ('hook')")
+
+    def body(message):
+        messages.append(message)
+        with message.awaiting():
+            canister.upgrade(hooks=sqlstable.Hooks(post_upgrade=hook))
+
+    refused(Trap, canister, body, "got other code")
+    assert [it[:20] for it in refusals] == [
+        *["the hook post_upgrad"] * 2,
+        *["the message awaits; "] * 2,
+    ]
+    assert values(canister) == ["hook"]
 
 
 def test_a_closed_canister_does_not_go_on():
@@ -427,7 +491,7 @@ def test_a_message_left_while_it_awaits_is_over(canister):
     with pytest.raises(MessageError, match="the message that awaited is over"):
         block.__exit__(None, None, None)
     assert count(canister) == 1
-    assert canister._life.awaiting_count == 0
+    assert not canister._life.awaiting
 
 
 def test_what_a_message_continues_is_one_that_has_ended(canister):

@@ -63,6 +63,8 @@ SMALL = [
     ("update", "native", "plain", 97),
     ("several", "native", "trace", 397),
     ("trapping", "native", "plain", 197),
+    ("awaiting", "native", "plain", 97),
+    ("awaiting", "wasm", "plain", 197),
     ("cold_query", "native", "plain", 197),
     ("upgrade_hooks", "native", "plain", 597),
     ("upgrade_keep", "wasm", "plain", 597),

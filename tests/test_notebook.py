@@ -146,6 +146,20 @@ def test_whatever_is_refused_is_one_line(shell, text, options, expected, capsys)
     assert cell(shell, "SELECT 1 AS one").rows == [(1,)]
 
 
+def test_a_message_awaits_in_a_cell(shell, capsys):
+    text = (
+        "--@ update\n{}INSERT INTO t VALUES (1);\n--@ await\n--@ query\nSELECT 1;\n--@ continue\n{}"
+    )
+    cell(shell, "CREATE TABLE t (x)")
+    whole = cell(shell, text.format("", "INSERT INTO t VALUES (2)"))
+    assert "continues message 2" in whole._repr_html_()
+    torn = text.format("BEGIN; ", "COMMIT")
+    assert "--@ await allow-open-transaction" in refused(cell, shell, torn)
+    capsys.readouterr()
+    cell(shell, torn, "--allow-open-transaction")
+    assert cell(shell, "SELECT count(*) FROM t").rows == [(3,)]
+
+
 def test_a_failed_message_is_shown_before_its_error(shell, capsys):
     cell(shell, "CREATE TABLE t (x UNIQUE); INSERT INTO t VALUES (1)")
     assert "UNIQUE" in refused(cell, shell, "INSERT INTO t VALUES (1)")

@@ -11,6 +11,7 @@ time, atomic) and 5 (a trap discards the current message; earlier ones stay).
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from threading import get_ident
+from types import TracebackType
 from typing import Final
 
 from sqlstable.canister.life import Life
@@ -30,9 +31,9 @@ _OPEN_AT_AWAIT: Final = (
 )
 
 _OTHER_CODE: Final = (
-    "the canister got another heap while message {} awaited, so there is nothing that can go on; "
-    "on the Internet Computer its callback would point into other code. Stop a canister before "
-    "an upgrade: it waits until nothing awaits"
+    "the canister got other code or another heap while message {} awaited, so there is nothing "
+    "that can go on; on the Internet Computer its callback would point into other code. Stop a "
+    "canister before an upgrade: it waits until nothing awaits"
 )
 
 
@@ -63,6 +64,8 @@ class Awaits(Block):
         "Statements and windows that are in progress; more than one where SQL calls back."
         self._is_waiting = False
         "Whether it awaits."
+        self._is_between = False
+        "Whether the last thing it did was to commit at an await."
 
     def commit_point(self, *, label: str | None = None) -> None:
         """Await: commit what the message has done so far, and go on as another message.
@@ -121,12 +124,14 @@ class Awaits(Block):
         ended = self._call.ended
         if ended is None or self._is_waiting:
             raise MessageError("the message has no reply yet: read it after its with block")
+        if self._is_between:
+            return self._replies[-1]
         return Reply([] if ended.facts.trap is not None else self._rows, ended)
 
     @property
     def replies(self) -> tuple[Reply, ...]:
         """What it answered at each await, and at its end, in order; those that are there yet."""
-        if self._call.ended is None or self._is_waiting:
+        if self._call.ended is None or self._is_between:
             return tuple(self._replies)
         return (*self._replies, self.reply)
 
@@ -146,8 +151,8 @@ class Awaits(Block):
         assert call.ended is not None
         self._replies.append(Reply(self._rows, call.ended))
         self._rows = []
-        self._is_waiting = True
-        life.awaiting_count += 1
+        self._is_between = self._is_waiting = True
+        life.awaiting.add(self)
 
     def resume(self, label: str | None) -> None:
         """Go on as another message; `Awaiting` calls this.
@@ -159,11 +164,11 @@ class Awaits(Block):
         awaited, life = self._call, self._life
         if not self._is_waiting:
             raise MessageError("the message that awaited is over: its own with block was left")
-        self._is_waiting = False
-        life.awaiting_count -= 1
-        self._call = Call(awaited.kind, "warm", label or awaited.label, continues=awaited.index)
         life.turns.take(self)
         try:
+            self._is_between = self._is_waiting = False
+            life.awaiting.discard(self)
+            self._call = Call(awaited.kind, "warm", label or awaited.label, continues=awaited.index)
             statements = life.begin(self._call)
         except BaseException:
             life.turns.give(self)
@@ -185,11 +190,11 @@ class Awaits(Block):
         if before is not None and before < self._life.last_step:
             self._memory.poison(Trap(_OTHER_CODE.format(before)))
 
-    def _leave_awaiting(self, error: BaseException | None) -> None:
+    def forsake(self, error: BaseException | None) -> None:
         """End a message that is not open: where it still awaits, nothing of it goes on."""
         if self._is_waiting:
             self._is_waiting = False
-            self._life.awaiting_count -= 1
+            self._life.awaiting.discard(self)
             if error is None:
                 raise MessageError(
                     "the message was left while it awaits; what it had committed stays, and "
@@ -245,8 +250,16 @@ class Awaiting:
         """Commit, and let the canister go."""
         self._message.pause()
 
-    def __exit__(self, *_: object) -> None:
-        """Go on as another message."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Go on as another message, unless the call is cut off from outside, as by Ctrl-C."""
+        if error is not None and not isinstance(error, Exception):
+            self._message.forsake(error)
+            return
         if self._thread != get_ident():
             raise MessageError("a message goes on in the thread that began it")
         self._message.resume(self._label)

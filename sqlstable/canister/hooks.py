@@ -255,6 +255,19 @@ class HookMessage:
         self._check()
         raise self._memory.poison(Trap(text))
 
+    def commit_point(self, *, label: str | None = None) -> NoReturn:
+        """Refuse to await, as `awaiting` does: a hook is part of one message.
+
+        Raises:
+            MessageError: Always; the hook may go on.
+        """
+        raise MessageError(
+            f"the hook {self.part} cannot await: all hooks of an installation or upgrade are one "
+            "message, which commits whole; await in an update behind it"
+        )
+
+    awaiting = commit_point
+
     def end(self) -> None:
         """Give the canister back: whoever keeps a `HookMessage` can do nothing with it."""
         self._is_over = True

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
+from weakref import WeakSet
 
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.canister.hooks import Ground, Hook, HookMessage, Hooks
@@ -79,8 +80,8 @@ class Life:
         self.is_closed = False
         self.last_step = -1
         "Index of the last message that was a step of the life cycle: the heap is since then."
-        self.awaiting_count = 0
-        "Messages that await: they have committed a part, and are to go on."
+        self.awaiting: WeakSet[object] = WeakSet()
+        "Messages that await: they have committed something, and are to go on."
         self._statements: Statements | None = None
         # Not while a message runs, and not after one that was cut off from outside.
         self._is_whole = True

@@ -7,6 +7,8 @@ from sqlstable.canister import steps
 from sqlstable.canister.hooks import Hooks, Persistence
 from sqlstable.canister.life import Life
 from sqlstable.canister.reply import Reply
+from sqlstable.errors import MessageError
+from sqlstable.ic.units import amount
 
 State = Literal["running", "stopped", "empty"]
 """Whether a canister takes messages; an empty one has no code."""
@@ -103,6 +105,10 @@ class LifeCycle:
         Steps of the life cycle do not need that; on the Internet Computer it makes sure that no
         answer to a call of the old code reaches the new one. Stopping twice does no harm.
 
+        Raises:
+            MessageError: A message awaits. On the Internet Computer stopping waits until it has
+                gone on.
+
         Examples:
             >>> from sqlstable import Canister
             >>> with Canister() as canister:
@@ -112,8 +118,14 @@ class LifeCycle:
             ...     canister.state
             'running'
         """
-        with self._life.turn("stop"):
-            self._life.is_stopped = True
+        life = self._life
+        with life.turn("stop"):
+            if life.awaiting:
+                raise MessageError(
+                    f"{amount(len(life.awaiting), 'message')} awaiting, and a canister stops when "
+                    "nothing awaits any more; stop it behind the block of awaiting()"
+                )
+            life.is_stopped = True
 
     def start(self) -> None:
         """Start the canister, whose messages are taken again; starting twice does no harm."""

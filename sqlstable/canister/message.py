@@ -216,7 +216,7 @@ class Message(Awaits):
         """
         life = self._life
         if life.call is not self._call:
-            self._leave_awaiting(error)
+            self.forsake(error)
             return
         if self._memory.thread != get_ident():
             raise MessageError(

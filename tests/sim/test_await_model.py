@@ -53,7 +53,7 @@ class Call:
         world, message = self.world, self.message
         rows, (todo, is_together) = [*world.rows], self.parts.pop(0)
         if self.upgrades != world.upgrades:
-            with pytest.raises(Trap, match="got another heap") as caught:
+            with pytest.raises(Trap, match="got other code or another heap") as caught:
                 self._go_on()
             self._leave(caught.value)
             return

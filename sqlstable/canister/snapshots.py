@@ -189,7 +189,7 @@ class Snapshots:
                 stored = replace(
                     stored,
                     wasm_module=put_module(shelf, heap.module),
-                    wasm_memory=shelf.put([heap.wasm_memory], ".heap"),
+                    wasm_memory=shelf.put([(heap.wasm_memory,)], ".heap"),
                 )
             return self._keep(stored, replace_id, is_head=True)
 

@@ -257,7 +257,8 @@ class _Progress:
 
     def end(self) -> None:
         """Take the file away: the folder is whole."""
-        self._path.unlink(missing_ok=True)
+        for name in (_PROGRESS_NAME, f"{_PROGRESS_NAME}.tmp"):
+            self._path.with_name(name).unlink(missing_ok=True)
 
 
 def _write_part(folder: Path, part: FolderPart, progress: _Progress) -> None:

@@ -18,7 +18,6 @@ from sqlstable.memory.snapshots.folder import (
 from sqlstable.memory.snapshots.layers import (
     LAYER_SUFFIX,
     NO_OS_PAGES,
-    Contents,
     OsPages,
     batches_of,
     layer_parts,
@@ -31,7 +30,7 @@ from sqlstable.memory.snapshots.source import Committed
 
 def put_layer(shelf: Shelf, source: Committed, os_pages: OsPages, *, is_whole: bool) -> str:
     """Copy OS pages of a stable memory; returns the file."""
-    contents = map(source.contents, batches_of(os_pages))
+    contents = map(source.parts, batches_of(os_pages))
     parts = layer_parts(os_pages, contents, wasm_pages=source.wasm_pages, is_whole=is_whole)
     return shelf.put(parts, LAYER_SUFFIX)
 
@@ -42,7 +41,7 @@ def put_module(shelf: Shelf, module: bytes) -> str:
         is_alike = one.metadata.wasm_module_size == len(module)
         if is_alike and one.wasm_module is not None and shelf.read(one.wasm_module) == module:
             return one.wasm_module
-    return shelf.put([module], ".wasm")
+    return shelf.put([(module,)], ".wasm")
 
 
 class Put:
@@ -110,12 +109,12 @@ def _put_stable(shelf: Shelf, source: SnapshotFolder) -> str:
         return shelf.put(parts, LAYER_SUFFIX)
 
 
-def _contents(file: OsFile, os_pages: OsPages) -> Iterator[Contents]:
+def _contents(file: OsFile, os_pages: OsPages) -> Iterator[tuple[bytes]]:
     for first, stop in runs_of(os_pages):
-        data = file.read(int(os_pages[first]) * OS_PAGE_BYTES, (stop - first) * OS_PAGE_BYTES)
-        yield np.frombuffer(data, np.uint8)
+        start, length = int(os_pages[first]) * OS_PAGE_BYTES, (stop - first) * OS_PAGE_BYTES
+        yield (file.read(start, length),)
 
 
 def _copied(shelf: Shelf, file: OsFile, suffix: str) -> str:
     offsets = range(0, file.size(), SLICE_BYTES)
-    return shelf.put((file.read(offset, SLICE_BYTES) for offset in offsets), suffix)
+    return shelf.put(((file.read(offset, SLICE_BYTES),) for offset in offsets), suffix)

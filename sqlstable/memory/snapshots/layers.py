@@ -44,7 +44,7 @@ import numpy.typing as npt
 from sqlstable.errors import SnapshotError
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, WASM_PAGE_BYTES
 from sqlstable.memory.backing import Bytes
-from sqlstable.memory.image.osfile import ReadFile
+from sqlstable.memory.image.osfile import ReadFile, Run
 
 OsPages = npt.NDArray[np.int64]
 """Indexes of OS pages, ascending, each once."""
@@ -210,23 +210,26 @@ class LayeredBytes:
 
 
 def layer_parts(
-    os_pages: OsPages, contents: Iterable[Contents], *, wasm_pages: int, is_whole: bool = False
-) -> Iterator[Bytes]:
-    """Yield the bytes of a layer piece by piece.
+    os_pages: OsPages,
+    contents: Iterable[Sequence[Bytes]],
+    *,
+    wasm_pages: int,
+    is_whole: bool = False,
+) -> Iterator[Sequence[Bytes]]:
+    """Yield the bytes of a layer, some pieces at a time.
 
     Args:
         os_pages: What it has.
-        contents: Their bytes, in that order, in pieces of any size.
+        contents: Their bytes, in that order, cut anywhere.
         wasm_pages: Size of stable memory.
         is_whole: Whether nothing below shows.
     """
     table = os_pages.astype("<u8").tobytes()
     flags = _WHOLE if is_whole else 0
     head = _HEAD.pack(_MAGIC, _VERSION, flags, wasm_pages, len(os_pages), zlib.crc32(table))
-    yield (head + _CRC.pack(zlib.crc32(head))).ljust(OS_PAGE_BYTES, b"\0")
-    yield table.ljust(_data_offset(len(os_pages)) - OS_PAGE_BYTES, b"\0")
-    for content in contents:
-        yield content.data.cast("B") if content.flags.c_contiguous else content.tobytes()
+    front = (head + _CRC.pack(zlib.crc32(head))).ljust(OS_PAGE_BYTES, b"\0")
+    yield front, table.ljust(_data_offset(len(os_pages)) - OS_PAGE_BYTES, b"\0")
+    yield from contents
 
 
 def read_layer(name: str, file: ReadFile) -> Layer:
@@ -276,6 +279,21 @@ def runs_of(numbers: OsPages) -> Iterator[tuple[int, int]]:
         # A run may be as long as an image.
         for start in range(first, stop, OS_PAGES_AT_ONCE):
             yield start, min(start + OS_PAGES_AT_ONCE, stop)
+
+
+def byte_runs(os_pages: OsPages) -> list[Run]:
+    """Return first byte and length of each run of OS pages that follow each other.
+
+    Examples:
+        >>> byte_runs(np.array([4, 5, 9]))
+        [(16384, 8192), (36864, 4096)]
+    """
+    if not len(os_pages):
+        return []
+    breaks = np.flatnonzero(np.diff(os_pages) != 1) + 1
+    firsts = np.concatenate(([0], breaks))
+    lengths = np.diff(np.concatenate((firsts, [len(os_pages)]))) * OS_PAGE_BYTES
+    return [*zip((os_pages[firsts] * OS_PAGE_BYTES).tolist(), lengths.tolist(), strict=True)]
 
 
 def batches_of(os_pages: OsPages) -> Iterator[OsPages]:

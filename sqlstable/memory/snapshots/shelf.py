@@ -174,23 +174,27 @@ class Shelf:
             ) from error
         self.fold()
 
-    def put(self, parts: Iterable[Bytes], suffix: str = "") -> str:
+    def put(self, parts: Iterable[Sequence[Bytes]], suffix: str = "") -> str:
         """Write a new file, which nobody knows before an index names it; returns its name.
+
+        Args:
+            parts: Its bytes, some pieces at a time.
+            suffix: Of the name.
 
         Raises:
             SnapshotError: There is no room for it.
         """
         name = self._new_name(suffix)
         if self.folder is None:
-            self._in_memory[name] = b"".join(parts)
+            self._in_memory[name] = b"".join(piece for some in parts for piece in some)
             return name
         with self._refusing(name):
             file = self._create(name)
             try:
                 offset = 0
                 for part in parts:
-                    file.write(offset, [part])
-                    offset += len(part)
+                    file.write(offset, part)
+                    offset += sum(map(len, part))
                 if self._is_flushed:
                     file.flush()
             finally:
@@ -252,7 +256,7 @@ class Shelf:
                 self._write_into(lower_name, both, upper)
                 return lower_name
             os_pages = np.union1d(lower.filled(), upper.filled())
-            contents = map(both.gather, batches_of(os_pages))
+            contents = ([both.gather(batch).tobytes()] for batch in batches_of(os_pages))
             parts = layer_parts(
                 os_pages, contents, wasm_pages=both.wasm_pages, is_whole=lower.is_whole
             )
@@ -334,7 +338,7 @@ class Shelf:
         try:
             data = (folder / INDEX_NAME).read_bytes()
         except FileNotFoundError:
-            if not any(folder.iterdir()):
+            if {path.name for path in folder.iterdir()} <= {_NEW_INDEX}:
                 # Made, and its maker killed before it said anything.
                 return self.index
             raise SnapshotError(

@@ -7,12 +7,14 @@ import numpy as np
 
 from sqlstable.errors import SnapshotError
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, WASM_PAGE_BYTES
+from sqlstable.memory.backing import Bytes
 from sqlstable.memory.snapshots.layers import (
     NO_OS_PAGES,
     Contents,
     LayeredBytes,
     OsPages,
     batches_of,
+    byte_runs,
     runs_of,
 )
 from sqlstable.memory.stable import StableMemory
@@ -32,13 +34,28 @@ class Committed:
         self._backing = memory.backing if image is None else image.backing
         self._image = image
         self.wasm_pages = memory.wasm_pages
+        self._os_page_count = self.wasm_pages * OS_PAGES_PER_WASM_PAGE
         flat, size_bytes = self._backing.flat, self.wasm_pages * WASM_PAGE_BYTES
         self._rows: Contents | None = None
-        if flat is not None and len(flat) >= size_bytes:
+        if image is None and flat is not None and len(flat) >= size_bytes:
             self._rows = np.frombuffer(flat, np.uint8, size_bytes).reshape(-1, OS_PAGE_BYTES)
+
+    def parts(self, os_pages: OsPages) -> list[Bytes]:
+        """Return the bytes of some OS pages inside the memory, in pieces.
+
+        An image file is read, not looked at through its map: there, each OS page that nobody has
+        looked at before costs a fault, which takes several times as long.
+        """
+        if self._image is None:
+            content = self.contents(os_pages)
+            return [content.data.cast("B") if content.flags.c_contiguous else content.tobytes()]
+        return [*self._image.file.read_runs(byte_runs(os_pages))]
 
     def contents(self, os_pages: OsPages) -> Contents:
         """Return the bytes of some OS pages; those behind the end are zero."""
+        if self._image is not None and (not len(os_pages) or os_pages[-1] < self._os_page_count):
+            whole = b"".join(self.parts(os_pages))
+            return np.frombuffer(whole, np.uint8).reshape(-1, OS_PAGE_BYTES)
         if self._rows is not None and (not len(os_pages) or os_pages[-1] < len(self._rows)):
             return self._rows[os_pages]
         out = np.zeros((len(os_pages), OS_PAGE_BYTES), np.uint8)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         MessageError,
         MigrationError,
         OutOfBoundsTrap,
+        SchemaError,
         ScriptError,
         SettingsError,
         SnapshotError,
@@ -44,6 +45,15 @@ if TYPE_CHECKING:
     from sqlstable.memory.api import SystemApi
     from sqlstable.memory.manager import MemoryManager
     from sqlstable.memory.stable import StableMemory
+    from sqlstable.schema.schema_check import check_schemas
+    from sqlstable.schema.schema_files import read_schema
+    from sqlstable.schema.schema_model import Schema
+    from sqlstable.schema.schema_verdicts import (
+        Migration,
+        MigrationStep,
+        SchemaChange,
+        SchemaCheck,
+    )
     from sqlstable.trace.format.file import Trace, open_trace
     from sqlstable.trace.model import Part
     from sqlstable.workload.reclaiming import reclaim
@@ -66,14 +76,20 @@ __all__ = [
     "Message",
     "MessageError",
     "MessageLimits",
+    "Migration",
     "MigrationError",
     "MigrationMessage",
     "MigrationReport",
+    "MigrationStep",
     "OutOfBoundsTrap",
     "Part",
     "ReclaimReport",
     "Recording",
     "Reply",
+    "Schema",
+    "SchemaChange",
+    "SchemaCheck",
+    "SchemaError",
     "ScriptError",
     "SettingsError",
     "Snapshot",
@@ -88,10 +104,12 @@ __all__ = [
     "TraceError",
     "Trap",
     "__version__",
+    "check_schemas",
     "growth_exponent",
     "latest_limits",
     "limits_at",
     "open_trace",
+    "read_schema",
     "reclaim",
     "record",
 ]
@@ -115,6 +133,7 @@ _HOMES: Final = {
         "MessageError",
         "MigrationError",
         "OutOfBoundsTrap",
+        "SchemaError",
         "ScriptError",
         "SettingsError",
         "SnapshotError",
@@ -130,6 +149,15 @@ _HOMES: Final = {
     "sqlstable.memory.stable": ("StableMemory",),
     # What IPython looks for on %load_ext sqlstable; only then IPython has to be there.
     "sqlstable.notebook": ("load_ipython_extension", "unload_ipython_extension"),
+    "sqlstable.schema.schema_check": ("check_schemas",),
+    "sqlstable.schema.schema_files": ("read_schema",),
+    "sqlstable.schema.schema_model": ("Schema",),
+    "sqlstable.schema.schema_verdicts": (
+        "Migration",
+        "MigrationStep",
+        "SchemaChange",
+        "SchemaCheck",
+    ),
     "sqlstable.trace.format.file": ("Trace", "open_trace"),
     "sqlstable.trace.model": ("Part",),
     "sqlstable.workload.reclaiming": ("reclaim",),

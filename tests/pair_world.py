@@ -132,13 +132,16 @@ def described(connection):
         metadata = [connection.column_metadata("main", table, row[1]) for row in ask("table_xinfo")]
         indexes = sorted(
             (
-                "" if name.startswith("sqlite_autoindex") else name,
-                unique,
-                origin,
-                partial,
-                tuple(row[2:] for row in ask("index_xinfo", name)),
-            )
-            for _, name, unique, origin, partial in ask("index_list")
+                (
+                    "" if name.startswith("sqlite_autoindex") else name,
+                    unique,
+                    origin,
+                    partial,
+                    tuple(row[2:] for row in ask("index_xinfo", name)),
+                )
+                for _, name, unique, origin, partial in ask("index_list")
+            ),
+            key=repr,
         )
         xinfo = [
             (number, name, declared.upper(), *rest[:1], words(rest[1]), *rest[2:])
@@ -193,7 +196,9 @@ def words(sql):
 
 def problems(connection):
     """Return what the two checks of SQLite find."""
-    return (
-        connection.execute("PRAGMA integrity_check").fetchall(),
-        sorted(map(repr, connection.execute("PRAGMA foreign_key_check").fetchall())),
-    )
+    try:
+        orphans = sorted(map(repr, connection.execute("PRAGMA foreign_key_check").fetchall()))
+    except apsw.SQLError as error:
+        # A foreign key that references no key of its parent.
+        orphans = [str(error)]
+    return connection.execute("PRAGMA integrity_check").fetchall(), orphans

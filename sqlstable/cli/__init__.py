@@ -47,6 +47,11 @@ COMMANDS: Final = {
         "reclaim.reclaim_space",
         "Say what a database has free, what gives it back at what cost, and what stays to be paid.",
     ),
+    "schema check": Listed(
+        "schema_checking.check_schema",
+        "Say whether a schema can become another one and come back, with the SQL and what it "
+        "costs.",
+    ),
     "import": Listed(
         "import_.import_database",
         "Make an image of stable memory that holds a database, for run --image and canisters.",

@@ -24,6 +24,7 @@ from sqlstable.cli.output import is_ascii_locale
 from sqlstable.errors import (
     ImageError,
     ResultsError,
+    SchemaError,
     ScriptError,
     SettingsError,
     SqlstableError,
@@ -40,7 +41,7 @@ TRACEBACK_VARIABLE: Final = "SQLSTABLE_TRACEBACK"
 """Environment variable that asks for the traceback of an error that should not have happened."""
 
 _USAGE_ERRORS: Final = (
-    *(ImageError, ResultsError, ScriptError, SettingsError, TraceError),
+    *(ImageError, ResultsError, SchemaError, ScriptError, SettingsError, TraceError),
     UnicodeDecodeError,
 )
 """What is wrong about the command line, or about a file that it names."""

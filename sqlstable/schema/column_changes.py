@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlstable.schema.conversions import always_stored, lost, refused
-from sqlstable.schema.expressions import is_constant, mentions
+from sqlstable.schema.expressions import can_fail, is_constant, is_true, mentions
 from sqlstable.schema.sameness import lowered
 from sqlstable.schema.schema_model import Schema
 from sqlstable.schema.schema_objects import SchemaColumn, SchemaTable
-from sqlstable.schema.schema_verdicts import Probe, SchemaChange, Verdict
-from sqlstable.schema.sql_tokens import lower, meaning, quoted
+from sqlstable.schema.schema_verdicts import ChangeKind, OldCode, Probe, SchemaChange, Verdict
+from sqlstable.schema.sql_tokens import lower, meaning, quoted, tokens_of
 
 EACH_ROW: Final = "1"
 """The condition that each row fulfils."""
@@ -107,7 +107,7 @@ def _added(pair: TablePair, column: SchemaColumn) -> SchemaChange:
     name, table = pair.name_of(column), pair.new.name
     way_back = "what was written to it is lost"
     if not column.is_stored:
-        return SchemaChange("added", "column", name, "both ways", "its values are computed", table)
+        return _computed(pair, column, "added", "its values are computed")
     has_default = column.default is not None and meaning(column.default) != ("null",)
     if column.is_not_null and not has_default:
         return SchemaChange(
@@ -122,6 +122,10 @@ def _added(pair: TablePair, column: SchemaColumn) -> SchemaChange:
             probe=Probe(pair.old.name, EACH_ROW, (), "incompatible", "would have no value"),
             needs_value=True,
         )
+    if has_default and pair.new.is_strict:
+        stopped = _refused_default(pair, column)
+        if stopped is not None:
+            return stopped
     if not has_default:
         reason = "rows that are there have NULL in it"
     elif is_constant(column.default or ""):
@@ -131,13 +135,39 @@ def _added(pair: TablePair, column: SchemaColumn) -> SchemaChange:
     return SchemaChange("added", "column", name, "both ways", reason, table, way_back=way_back)
 
 
+def _refused_default(pair: TablePair, column: SchemaColumn) -> SchemaChange | None:
+    """Return what comes of a default that a STRICT table may refuse; None where it does not."""
+    value = f"({column.default})"
+    condition = refused(value, column.affinity)
+    is_known = is_constant(column.default or "")
+    if condition is None or (is_known and not is_true(condition)):
+        return None
+    verdict: Verdict = "incompatible" if is_known else "forward only"
+    return SchemaChange(
+        "added",
+        "column",
+        pair.name_of(column),
+        verdict,
+        f"a STRICT table refuses its default {column.default} where that is no {column.type}",
+        pair.new.name,
+        old_code="fails",
+        way_back="what was written to it is lost",
+        probe=Probe(
+            pair.old.name, condition, (), "incompatible", f"would have no {column.type} in it"
+        ),
+    )
+
+
 def _changed(pair: TablePair, old: SchemaColumn, new: SchemaColumn) -> Iterator[SchemaChange]:
     if old.generated != new.generated or meaning(old.expression) != meaning(new.expression):
         yield _generated(pair, old, new)
     elif old.is_stored:
         yield from _type_changes(pair, old, new)
-    elif meaning(old.type) != meaning(new.type):
-        yield _kept(pair, new, f"its type is {_type(new)}, and was {_type(old)}", "differs")
+    elif _is_computed_otherwise(pair, old, new):
+        text = f"its type is {_type(new)}, and was {_type(old)}"
+        if meaning(old.type) == meaning(new.type):
+            text = "other values are refused in it"
+        yield _computed(pair, new, "changed", text, "differs")
     if old.is_not_null != new.is_not_null and new.is_stored and not _by_key(pair, new):
         yield _nullability(pair, old, new)
     if old.not_null_conflict != new.not_null_conflict and old.is_not_null and new.is_not_null:
@@ -153,6 +183,12 @@ def _changed(pair: TablePair, old: SchemaColumn, new: SchemaColumn) -> Iterator[
         yield _kept(pair, new, text, "differs")
 
 
+def _is_computed_otherwise(pair: TablePair, old: SchemaColumn, new: SchemaColumn) -> bool:
+    is_stricter = pair.new.is_strict and not pair.old.is_strict
+    is_other = (meaning(old.type), old.is_not_null) != (meaning(new.type), new.is_not_null)
+    return is_other or is_stricter
+
+
 def _by_key(pair: TablePair, column: SchemaColumn) -> bool:
     """Return whether a column is NOT NULL only because a table WITHOUT ROWID has it in its key."""
     return pair.old.is_without_rowid != pair.new.is_without_rowid and column.key_position > 0
@@ -166,7 +202,7 @@ def _default(column: SchemaColumn) -> str:
     return "NULL" if column.default is None else column.default
 
 
-def _kept(pair: TablePair, column: SchemaColumn, reason: str, old_code: str) -> SchemaChange:
+def _kept(pair: TablePair, column: SchemaColumn, reason: str, old_code: OldCode) -> SchemaChange:
     return SchemaChange(
         "changed",
         "column",
@@ -174,7 +210,7 @@ def _kept(pair: TablePair, column: SchemaColumn, reason: str, old_code: str) -> 
         "both ways",
         reason,
         pair.new.name,
-        old_code=old_code,  # type: ignore[arg-type]  # one of the words
+        old_code=old_code,
     )
 
 
@@ -200,14 +236,49 @@ def _generated(pair: TablePair, old: SchemaColumn, new: SchemaColumn) -> SchemaC
     if new.is_stored:
         return _kept(pair, new, "its values are given and no longer computed", "differs")
     if meaning(old.expression) == meaning(new.expression):
-        return _kept(
-            pair, new, f"its values are {new.generated}, and were {old.generated}", "works"
+        text = f"its values are {new.generated}, and were {old.generated}"
+        return _computed(pair, new, "changed", text)
+    text = f"its values are computed as {new.expression}, no longer {old.expression}"
+    return _computed(pair, new, "changed", text, "differs")
+
+
+def _computed(
+    pair: TablePair,
+    column: SchemaColumn,
+    kind: ChangeKind,
+    reason: str,
+    old_code: OldCode = "works",
+) -> SchemaChange:
+    """Return what a computed column comes to: its values have to be ones that it may have."""
+    value = f"({over_old(pair, column.expression or 'NULL')})"
+    conditions = []
+    if column.is_not_null:
+        conditions.append(f"{value} IS NULL")
+    condition = refused(value, column.affinity) if pair.new.is_strict else None
+    if condition is not None:
+        conditions.append(condition)
+    if column.generated == "stored" and can_fail(column.expression):
+        # Never true, but not known to be so before each row has been asked.
+        conditions.append(f"typeof({value}) = ''")
+    if not conditions:
+        return SchemaChange(
+            kind, "column", pair.name_of(column), "both ways", reason, pair.new.name, old_code
         )
-    return _kept(
-        pair,
-        new,
-        f"its values are computed as {new.expression}, no longer {old.expression}",
-        "differs",
+    return SchemaChange(
+        kind,
+        "column",
+        pair.name_of(column),
+        "forward only",
+        f"{reason}; the migration stops at rows where it may not have the value",
+        pair.new.name,
+        "refused",
+        probe=Probe(
+            pair.old.name,
+            " OR ".join(f"({it})" for it in conditions),
+            (),
+            "incompatible",
+            f"would have a value in {column.name} that it may not have",
+        ),
     )
 
 
@@ -315,3 +386,23 @@ def mentioned(pair: TablePair, expression: str) -> tuple[SchemaColumn, ...]:
 def added_names(pair: TablePair) -> frozenset[str]:
     """Return the names of new columns, as they are compared."""
     return frozenset(lowered(it.name for it in pair.added))
+
+
+def over_old(pair: TablePair, expression: str) -> str:
+    """Return an expression over the old table: columns are compared as the new one compares them.
+
+    New columns are the values that rows get in them.
+    """
+    values = {
+        lower(it.name): (it.default or "NULL") if it.is_stored else (it.expression or "NULL")
+        for it in pair.added
+    }
+    for old, new in pair.common:
+        if lower(old.collation) != lower(new.collation):
+            values[lower(new.name)] = f"{quoted(old.name)} COLLATE {new.collation}"
+    pieces, at = [], 0
+    for token in tokens_of(expression):
+        if token.kind == "name" and token.key in values:
+            pieces += [expression[at : token.start], f"({values[token.key]})"]
+            at = token.end
+    return "".join(pieces) + expression[at:]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import apsw
 
-from sqlstable.schema.column_changes import EACH_ROW, TablePair, added_names, mentioned
+from sqlstable.schema.column_changes import EACH_ROW, TablePair, added_names, mentioned, over_old
 from sqlstable.schema.empty_database import scratch
 from sqlstable.schema.expressions import allows_all_of, is_constant
 from sqlstable.schema.sameness import (
@@ -24,7 +24,7 @@ from sqlstable.schema.schema_objects import (
     UniqueRule,
 )
 from sqlstable.schema.schema_verdicts import ChangeKind, OldCode, Probe, SchemaChange, Verdict
-from sqlstable.schema.sql_tokens import lower, meaning, quoted, tokens_of
+from sqlstable.schema.sql_tokens import lower, meaning, quoted
 
 Terms = set[tuple[str, str]]
 """Columns that are unique together, each with its collation, in lower case."""
@@ -174,7 +174,7 @@ def _autoincrement_change(pair: TablePair) -> SchemaChange:
             f"name = '{name.replace(chr(39), chr(39) * 2)}' AND seq > {highest}",
             ("name", "seq"),
             "forward only",
-            f"of sqlite_sequence remember a higher key of {name} than its rows have",
+            f"have a higher key of {name} in sqlite_sequence than its rows",
         ),
     )
 
@@ -500,7 +500,7 @@ def _new_check(pair: TablePair, new: CheckRule) -> SchemaChange:
                 old_code="fails",
                 probe=Probe(pair.old.name, EACH_ROW, (), "incompatible", "would break it"),
             )
-    condition = f"NOT ({_over_old(pair, new.expression)})"
+    condition = f"NOT ({over_old(pair, new.expression)})"
     shown = tuple(it.name for it in mentioned(pair, new.expression) if lower(it.name) not in fresh)
     return _change(
         pair,
@@ -511,26 +511,6 @@ def _new_check(pair: TablePair, new: CheckRule) -> SchemaChange:
         old_code="refused",
         probe=Probe(pair.old.name, condition, shown, "incompatible", f"break {_check(new)}"),
     )
-
-
-def _over_old(pair: TablePair, expression: str) -> str:
-    """Return an expression over the old table: columns are compared as the new one compares them.
-
-    New columns are the values that rows get in them.
-    """
-    values = {
-        lower(it.name): (it.default or "NULL") if it.is_stored else (it.expression or "NULL")
-        for it in pair.added
-    }
-    for old, new in pair.common:
-        if lower(old.collation) != lower(new.collation):
-            values[lower(new.name)] = f"{quoted(old.name)} COLLATE {new.collation}"
-    pieces, at = [], 0
-    for token in tokens_of(expression):
-        if token.kind == "name" and token.key in values:
-            pieces += [expression[at : token.start], f"({values[token.key]})"]
-            at = token.end
-    return "".join(pieces) + expression[at:]
 
 
 def _holds_for_defaults(pair: TablePair, rule: CheckRule) -> bool | None:
@@ -624,6 +604,18 @@ def _yes(is_true: bool) -> str:  # noqa: FBT001  private
 
 def _new_reference(pair: TablePair, new: ForeignKeyRule) -> SchemaChange:
     fresh = [it for it in pair.added if lower(it.name) in lowered(new.columns)]
+    if not has_parent_key(pair, new):
+        return SchemaChange(
+            "added",
+            "constraint",
+            f"{pair.new.name}: {_reference(new)}",
+            "incompatible",
+            f"SQLite calls it a mismatch: what it references is no key of {new.parent}, and no "
+            "UNIQUE rule of it",
+            pair.new.name,
+            old_code="fails",
+            needs_value=True,
+        )
     if any(it.is_stored and it.default is None for it in fresh):
         text = "rows that are there have NULL in it, which references nothing"
         return _change(pair, "added", _reference(new), "both ways", text)
@@ -642,6 +634,21 @@ def _new_reference(pair: TablePair, new: ForeignKeyRule) -> SchemaChange:
             f"reference no row of {new.parent}",
         ),
     )
+
+
+def has_parent_key(pair: TablePair, new: ForeignKeyRule) -> bool:
+    """Return whether what is referenced can be; a table that is not there may come later."""
+    parent = pair.new_schema.table(new.parent)
+    if parent is None:
+        return True
+    columns, _, parents = foreign_columns(new, pair.new_schema)
+    assert isinstance(columns, tuple)
+    assert isinstance(parents, tuple)
+    known = [parent.column(it) for it in parents]
+    wanted = {(lower(it.name), lower(it.collation)) for it in known if it is not None}
+    inside = TablePair(parent, parent, pair.new_schema, pair.new_schema)
+    is_held = wanted in unique_terms(inside, is_old=False)
+    return is_held and len(columns) == len(parents) == len(wanted)
 
 
 def _orphan_condition(pair: TablePair, new: ForeignKeyRule) -> str:

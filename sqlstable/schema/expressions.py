@@ -5,6 +5,8 @@ from collections.abc import Container
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+import apsw
+
 from sqlstable.schema.sql_tokens import lower, meaning, tokens_of
 
 if TYPE_CHECKING:
@@ -56,6 +58,22 @@ def is_constant(expression: str) -> bool:
         # SQLite takes a bare name, and one in quotes, for a text.
         return not token.key.startswith("current_")
     return token.kind in ("string", "number", "blob")
+
+
+def is_true(expression: str) -> bool:
+    """Return whether an expression of constants is true, or cannot be computed.
+
+    Examples:
+        >>> is_true("typeof(x'00') = 'blob'"), is_true("1 = 2")
+        (True, False)
+    """
+    connection = apsw.Connection(":memory:")
+    try:
+        return bool(connection.execute(f"SELECT ({expression}) IS 1").get)
+    except apsw.Error:
+        return True
+    finally:
+        connection.close(force=True)
 
 
 def can_fail(*expressions: str | None) -> bool:

@@ -13,6 +13,7 @@ import apsw
 
 from sqlstable.errors import SchemaError
 from sqlstable.schema.column_changes import TablePair
+from sqlstable.schema.constraint_changes import has_parent_key
 from sqlstable.schema.empty_database import carried_out
 from sqlstable.schema.expressions import mentions
 from sqlstable.schema.renaming import Renamed, TableRename, free_name
@@ -261,7 +262,9 @@ class _Planner:
         for pair in self._pairs:
             known = [foreign_columns(it, self._before) for it in pair.old.foreign_keys]
             for number, rule in enumerate(pair.new.foreign_keys):
-                if foreign_columns(rule, self._new) not in known:
+                is_new = foreign_columns(rule, self._new) not in known
+                # What SQLite calls a mismatch it refuses to check.
+                if is_new and has_parent_key(pair, rule):
                     yield from _guard(pair.new, number, rule.parent)
 
 

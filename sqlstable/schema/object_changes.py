@@ -67,7 +67,16 @@ def _table_changes(old: Schema, new: Schema, known: Collection[str]) -> Iterator
     for table in new.tables:
         before = old.table(table.name)
         if before is not None and table_key(before, old) != table_key(table, new):
-            yield from _pair_changes(TablePair(before, table, old, new), known)
+            found = list(_pair_changes(TablePair(before, table, old, new), known))
+            yield from found or [_other(table)]
+
+
+def _other(table: SchemaTable) -> SchemaChange:
+    """Return a change that no rule has a word for."""
+    reason = "its definition is another one"
+    return SchemaChange(
+        "changed", "table", table.name, "forward only", reason, table.name, old_code="differs"
+    )
 
 
 def _are_alike(old: SchemaTable, new: SchemaTable) -> bool:

@@ -1,7 +1,7 @@
 """``check_schemas``: may a database of one schema become one of another, and come back?"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import apsw
 
@@ -58,22 +58,67 @@ def check_schemas(
         *_rename_changes(found),
         *all_changes(_with_texts(renamed, old), new, dropped=dropped),
     )
+    ways = _Ways(old, new, found, renamed)
     if data is not None:
         changes = decided(data, old, renamed, changes)
+        changes = _relieved(data, ways, changes)
     verdict = worst(changes)
     if verdict == "same":
         return SchemaCheck("same", (), Migration(()), Migration(()), _notes(old, new))
-    migration = None if verdict == "incompatible" else plan_migration(old, renamed, new, found)
+    migration = None if verdict == "incompatible" else ways.there()
     if migration is None and verdict != "incompatible":
         changes = (*changes, _undone("no statements were found that SQLite accepts one by one"))
-        verdict = "incompatible"
-    rollback = way_back(old, new, found, is_promised=verdict == "both ways")
+    rollback = ways.back(is_promised=worst(changes) == "both ways")
+    if rollback is None and worst(changes) == "both ways":
+        changes = (*changes, _undone("no way back was found", "forward only"))
     if data is not None and migration is not None:
-        reason, reached = tried(data, old, migration, rollback if verdict == "both ways" else None)
+        is_promised = worst(changes) == "both ways"
+        reason, reached = tried(data, old, migration, rollback if is_promised else None)
         if reason:
             changes = (*changes, _undone(f"tried on a copy of the data, {reason}", reached))
-            verdict, migration = reached, migration if reached == "forward only" else None
-    return SchemaCheck(verdict, changes, migration, rollback, _notes(old, new))
+    verdict = worst(changes)
+    is_open = verdict != "incompatible"
+    return SchemaCheck(verdict, changes, migration if is_open else None, rollback, _notes(old, new))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """The migrations between two schemas."""
+
+    old: Schema
+    new: Schema
+    renames: tuple[TableRename, ...]
+    renamed: Renamed
+
+    def there(self) -> Migration | None:
+        """Plan the migration, whatever the verdict."""
+        return plan_migration(self.old, self.renamed, self.new, self.renames)
+
+    def back(self, *, is_promised: bool) -> Migration | None:
+        """Plan the way back; if it is not promised, only where no value is missing."""
+        return way_back(self.old, self.new, self.renames, is_promised=is_promised)
+
+
+def _relieved(
+    data: apsw.Connection, ways: _Ways, changes: tuple[SchemaChange, ...]
+) -> tuple[SchemaChange, ...]:
+    """Try what rows seem to stand in the way of: some questions to rows can only be near ones."""
+    stops = [it for it in changes if it.verdict == "incompatible"]
+    if not stops or not all(it.depends_on_data for it in stops):
+        return changes
+    migration = ways.there()
+    if migration is None or tried(data, ways.old, migration, None)[0]:
+        return changes
+    rollback = ways.back(is_promised=True)
+    is_lost = rollback is None or tried(data, ways.old, migration, rollback)[0]
+    verdict: Verdict = "forward only" if is_lost else "both ways"
+    text = "tried on a copy of the data, the migration goes through"
+    return tuple(
+        replace(it, verdict=verdict, reason=f"{it.reason.partition('; ')[0]}; {text}")
+        if it in stops
+        else it
+        for it in changes
+    )
 
 
 def worst(changes: Sequence[SchemaChange]) -> Verdict:

@@ -19,6 +19,15 @@ from sqlstable.schema.table_rebuild import rowid_name
 ROWS_SHOWN: Final = 3
 """Rows that are named where they stand in the way."""
 
+_OF_ONE: Final = {
+    "have": "has",
+    "share": "shares",
+    "break": "breaks",
+    "reference": "references",
+    "make": "makes",
+}
+"""Verbs of one row."""
+
 _CHARACTERS_SHOWN: Final = 24
 
 
@@ -72,7 +81,10 @@ def ask(connection: apsw.Connection, schema: Schema, probe: Probe) -> RowAnswer:
         if not count:
             return RowAnswer(0, ())
         shown = ", ".join(f"quote({it})" for it in columns)
-        rows = connection.execute(f"SELECT {shown} {source} LIMIT {ROWS_SHOWN}").fetchall()
+        # By their keys, so that the same rows are named whatever index SQLite goes through.
+        order = f" ORDER BY {', '.join(keys)}" if keys else ""
+        sql = f"SELECT {shown} {source}{order} LIMIT {ROWS_SHOWN}"
+        rows = connection.execute(sql).fetchall()
     except (apsw.Error, UnicodeDecodeError) as error:
         return RowAnswer(0, (), str(error))
     examples = tuple(_example(columns, row) for row in rows)
@@ -154,12 +166,24 @@ def _decided(connection: apsw.Connection, schema: Schema, change: SchemaChange) 
             change, verdict="both ways", reason=f"{change.reason}; no row is concerned here"
         )
     some = ", ".join(answer.examples) + (", …" if answer.count > len(answer.examples) else "")
-    rows = "1 row" if answer.count == 1 else f"{answer.count} rows"
     return replace(
         change,
         verdict=probe.if_found,
-        reason=f"{change.reason}; {rows} {probe.said}: {some}",
+        reason=f"{change.reason}; {_told(answer.count, probe.said)}: {some}",
     )
+
+
+def _told(count: int, said: str) -> str:
+    """Return what so many rows do.
+
+    Examples:
+        >>> _told(1, "have NULL in a"), _told(1000, "would be lost")
+        ('1 row has NULL in a', '1,000 rows would be lost')
+    """
+    if count != 1:
+        return f"{count:,} rows {said}"
+    verb, _, rest = said.partition(" ")
+    return f"1 row {_OF_ONE.get(verb, verb)} {rest}"
 
 
 def _keys(table: SchemaTable | None) -> list[str]:

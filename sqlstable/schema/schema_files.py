@@ -8,6 +8,7 @@ else is taken for SQL.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
 import apsw
@@ -23,6 +24,7 @@ from sqlstable.layout.contents import contents_of
 from sqlstable.layout.layout import Peek
 from sqlstable.layout.layouts import recognised
 from sqlstable.memory.stable import StableMemory
+from sqlstable.schema.ledger import is_reserved
 from sqlstable.schema.schema_model import Schema
 from sqlstable.schema.schema_reading import SQL_CHARACTERS_MAX, objects_of
 from sqlstable.sqlite.header import SQLITE_MAGIC
@@ -55,7 +57,28 @@ def read_schema(path: Path | str) -> Schema:
     if source_kind(path) == "sql":
         return Schema.from_sql(_text(path), name=str(path))
     with opened_database(path) as connection:
-        return Schema(**objects_of(connection, name=str(path)))
+        return own_part(Schema(**objects_of(connection, name=str(path))))
+
+
+def own_part(schema: Schema) -> Schema:
+    """Return a schema without what sqlstable keeps in a database for itself.
+
+    Examples:
+        >>> schema = Schema.from_sql("CREATE TABLE t (a); CREATE TABLE _sqlstable_tables (a)")
+        >>> [table.name for table in own_part(schema).tables]
+        ['t']
+    """
+    return Schema(
+        tables=tuple(it for it in schema.tables if not is_reserved(it.name)),
+        indexes=tuple(
+            it for it in schema.indexes if not is_reserved(it.name) and not is_reserved(it.table)
+        ),
+        views=tuple(it for it in schema.views if not is_reserved(it.name)),
+        triggers=tuple(
+            it for it in schema.triggers if not is_reserved(it.name) and not is_reserved(it.table)
+        ),
+        notes=schema.notes,
+    )
 
 
 def source_kind(path: Path | str) -> SchemaSource:
@@ -122,6 +145,33 @@ def opened_database(path: Path) -> Iterator[apsw.Connection]:
         except apsw.Error as error:
             raise ImageError(f"{path} cannot be read as a SQLite database: {error}") from error
         yield connection
+
+
+@contextmanager
+def copied_database(path: Path) -> Iterator[apsw.Connection]:
+    """Yield a connection to a copy of a database, or of the one in an image, to be changed.
+
+    The copy is a temporary file; ``TMPDIR`` says where.
+
+    Raises:
+        ImageError: It is neither, or damaged, or there is no room for a copy.
+    """
+    with ExitStack() as stack:
+        source = stack.enter_context(opened_database(path))
+        try:
+            folder = stack.enter_context(TemporaryDirectory(prefix="sqlstable-"))
+            copy = apsw.Connection(str(Path(folder) / "copy.db"))
+            stack.callback(copy.close, force=True)
+            copy.execute("PRAGMA journal_mode = memory; PRAGMA synchronous = off").fetchall()
+            with copy.backup("main", source, "main") as backup:
+                backup.step(-1)
+            prepare(copy, ())
+            copy.execute("PRAGMA foreign_keys = off")
+        except (OSError, apsw.Error) as error:
+            raise ImageError(
+                f"a copy of {path} cannot be made: {error}; TMPDIR names another folder for it"
+            ) from error
+        yield copy
 
 
 def _database_bytes(path: Path, stack: ExitStack) -> tuple[Read, int]:

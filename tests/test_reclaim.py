@@ -412,6 +412,22 @@ def test_a_full_disk_is_named(databases, tmp_path, monkeypatch):
         reclaim(path)
 
 
+def test_a_notebook_shows_it_as_a_table_with_nothing_that_acts(tmp_path):
+    data = product_images.database('CREATE TABLE "<b>t</b>" (x)')
+    shown = reclaim(image_of(data))._repr_html_()
+    assert shown.count("<tr>") == 5
+    assert "DELETE half of &lt;b&gt;t&lt;/b&gt;" in shown
+    assert "<li>Nothing can be given back" in shown
+
+
+def test_a_report_names_the_command_where_much_is_free(folder):  # noqa: F811
+    script = "CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob({})); DELETE FROM t"
+    for size_bytes, is_named in ((2_000_000, True), (900_000, False)):
+        Path("a.sql").write_text(script.format(size_bytes))
+        shown = " ".join(call("run", "a.sql").stdout.split())
+        assert ("sqlstable reclaim says what gives the free ones back" in shown) == is_named
+
+
 def test_it_is_in_the_public_api():
     assert sqlstable.reclaim is reclaim
     assert sqlstable.ReclaimReport is ReclaimReport

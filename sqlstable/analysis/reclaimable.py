@@ -17,6 +17,7 @@ from sqlstable.analysis.growth import GrowthPart
 from sqlstable.analysis.verdict import share
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY
+from sqlstable.trace.markup import html_table, html_text
 from sqlstable.trace.model import LimitUse
 
 AutoVacuum = Literal["none", "full", "incremental"]
@@ -152,6 +153,23 @@ class ReclaimReport:
     def vacuum(self) -> Way:
         """VACUUM, which is always among the ways."""
         return next(way for way in self.ways if way.kind == "vacuum")
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what each way comes to, and what to do."""
+        heading = (
+            *("way", "messages", "file, bytes", "free SQLite pages", "stable memory, bytes"),
+            *("OS pages accessed", "dirty", "instructions", "fits"),
+        )
+        first = ("as it is", None, self.file_bytes, self.free_sqlite_pages, self.stable_bytes)
+        rows: list[tuple[object, ...]] = [(*first, None, None, None, None)]
+        for way in self.ways:
+            sizes = (way.messages, way.file_bytes, way.free_sqlite_pages, way.stable_bytes)
+            fits = None if way.fits is None else "yes" if way.fits else "no"
+            counts = (way.os_pages_accessed, way.os_pages_dirty, way.instructions)
+            rows.append((way.name, *sizes, *counts, way.failure or fits))
+        table = html_table(f"what is free in {self.source}", heading, rows)
+        advice = "".join(f"<li>{html_text(text)}</li>" for text in self.advice)
+        return f"{table}<ul>{advice}</ul>"
 
     @property
     def advice(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from sqlstable.analysis.growth import GrowthPart, GrowthStep, growth_at_end
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.ic.units import MIB
 from sqlstable.report.frame import named_lines
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import counted, size
@@ -13,6 +14,12 @@ from sqlstable.report.text import clean
 
 PARTS_SHOWN: Final = 12
 """Parts of one line; what is left out is added up."""
+
+FREE_BYTES_MIN: Final = MIB
+"""Free SQLite pages of fewer bytes are nothing to do anything about."""
+
+FREE_SHARE: Final = 0.25
+"""Of the database likewise."""
 
 _TIED: Final = "\N{NO-BREAK SPACE}"
 """Keeps a name and its size on one line while lines are broken."""
@@ -26,6 +33,9 @@ def growth_lines(trace: TraceSource, width: int) -> list[Text]:
     is_last = growth.message == len(trace.messages) - 1
     when = "at the end" if is_last else f"after message {growth.message}"
     words = f"stable memory {size(growth.stable_bytes)} {when}: {_listed(growth.parts)}"
+    main = growth.main
+    if main is not None and main.free_bytes >= max(FREE_BYTES_MIN, main.used_bytes * FREE_SHARE):
+        words += "; sqlstable reclaim says what gives the free ones back, and whether that pays"
     return _released(named_lines("growth", words, width))
 
 

@@ -5,6 +5,7 @@ is looked at is opened for reading only, and locked while it is copied, so nothi
 
 **Limitations**
 
+* Only the main database is looked at, not those that are attached.
 * A way is measured without trapping at limits, so that it is known by how much it misses them.
 * Of steps of incremental vacuum at most `STEPS_RUN_MAX` are carried out for each size.
 * The deletion that is shown beside the ways is of half of the largest table that has row ids.

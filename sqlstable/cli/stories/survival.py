@@ -249,7 +249,7 @@ class _Bank:
             event=(
                 f"The snapshot has {_sizes(snapshot)}. For it {snapshot.os_pages_copied} OS pages "
                 "were copied, those in use; the Internet Computer charges "
-                f"{count(snapshot.instructions)} instructions."
+                f"{snapshot.instructions:,} instructions."
             ),
             bands=(
                 heap_band(pages, cached, "gone", ", and the TEMP table session"),
@@ -291,7 +291,7 @@ class _Bank:
                 *taken(loaded)[:1],
                 (
                     "instructions",
-                    f"{count(snapshot.instructions)}, as the Internet Computer charges",
+                    f"{snapshot.instructions:,}, as the Internet Computer charges",
                 ),
             ),
             checks=checks,

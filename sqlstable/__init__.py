@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from sqlstable.analysis.reclaimable import ReclaimReport
     from sqlstable.analysis.scaling.laws import Exponent, growth_exponent
+    from sqlstable.analysis.upgrading.upgrade_runs import UpgradeComparison
     from sqlstable.canister.canister import Canister
     from sqlstable.canister.hooks import HookMemory, HookMessage, Hooks
     from sqlstable.canister.message import Message
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from sqlstable.trace.format.file import Trace, open_trace
     from sqlstable.trace.model import Part
     from sqlstable.workload.reclaiming import reclaim
+    from sqlstable.workload.upgrading.comparing import UpgradeWorkload, compare_upgrades
 
 __version__ = "0.1.0"
 
@@ -103,8 +105,11 @@ __all__ = [
     "Trace",
     "TraceError",
     "Trap",
+    "UpgradeComparison",
+    "UpgradeWorkload",
     "__version__",
     "check_schemas",
+    "compare_upgrades",
     "growth_exponent",
     "latest_limits",
     "limits_at",
@@ -117,6 +122,7 @@ __all__ = [
 _HOMES: Final = {
     "sqlstable.analysis.reclaimable": ("ReclaimReport",),
     "sqlstable.analysis.scaling.laws": ("Exponent", "growth_exponent"),
+    "sqlstable.analysis.upgrading.upgrade_runs": ("UpgradeComparison",),
     "sqlstable.canister.canister": ("Canister",),
     "sqlstable.canister.hooks": ("HookMemory", "HookMessage", "Hooks"),
     "sqlstable.canister.message": ("Message",),
@@ -161,6 +167,7 @@ _HOMES: Final = {
     "sqlstable.trace.format.file": ("Trace", "open_trace"),
     "sqlstable.trace.model": ("Part",),
     "sqlstable.workload.reclaiming": ("reclaim",),
+    "sqlstable.workload.upgrading.comparing": ("UpgradeWorkload", "compare_upgrades"),
 }
 """Where each name lives. What nobody asks for is not imported: most starts need little of it."""
 

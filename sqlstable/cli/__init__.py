@@ -52,6 +52,10 @@ COMMANDS: Final = {
         "Say whether a schema can become another one and come back, with the SQL and what it "
         "costs.",
     ),
+    "upgrade compare": Listed(
+        "upgrade.compare_ways",
+        "Measure serialising the heap at every upgrade beside staying in stable memory.",
+    ),
     "import": Listed(
         "import_.import_database",
         "Make an image of stable memory that holds a database, for run --image and canisters.",

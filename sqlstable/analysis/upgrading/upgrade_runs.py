@@ -137,6 +137,8 @@ class UpgradeComparison:
     "The first is the one that the others are compared with."
     sizes: tuple[SizeRun, ...]
     "Ascending."
+    empty: SizeRun
+    "Without any data: what every upgrade costs."
     check: SizeRun | None
     "A real run beyond them, which no law has seen."
     ceilings: Ceilings

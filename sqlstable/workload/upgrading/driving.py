@@ -182,7 +182,7 @@ class KeptCanister:
         machine.set_value("trap_at", -1 if trap_at is None else trap_at)
         parts = []
         try:
-            if PRE_UPGRADE in machine.program.layout.exports and not skip_pre_upgrade:
+            if self.strategy.has_pre_upgrade and not skip_pre_upgrade:
                 machine.call(PRE_UPGRADE, b"")
                 parts.append(self._end_part(PRE_UPGRADE))
             machine.start(POST_UPGRADE, self._argument)

@@ -16,6 +16,7 @@ import numpy as np
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import julian_milliseconds
 from sqlstable.engine.measured.codec import encode_heap_settings, encode_settings
+from sqlstable.engine.measured.module.builds import HEAP_BUILD
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.layout.directory import DATABASE_MEMORY_ID
 from sqlstable.memory.manager import BUCKETS_OFFSET, MemoryManager
@@ -64,6 +65,11 @@ class Strategy(Protocol):
         ...
 
     @property
+    def has_pre_upgrade(self) -> bool:
+        """Whether its canisters have a ``canister_pre_upgrade``."""
+        ...
+
+    @property
     def database_bytes_max(self) -> int | None:
         """The largest database that it can keep, whatever the limits are; None: as they say."""
         ...
@@ -86,7 +92,8 @@ class Serialising:
     way: int
     "0 whole, 1 streamed, as ``source/heap.c`` has it."
     database_bytes_max: int | None
-    build: str = "heap"
+    build: str = HEAP_BUILD.name
+    has_pre_upgrade: bool = True
 
     def argument(self, settings: Settings) -> bytes:
         """Return how the database is opened, and which way it is kept."""
@@ -115,7 +122,9 @@ class Staying:
 
     name: str = "stay"
     summary: str = "SQLite in stable memory: nothing is moved"
-    build: str = "standard"
+    build: str = HEAP_BUILD.name
+    "Of all three: what they differ by is then no other allocator, and no other layout of a heap."
+    has_pre_upgrade: bool = False
     database_bytes_max: int | None = None
 
     def argument(self, settings: Settings) -> bytes:

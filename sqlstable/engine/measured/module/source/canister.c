@@ -12,6 +12,7 @@ extern void __wasm_call_ctors(void);
 static sqlite3 *database;
 
 #ifdef SQLSTABLE_HEAP
+static int is_in_heap; /* or in stable memory, to compare with */
 static int is_upgrade; /* whether a database was kept, and is to be brought back */
 #endif
 
@@ -62,12 +63,12 @@ static int on_commit(void *context) {
 static void open_database(const Settings *settings, const char *name) {
   int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
 #ifdef SQLSTABLE_HEAP
-  name = ":memory:";
+  if (is_in_heap) name = ":memory:";
 #endif
   check(sqlite3_open_v2(name, &database, flags, vfs_name));
 #ifdef SQLSTABLE_HEAP
   /* Before anything else: SQLite has no page size and no text encoding yet. */
-  if (is_upgrade) heap_bring_back(database);
+  if (is_in_heap && is_upgrade) heap_bring_back(database);
 #endif
   check(sqlite3_extended_result_codes(database, 1));
   check(random_register(database));
@@ -104,12 +105,13 @@ static void start(void) {
   msg_arg_data_copy((uintptr_t)&argument, 0, size);
   const Settings *settings = &argument.settings;
 #ifdef SQLSTABLE_HEAP
-  if (settings->version != SETTINGS_VERSION_HEAP ||
+  heap_configure(settings);
+  is_in_heap = settings->version == SETTINGS_VERSION_HEAP;
+  if (!(is_in_heap || settings->version == SETTINGS_VERSION) ||
       settings->name_bytes != size - sizeof argument.settings) {
     trap_with("the settings are of version %u with a name of %u bytes", settings->version,
               settings->name_bytes);
   }
-  heap_configure(settings);
 #else
   if (settings->version != SETTINGS_VERSION ||
       settings->name_bytes != size - sizeof argument.settings) {
@@ -124,7 +126,9 @@ static void start(void) {
   lean_configure();
   vfs_set_up(settings->now_ms, argument.name);
   check(sqlite3_initialize());
-#ifndef SQLSTABLE_HEAP
+#ifdef SQLSTABLE_HEAP
+  if (!is_in_heap) placement_open(settings);
+#else
   placement_open(settings);
 #endif
   open_database(settings, argument.name);
@@ -137,7 +141,7 @@ EXPORT("canister_init") void canister_init(void) { start(); }
 #ifdef SQLSTABLE_HEAP
 EXPORT("canister_pre_upgrade") void canister_pre_upgrade(void) {
   if (!database) trap_with("the canister has no database: canister_init was not called");
-  heap_keep(database);
+  if (is_in_heap) heap_keep(database);
 }
 
 EXPORT("canister_post_upgrade") void canister_post_upgrade(void) {

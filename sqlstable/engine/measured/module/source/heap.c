@@ -1,5 +1,7 @@
 /* The heap build: a database in the heap (`:memory:`), kept in stable memory while the canister is
-** upgraded. canister_pre_upgrade writes it there, canister_post_upgrade reads it back.
+** upgraded. canister_pre_upgrade writes it there, canister_post_upgrade reads it back. With the
+** settings of the other builds its database is in stable memory, as theirs is: so what is compared
+** differs in nothing else, and has one allocator.
 **
 ** Two ways, of which the settings choose one; both write the same bytes:
 **

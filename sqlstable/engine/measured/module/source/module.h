@@ -83,7 +83,7 @@ void execute_request(sqlite3 *database, uint8_t *request, uint32_t request_bytes
 
 void lean_configure(void);
 
-/* ---- the heap build: a database in the heap, kept over upgrades (heap.c) ---- */
+/* ---- the heap build: a database that may be in the heap, kept over upgrades (heap.c) ---- */
 
 enum { WAY_WHOLE, WAY_STREAMED };
 

@@ -322,3 +322,14 @@ def test_the_quick_benchmark_of_reclaiming_prints_every_way():
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count(" VACUUM |") == 3
     assert "VACUUM, largest message: OS pages ∝ rows^" in result.stdout
+
+
+def test_the_quick_benchmark_of_upgrades_has_laws_a_check_and_a_break_even():
+    result = run_module("benchmarks.upgrade_compare", "--quick")
+    assert result.returncode == 0, result.stderr
+    today, before = result.stdout.split("### Prices of before 2026")
+    assert "Checked by a real run at 3,000 rows: 6 of 6 inside." in today
+    for text in (today, before):
+        assert "| streamed | n^" in text
+        assert text.count("| 1,000 | 0.1 | whole |") == 1
+        assert "Break-even with staying, at 100,000 reads and 10,000 writes a day:" in text

@@ -52,7 +52,7 @@ def texts(found):
 
 def test_there_is_a_notebook_for_each_lesson():
     numbers = [name[:2] for name in NAMES]
-    assert numbers == [f"{number:02}" for number in range(1, 8)]
+    assert numbers == [f"{number:02}" for number in range(1, 9)]
 
 
 @pytest.mark.parametrize("name", NAMES)

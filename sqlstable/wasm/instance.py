@@ -416,7 +416,8 @@ _STATUS: Final = struct.Struct(f"={len(shim.ShimStatus._fields)}q")
 def stable_bytes(machine: Instance) -> bytes:
     """Return stable memory as it is now, whole."""
     size = machine.stable_wasm_pages * WASM_PAGE_BYTES
-    return ctypes.string_at(machine.stable_address, size)
+    # ctypes.string_at ends at 2 GiB.
+    return bytes((ctypes.c_char * size).from_address(machine.stable_address))
 
 
 def put_stable(machine: Instance, address: int, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """Messages that await: what is committed, who runs meanwhile, and what is refused."""
 
+import asyncio
 import threading
 import time
 from contextlib import ExitStack
@@ -200,6 +201,47 @@ def test_messages_may_await_inside_of_each_other_and_crosswise(canister):
         pauses[1].__exit__(None, None, None)
         second.execute("INSERT INTO t VALUES ('second goes on')")
     assert values(canister)[-2:] == ["first goes on", "second goes on"]
+
+
+def test_tasks_of_asyncio_take_turns_at_their_awaits(canister):
+    """No task goes on before all have asked."""
+
+    async def call(name, all_asked):
+        with canister.message(label=name) as message:
+            message.execute("INSERT INTO t VALUES (?)", (f"{name} asks",))
+            with message.awaiting():
+                await all_asked.wait()
+            message.execute("INSERT INTO t VALUES (?)", (f"{name} goes on",))
+        return message
+
+    async def together():
+        all_asked = asyncio.Barrier(3)
+        return await asyncio.gather(*(call(it, all_asked) for it in ("ada", "ben", "cleo")))
+
+    messages = asyncio.run(together())
+    assert values(canister)[:3] == ["ada asks", "ben asks", "cleo asks"]
+    assert sorted(values(canister)[3:]) == ["ada goes on", "ben goes on", "cleo goes on"]
+    for message in messages:
+        first, last = (it.message for it in message.replies)
+        assert (last.continues, last.label) == (first.index, first.label)
+
+
+def test_a_task_that_waits_inside_of_a_message_is_told_where_to_wait(canister):
+    async def holds():
+        with canister.message() as message:
+            message.execute("INSERT INTO t VALUES (1)")
+            await asyncio.sleep(0)
+
+    async def sends():
+        canister.update("INSERT INTO t VALUES (2)")
+
+    async def both():
+        return await asyncio.gather(holds(), sends(), return_exceptions=True)
+
+    _, error = asyncio.run(both())
+    assert isinstance(error, MessageError)
+    assert "let others run where it awaits (message.awaiting)" in str(error)
+    assert values(canister) == [1]
 
 
 def test_other_threads_come_first_at_an_await(canister):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
@@ -178,6 +179,53 @@ def test_the_same_on_an_image_file_that_is_opened_again(engine, todo, schedule):
         with Canister(path, engine=engine) as canister:
             found = canister.query("SELECT x FROM t ORDER BY id").rows
             assert [row for (row,) in found] == rows
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_threads_whose_calls_await_disturb_nobody(engine):
+    """Each moves an amount out of one account before an await, and into another behind it."""
+    with Canister(engine=engine, trace=":memory:") as canister:
+        canister.update(
+            "CREATE TABLE account (id INTEGER PRIMARY KEY, amount INTEGER, moving INTEGER)"
+        )
+        with canister.message() as message:
+            message.executemany(
+                "INSERT INTO account VALUES (?, 100, 0)", [(it,) for it in range(4)]
+            )
+        failures = []
+
+        def move(source, target):
+            with canister.message(label=f"from {source}") as message:
+                message.execute(
+                    "UPDATE account SET amount = amount - 1, moving = moving + 1 WHERE id = ?",
+                    (source,),
+                )
+                with message.awaiting():
+                    [(total,)] = canister.query("SELECT sum(amount + moving) FROM account").rows
+                message.execute("UPDATE account SET moving = moving - 1 WHERE id = ?", (source,))
+                message.execute("UPDATE account SET amount = amount + 1 WHERE id = ?", (target,))
+            return total
+
+        def run(number):
+            for turn in range(25):
+                total = move(number, (number + turn) % 4)
+                if total != 400:
+                    failures.append(total)
+
+        threads = [Thread(target=run, args=(number,), daemon=True) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+        assert failures == []
+        found = canister.query("SELECT sum(amount), sum(moving) FROM account").rows
+        assert found == [(400, 0)]
+        with canister.trace() as trace:
+            labels = {it.index: it.label for it in trace.messages}
+            behind = [it for it in trace.messages if it.continues is not None]
+        assert len(behind) == 100
+        assert all(labels[it.continues] == it.label for it in behind)
 
 
 # -- a trap at each access behind the await -------------------------------------------------------

@@ -1,6 +1,7 @@
 """Messages that await: what is committed, who runs meanwhile, and what is refused."""
 
 import asyncio
+import csv
 import threading
 import time
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pytest
 import sqlstable
 from sqlstable.canister.canister import Canister
 from sqlstable.errors import MessageError, SqlError, Trap
+from sqlstable.report.as_csv import render_csv
 from sqlstable.report.as_json import document
 from sqlstable.report.as_table import render_table
 from sqlstable.workload import hazard
@@ -174,6 +176,22 @@ def test_a_call_that_is_cut_off_while_it_awaits_does_not_go_on(canister):
     assert message.reply is not None
     canister.stop()
     canister.start()
+    assert values(canister) == ["before"]
+
+
+def test_a_task_that_is_cancelled_while_its_call_awaits_does_not_go_on(canister):
+    async def call():
+        with canister.message() as message:
+            message.execute("INSERT INTO t VALUES ('before')")
+            with message.awaiting():
+                await asyncio.sleep(60)
+            message.execute("INSERT INTO t VALUES ('behind')")
+
+    async def late():
+        await asyncio.wait_for(call(), 0.001)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(late())
     assert values(canister) == ["before"]
 
 
@@ -570,6 +588,8 @@ def test_reports_say_which_messages_are_one_call(canister):
     with canister.trace() as trace:
         assert [it.continues for it in trace.messages] == [None, None, None, None, 2]
         assert [it["continues"] for it in document(trace)["messages"]] == [None] * 4 + [2]
+        rows = list(csv.DictReader(render_csv(trace, by="message").splitlines()))
+        assert [it["continues"] for it in rows] == ["", "", "", "", "2"]
         for by in ("statement", "message"):
             assert "continues message 2" in render_table(trace, by=by, width=120)
         assert trace.messages_frame()["continues"].tolist()[4] == 2

@@ -101,7 +101,8 @@ class Awaits(Block):
         As `commit_point`, whose arguments and errors it has, but the canister is free meanwhile, as
         it is on the Internet Computer until the awaited call has answered. An exception in the
         block, such as a trap of a message sent there, is an awaited call that failed: what goes
-        on may catch it around the block, and undo what was done before.
+        on may catch it around the block, and undo what was done before. What comes from outside,
+        such as Ctrl-C, ends the call there: nothing goes on.
 
         Examples:
             >>> from sqlstable.canister.canister import Canister

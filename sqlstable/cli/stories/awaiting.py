@@ -312,8 +312,7 @@ STORY: Final = Story(
         "nothing of what came before. SQL's transactions know nothing of that."
     ),
     glossary=(
-        ("call", "all messages between a request and its answer"),
-        ("continues", "the message that one behind an await goes on from"),
+        ("call", "all messages between a request and its answer: each continues the one before"),
         ("dirty", "OS pages (4 KiB of stable memory) written"),
     ),
     scenes=_play,

@@ -5,6 +5,7 @@ it awaits, in whatever order the schedule says. The model is a list of rows that
 over when it ends well.
 """
 
+import signal
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -303,3 +304,49 @@ def test_what_was_committed_at_an_await_survives_a_kill_at_any_system_call(durab
     done = run_child("-m", "tests.sim.killing", *arguments, timeout=None)
     assert done.returncode == 0, done.stderr
     assert '"at_the_await"' in done.stdout
+
+
+KILLED = """
+import os, signal, sys
+from sqlstable import Canister
+
+path, engine, where = sys.argv[1:]
+
+def here(name):
+    if name == where:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+canister = Canister(path, engine=engine)
+with canister.message() as message:
+    message.execute("INSERT INTO t (x) VALUES ('before')")
+    here("before the await")
+    with message.awaiting():
+        here("at the await")
+        canister.update("INSERT INTO t (x) VALUES ('between')")
+        here("behind another message")
+    message.execute("INSERT INTO t (x) VALUES ('behind')")
+    here("in what goes on")
+here("behind the end")
+"""
+
+PLACES = {
+    "before the await": [],
+    "at the await": ["before"],
+    "behind another message": ["before", "between"],
+    "in what goes on": ["before", "between"],
+    "behind the end": ["before", "between", "behind"],
+}
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_what_was_committed_when_a_process_is_killed_is_there(engine, tmp_path):
+    for number, (where, expected) in enumerate(PLACES.items()):
+        path = tmp_path / f"{number}.stable"
+        with Canister(path, engine=engine) as canister:
+            canister.update("CREATE TABLE t (id INTEGER PRIMARY KEY, x)")
+        done = run_child("-c", KILLED, path, engine, where)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        with Canister(path, engine=engine) as canister:
+            found = canister.query("SELECT x FROM t ORDER BY id").rows
+            assert [row for (row,) in found] == expected, where
+            assert canister.query("PRAGMA integrity_check").rows == [("ok",)]

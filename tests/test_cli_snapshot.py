@@ -69,6 +69,20 @@ def test_a_new_image_comes_from_a_folder(image):
     assert Path("new.stable").read_bytes() == Path(image).read_bytes()
 
 
+def test_an_image_that_was_lost_comes_back(image):
+    before = Path(image).read_bytes()
+    snapshot("take", image)
+    transfer(image)
+    snapshot("take", image)
+    Path(image).unlink()
+    snapshot("load", image, "0")
+    assert Path(image).read_bytes() == before
+    assert cents(image) == [100, 200]
+    Path(image).unlink()
+    assert "no snapshot 7" in snapshot("load", image, "7", status=2)
+    assert not Path(image).exists()
+
+
 def test_extract_and_inspect_take_a_folder(image):
     snapshot("take", image)
     snapshot("download", image, "0", "out")

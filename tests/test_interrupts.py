@@ -69,6 +69,8 @@ SMALL = [
     ("upgrade_hooks", "native", "plain", 597),
     ("upgrade_keep", "wasm", "plain", 597),
     ("uninstall", "wasm", "trace", 597),
+    ("take_snapshot", "native", "plain", 197),
+    ("load_snapshot", "wasm", "plain", 597),
     ("close", "native", "plain", 47),
     ("update", "wasm", "plain", 197),
     ("reinstall", "wasm", "plain", 697),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -88,9 +88,19 @@ def load(
     It is one message: if it fails, the image is as it was. What the image held is lost, unless a
     snapshot has it.
     """
+    # Whoever has lost the image, and has its snapshots, gets it back.
+    is_lost = not image.exists() and image.with_name(f"{image.name}.snapshots").is_dir()
+    with ExitStack() as undo:
+        if is_lost:
+            undo.callback(image.unlink, missing_ok=True)
+        _load(image, snapshot, stable_only=stable_only, force=force, is_created=is_lost)
+        undo.pop_all()
+
+
+def _load(image: Path, snapshot: str, *, stable_only: bool, force: bool, is_created: bool) -> None:
     from sqlstable.canister.snapshots import load_alone
 
-    with _snapshots(image) as snapshots:
+    with _snapshots(image, is_created=is_created) as snapshots:
         found = snapshots.get(snapshot)
         if found.module_size_bytes and not stable_only:
             raise UsageError(

@@ -240,6 +240,24 @@ def close(model):
     model.canister.close()
 
 
+def take_snapshot(model):
+    full = len(model.canister.snapshots) == 10
+    model.canister.take_snapshot(replace=model.canister.snapshots[0] if full else None)
+
+
+def load_snapshot(model):
+    # What was taken last holds what there is, and the pages that were written since go back.
+    model.canister.load_snapshot(model.canister.snapshots[-1])
+
+
+def snapshot_and_write(model):
+    if model.look() is None:
+        model.fill()
+    take_snapshot(model)
+    with model.canister.message() as message:
+        shuffle(message)
+
+
 class Scenario(NamedTuple):
     """What is cut off."""
 
@@ -273,6 +291,8 @@ SCENARIOS = {
     "uninstall": Scenario(uninstall, wipes=True),
     "reinstall": Scenario(reinstall, wipes=True),
     "import": Scenario(bring_in, prepares=empty),
+    "take_snapshot": Scenario(take_snapshot),
+    "load_snapshot": Scenario(load_snapshot, prepares=snapshot_and_write),
     "close": Scenario(close),
 }
 

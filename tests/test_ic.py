@@ -37,6 +37,7 @@ NAMES = """
 stable_memory_bytes heap_wasm32_bytes heap_wasm64_bytes heap_default_limit_bytes
 canister_memory_bytes subnet_memory_bytes subnet_reservation_threshold_bytes
 wasm_module_bytes wasm_code_section_bytes wasm_functions wasm_globals
+snapshots snapshot_slice_bytes instructions_snapshot instructions_snapshot_slice
 
 instructions_update instructions_query instructions_install instructions_inspect_message
 instructions_round execution_threads execution_threads_canister
@@ -89,6 +90,7 @@ CHANGES = [
     ("subnet_memory_bytes", "2024-11-06", 1024 * GIB, 700 * GIB),
     ("subnet_memory_bytes", "2025-07-30", 2048 * GIB, 1024 * GIB),
     ("subnet_reservation_threshold_bytes", "2025-07-30", 750 * GIB, 450 * GIB),
+    ("snapshots", "2025-03-03", 10, 1),
     ("instructions_update", "2022-10-19", 10_000_000_000, 5_000_000_000),
     ("instructions_update", "2022-12-01", 20_000_000_000, 10_000_000_000),
     ("instructions_update", "2024-03-18", 40_000_000_000, 20_000_000_000),
@@ -120,6 +122,9 @@ CONSTANTS = {
     "wasm_code_section_bytes": 10 * MIB,
     "wasm_functions": 50_000,
     "wasm_globals": 1_000,
+    "snapshot_slice_bytes": 2_000_000,
+    "instructions_snapshot": 2_000_000_000,
+    "instructions_snapshot_slice": 5_000_000,
     "instructions_query": 5_000_000_000,
     "instructions_inspect_message": 200_000_000,
     "instructions_round": 7_000_000_000,
@@ -181,6 +186,7 @@ CONSTANTS = {
 # Limits that did not exist, or are not known, before a day.
 FIRST_DAYS = {
     "heap_wasm64_bytes": "2025-01-21",
+    "snapshots": "2024-08-02",
     "subnet_reservation_threshold_bytes": "2023-07-14",
     "instructions_round": "2021-08-05",
     "instructions_slice_update": "2022-07-15",

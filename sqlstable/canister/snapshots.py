@@ -20,7 +20,11 @@ import numpy as np
 
 from sqlstable.canister.heap_door import HeapImage
 from sqlstable.errors import SnapshotError
-from sqlstable.ic.snapshot_costs import transfer_instructions, whole_instructions
+from sqlstable.ic.snapshot_costs import (
+    SNAPSHOTS_MAX,
+    transfer_instructions,
+    whole_instructions,
+)
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGES_PER_WASM_PAGE, WASM_PAGE_BYTES, amount
 from sqlstable.layout.layout import Peek
 from sqlstable.layout.layouts import recognised
@@ -49,13 +53,6 @@ from sqlstable.memory.snapshots.shelf import SHELF_SUFFIX, Shelf, number_of
 from sqlstable.memory.snapshots.shelf_index import Head, Identity, Index, Stored
 from sqlstable.memory.snapshots.source import Committed, differing, put_back
 from sqlstable.memory.stable import StableMemory
-
-SNAPSHOTS_MAX: Final = 10
-"""Of one canister.
-
-Committed: dfinity/ic rs/types/management_canister_types/src/lib.rs
-``MAX_NUMBER_OF_SNAPSHOTS_PER_CANISTER`` since #4169 of 2025-03-03.
-"""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -235,6 +235,6 @@ def _copied(found: "Snapshot") -> int | str:
 
 
 def _most() -> int:
-    from sqlstable.canister.snapshots import SNAPSHOTS_MAX
+    from sqlstable.ic.snapshot_costs import SNAPSHOTS_MAX
 
     return SNAPSHOTS_MAX

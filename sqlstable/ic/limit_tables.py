@@ -62,6 +62,9 @@ def _from(since: date, value: int, source: str, note: str = "") -> tuple[DatedVa
 
 _TOTAL: Final = _execution("max_canister_memory_size")
 _TOTAL_DATE: Final = "Date inferred: that of the stable memory limit in the sum."
+_SNAPSHOTS: Final = _ic(
+    "types/management_canister_types/src/lib.rs", "MAX_NUMBER_OF_SNAPSHOTS_PER_CANISTER"
+)
 _WASM64: Final = _ic("types/types/src/lib.rs", "MAX_WASM64_MEMORY_IN_BYTES")
 _CAPACITY: Final = _execution("SUBNET_MEMORY_CAPACITY")
 _THRESHOLD: Final = _execution("SUBNET_MEMORY_THRESHOLD")
@@ -127,6 +130,19 @@ _MEMORY: Final = (
           _only(10 * MIB, _DOCS)),
     Limit("wasm_functions", "functions", "Functions of a Wasm module.", _only(50_000, _DOCS)),
     Limit("wasm_globals", "globals", "Globals of a Wasm module.", _only(1_000, _DOCS)),
+    Limit("snapshots", "snapshots", "Snapshots of one canister.", (
+        DatedValue(date(2024, 8, 2), 1, _SNAPSHOTS),
+        DatedValue(date(2025, 3, 3), 10, f"{_SNAPSHOTS} (#4169)"),
+    )),
+    Limit("snapshot_slice_bytes", "bytes", "One slice of a snapshot that is read or uploaded.",
+          _only(2_000_000, _ic("types/management_canister_types/src/lib.rs",
+                               "MAX_SLICE_SIZE_BYTES"))),
+    Limit("instructions_snapshot", "instructions",
+          "Taking or loading a snapshot, beside 1 for each byte of it.",
+          _only(2 * _B, _execution("DEFAULT_CANISTERS_SNAPSHOT_BASELINE_INSTRUCTIONS"))),
+    Limit("instructions_snapshot_slice", "instructions",
+          "Reading or uploading a slice of a snapshot, beside 1 for each byte of it.",
+          _only(5 * _M, _execution("DEFAULT_CANISTERS_SNAPSHOT_DATA_BASELINE_INSTRUCTIONS"))),
 )
 
 _UPDATE: Final = _subnet("MAX_INSTRUCTIONS_PER_MESSAGE")

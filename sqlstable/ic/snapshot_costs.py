@@ -1,21 +1,28 @@
-"""What snapshots cost, in instructions.
+"""What snapshots cost, in instructions, and how many there may be.
 
-Source: dfinity/ic rs/execution_environment/src/canister_manager.rs, with
-``DEFAULT_CANISTERS_SNAPSHOT_BASELINE_INSTRUCTIONS`` and ``..._DATA_BASELINE_INSTRUCTIONS`` of
-rs/config/src/execution_environment.rs, and ``MAX_SLICE_SIZE_BYTES`` of
-rs/types/management_canister_types/src/lib.rs, @ 1bc0a5953 of 2025-10-31.
+Each number stands in `sqlstable.ic.limit_tables`, with its source.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-BASELINE_INSTRUCTIONS: Final = 2_000_000_000
+from sqlstable.ic.limit_tables import LIMITS
+
+
+def _newest(name: str) -> int:
+    return LIMITS[name].history[-1].value
+
+
+SNAPSHOTS_MAX: Final = _newest("snapshots")
+"""Snapshots of one canister."""
+
+BASELINE_INSTRUCTIONS: Final = _newest("instructions_snapshot")
 """To take a snapshot, or to load one, beside 1 for each byte of it."""
 
-DATA_BASELINE_INSTRUCTIONS: Final = 5_000_000
+DATA_BASELINE_INSTRUCTIONS: Final = _newest("instructions_snapshot_slice")
 """To read or upload one slice of a snapshot, beside 1 for each byte of the slice."""
 
-SLICE_BYTES: Final = 2_000_000
+SLICE_BYTES: Final = _newest("snapshot_slice_bytes")
 """Bytes that one call reads or uploads at most."""
 
 

@@ -89,11 +89,33 @@ def test_a_combination_that_cannot_be_is_a_row_that_says_so():
         *(False, False, False, True)
     ]
     assert rows[3]["os_pages_accessed"] == ""
-    result = call(
-        "sweep", "work.sql", "--layout", "raw", "--journal-mode", "persist,delete", *ALONE
-    )
-    assert result.exit_code == 1
-    assert "every combination failed, the first: journal_mode persist" in result.stderr
+
+
+def test_a_value_that_no_run_can_have_is_refused_before_any_runs(monkeypatch):
+    monkeypatch.setattr(many_runs, "carry_out", None)
+    for options, text in (
+        (("--page-size", "512,1"), "page_size is 1; it must be a power of two from 512 to 65536"),
+        (("--page-size", "1,2"), "page_size is 1; it must be"),
+        (("--layout", "raw", "--journal-mode", "persist,delete"), "room for the database only"),
+    ):
+        result = call("sweep", "work.sql", *options, *ALONE)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert text in result.stderr
+
+
+def test_results_of_a_sweep_are_not_those_of_scale():
+    sweep = ("sweep", "work.sql", "--page-size", "512,1024")
+    scale = ("scale", "work.sql", "--param", "rows=10,20,40")
+    for first, other in ((sweep, scale), (scale, sweep)):
+        name = f"{first[0]}.sqlite"
+        assert call(*first, "--results", name, *ALONE).exit_code == 0
+        kept = Path(name).read_bytes()
+        result = call(*other, "--results", name, *ALONE)
+        assert result.exit_code == 2
+        said = f"{name} has the runs of a {first[0]}, and a {other[0]} keeps its own"
+        assert said in result.stderr
+        assert Path(name).read_bytes() == kept
+        assert call(*first, "--results", name, *ALONE).exit_code == 0
 
 
 def test_values_are_those_of_single_runs():

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from sqlstable.analysis.scaling.runs import RunResult, Scalar
+from sqlstable.canister.choices import Choices
 from sqlstable.cli.failures import InterruptedRunError, UsageError, note
 from sqlstable.cli.options import NO_LIMITS, chosen_limits
 from sqlstable.cli.places import check_regular
@@ -17,6 +18,7 @@ from sqlstable.cli.progress import WorkProgress, engine_notes
 from sqlstable.cli.script_params import split_params
 from sqlstable.cli.script_source import ScriptText, read_script_text
 from sqlstable.database.foreign import SourceOptions, open_source
+from sqlstable.errors import SettingsError
 from sqlstable.ic.words import CacheState
 from sqlstable.report.numbers import counted
 from sqlstable.workload.placeholders import (
@@ -165,12 +167,39 @@ def _check_parameter(base: Base, name: str, values: Sequence[Value]) -> None:
         fill_placeholders(base.script.text, {name: value}, name=base.script.name)
 
 
+def check_settings(specs: Sequence[RunSpec]) -> None:
+    """Refuse a value that no run can have, before any begins.
+
+    Values that only some combinations cannot have are left to them: that is something to find out.
+
+    Raises:
+        SettingsError: Why one of its runs cannot be.
+    """
+    refusals: dict[tuple[str, Scalar], SettingsError] = {}
+    possible: set[tuple[str, Scalar]] = set()
+    for spec in specs:
+        chosen: dict[str, Any] = dict(spec.choices)
+        try:
+            Choices(**chosen).settings  # noqa: B018  asked for its errors
+        except SettingsError as error:
+            for choice in spec.choices:
+                refusals.setdefault(choice, error)
+        else:
+            possible.update(spec.choices)
+    for choice, refusal in refusals.items():
+        if choice not in possible:
+            raise refusal
+
+
 @contextmanager
-def opened_results(base: Base, where: Where) -> Iterator[ResultsFile]:
-    """Open the file of results, or one in memory."""
+def opened_results(base: Base, where: Where, command: str) -> Iterator[ResultsFile]:
+    """Open the file of results of a command, or one in memory."""
     if where.results is not None:
         check_regular(where.results)
-    with ResultsFile(where.results, script=base.script.text, name=base.script.name) as results:
+    script = base.script
+    with ResultsFile(
+        where.results, script=script.text, name=script.name, command=command
+    ) as results:
         yield results
 
 

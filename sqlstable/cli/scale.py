@@ -184,7 +184,7 @@ def _scaled(
     name, sizes, fixed = asked
     all_sizes = sizes if check_size is None else (*sizes, check_size)
     specs = [base.spec({}, {**fixed, name: _literal(size)}) for size in all_sizes]
-    with opened_results(base, where) as results:
+    with opened_results(base, where, "scale") as results:
         is_whole = finished(specs, results, where)
         found = results.results(specs)
     error = None if is_whole else interrupted(specs, found, where)

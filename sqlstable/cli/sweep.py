@@ -14,6 +14,7 @@ from sqlstable.cli.many_runs import (
     ResultsOption,
     Where,
     WorkersOption,
+    check_settings,
     finished,
     interrupted,
     listed,
@@ -208,7 +209,8 @@ def _swept(
         )
         for row in rows
     ]
-    with opened_results(base, where) as results:
+    check_settings(specs)
+    with opened_results(base, where, "sweep") as results:
         is_whole = finished(specs, results, where)
         found = results.results(specs)
     swept = sweep_results(rows, found)

@@ -38,7 +38,7 @@ BUSY_S: Final = 30.0
 
 SCHEMA: Final = """\
 CREATE TABLE about ( -- what all runs have in common
-  name TEXT PRIMARY KEY, -- script_sha256, script_name
+  name TEXT PRIMARY KEY, -- script_sha256, script_name, command (scale or sweep)
   value TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE run ( -- one run of the script, from the moment on at which it is planned
@@ -128,10 +128,11 @@ class ResultsFile:
         path: The file; made if it is not there. None keeps results in memory.
         script: Text of the script, with the defaults of its parameters.
         name: What the script is called.
+        command: What runs it, ``scale`` or ``sweep``; empty where nobody asks.
 
     Raises:
-        ResultsError: The file is no file of results, is damaged, of a newer format, or of another
-            script; then it is as it was.
+        ResultsError: The file is no file of results, is damaged, of a newer format, of another
+            script or of another command; then it is as it was.
 
     Examples:
         >>> from sqlstable.workload.sweeping.one_run import run_spec
@@ -144,14 +145,16 @@ class ResultsFile:
         [(('page_size', 1024),)]
     """
 
-    def __init__(self, path: Path | None, *, script: str, name: str = "script") -> None:
+    def __init__(
+        self, path: Path | None, *, script: str, name: str = "script", command: str = ""
+    ) -> None:
         self._name = "the results in memory" if path is None else str(path)
         sha256 = hashlib.sha256(script.encode()).hexdigest()
         with self._guarded():
             self._connection = _opened(path)
         try:
             with self._guarded():
-                self._check(sha256, name)
+                self._check(sha256, name, command)
         except BaseException:
             self._connection.close()
             raise
@@ -207,13 +210,13 @@ class ResultsFile:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _check(self, sha256: str, name: str) -> None:
+    def _check(self, sha256: str, name: str, command: str) -> None:
         """Take a new file, or refuse one that is something else."""
         [(application_id,)] = self._connection.execute("PRAGMA application_id")
         [(version,)] = self._connection.execute("PRAGMA user_version")
         [(objects,)] = self._connection.execute("SELECT count(*) FROM sqlite_schema")
         if not objects and not application_id:
-            self._make(sha256, name)
+            self._make(sha256, name, command)
             return
         if application_id != RESULTS_APPLICATION_ID:
             raise ResultsError(f"{self._name} is no file of results; choose another file")
@@ -232,14 +235,21 @@ class ResultsFile:
                 f"{self._name} has results of another script, {about['script_name']} as it was "
                 "then; choose another file"
             )
+        # Files of older versions do not say.
+        kept = about.get("command", "")
+        if command and kept and kept != command:
+            raise ResultsError(
+                f"{self._name} has the runs of a {kept}, and a {command} keeps its own; choose "
+                "another file"
+            )
 
-    def _make(self, sha256: str, name: str) -> None:
+    def _make(self, sha256: str, name: str, command: str) -> None:
         self._connection.execute(f"PRAGMA application_id = {RESULTS_APPLICATION_ID}")
         with self._transaction():
             for sql in SCHEMA.split(";\n")[:-1]:
                 self._connection.execute(sql)
             self._connection.execute(f"PRAGMA user_version = {RESULTS_FORMAT_VERSION}")
-            about = [("script_sha256", sha256), ("script_name", name)]
+            about = [("script_sha256", sha256), ("script_name", name), ("command", command)]
             self._connection.executemany("INSERT INTO about VALUES (?, ?)", about)
 
     def _write(self, index: int, result: RunResult) -> None:

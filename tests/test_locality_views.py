@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from rich.cells import cell_len
 
+from sqlstable import Canister
 from sqlstable.analysis.curves import CURVES
 from sqlstable.analysis.locality.locality import locality
 from sqlstable.analysis.page_map import page_map
@@ -131,6 +132,15 @@ def test_a_cell_that_stands_for_several_says_so():
     assert each > 1
     assert "it stands for several" in text
     assert "it stands for several" not in drawn(shop_trace())
+
+
+def test_a_table_called_as_the_memory_manager_is_another_owner():
+    with Canister(trace=":memory:") as canister:
+        canister.update('CREATE TABLE "(memory manager)" (x)')
+        with canister.trace() as trace:
+            text = drawn(trace, 100)
+    assert "(memory manager) (memory manager), 9 OS pages" in text
+    assert "(memory manager) (table), 1 OS page" in text
 
 
 @pytest.mark.parametrize("by", get_args(MapBy))

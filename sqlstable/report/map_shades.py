@@ -5,6 +5,7 @@ readers, too. Colours of amounts: cividis, J. R. Nuñez et al., PLOS ONE 13 (7),
 lighter evenly.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -67,25 +68,35 @@ def shading(page_map: PageMap, cells: PageCells, by: MapBy) -> Shading:
 def _by_owner(page_map: PageMap, cells: PageCells) -> Shading:
     """Give the names with most OS pages a shade of their own; what is nobody's is not one."""
     os_pages = np.bincount(page_map.owner, minlength=len(page_map.owners)).tolist()
-    sums: dict[str, int] = {}
+    # SQL may name a table as something that is none, such as the memory manager.
+    sums: dict[tuple[str, str], int] = {}
     for place, owner in enumerate(page_map.owners):
         if os_pages[place] and place != UNKNOWN_OWNER:
-            sums[owner.name] = sums.get(owner.name, 0) + os_pages[place]
-    ranked = sorted(sums, key=lambda name: (-sums[name], name))
+            one = owner.name, owner.kind
+            sums[one] = sums.get(one, 0) + os_pages[place]
+    ranked = sorted(sums, key=lambda one: (-sums[one], one))
+    shared = Counter(name for name, _ in ranked)
     named, others = ranked[: len(OWNER_COLOURS)], ranked[len(OWNER_COLOURS) :]
     shades = [
-        Shade(chr(ord("a") + at), colour, f"{clean(name) or '-'}, {counted(sums[name], 'OS page')}")
-        for at, (name, colour) in enumerate(zip(named, OWNER_COLOURS, strict=False))
+        Shade(
+            chr(ord("a") + at),
+            colour,
+            f"{clean(one[0]) or '-'}{f' ({one[1]})' if shared[one[0]] > 1 else ''}, "
+            f"{counted(sums[one], 'OS page')}",
+        )
+        for at, (one, colour) in enumerate(zip(named, OWNER_COLOURS, strict=False))
     ]
-    rest = sum(sums[name] for name in others)
+    rest = sum(sums[one] for one in others)
     if others:
         words = f"{counted(len(others), 'other owner')}, {counted(rest, 'OS page')}"
         shades.append(Shade("*", OTHERS_COLOUR, words))
     unknown = os_pages[UNKNOWN_OWNER]
     if unknown:
         shades.append(Shade("?", "#666666", f"owner not known, {counted(unknown, 'OS page')}"))
-    place_of = {name: min(at, len(OWNER_COLOURS)) for at, name in enumerate(ranked)}
-    shade_of = [place_of.get(owner.name, len(shades) - 1) for owner in page_map.owners]
+    place_of = {one: min(at, len(OWNER_COLOURS)) for at, one in enumerate(ranked)}
+    shade_of = [
+        place_of.get((owner.name, owner.kind), len(shades) - 1) for owner in page_map.owners
+    ]
     shade_of[UNKNOWN_OWNER] = len(shades) - 1
     return Shading(
         "owner, of most of its OS pages" if cells.os_pages_each > 1 else "owner",

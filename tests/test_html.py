@@ -215,6 +215,24 @@ def test_columns_of_which_nothing_is_known_are_left_out():
     assert packed([None, None]).facts["columns"] == []
 
 
+def test_the_map_stands_between_the_advice_and_the_tables():
+    with Canister(trace=":memory:") as canister:
+        canister.update('CREATE TABLE "" (x)')
+        canister.query('SELECT x FROM ""')
+        with canister.trace() as trace:
+            page = render_html(trace)
+    places = [page.index(f'id="{it}"') for it in ("advice", "page-map", "messages", "page-time")]
+    assert places == sorted(places)
+    assert page.count('id="page-map"') == 1
+    contents = page[page.index("<nav") : page.index("</nav>")]
+    assert contents.index("#page-map") < contents.index("#messages")
+    # A table with an empty name is not the whole trace.
+    sheets = data_of(page)
+    names, parts = (column(sheets, "locality", it) for it in ("name", "scope"))
+    assert names.count("the whole trace") == parts.count("trace") == 1
+    assert "-" in names
+
+
 def test_a_sheet_says_how_many_rows_it_leaves_out(monkeypatch):
     monkeypatch.setattr("sqlstable.report.html.sheet.ROWS_MAX", 3)
     made = packed(range(5))

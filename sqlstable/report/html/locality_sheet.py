@@ -12,6 +12,7 @@ from sqlstable.report.html.sheet import (
     SheetWords,
     sheet,
 )
+from sqlstable.report.numbers import UNKNOWN
 
 Numbered = tuple[int, LocalityRow]
 
@@ -28,7 +29,7 @@ def locality_sheet(found: Locality) -> Sheet:
     rows = list(locality_rows(found))
     columns: list[SheetColumn[Numbered]] = [
         SheetColumn("index", "#", lambda it: it[0]),
-        SheetColumn("name", "what", lambda it: it[1].name or "the whole trace", "text"),
+        SheetColumn("name", "what", _name, "text"),
         SheetColumn("scope", "part", lambda it: it[1].scope, "choice", "wide"),
         SheetColumn("role", "role", _role, "choice", "wide"),
         SheetColumn("touches", "touches", lambda it: it[1].touches),
@@ -51,6 +52,14 @@ def locality_sheet(found: Locality) -> Sheet:
         tuple(VIEW.glossary),
     )
     return sheet(words, columns, enumerate(rows), count=len(rows))
+
+
+def _name(numbered: Numbered) -> str:
+    row = numbered[1]
+    if row.scope == "trace":
+        return "the whole trace"
+    # SQL may give a table an empty name.
+    return row.name or UNKNOWN
 
 
 def _role(numbered: Numbered) -> str | None:

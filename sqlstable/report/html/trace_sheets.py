@@ -278,7 +278,7 @@ def owners_sheet(trace: TraceSource) -> Sheet:
     ]
     words = SheetWords(
         "owners",
-        "Owners",
+        "Owners by role",
         "owner",
         "Tables, indexes and whatever else OS pages belong to, by role in the B-tree. Instructions "
         "are those of the statements that touched an owner, whole, so rows do not add up.",

@@ -334,6 +334,16 @@ def test_colours_are_read_on_black_and_on_white(ink):
     assert 1.05 / (luminance(ink) + 0.05) >= 4.5
 
 
+@pytest.mark.slow
+def test_nothing_is_dim_in_colour(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    codes = re.findall(r"\x1b\[([\d;]+)m", show().stdout)
+    assert len(codes) > 100
+    assert not {"2", "36"} & {part for it in codes for part in re.sub("38;2;.*", "", it).split(";")}
+
+
 def test_a_band_says_by_characters_what_became_of_pages():
     bands = [
         Band("heap", fates_of(20, there=[0, 3], fate="gone"), "two copies"),

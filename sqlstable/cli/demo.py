@@ -11,6 +11,7 @@ from time import sleep
 from typing import Annotated, Final, get_args
 
 import typer
+from rich.style import Style
 from rich.text import Text
 
 from sqlstable.cli.failures import RunError
@@ -95,9 +96,22 @@ def passages(story: Story, stage: Stage, target: Screen) -> Generator[Passage]:
 def passage_lines(lines: list[Text], target: Screen) -> Iterator[tuple[str, str]]:
     """Yield each line as it is written, and as it is read."""
     for line in lines:
-        for piece in fold(line, target.width):
+        for piece in fold(_inked(line), target.width):
             written = render([piece], width=target.width, color_system=target.color_system)
             yield written, piece.plain
+
+
+def _inked(line: Text) -> Text:
+    """Return a line with grey where it is dim, which a projector does not show."""
+    inked = line.copy()
+    inked.style = _ink(line.style)
+    inked.spans = [span._replace(style=_ink(span.style)) for span in line.spans]
+    return inked
+
+
+def _ink(style: str | Style) -> Style:
+    parsed = Style.parse(style) if isinstance(style, str) else style
+    return parsed + Style(color=GREY, dim=False) if parsed.dim else parsed
 
 
 def _opening_lines(story: Story, width: int) -> list[Text]:

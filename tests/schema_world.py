@@ -32,8 +32,15 @@ def trap_in_upgrade(canister, access_index):
 
 def dump(canister):
     """Return all definitions and rows of the code's own objects."""
+    with reading(canister) as execute:
+        return contents(execute)
+
+
+@contextmanager
+def reading(canister):
+    """Give what reads the database as it is now, unrecorded."""
     connection = canister.vfs.observe()
     try:
-        return contents(lambda sql, params=None: list(connection.execute(sql, params)))
+        yield lambda sql, params=None: list(connection.execute(sql, params))
     finally:
         connection.close()

@@ -1,5 +1,6 @@
 """The life cycle of a canister, as its user asks for it."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ class LifeCycle:
         skip_pre_upgrade: bool = False,
         wasm_memory_persistence: Persistence | None = None,
         schema: Path | str | None = None,
+        renames: Mapping[str, str] | None = None,
+        dropped: Collection[str] = (),
         label: str | None = None,
     ) -> Reply:
         """Upgrade the canister: the heap goes, stable memory stays.
@@ -45,6 +48,9 @@ class LifeCycle:
                 ``post_upgrade``; where that fails or crosses a limit, all is as before. Tables
                 that it does not name are deprecated, never dropped. The reply's ``notes`` say
                 what became of it.
+            renames: What the schema renames: ``{"table": "table"}`` or
+                ``{"table.column": "table.column"}``.
+            dropped: Each ``table.column`` that the schema drops, though its like is new.
             label: Name of the message in reports.
 
         Raises:
@@ -59,7 +65,7 @@ class LifeCycle:
         if schema is not None:
             from sqlstable.canister.migrating import UpgradeMigration  # noqa: PLC0415  few ask
 
-            migration = UpgradeMigration(self._life, schema)
+            migration = UpgradeMigration(self._life, schema, renames=renames, dropped=dropped)
         ended = steps.upgrade(
             self._life,
             hooks=hooks,

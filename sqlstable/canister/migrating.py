@@ -4,7 +4,7 @@ What is to be done is decided in `sqlstable.schema`; here it gets its messages, 
 many rows each may take.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,14 +95,21 @@ class MigrationReport:
 class UpgradeMigration:
     """What an upgrade to a schema does first in its post_upgrade."""
 
-    def __init__(self, life: Life, schema: Path | str) -> None:
+    def __init__(
+        self,
+        life: Life,
+        schema: Path | str,
+        *,
+        renames: Mapping[str, str] | None = None,
+        dropped: Collection[str] = (),
+    ) -> None:
         """Read what is to be reached.
 
         Raises:
             MigrationError: It cannot be read, or is no folder of migrations.
         """
         self._life = life
-        self._target = read_target(schema)
+        self._target = read_target(schema, renames=renames, dropped=dropped)
         self.notes: tuple[str, ...] = ()
         "What has become of the schema, once the hook has run."
 
@@ -116,6 +123,8 @@ def migrate(
     life: Life,
     schema: Path | str,
     *,
+    renames: Mapping[str, str] | None = None,
+    dropped: Collection[str] = (),
     rows_per_message: int | None = None,
     switch: bool = True,
     on_message: Callable[[MigrationMessage], None] | None = None,
@@ -126,7 +135,8 @@ def migrate(
             f"rows_per_message is {rows_per_message}; it is 1 or more, or None to let the limits "
             "decide"
         )
-    run = SchemaRun(read_target(schema), lambda: copy_of(life), switches=switch)
+    target = read_target(schema, renames=renames, dropped=dropped)
+    run = SchemaRun(target, lambda: copy_of(life), switches=switch)
     messages: list[MigrationMessage] = []
     outcomes: list[SchemaOutcome] = []
     rows, crossed = rows_per_message or ROWS_FIRST, 0

@@ -1,6 +1,6 @@
 """How a canister's schema changes, as its user asks for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ class SchemaDoor:
         self,
         schema: Path | str,
         *,
+        renames: Mapping[str, str] | None = None,
+        dropped: Collection[str] = (),
         rows_per_message: int | None = None,
         switch: bool = True,
         on_message: "Callable[[MigrationMessage], None] | None" = None,
@@ -35,6 +37,9 @@ class SchemaDoor:
         Args:
             schema: As for `upgrade`: SQL, the path of a SQL file, or a folder of numbered
                 migrations, each of which is one message.
+            renames: What is renamed, which no schema says: ``{"table": "table"}`` or
+                ``{"table.column": "table.column"}``.
+            dropped: Each ``table.column`` that is dropped, though its like is new.
             rows_per_message: At most so many rows are copied by one message; None finds out by
                 what the message before has used of its limits.
             switch: False stops before the last message, so that an upgrade brings new code and new
@@ -62,6 +67,8 @@ class SchemaDoor:
         return migrate(
             self._life,
             schema,
+            renames=renames,
+            dropped=dropped,
             rows_per_message=rows_per_message,
             switch=switch,
             on_message=on_message,

@@ -106,7 +106,7 @@ class Scratch:
         """
         try:
             return list(self.connection.execute(sql, params))
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise SqlError(f"{error}; in: {' '.join(sql.split())[:200]}") from error
 
     def close(self) -> None:

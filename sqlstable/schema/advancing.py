@@ -7,6 +7,7 @@ between: a trap, a kill, an upgrade, writes of the code.
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from sqlstable.database.trial_copy import Scratch
 from sqlstable.errors import MigrationError
 from sqlstable.schema.applying import (
     Intent,
@@ -105,7 +106,7 @@ class SchemaRun:
         return Advance("numbered", outcome=outcome, is_over=len(todo) == 1)
 
     def _begin(self, execute: Execute, ledger: Ledger) -> Advance:
-        intent = intent_of(execute, ledger, self._target)
+        intent = intent_of(execute, ledger, self._target, self._copy)
         if intent.check.verdict == "same" and not intent.deprecated and not intent.restored:
             return Advance("nothing", is_over=True)
         make_ledger(execute)
@@ -174,6 +175,12 @@ class SchemaRun:
         outcome = finish_schema(execute, ledger, self._target, intent, reason)
         return Advance("switch", outcome=outcome, is_over=True)
 
+    def _clean_copy(self) -> Scratch:
+        """Return a copy of the database without what the run has made."""
+        copy = self._copy()
+        abandon_run(copy.execute)
+        return copy
+
     def _recalled(self, execute: Execute, ledger: Ledger, run: RunState) -> tuple[Intent, CutPlan]:
         """Return what is to be done, worked out again where somebody else changed the schema.
 
@@ -191,7 +198,7 @@ class SchemaRun:
                 "abandon_migration, or sqlstable schema migrate IMAGE --abandon, and begin again. "
                 "Nothing was changed"
             )
-        intent = intent_of(execute, ledger, self._target, targets)
+        intent = intent_of(execute, ledger, self._target, self._clean_copy, targets)
         plan = plan_of(intent.migration, execute, intent.old, intent.new)
         if version != run.facts["schema_version"]:
             _check_rowids(plan, intent, run)

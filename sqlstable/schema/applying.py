@@ -6,7 +6,7 @@ a message that somebody else has begun, and relies on it for taking back what wa
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,11 +73,16 @@ class SchemaTarget:
     text: str | None
     "A whole schema as SQL; None for numbered migrations."
     migrations: tuple[NumberedMigration, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+    "Old and new names of tables and of ``table.column``, as somebody has decided."
+    dropped: tuple[str, ...] = ()
+    "Each ``table.column`` that is dropped, though its like is new."
 
     @property
     def checksum(self) -> str:
         """SHA-256 of all of it."""
-        return checksum_of(self.text, *(it.checksum for it in self.migrations))
+        decisions = ("\n".join(it) for it in (*self.renames, self.dropped))
+        return checksum_of(self.text, *(it.checksum for it in self.migrations), *decisions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +117,41 @@ class SchemaOutcome:
         )
 
 
-def read_target(schema: Path | str) -> SchemaTarget:
+def read_target(
+    schema: Path | str,
+    *,
+    renames: Mapping[str, str] | None = None,
+    dropped: Collection[str] = (),
+) -> SchemaTarget:
     """Return what ``schema`` stands for: SQL, the path of a SQL file, or a folder of migrations.
 
+    Args:
+        schema: One of these.
+        renames: What somebody has decided: as for `check_schemas`.
+        dropped: Likewise.
+
     Raises:
-        MigrationError: There is no such file, or it holds no migrations.
+        MigrationError: There is no such file, it holds no migrations, or migrations by hand are
+            to heed decisions.
 
     Examples:
         >>> read_target("CREATE TABLE t (x)").name
         'the schema'
     """
+    pairs, columns = tuple(sorted((renames or {}).items())), tuple(dropped)
     if isinstance(schema, str) and (_SQL.match(schema) or ";" in schema or "\n" in schema):
-        return SchemaTarget("the schema", schema)
+        return SchemaTarget("the schema", schema, renames=pairs, dropped=columns)
     path = Path(schema)
     if path.is_dir():
+        if renames or dropped:
+            raise MigrationError(
+                f"{path} is a folder of migrations, which rename and drop by themselves; leave "
+                "renames and drops out"
+            )
         return SchemaTarget(str(path), None, read_migrations(path))
     try:
-        return SchemaTarget(str(path), path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        return SchemaTarget(str(path), text, renames=pairs, dropped=columns)
     except UnicodeDecodeError as error:
         raise MigrationError(f"{path} is not UTF-8: byte {error.start}") from error
     except (OSError, ValueError) as error:
@@ -230,7 +253,11 @@ class Intent:
 
 
 def intent_of(
-    execute: Execute, ledger: Ledger, target: SchemaTarget, leave_out: Collection[str] = ()
+    execute: Execute,
+    ledger: Ledger,
+    target: SchemaTarget,
+    copy: MakeCopy,
+    leave_out: Collection[str] = (),
 ) -> Intent:
     """Return what is to be done to reach a whole schema; tables it names again are live by now.
 
@@ -238,6 +265,7 @@ def intent_of(
         execute: Runs SQL in the message.
         ledger: As it is.
         target: With the schema.
+        copy: Makes a copy of the database, whose rows are asked where they decide.
         leave_out: Tables that are being filled.
 
     Raises:
@@ -251,12 +279,33 @@ def intent_of(
     for name in back:
         restore(execute, ledger, name)
     out = [it.name for it in ledger.tables if lower(it.name) not in named] + [*leave_out]
-    gone = missing((it for it in tables(execute) if it not in out), named)
+    renamed = [old for old, _ in target.renames]
+    gone = missing((it for it in tables(execute) if it not in (*out, *renamed)), named)
     old = current_schema(execute, leave_out=(*gone, *out))
-    check = check_schemas(old, new)
+    check = _checked(old, new, target, copy)
     if check.migration is None:
         raise MigrationError(_undecided(target, check))
     return Intent(old, new, check, back, gone)
+
+
+def _checked(old: Schema, new: Schema, target: SchemaTarget, copy: MakeCopy) -> SchemaCheck:
+    """Compare two schemas; where that depends on rows, those of a whole copy decide."""
+    renames = dict(target.renames)
+    # A table is deprecated, whatever is said of it.
+    dropped = [it for it in target.dropped if "." in it]
+    check = check_schemas(old, new, renames=renames, dropped=dropped)
+    if not any(it.depends_on_data for it in check.changes):
+        return check
+    try:
+        with copy() as scratch:
+            if not scratch.is_whole:
+                return check
+            return check_schemas(
+                old, new, renames=renames, dropped=dropped, data=scratch.connection
+            )
+    except SqlError:
+        # The database needs what is not here; then the worst of its rows decide.
+        return check
 
 
 def current_schema(execute: Execute, leave_out: Collection[str] = ()) -> Schema:
@@ -349,7 +398,7 @@ def run_migration(execute: Execute, migration: Migration) -> None:
 def _apply_schema(
     execute: Execute, ledger: Ledger, target: SchemaTarget, copy: MakeCopy
 ) -> SchemaOutcome:
-    intent = intent_of(execute, ledger, target)
+    intent = intent_of(execute, ledger, target, copy)
     reason = reason_against(intent.check, copy)
     with transaction(execute):
         run_migration(execute, intent.migration)

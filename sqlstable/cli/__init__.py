@@ -43,6 +43,30 @@ COMMANDS: Final = {
         "sweep.sweep_script",
         "Run a script under every combination of settings, and say which serve it best.",
     ),
+    "schema migrate": Listed(
+        "schema_migrate.migrate_image",
+        "Take the database in an image to another schema, by as many messages as it takes.",
+    ),
+    "schema status": Listed(
+        "schema_standing.show_status",
+        "Say which migrations an image has had, where its tables stand, and how far one is.",
+    ),
+    "schema rollback": Listed(
+        "schema_life.roll_back",
+        "Take back the last migration of an image, by the way back that its ledger keeps.",
+    ),
+    "schema deprecate": Listed(
+        "schema_life.deprecate_table",
+        "Refuse writes to a table of an image from now on; it can be read.",
+    ),
+    "schema restore": Listed(
+        "schema_life.restore_table",
+        "Let a deprecated or unused table of an image be live again, with all its rows.",
+    ),
+    "schema remove": Listed(
+        "schema_life.remove_table",
+        "Drop an unused table of an image, with its rows; nothing else drops one.",
+    ),
     "reclaim": Listed(
         "reclaim.reclaim_space",
         "Say what a database has free, what gives it back at what cost, and what stays to be paid.",

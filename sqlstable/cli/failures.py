@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from sqlstable.cli.output import is_ascii_locale
 from sqlstable.errors import (
     ImageError,
+    MigrationError,
     ResultsError,
     SchemaError,
     ScriptError,
@@ -41,7 +42,8 @@ TRACEBACK_VARIABLE: Final = "SQLSTABLE_TRACEBACK"
 """Environment variable that asks for the traceback of an error that should not have happened."""
 
 _USAGE_ERRORS: Final = (
-    *(ImageError, ResultsError, SchemaError, ScriptError, SettingsError, TraceError),
+    *(ImageError, MigrationError, ResultsError, SchemaError, ScriptError, SettingsError),
+    TraceError,
     UnicodeDecodeError,
 )
 """What is wrong about the command line, or about a file that it names."""

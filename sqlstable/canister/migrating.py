@@ -137,6 +137,7 @@ def migrate(
         )
     target = read_target(schema, renames=renames, dropped=dropped)
     run = SchemaRun(target, lambda: copy_of(life), switches=switch)
+    run.cuts = rows_per_message is not None
     messages: list[MigrationMessage] = []
     outcomes: list[SchemaOutcome] = []
     rows, crossed = rows_per_message or ROWS_FIRST, 0
@@ -144,10 +145,13 @@ def migrate(
         try:
             step, one = _send(life, run, rows)
         except LimitTrap:
-            if run.doing != "copy" or rows == 1:
+            is_whole = run.doing == "numbered" and run.can_cut and not run.cuts
+            if not is_whole and (run.doing != "copy" or rows == 1):
                 raise
             crossed += 1
-            rows = max(1, rows // SHRINKING)
+            # A migration by hand is cut where one message is not enough for it.
+            run.cuts |= is_whole
+            rows = rows if is_whole else max(1, rows // SHRINKING)
             continue
         messages.append(one)
         if step.outcome is not None:

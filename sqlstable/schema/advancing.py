@@ -5,7 +5,7 @@ between: a trap, a kill, an upgrade, writes of the code.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from sqlstable.database.trial_copy import Scratch
 from sqlstable.errors import MigrationError
@@ -20,8 +20,10 @@ from sqlstable.schema.applying import (
     finish_schema,
     intent_of,
     reason_against,
+    reasons_of,
     transaction,
 )
+from sqlstable.schema.cut_by_hand import begin_by_hand, go_on_by_hand, has_ranges
 from sqlstable.schema.cutting import (
     CutPlan,
     RunState,
@@ -37,8 +39,22 @@ from sqlstable.schema.cutting import (
     schema_version,
     waiting,
 )
-from sqlstable.schema.ledger import Execute, Ledger, count_upgrade, make_ledger, read_ledger
-from sqlstable.schema.migrations import check_kind, checksum_of, pending
+from sqlstable.schema.ledger import (
+    Applied,
+    Execute,
+    Ledger,
+    count_upgrade,
+    make_ledger,
+    note_applied,
+    read_ledger,
+)
+from sqlstable.schema.migrations import (
+    NumberedMigration,
+    applied_as,
+    check_kind,
+    checksum_of,
+    pending,
+)
 
 Doing = Literal["begin", "copy", "switch", "numbered", "nothing"]
 
@@ -70,6 +86,10 @@ class SchemaRun:
         self._copy = copy
         self._switches = switches
         self._known: tuple[int, Intent, CutPlan] | None = None
+        self.cuts = False
+        "Whether numbered migrations are cut, too, which a message each is enough for mostly."
+        self.can_cut = False
+        "Whether the one that is next can be."
         self.doing: Doing = "begin"
         "What the message does that is open, or did that trapped."
 
@@ -89,21 +109,54 @@ class SchemaRun:
         if run is not None:
             check_run(run, self._target)
         if self._target.text is None:
-            return self._next_numbered(execute, ledger)
+            return self._next_numbered(execute, ledger, run, rows_max)
         check_kind(ledger, "schema")
         if run is None:
             self.doing = "begin"
             return self._begin(execute, ledger)
         return self._go_on(execute, ledger, run, rows_max)
 
-    def _next_numbered(self, execute: Execute, ledger: Ledger) -> Advance:
-        self.doing = "numbered"
+    def _next_numbered(
+        self, execute: Execute, ledger: Ledger, run: RunState | None, rows_max: int | None
+    ) -> Advance:
         todo = pending(self._target.migrations, ledger)
         if not todo:
             return Advance("nothing", is_over=True)
+        one, is_last = todo[0], len(todo) == 1
+        if run is not None:
+            return self._go_on_by_hand(execute, ledger, one, run.facts, rows_max, is_last=is_last)
+        self.can_cut = has_ranges(one)
+        if self.cuts and self.can_cut:
+            self.doing = "begin"
+            reason = reasons_of(todo[:1], self._copy)[0][one.number]
+            make_ledger(execute)
+            with transaction(execute, checks=False):
+                begin_by_hand(execute, one, reason)
+            return Advance("begin")
+        self.doing = "numbered"
         make_ledger(execute)
         outcome = apply_numbered(execute, ledger, todo[:1], self._copy)
-        return Advance("numbered", outcome=outcome, is_over=len(todo) == 1)
+        return Advance("numbered", outcome=outcome, is_over=is_last)
+
+    def _go_on_by_hand(
+        self,
+        execute: Execute,
+        ledger: Ledger,
+        one: NumberedMigration,
+        facts: dict[str, Any],
+        rows_max: int | None,
+        *,
+        is_last: bool,
+    ) -> Advance:
+        self.doing = "copy"
+        with transaction(execute, checks=facts["step"] >= len(one.up)):
+            rows = go_on_by_hand(execute, one, facts, rows_max)
+            if rows is not None:
+                return Advance("copy", rows)
+            applied = applied_as(one, ledger.upgrades, facts["reason"])
+            note_applied(execute, applied)
+        outcome = SchemaOutcome(ledger.upgrades, applied.way, (applied,))
+        return Advance("switch", outcome=outcome, is_over=is_last)
 
     def _begin(self, execute: Execute, ledger: Ledger) -> Advance:
         intent = intent_of(execute, ledger, self._target, self._copy)
@@ -220,10 +273,14 @@ def upgrade_to(execute: Execute, target: SchemaTarget, copy: MakeCopy) -> Schema
     ledger = read_ledger(execute)
     count_upgrade(execute, ledger.upgrades + 1)
     whole = SchemaRun(target, copy)
+    applied: list[Applied] = []
     while True:
         step = whole.advance(execute, None)
         if step.outcome is not None:
-            return replace(step.outcome, upgrade=ledger.upgrades + 1)
+            applied += step.outcome.applied
+        if step.is_over:
+            assert step.outcome is not None
+            return replace(step.outcome, upgrade=ledger.upgrades + 1, applied=tuple(applied))
 
 
 def check_run(run: RunState, target: SchemaTarget) -> None:
@@ -232,7 +289,10 @@ def check_run(run: RunState, target: SchemaTarget) -> None:
     Raises:
         MigrationError: It is another one, or its text has changed.
     """
-    if run.facts["checksum"] != target.checksum:
+    number = run.facts.get("number")
+    checksums = {it.number: it.checksum for it in target.migrations}
+    checksum = target.checksum if number is None else checksums.get(number)
+    if run.facts["checksum"] != checksum:
         raise MigrationError(
             f"a migration to {run.facts['name']} is under way ({run.rows:,} rows are copied), and "
             f"{target.name} is not the text that it began with; finish it with that one, or give "
@@ -265,6 +325,12 @@ def abandon(execute: Execute) -> None:
     read_ledger(execute)
     if not has_run(execute):
         raise MigrationError("no migration is under way; there is nothing to give up")
+    run = read_run(execute)
+    if run is not None and "number" in run.facts:
+        raise MigrationError(
+            f"migration {run.facts['name']} is applied in part, and what it has done is not "
+            "undone; finish it, or load a snapshot from before it. Nothing was changed"
+        )
     with transaction(execute, checks=False):
         abandon_run(execute)
 

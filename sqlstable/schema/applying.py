@@ -196,20 +196,12 @@ def apply_numbered(
     execute: Execute, ledger: Ledger, todo: Sequence[NumberedMigration], copy: MakeCopy
 ) -> SchemaOutcome:
     """Apply numbered migrations, the ways back of which are tried first."""
-    reasons: dict[int, str | None] = {}
-    limits = None
-    if any(it.down is not None for it in todo):
-        try:
-            with copy() as scratch:
-                limits = limits_of(scratch)
-                reasons = reasons_against(scratch, todo)
-        except SqlError as error:
-            reasons = {it.number: f"it could not be tried: {error}" for it in todo}
+    reasons, limits = reasons_of(todo, copy)
     applied = []
     with transaction(execute):
         for migration in todo:
             run_steps(execute, migration.up, f"migration {migration.title}")
-            applied.append(applied_as(migration, ledger.upgrades, _reason(reasons, migration)))
+            applied.append(applied_as(migration, ledger.upgrades, reasons[migration.number]))
             note_applied(execute, applied[-1])
     before = {it.name for it in ledger.tables}
     new = tuple(it.name for it in read_ledger(execute).tables if it.name not in before)
@@ -224,10 +216,23 @@ def apply_numbered(
     )
 
 
-def _reason(reasons: dict[int, str | None], migration: NumberedMigration) -> str | None:
-    if migration.down is None:
-        return f"there is no {migration.title}.down.sql"
-    return reasons[migration.number]
+def reasons_of(
+    todo: Sequence[NumberedMigration], copy: MakeCopy
+) -> tuple[dict[int, str | None], str | None]:
+    """Return why migrations are forward only, by number, and what the trial did not see."""
+    reasons: dict[int, str | None] = {}
+    limits = None
+    if any(it.down is not None for it in todo):
+        try:
+            with copy() as scratch:
+                limits = limits_of(scratch)
+                reasons = reasons_against(scratch, todo)
+        except SqlError as error:
+            reasons = {it.number: f"it could not be tried: {error}" for it in todo}
+    for it in todo:
+        if it.down is None:
+            reasons[it.number] = f"there is no {it.title}.down.sql"
+    return reasons, limits
 
 
 # -- whole schemas --------------------------------------------------------------------------------

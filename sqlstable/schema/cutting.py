@@ -118,8 +118,8 @@ class RunState:
 
     @property
     def rows(self) -> int:
-        """Rows that have been copied."""
-        return sum(it.rows for it in self.copies)
+        """Rows that have been copied, or taken by statements that are cut."""
+        return sum(it.rows for it in self.copies) + int(self.facts.get("rows", 0))
 
 
 def plan_of(migration: Migration, execute: Execute, old: Schema, new: Schema) -> CutPlan:
@@ -199,7 +199,7 @@ def read_run(execute: Execute) -> RunState | None:
 
 def begin_run(execute: Execute, plan: CutPlan, facts: dict[str, Any]) -> None:
     """Make the new tables, what keeps them in step, and the run's own tables."""
-    execute(_MAKE)
+    make_run(execute)
     for sql in plan.first:
         execute(sql)
     for cut in plan.copies:
@@ -214,6 +214,11 @@ def begin_run(execute: Execute, plan: CutPlan, facts: dict[str, Any]) -> None:
         else:
             _note_writes(execute, cut)
     note_run(execute, **facts, schema_version=schema_version(execute))
+
+
+def make_run(execute: Execute) -> None:
+    """Make the run's own tables."""
+    execute(_MAKE)
 
 
 def note_run(execute: Execute, **facts: Any) -> None:  # noqa: ANN401  whatever SQLite keeps

@@ -206,7 +206,7 @@ def run_steps(
         MigrationError: It drops a table.
         SqlError: SQLite refused a statement.
     """
-    before = {} if may_drop else _root_pages(execute)
+    before = {} if may_drop else root_pages(execute)
     for step in steps:
         if isinstance(step, str):
             execute(step)
@@ -214,7 +214,21 @@ def run_steps(
             deprecate(execute, read_ledger(execute), step.table, "hand")
         else:
             restore(execute, read_ledger(execute), step.table)
-    after = _root_pages(execute)
+    check_drops(before, execute, title)
+
+
+def check_drops(before: dict[str, int], execute: Execute, title: str) -> None:
+    """Refuse a migration that has dropped a table.
+
+    Args:
+        before: What `root_pages` said before it.
+        execute: Runs SQL in the message.
+        title: What errors call it.
+
+    Raises:
+        MigrationError: It has.
+    """
+    after = root_pages(execute)
     kept = set(after.values())
     # A table that was renamed is where it was.
     gone = [name for name in missing(before, after) if before[name] not in kept]
@@ -226,7 +240,7 @@ def run_steps(
         )
 
 
-def _root_pages(execute: Execute) -> dict[str, int]:
+def root_pages(execute: Execute) -> dict[str, int]:
     """Return where the tables begin that no migration may drop; in order of their names."""
     pages: dict[str, int] = dict(
         execute("SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'")

@@ -36,13 +36,14 @@ _WRITES: Final = ("INSERT", "UPDATE", "DELETE")
 _UNUSED: Final = f"{RESERVED_PREFIX}unused_"
 
 
-def guard(execute: Execute, table: str, purpose: str, text: str) -> None:
-    """Refuse all writes to a table, by triggers that say why."""
+def guard(execute: Execute, table: str, purpose: str, text: str, *, when: str = "") -> None:
+    """Refuse all writes to a table, by triggers that say why; with ``when``, while that holds."""
+    condition = f"WHEN {when} " if when else ""
     for write in _WRITES:
         trigger = quoted(f"{RESERVED_PREFIX}{purpose}_{write.lower()}_{table}")
         execute(
             f"CREATE TRIGGER IF NOT EXISTS {trigger} BEFORE {write} ON {quoted(table)} "
-            f"BEGIN SELECT RAISE(ABORT, {literal(text)}); END"
+            f"{condition}BEGIN SELECT RAISE(ABORT, {literal(text)}); END"
         )
 
 

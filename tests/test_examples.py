@@ -19,8 +19,8 @@ from sqlstable.workload.script import DIRECTIVES, parse_script
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = (
-    *("account_ledger", "await_ledger", "forum_search", "game_world", "long_run", "music_shop"),
-    *("survive_kill", "warm_heap"),
+    *("account_ledger", "await_ledger", "change_the_schema", "forum_search", "game_world"),
+    *("long_run", "music_shop", "survive_kill", "warm_heap"),
 )
 
 LINES_MAX = 60
@@ -382,3 +382,9 @@ def test_what_auto_vacuum_does_to_the_file_of_a_long_run():
     assert len(incremental.steps) == 200
     assert none.steps == full.steps == []
     assert none.stable_bytes[-1] == incremental.stable_bytes[-1] == full.stable_bytes[-1]
+
+
+def test_what_was_sold_while_rows_were_copied_is_not_lost():
+    numbers, printed = run("change_the_schema")
+    assert numbers["sold"] == numbers["sevens"] > 3
+    assert "table coupon is unused since schema upgrade 2" in printed

@@ -161,7 +161,7 @@ def _write(image: Path, report: "MigrationReport", engine: str) -> None:
     name = clean(str(image))
     doings = [it.doing for it in report.messages]
     if doings == ["nothing"]:
-        write(f"{name}: there is nothing to do\n" if report.is_switched else _waits(name))
+        _tell((f"{name}: there is nothing to do" if report.is_switched else _waits(name),))
         return
     used = f"{100 * report.share_max:.2g} % of the nearest limit at most"
     write(f"{name}: {counted(len(doings), 'message')}, {count(report.rows)} rows copied, {used}\n")
@@ -177,7 +177,7 @@ def _write(image: Path, report: "MigrationReport", engine: str) -> None:
         )
     _tell(report.sentences)
     if not report.is_switched:
-        write(_waits(name))
+        _tell((_waits(name),))
     if engine == "native":
         note("instructions are not counted on the native engine; --engine wasm counts them")
 
@@ -185,7 +185,7 @@ def _write(image: Path, report: "MigrationReport", engine: str) -> None:
 def _waits(name: str) -> str:
     return (
         f"{name}: all rows are copied, and the switch waits; run it again without --prepare, or "
-        "with --upgrade\n"
+        "with --upgrade"
     )
 
 

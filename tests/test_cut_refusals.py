@@ -10,9 +10,11 @@ from sqlstable import (
     MigrationError,
     SqlError,
     StableMemory,
+    Trap,
     latest_limits,
 )
 from sqlstable.schema.table_life import tables
+from sqlstable.testing import trap_at
 from tests.schema_world import dump, reading
 
 OLD = "CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT); CREATE TABLE plain (a, b);"
@@ -249,3 +251,62 @@ def test_a_schema_is_taken_back_by_the_way_that_led_back(canister):
     canister.rollback_schema()
     assert dump(canister) == before
     assert canister.schema_status().ledger.applied == ()
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_foreign_keys_are_enforced_again_whatever_happened(engine):
+    old = "CREATE TABLE a (id INTEGER PRIMARY KEY, x TEXT); CREATE TABLE b (a REFERENCES a)"
+    with Canister(engine=engine, foreign_keys=True) as canister:
+        canister.update(f"{old}; INSERT INTO a VALUES (1, '1'); INSERT INTO b VALUES (1)")
+
+        def check(_):
+            with pytest.raises(SqlError, match="FOREIGN KEY constraint failed"):
+                canister.update("DELETE FROM a")
+
+        check(None)
+        if engine == "native":
+            for access in (2, 6):
+                with pytest.raises(Trap), trap_at(canister, access):
+                    canister.migrate(old.replace("x TEXT", "x INTEGER"))
+                check(None)
+        canister.migrate(old.replace("x TEXT", "x INTEGER"), on_message=check)
+        canister.upgrade(schema=old.replace("x TEXT", "x REAL"))
+        check(None)
+        assert canister.query("SELECT x, a FROM a, b").rows == [(1.0, 1)]
+
+
+def test_tables_of_any_kind_and_name_are_migrated(canister):
+    old = """
+        CREATE TABLE "we""ird [t] 'x'" ("a b" INTEGER PRIMARY KEY, "c,d" TEXT UNIQUE);
+        CREATE TABLE "[q]" (a, b);
+        CREATE TABLE wide (a, b, c, d, e, f, g, h, i, v, PRIMARY KEY (a, b, c, d, e, f, g, h, i))
+            WITHOUT ROWID;
+        CREATE TABLE named (rowid TEXT, _rowid_, oid);
+        CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT, x TEXT);
+        CREATE VIRTUAL TABLE note USING fts5 (body);
+    """
+    new = old.replace('"c,d" TEXT', '"c,d" INTEGER').replace("(a, b)", "(a INTEGER, b)")
+    new = new.replace("i, v,", "i, v INTEGER,").replace("_rowid_,", "_rowid_ INTEGER,")
+    new = new.replace("x TEXT", "x INTEGER").replace("fts5 (body)", "fts5 (body, tokenize = ascii)")
+    canister.update(f"DROP TABLE t; DROP TABLE plain; {old}")
+    for number in range(7):
+        canister.update("""INSERT INTO "we""ird [t] 'x'" VALUES (?, ?)""", (number, str(number)))
+        canister.update('INSERT INTO "[q]" VALUES (?, 1)', (str(number),))
+        canister.update("INSERT INTO wide VALUES (?, 2, 3, 4, 5, 6, 7, 8, 9, '10')", (number,))
+        canister.update("INSERT INTO named VALUES (?, '8', '9')", (str(number),))
+        canister.update("INSERT INTO counted (x) VALUES ('5')")
+        canister.update("INSERT INTO note VALUES (?)", (f"word{number}",))
+    canister.update("DELETE FROM counted WHERE id > 5")
+    image = canister.image()
+    with Canister(memory=StableMemory.from_image(image)) as twin:
+        twin.upgrade(schema=new)
+        expected = dump(twin)
+
+    def write(_):
+        canister.update("""UPDATE "we""ird [t] 'x'" SET "c,d" = "c,d" """)
+        canister.update('UPDATE "[q]" SET b = b; UPDATE wide SET v = v')
+
+    canister.migrate(new, rows_per_message=3, on_message=write)
+    assert dump(canister) == expected
+    assert expected[1]["named"].total() == 7
+    assert canister.query("SELECT seq FROM sqlite_sequence").rows == [(7,)]

@@ -187,7 +187,8 @@ class SchemaRun:
         intent, plan = self._recalled(execute, ledger, run)
         left = sum(waiting(execute, cut) for cut in plan.copies)
         is_copied = all(state.is_done for state in run.copies)
-        if is_copied and (rows_max is None or left <= rows_max):
+        if is_copied and (rows_max is None or left <= rows_max or left >= run.left):
+            # Where the code writes faster than messages catch up, more of them would not help.
             if not self._switches:
                 return Advance("nothing", is_over=True)
             self.doing = "switch"
@@ -199,20 +200,25 @@ class SchemaRun:
         self.doing = "copy"
         with transaction(execute, checks=False):
             rows = self._copy_some(execute, plan, run, rows_max)
-            note_run(execute, rows_per_message=rows_max)
+            note_run(execute, rows_per_message=rows_max, **({"left": left} if is_copied else {}))
         return Advance("copy", rows)
 
     def _copy_some(
         self, execute: Execute, plan: CutPlan, run: RunState, rows_max: int | None
     ) -> int:
-        """Bring written rows up to date, and copy new ones as far as that leaves room."""
+        """Bring written rows up to date, and copy new ones, of which there are always some."""
         rows = 0
-        for cut, state in zip(plan.copies, run.copies, strict=True):
-            rows += catch_up(execute, cut, state, None if rows_max is None else rows_max - rows)
-        for cut, state in zip(plan.copies, run.copies, strict=True):
-            if not state.is_done and (rows_max is None or rows < rows_max):
-                limit = None if rows_max is None else rows_max - rows
-                rows += copy_rows(execute, cut, state, limit).rows - state.rows
+        states = tuple(zip(plan.copies, run.copies, strict=True))
+        is_copied = all(state.is_done for state in run.copies)
+        part = rows_max if is_copied or rows_max is None else rows_max // 2
+        for cut, state in states:
+            rows += catch_up(execute, cut, state, None if part is None else part - rows)
+        todo = None if rows_max is None else max(1, rows_max - rows)
+        for cut, state in states:
+            if not state.is_done and (todo is None or todo > 0):
+                copied = copy_rows(execute, cut, state, todo).rows - state.rows
+                rows += copied
+                todo = None if todo is None else todo - copied
         return rows
 
     def _switch(
@@ -342,7 +348,7 @@ def _check_rowids(plan: CutPlan, intent: Intent, run: RunState) -> None:
         MigrationError: It may have.
     """
     for cut in plan.copies:
-        table = intent.old.table(cut.copy.source.strip('"'))
+        table = intent.old.table(cut.copy.source)
         if table is not None and not table.is_without_rowid and table.rowid_column is None:
             raise MigrationError(
                 f"VACUUM has run, or the schema has changed and changed back, since the migration "

@@ -25,13 +25,14 @@ partial or on an expression, writes are refused by triggers, with an error that 
 ``_sqlstable_run`` (key, value)
     ``name`` and ``checksum`` of the target, ``schema`` (checksum of the old one),
     ``schema_version`` (SQLite's counter, which VACUUM moves too), ``reason`` (why there is no way
-    back), ``rows_per_message``.
+    back), ``rows_per_message``, ``left`` (rows that were to be brought up to date).
 ``_sqlstable_copies`` (number, source, target, rows, is_done, k1 … k8)
     Of each table that is copied: rows so far, and the key of the last one.
 ``_sqlstable_changed_N`` (k1 …, is_out)
     Keys of rows that were written since; ``is_out``: the new table does not have them any more.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -121,6 +122,12 @@ class RunState:
         """Rows that have been copied, or taken by statements that are cut."""
         return sum(it.rows for it in self.copies) + int(self.facts.get("rows", 0))
 
+    @property
+    def left(self) -> float:
+        """Rows that were to be brought up to date when that was done last; at first more."""
+        left: float = self.facts.get("left", math.inf)
+        return left
+
 
 def plan_of(migration: Migration, execute: Execute, old: Schema, new: Schema) -> CutPlan:
     """Take a migration apart.
@@ -134,13 +141,13 @@ def plan_of(migration: Migration, execute: Execute, old: Schema, new: Schema) ->
     first: list[str] = []
     copies: list[CutCopy] = []
     last: list[str] = []
-    copied = [it.copies for it in migration.steps if it.copies is not None]
-    targets = {_name(it.target) for it in copied}
+    cut = [it.copies for it in migration.steps if _is_cut(it.copies, old)]
+    targets = {lower(it.target) for it in cut if it is not None}
     for step in migration.steps:
         copy = step.copies
-        if copy is not None and len(copy.key) <= KEY_COLUMNS_MAX:
+        if copy is not None and lower(copy.target) in targets:
             key = None
-            if unique_keys(execute, unquoted(copy.source)) is not None:
+            if unique_keys(execute, copy.source) is not None:
                 key = _target_key(copy, old, new.table(step.table or ""))
             copies.append(CutCopy(len(copies) + 1, copy, key))
         elif _table_made(step.sql) in targets:
@@ -203,7 +210,7 @@ def begin_run(execute: Execute, plan: CutPlan, facts: dict[str, Any]) -> None:
     for sql in plan.first:
         execute(sql)
     for cut in plan.copies:
-        names = (cut.number, unquoted(cut.copy.source), unquoted(cut.copy.target), 0, 0)
+        names = (cut.number, cut.copy.source, cut.copy.target, 0, 0)
         execute(
             "INSERT INTO _sqlstable_copies (number, source, target, rows, is_done) "
             "VALUES (?, ?, ?, ?, ?)",
@@ -243,7 +250,7 @@ def copy_rows(execute: Execute, cut: CutCopy, state: CopyState, rows_max: int | 
         rows_max: At most so many rows; None for all that there are.
     """
     copy = cut.copy
-    source, key = quoted(unquoted(copy.source)), ", ".join(copy.key)
+    source, key = quoted(copy.source), ", ".join(copy.key)
     above = "" if state.last_key is None else f"WHERE ({key}) > ({_marks(state.last_key)})"
     params = state.last_key or ()
     last = None
@@ -262,6 +269,9 @@ def copy_rows(execute: Execute, cut: CutCopy, state: CopyState, rows_max: int | 
         upto = f"{'AND' if above else 'WHERE'} ({key}) <= ({_marks(last)})"
         execute(f"{_insert(copy)} {above} {upto} ORDER BY {key}", (*params, *last))
         count = execute("SELECT changes()")[0][0]
+        if cut.target_key is not None:
+            # Rows may have come in that are noted, and were behind the last one when they were.
+            execute(f"UPDATE {cut.log} SET is_out = 0 WHERE is_out")  # noqa: S608  our own
         new = CopyState(state.rows + count, is_done=is_done, last_key=last)
     _note_copy(execute, cut, new)
     return new
@@ -272,7 +282,7 @@ def catch_up(execute: Execute, cut: CutCopy, state: CopyState, rows_max: int | N
     if cut.target_key is None:
         return 0
     copy, log, marks = cut.copy, cut.log, ", ".join(cut.marks)
-    target, target_key = quoted(unquoted(copy.target)), ", ".join(cut.target_key)
+    target, target_key = quoted(copy.target), ", ".join(cut.target_key)
     # All of them go before one comes back: a unique value may have moved from row to row.
     noted = f"(SELECT {marks} FROM {log} WHERE NOT is_out)"  # noqa: S608  our own
     execute(f"DELETE FROM {target} WHERE ({target_key}) IN {noted}")  # noqa: S608  quoted
@@ -322,7 +332,7 @@ def abandon_run(execute: Execute) -> None:
 
 
 def _refuse_writes(execute: Execute, cut: CutCopy) -> None:
-    source = unquoted(cut.copy.source)
+    source = cut.copy.source
     guard(
         execute,
         source,
@@ -333,7 +343,7 @@ def _refuse_writes(execute: Execute, cut: CutCopy) -> None:
 
 
 def _note_writes(execute: Execute, cut: CutCopy) -> None:
-    source = unquoted(cut.copy.source)
+    source = cut.copy.source
     marks = ", ".join(cut.marks)
     execute(
         f"CREATE TABLE {cut.log} ({marks}, is_out INTEGER NOT NULL DEFAULT 0, "
@@ -373,7 +383,7 @@ def _trigger(execute: Execute, cut: CutCopy, name: str, when: str, body: str) ->
 
 def _let_writes(execute: Execute, cut: CutCopy) -> None:
     """Undo `_refuse_writes` or `_note_writes`; the old table may be gone, and its triggers too."""
-    unguard(execute, unquoted(cut.copy.source), _COPYING)
+    unguard(execute, cut.copy.source, _COPYING)
     for name in _TRIGGERS:
         execute(f"DROP TRIGGER IF EXISTS {_trigger_name(cut, name)}")
     execute(f"DROP TABLE IF EXISTS {cut.log}")
@@ -386,9 +396,17 @@ def _trigger_name(cut: CutCopy, name: str) -> str:
 # -- inside ---------------------------------------------------------------------------------------
 
 
+def _is_cut(copy: Copy | None, old: Schema) -> bool:
+    """Return whether a copy can be cut: by a key of some columns, of a table that has triggers."""
+    if copy is None or not 0 < len(copy.key) <= KEY_COLUMNS_MAX:
+        return False
+    source = old.table(copy.source)
+    return source is not None and not source.is_virtual
+
+
 def _target_key(copy: Copy, old: Schema, new: SchemaTable | None) -> tuple[str, ...] | None:
     """Return the new table's columns with the old one's key, if they are the new one's key."""
-    source = old.table(unquoted(copy.source))
+    source = old.table(copy.source)
     if new is None or source is None:
         return None
     own = [_column(it, new) for it in copy.columns]
@@ -430,8 +448,8 @@ def _table_made(sql: str) -> str | None:
 
 def _insert(copy: Copy) -> str:
     return (
-        f"INSERT OR ABORT INTO {quoted(unquoted(copy.target))} ({', '.join(copy.columns)}) "  # noqa: S608
-        f"SELECT {', '.join(copy.expressions)} FROM {quoted(unquoted(copy.source))}"
+        f"INSERT OR ABORT INTO {quoted(copy.target)} ({', '.join(copy.columns)}) "  # noqa: S608
+        f"SELECT {', '.join(copy.expressions)} FROM {quoted(copy.source)}"
     )
 
 

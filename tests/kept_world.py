@@ -88,5 +88,4 @@ def rows(canister_, sql):
 def state(canister_):
     """All that a message could change."""
     machine = canister_.machine
-    numbers = [each.value(machine._store) for each in machine._globals._globals]
-    return canister_.stable(), machine.heap_bytes(), numbers
+    return canister_.stable(), machine.heap_bytes(), machine.globals.typed()

@@ -85,6 +85,16 @@ def test_rows_that_stand_in_the_way_are_named(files):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layout", ["raw", "froghub", "ic-sqlite-vfs"])
+def test_an_image_of_any_layout_is_measured_in_its_own(files, layout):
+    with Canister(files / "app.stable", layout=layout) as canister:
+        canister.import_database(files / "app.db")
+    found = json.loads(checked("app.stable", "new.sql", "--format", "json")[0])
+    assert (found["verdict"], found["cost"]["rows_copied"]) == ("both ways", 2)
+    assert found["cost"]["settings"]["layout"] == layout
+
+
+@pytest.mark.slow
 def test_images_and_snapshots_are_read_as_databases_are(files):
     image = files / "app.stable"
     with Canister(image) as canister:
@@ -120,6 +130,11 @@ def test_images_and_snapshots_are_read_as_databases_are(files):
         (("old.sql", "new.sql", "--format", "csv"), 2, "choose --format table or json"),
         (("new.sql", "old.sql", "--database", "app.db"), 2, "app.db has another schema than new"),
         (("old.sql", "new.sql", "--database", "old.sql"), 2, "old.sql is no database"),
+        (
+            ("old.sql", "new.sql", "--database", "app.stable", "--layout", "raw"),
+            2,
+            "leave --layout",
+        ),
         (("latin.sql", "new.sql"), 2, "byte 14 is 0xe9; save it as UTF-8"),
         (("zero.sql", "new.sql"), 2, "zero byte in line 2"),
         (("attach.sql", "new.sql"), 2, "ATTACH is refused"),
@@ -141,6 +156,9 @@ def test_status_and_refusals(files, arguments, status, words):
         "SELECT count(*) AS i FROM n"
     )
     (files / "cut.db").write_bytes((files / "app.db").read_bytes()[:5000])
+    if "app.stable" in arguments:
+        with Canister(files / "app.stable") as canister:
+            canister.import_database(files / "app.db")
     if "huge.sql" in arguments:
         (files / "huge.sql").write_bytes(b"-- row\n" * 1_200_000)
     _, err = checked(*arguments, status=status)

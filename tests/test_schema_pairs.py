@@ -59,6 +59,8 @@ def test_the_verdict_is_the_known_one(pair):
     found = checked(pair)
     assert (found.verdict, found.old_code) == (pair["verdict"], pair["old_code"]), found.changes
     assert (found.migration is None) == (pair["verdict"] == "incompatible")
+    if pair["verdict"] == "incompatible":
+        assert found.rollback is None
     if pair["verdict"] in ("same", "both ways"):
         assert found.rollback is not None
 

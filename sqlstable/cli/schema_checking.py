@@ -149,6 +149,8 @@ def _checked(
         return check_schemas(old, new, renames=renames, dropped=dropped), None
     if source_kind(data) == "sql":
         raise UsageError(f"{data} is no database; --database is a SQLite database or an image")
+    if layout is not None and source_kind(data) == "image":
+        raise UsageError(f"{data} is an image, which has a layout of its own; leave --layout out")
     if data != old_path:
         _check_same(old_path, data)
     progress.show(f"asking the rows of {data.name}")

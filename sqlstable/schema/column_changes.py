@@ -284,7 +284,7 @@ def _computed(
 
 def _type_changes(pair: TablePair, old: SchemaColumn, new: SchemaColumn) -> Iterator[SchemaChange]:
     is_other_text = meaning(old.type) != meaning(new.type)
-    if pair.new.is_strict:
+    if pair.new.is_strict and old.name != pair.old.rowid_column:
         condition = refused(quoted(old.name), new.affinity)
         is_taken = pair.old.is_strict and always_stored(old.affinity, new.affinity)
         if condition is not None and not is_taken and (is_other_text or not pair.old.is_strict):

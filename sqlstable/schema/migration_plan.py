@@ -239,7 +239,9 @@ class _Planner:
         known = {lower(it.name) for it in (*self._new.tables,)}
         known |= {lower(it.name) for it in self._new.views}
         for table in self._new.tables:
-            if lower(table.name) in fresh and _is_elsewhere(table) and _content(table) in known:
+            # What is made anew may have other texts, which the index has to follow.
+            is_stale = bool({lower(table.name), _content(table)} & fresh)
+            if is_stale and _is_elsewhere(table) and _content(table) in known:
                 name = quoted(table.name)
                 yield MigrationStep(
                     f"INSERT INTO {name} ({name}) VALUES ('rebuild')",  # noqa: S608

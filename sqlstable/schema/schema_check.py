@@ -77,8 +77,9 @@ def check_schemas(
         if reason:
             changes = (*changes, _undone(f"tried on a copy of the data, {reason}", reached))
     verdict = worst(changes)
-    is_open = verdict != "incompatible"
-    return SchemaCheck(verdict, changes, migration if is_open else None, rollback, _notes(old, new))
+    if verdict == "incompatible":
+        return SchemaCheck(verdict, changes, None, None, _notes(old, new))
+    return SchemaCheck(verdict, changes, migration, rollback, _notes(old, new))
 
 
 @dataclass(frozen=True, slots=True)

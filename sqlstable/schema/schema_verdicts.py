@@ -143,7 +143,8 @@ class SchemaCheck:
     migration: Migration | None
     "From the old to the new one; None where somebody has to decide first."
     rollback: Migration | None
-    "From the new to the old one: the way back. It restores everything if the verdict says so."
+    """From the new to the old one: the way back. It restores everything if the verdict says so.
+    None where there is no migration, or where the old schema needs values that nobody has."""
     notes: tuple[str, ...] = ()
 
     @property

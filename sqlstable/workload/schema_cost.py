@@ -25,6 +25,8 @@ from sqlstable.errors import SqlError, Trap
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import EngineName
+from sqlstable.layout.layout import Peek
+from sqlstable.layout.layouts import recognised
 from sqlstable.memory.stable import StableMemory
 from sqlstable.schema.schema_files import image_of, source_kind
 from sqlstable.schema.schema_verdicts import Migration
@@ -166,7 +168,13 @@ def _canister(source: Path, keywords: Keywords) -> Iterator[Canister]:
                 image_of(source), limits=None, is_read_only=True, is_created=False
             )
             with image:
-                chosen: Keywords = {**keywords, "memory": stack.enter_context(_copied(image))}
+                found = recognised(Peek.at(image))
+                assert found is not None, "its schema has been read"
+                chosen: Keywords = {
+                    **keywords,
+                    "memory": stack.enter_context(_copied(image)),
+                    "layout": found.name,
+                }
             canister = stack.enter_context(Canister(**chosen))
         yield canister
 

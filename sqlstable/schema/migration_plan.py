@@ -16,7 +16,7 @@ from sqlstable.schema.column_changes import TablePair
 from sqlstable.schema.constraint_changes import has_parent_key
 from sqlstable.schema.empty_database import carried_out
 from sqlstable.schema.expressions import mentions
-from sqlstable.schema.renaming import Renamed, TableRename, free_name
+from sqlstable.schema.renaming import Renamed, TableRename, free_name, names_of
 from sqlstable.schema.sameness import (
     foreign_columns,
     index_key,
@@ -98,6 +98,8 @@ class _Planner:
             for before in (self._before.table(after.name),)
             if before is not None and table_key(before, self._before) != table_key(after, new)
         ]
+        self._lost_indexes = self._find_lost_indexes()
+        self._taken = {*names_of(old), *names_of(new)}
         self._removed = [it for it in self._before.tables if new.table(it.name) is None]
         self._added = [it for it in new.tables if self._before.table(it.name) is None]
         self._altered = {it.new.name: self._alter(it) for it in self._pairs}
@@ -125,14 +127,14 @@ class _Planner:
     def _alter(self, pair: TablePair) -> tuple[MigrationStep, ...] | None:
         if not self._way.alters:
             return None
-        lost = {lower(it.name) for it in self._before.indexes if self._is_index_lost(it.name)}
-        kept = [it for it in self._before.indexes_of(pair.old.name) if lower(it.name) not in lost]
-        return alter_steps(pair, kept)
+        indexes = self._before.indexes_of(pair.old.name)
+        return alter_steps(pair, [it for it in indexes if it.name not in self._lost_indexes])
 
-    def _is_index_lost(self, name: str) -> bool:
-        before = next(it for it in self._before.indexes if it.name == name)
-        after = next((it for it in self._new.indexes if lower(it.name) == lower(name)), None)
-        return after is None or index_key(before) != index_key(after)
+    def _find_lost_indexes(self) -> set[str]:
+        after = {lower(it.name): index_key(it) for it in self._new.indexes}
+        return {
+            it.name for it in self._before.indexes if after.get(lower(it.name)) != index_key(it)
+        }
 
     def _touched_names(self, renames: Collection[TableRename]) -> set[str]:
         """Return tables that a view or trigger must not name while they change."""
@@ -197,7 +199,7 @@ class _Planner:
         dropped = self._rebuilt | {lower(it.name) for it in self._removed}
         for index in self._before.indexes:
             # Those of a table that is dropped go with it.
-            if lower(index.table) not in dropped and self._is_index_lost(index.name):
+            if lower(index.table) not in dropped and index.name in self._lost_indexes:
                 purpose = f"the index {index.name} is gone, or made anew below"
                 yield MigrationStep(f"DROP INDEX {quoted(index.name)}", purpose, index.table)
 
@@ -214,7 +216,7 @@ class _Planner:
     def _change_tables(self) -> Iterator[MigrationStep]:
         for pair in self._pairs:
             steps = self._altered[pair.new.name]
-            between = free_name(f"sqlstable_new_{pair.new.name}", self._old, self._new)
+            between = free_name(f"sqlstable_new_{pair.new.name}", self._taken)
             if steps is not None:
                 yield from steps
             elif _is_elsewhere(pair.new):

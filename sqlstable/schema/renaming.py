@@ -91,14 +91,17 @@ def with_new_names(old: Schema, renames: Collection[TableRename], taken: Schema)
             raise SchemaError(f"SQLite cannot rename as asked: {error}") from error
 
 
-def free_name(wanted: str, *schemas: Schema) -> str:
-    """Return a name that no schema has.
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """Return a name that nothing has.
+
+    Args:
+        wanted: What it is to be, if it is free.
+        taken: Names in lower case, as `names_of` has them.
 
     Examples:
-        >>> free_name("t", Schema.from_sql("CREATE TABLE t (a)"))
+        >>> free_name("t", {"t"})
         't_2'
     """
-    taken = {name for schema in schemas for name in names_of(schema)}
     name, number = wanted, 1
     while lower(name) in taken:
         number += 1
@@ -239,7 +242,7 @@ def _steps(old: Schema, renames: Collection[TableRename], taken: Schema) -> Iter
 
 
 def _between(name: str, old: Schema, new: Schema) -> str:
-    return free_name(f"sqlstable_new_{name}", old, new)
+    return free_name(f"sqlstable_new_{name}", {*names_of(old), *names_of(new)})
 
 
 def _in_order(

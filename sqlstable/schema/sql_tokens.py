@@ -6,6 +6,7 @@ quoted name that SQLite would read as a word of its own, such as ``"null"``, kee
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 TokenKind = Literal["name", "string", "blob", "number", "sign"]
@@ -103,6 +104,7 @@ def unquoted(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=8192)
 def lower(name: str) -> str:
     """Return a name in lower case as SQLite has it: only ASCII letters have two cases.
 

@@ -143,6 +143,8 @@ def test_images_and_snapshots_are_read_as_databases_are(files):
         (("endless.sql", "new.sql"), 2, "takes more than"),
         (("cut.db", "new.sql"), 2, "cut.db is truncated"),
         (("huge.sql", "new.sql"), 2, "give the database itself"),
+        (("damaged.db", "new.sql"), 2, "is damaged: "),
+        (("spoilt.db", "new.sql"), 2, "malformed database schema"),
     ],
 )
 def test_status_and_refusals(files, arguments, status, words):
@@ -156,6 +158,10 @@ def test_status_and_refusals(files, arguments, status, words):
         "SELECT count(*) AS i FROM n"
     )
     (files / "cut.db").write_bytes((files / "app.db").read_bytes()[:5000])
+    data = (files / "app.db").read_bytes()
+    # The root of a table's B-tree, and the text that says what the table is.
+    (files / "damaged.db").write_bytes(data[:4096] + b"\xff" * 4096 + data[8192:])
+    (files / "spoilt.db").write_bytes(data.replace(b"CREATE TABLE pet", b"CREATE TABEL pet"))
     if "app.stable" in arguments:
         with Canister(files / "app.stable") as canister:
             canister.import_database(files / "app.db")

@@ -106,9 +106,9 @@ def tried(
         migration: What is tried.
         rollback: The way back, which has to restore everything; None where none is promised.
     """
-    before = None if rollback is None else digests(connection, old)
     connection.execute("SAVEPOINT sqlstable_trial")
     try:
+        before = None if rollback is None else digests(connection, old)
         for step in migration.steps:
             connection.execute(step.sql).fetchall()
         for step in () if rollback is None else rollback.steps:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import apsw
 
-from sqlstable.database.checking import prepare
+from sqlstable.database.checking import check, prepare
 from sqlstable.database.foreign import SourceOptions, open_source
 from sqlstable.database.looking import LookingVFS, Read
 from sqlstable.database.transfer import read_database
@@ -171,7 +171,17 @@ def copied_database(path: Path) -> Iterator[apsw.Connection]:
             raise ImageError(
                 f"a copy of {path} cannot be made: {error}; TMPDIR names another folder for it"
             ) from error
+        _check_whole(copy, path)
         yield copy
+
+
+def _check_whole(connection: apsw.Connection, path: Path) -> None:
+    try:
+        damage = check(connection).damage
+    except apsw.Error as error:
+        damage = (str(error),)
+    if damage:
+        raise ImageError(f"the database in {path} is damaged: {'; '.join(damage)}")
 
 
 def _database_bytes(path: Path, stack: ExitStack) -> tuple[Read, int]:

@@ -1,5 +1,12 @@
-"""How Hypothesis runs here: no clock decides, and the same examples each time."""
+"""How tests run here: no clock decides, the examples are the same each time, and so is the width.
 
+A process that runs a share of the tests is told how wide its parent's terminal is; what the program
+prints where it knows no terminal is for each test to say.
+"""
+
+import os
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -10,3 +17,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("sqlstable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_terminal_known():
+    """Let nobody know a terminal's width but the tests that say one."""
+    os.environ.pop("COLUMNS", None)

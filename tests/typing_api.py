@@ -18,6 +18,12 @@ def use_canister() -> list[tuple[object, ...]]:
             for row in message.cursor("SELECT 1"):
                 rows.append(row)
         canister.upgrade()
+        taken: sqlstable.Snapshot = canister.take_snapshot(replace=None)
+        canister.download_snapshot(taken, Path("out"), resume=True)
+        uploaded = canister.upload_snapshot("out", replace=taken.id)
+        loaded: sqlstable.Reply = canister.load_snapshot(uploaded, stable_only=True)
+        canister.delete_snapshot(canister.snapshots[0])
+        assert loaded.outcome
         canister.import_database("app.db")
         size: int = canister.extract_database(Path("out.db"), overwrite=True)
         assert size

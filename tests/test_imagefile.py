@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import struct
 import zlib
 from contextlib import closing, suppress
@@ -14,6 +15,8 @@ from sqlstable.ic.units import GIB
 from sqlstable.memory.image import durable, imagefile
 from sqlstable.memory.image.commitlog import CHECKSUM_BYTES, LogEntry, LogHeader, record_parts
 from sqlstable.memory.image.imagefile import open_image
+from sqlstable.trace.format.schema import TRACE_APPLICATION_ID
+from sqlstable.workload.sweeping.results import RESULTS_APPLICATION_ID
 from tests.images import (
     DURABILITIES,
     LAST,
@@ -570,3 +573,15 @@ def test_refused_openings_leak_no_descriptors(path):
     log_of(path).write_bytes(b"foreign")
     for _ in range(50):
         refusal(path)
+
+
+@pytest.mark.parametrize("application_id", [TRACE_APPLICATION_ID, RESULTS_APPLICATION_ID])
+def test_a_file_of_ours_is_no_image_however_long_it_is(path, application_id):
+    connection = sqlite3.connect(path)
+    connection.executescript(f"PRAGMA application_id = {application_id}; CREATE TABLE t (x)")
+    connection.close()
+    path.write_bytes(path.read_bytes().ljust(2 * 65536, b"\0"))
+    before = path.read_bytes()
+    with pytest.raises(ImageError, match="is a SQLite database, no image; sqlstable import"):
+        StableMemory.open(path)
+    assert path.read_bytes() == before

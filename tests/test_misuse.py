@@ -157,7 +157,7 @@ COMMANDS = r"""
 2 extract app.stable out.db --name other.db -> app.stable holds no database named other.db; it
 2 extract app.stable out.db --layout raw -> app.stable: the image has layout managed, not
 2 extract app.stable out.db --layout flat -> layout is 'flat'; it must be one of managed, raw
-2 demo now -> Invalid value for 'STORY': 'now' is not one of 'shop', 'survival'.
+2 demo now -> Invalid value for 'STORY': 'now' is not one of 'shop', 'survival',
 2 demo shop now -> Got unexpected extra argument(s) (now)
 2 demo --engine fast -> Invalid value for '--engine': 'fast' is not one of 'native', 'wasm'.
 2 frobnicate -> No such command 'frobnicate'.

@@ -61,6 +61,11 @@ _NOT_WRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _OPENED: Final = os.O_NONBLOCK
 """With every opening of a file that is there: one of a pipe would wait for its other end."""
 
+OWN_APPLICATION_IDS: Final = frozenset({b"SqSt", b"SqSw"})
+"""What traces and files of results have at offset 68 of their header: databases, and no images."""
+
+_DATABASE: Final = "{name} is a SQLite database, no image; sqlstable import {name} IMAGE makes one"
+
 LOOK_AGAIN_NS: Final = 1_000_000
 """The file's time is looked at before a message that begins so long after the last look.
 
@@ -553,8 +558,11 @@ def _check_length(view: ReadFile, name: str) -> None:
             "image of stable memory"
         )
         if view.read(0, 16) == SQLITE_MAGIC:
-            msg = f"{name} is a SQLite database, no image; sqlstable import {name} IMAGE makes one"
+            msg = _DATABASE.format(name=name)
         raise ImageError(msg)
+    # A file of ours may be as long as an image in layout raw, which is a database, too.
+    if view.read(0, 16) == SQLITE_MAGIC and view.read(68, 4) in OWN_APPLICATION_IDS:
+        raise ImageError(_DATABASE.format(name=name))
 
 
 # -- the log --------------------------------------------------------------------------------------

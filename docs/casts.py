@@ -22,7 +22,7 @@ from sqlstable.cli.stories import StoryName, find_story
 from sqlstable.cli.story import Stage
 
 FOLDER = Path(__file__).parent / "casts"
-CASTS: tuple[StoryName, ...] = ("survival",)
+CASTS: tuple[StoryName, ...] = ("survival", "await")
 WIDTH, HEIGHT = 80, 36
 
 

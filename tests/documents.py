@@ -55,14 +55,16 @@ def examples_of(blocks):
 def run_document(blocks, folder, programs):
     """Run all blocks in a folder, and assert that each prints what stands in it."""
     names, cells = {}, None
-    for block in blocks:
+    for number, block in enumerate(blocks):
         if block.title is not None:
             (folder / block.title).write_text(block.text, encoding="utf-8")
         elif block.language == "console":
             for command, shown in _commands(block):
                 _run_command(command, shown, folder, programs)
         elif block.language == "python":
-            test = doctest.DocTestParser().get_doctest(block.text, names, folder.name, None, 0)
+            # A name of its own: tracebacks look up the lines of functions of other blocks by it.
+            name = f"{folder.name} {number}"
+            test = doctest.DocTestParser().get_doctest(block.text, names, name, None, 0)
             assert test.examples, f"nothing runs in {block.text}"
             report = []
             runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)

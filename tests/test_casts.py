@@ -1,4 +1,4 @@
-"""The recorded story in the docs: it is what the story shows now, sound, and plays in a browser."""
+"""The recorded stories in the docs: what they show now, sound, and playing in a browser."""
 
 import html
 import json

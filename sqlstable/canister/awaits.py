@@ -20,6 +20,7 @@ from sqlstable.canister.reply import Reply
 from sqlstable.canister.turns import Block
 from sqlstable.engine.statements import Params, Rows, Statements
 from sqlstable.errors import MessageError, Trap
+from sqlstable.memory.stable import StableMemory
 
 _OPEN_AT_AWAIT: Final = (
     "the message cannot await with {}; nothing has happened. On the Internet Computer the state is "
@@ -42,30 +43,26 @@ class Awaits(Block):
 
     Invariant: it is open, or it awaits, or neither: then its block has not begun, or is over.
 
-    Args:
-        life: Of the canister.
-        call: The first of the messages.
-        allow_open_transaction: Whether an SQL transaction may stay open where it awaits or ends.
+    What it begins with is set by `Message`, or here for all: every message is made, and few await.
     """
 
-    def __init__(self, life: Life, call: Call, *, allow_open_transaction: bool) -> None:
-        """Prepare; the block begins the message."""
-        self._call = call
-        "Of the message that is open, or was last."
-        self._life = life
-        self._memory = life.memory
-        self._statements: Statements
-        self._run: Callable[[str, Params], Rows] = not_open
-        self._allows_open = allow_open_transaction
-        self._rows: Rows = []
-        self._replies: list[Reply] = []
-        "Of the messages that an await has ended."
-        self._running = 0
-        "Statements and windows that are in progress; more than one where SQL calls back."
-        self._is_waiting = False
-        "Whether it awaits."
-        self._is_between = False
-        "Whether the last thing it did was to commit at an await."
+    _call: Call
+    "Of the message that is open, or was last."
+    _life: Life
+    _memory: StableMemory
+    _statements: Statements
+    _run: Callable[[str, Params], Rows]
+    _allows_open: bool
+    "Whether an SQL transaction may stay open where it awaits or ends."
+    _rows: Rows
+    _replies: tuple[Reply, ...] = ()
+    "Of the messages that an await has ended."
+    _running = 0
+    "Statements and windows that are in progress; more than one where SQL calls back."
+    _is_waiting = False
+    "Whether it awaits."
+    _is_between = False
+    "Whether the last thing it did was to commit at an await."
 
     def commit_point(self, *, label: str | None = None) -> None:
         """Await: commit what the message has done so far, and go on as another message.
@@ -133,7 +130,7 @@ class Awaits(Block):
     def replies(self) -> tuple[Reply, ...]:
         """What it answered at each await, and at its end, in order; those that are there yet."""
         if self._call.ended is None or self._is_between:
-            return tuple(self._replies)
+            return self._replies
         return (*self._replies, self.reply)
 
     def pause(self) -> None:
@@ -150,7 +147,7 @@ class Awaits(Block):
         if trap is not None:
             raise trap
         assert call.ended is not None
-        self._replies.append(Reply(self._rows, call.ended))
+        self._replies += (Reply(self._rows, call.ended),)
         self._rows = []
         self._is_between = self._is_waiting = True
         life.awaiting.add(self)

@@ -55,8 +55,12 @@ class Message(Awaits):
             )
         self.kind = kind
         state: CacheState = "warm" if kind == "update" else cache
-        call = Call(kind, state, label, continues=continues)
-        super().__init__(life, call, allow_open_transaction=allow_open_transaction)
+        self._call = Call(kind, state, label, continues=continues)
+        self._life = life
+        self._memory = life.memory
+        self._run = not_open
+        self._allows_open = allow_open_transaction
+        self._rows = []
 
     def execute(self, sql: str, params: Params = None) -> Rows:
         """Run one or more statements, and return their rows.
@@ -198,7 +202,8 @@ class Message(Awaits):
         assert statements is not None
         self._statements = statements
         self._run = statements.execute
-        self._look_for_heap()
+        if self._call.continues is not None:
+            self._look_for_heap()
         return self
 
     def _leave(

@@ -113,7 +113,8 @@ class NativeMachine:
             self._begin_part(call)
             return
         self._parts.running = None
-        self._bound.reset()
+        if self._bound.is_on:
+            self._bound.reset()
         self._before_step = None
         if call.cache is None:
             left = self._left if self._engine is None else Left.of(self._engine)
@@ -133,12 +134,17 @@ class NativeMachine:
     def end(self, call: Call, look: Look | None) -> Ended:
         """Commit, discard or roll back, and say what happened."""
         memory, engine, vfs, log = self.memory, self._engine, self.view, self._log
-        if self._parts.end(call, self._used, None) and vfs is not None:
+        if (
+            self._parts.running is not None
+            and self._parts.end(call, self._used, None)
+            and vfs is not None
+        ):
             vfs.store.rebind()
+        bytemap = memory.store.bytemap
         facts, trap = finish(
             call,
             memory,
-            self._used,
+            (len(bytemap.accessed), len(bytemap.dirty)),
             look,
             accesses=log.so_far,
             end=forget if engine is None else engine.end,

@@ -83,8 +83,10 @@ class Leaving:
             return self._leave
         method = MethodType(self._leave, block)
         if block.ticket is None:
-            # Else the block has begun by hand, and whoever asks now ends it.
-            block.ticket = Ticket.of(method)
+            # Else the block has begun by hand, and whoever asks now ends it. As `Ticket.of` does,
+            # without a call: there is one for each message.
+            ticket = block.ticket = Ticket(method)
+            ticket.is_over, ticket.over, ticket.thread = False, None, get_ident()
         return method
 
 

@@ -147,7 +147,8 @@ class Staged:
 
     def prepare(self) -> PageChange:
         """Return what the message has changed."""
-        self._join()
+        if self._earlier is not None:
+            self._join()
         pages = self.wasm_pages
         if not self.bytemap.dirty and pages == self.committed_wasm_pages and self._wiped is None:
             # As most messages: one record does for all of them.

@@ -35,6 +35,7 @@ from sqlstable.engine.native.functions import (
 from sqlstable.engine.native.link import Executor, Heap, Link, look, play_back, refusal
 from sqlstable.engine.pragmas import READING_PRAGMAS, ProcessSettings, refuse_process_wide
 from sqlstable.engine.state import (
+    DEFERRED,
     NOTHING_SET,
     PENDING_SETTINGS,
     TEMP,
@@ -159,7 +160,7 @@ class NativeEngine:
             return
         self._active = None
         state, effect = self._heap.state, link.executor.effect
-        if link.was_set or (state.settings is not None and state.is_deferring):
+        if link.was_set or (state.settings is not None and state.settings[None, DEFERRED]):
             effect = "connection"
         elif effect in ("nothing", "rows") and self._cache != "fresh":
             if (link.connection.db_filename(TEMP) is None) != (state.temp is None):

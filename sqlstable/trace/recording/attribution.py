@@ -192,20 +192,27 @@ def _limits_used(facts: MessageFacts, instructions: Instructions | None) -> tupl
     if limits is None:
         return ()
     stable_bytes_max = limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
+    message = limits.of(facts.kind)
     stable = (
-        *_os_pages_used(facts, limits),
+        *(
+            _os_pages_used(facts, limits)
+            if facts.parts
+            else (
+                _limit_use(
+                    OS_PAGES_ACCESSED, facts.os_pages_accessed, message.os_pages_accessed_max
+                ),
+                _limit_use(OS_PAGES_DIRTY, facts.os_pages_dirty, message.os_pages_dirty_max),
+            )
+        ),
         _limit_use(STABLE_MEMORY_BYTES, facts.image_bytes, stable_bytes_max),
     )
     if instructions is None:
         return stable
-    instructions_max = limits.of(facts.kind).instructions_max
-    return (*stable, LimitUse(INSTRUCTIONS, instructions.total, instructions_max))
+    return (*stable, LimitUse(INSTRUCTIONS, instructions.total, message.instructions_max))
 
 
 def _os_pages_used(facts: MessageFacts, limits: Limits) -> tuple[LimitUse, LimitUse]:
     """Return how much of the limits on OS pages a message has used; of parts, the one nearest."""
-    if not facts.parts:
-        return _os_pages_of(limits, facts.kind, facts.os_pages_accessed, facts.os_pages_dirty)
     accessed, dirty = zip(
         *(
             _os_pages_of(

@@ -85,8 +85,9 @@ class Leaving:
         if block.ticket is None:
             # Else the block has begun by hand, and whoever asks now ends it. As `Ticket.of` does,
             # without a call: there is one for each message.
-            ticket = block.ticket = Ticket(method)
+            ticket = Ticket(method)
             ticket.is_over, ticket.over, ticket.thread = False, None, get_ident()
+            block.ticket = ticket
         return method
 
 

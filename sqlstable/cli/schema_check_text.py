@@ -76,16 +76,16 @@ def as_text(
         all_settings: Whether all settings are named.
     """
     width = target.width
+    asked = sum(it.depends_on_data for it in check.changes)
     lines = [
         *title(f"{check.verdict}: {_VERDICT_WORDS[check.verdict]}", width),
-        *paragraph(_compared(names, data), width, style="dim"),
+        *paragraph(_compared(names, data if asked else None), width, style="dim"),
         *(_old_code_lines(check, width) if check.changes else ()),
     ]
     if check.changes:
         lines.append(Text())
     for change in check.changes:
         lines += _change_lines(change, width)
-    asked = sum(it.depends_on_data for it in check.changes)
     if data is None and asked:
         text = f"rows decide {counted(asked, 'change')}: --database APP.db asks them"
         lines += [Text(), *paragraph(text, width)]

@@ -20,7 +20,7 @@ from sqlstable.workload.script import DIRECTIVES, parse_script
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = (
     *("account_ledger", "await_ledger", "change_the_schema", "forum_search", "game_world"),
-    *("long_run", "music_shop", "survive_kill", "warm_heap"),
+    *("long_run", "music_shop", "survive_kill", "upgrade_hooks", "warm_heap"),
 )
 
 LINES_MAX = 60
@@ -344,6 +344,17 @@ def send_once(canister, step):
             message.execute(statement.sql)
         if step.kind == "trap":
             message.trap()
+
+
+def test_hooks_save_carts_from_the_second_upgrade_on_and_a_broken_version_changes_nothing():
+    versions, printed = run("upgrade_hooks")
+    assert [version.carts for version in versions] == [0, 0, 40, 40]
+    assert [version.outcome for version in versions] == [
+        *["committed"] * 3,
+        "failed: no such table: carts",
+    ]
+    assert [part.name for part in versions[2].parts] == ["pre_upgrade", "post_upgrade"]
+    assert "the carts\nsurvive only from the second upgrade on" in printed
 
 
 def test_the_warm_heap_is_that_of_updates_only():

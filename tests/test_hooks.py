@@ -1,6 +1,6 @@
 """Hooks and the life cycle: what runs when, with which limits, and every misuse."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from threading import Thread
 
@@ -328,6 +328,30 @@ def test_a_manager_of_a_hooks_own_meets_no_open_database(engine):
         manager = MemoryManager(canister.memory)
         assert manager.get(9).size() == 400
         assert manager.get(9).read(0, 400 * 65_536) == bytes(400 * 65_536)
+
+
+def test_an_interrupt_that_a_hook_swallows_ends_the_upgrade_all_the_same(engine):
+    def swallow(message):
+        message.execute("DELETE FROM account")
+        statements = message._statements
+        real = statements.execute
+        statements.execute = interrupted
+        for sql in ("SELECT 1", "SELECT 2"):
+            with suppress(KeyboardInterrupt, Trap):
+                message.execute(sql)
+        statements.execute = real
+
+    def interrupted(sql, params):
+        raise KeyboardInterrupt
+
+    with make_canister(engine, "managed", hooks=Hooks(init=HOOKS.init)) as canister:
+        refused(canister, swallow, Trap, "cut off by KeyboardInterrupt")
+
+
+def test_an_error_says_in_which_part_it_was(engine):
+    with Canister(engine=engine) as canister, pytest.raises(ValueError, match="no") as caught:
+        canister.upgrade(hooks=Hooks(start=lambda _: int("no")))
+    assert caught.value.__notes__ == ["in start; nothing of the step remains"]
 
 
 def test_an_error_that_a_hook_catches_is_none(engine):

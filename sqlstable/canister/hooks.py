@@ -8,8 +8,7 @@ limits of its own on OS pages.
 Source: dfinity/ic ``rs/execution_environment/src/execution/upgrade.rs`` @ 1bc0a5953, 2025-10-31.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import get_ident
 from typing import Literal, NoReturn, get_args
@@ -222,8 +221,13 @@ class HookMessage:
         statements = self._checked()
         if params is not None:
             params = bindable(params, sql)
-        with self._explaining(statements, sql, params):
+        try:
             return statements.execute(sql, params)
+        except BaseException as error:
+            refusal = self._refusal(error, sql, params)
+            if refusal is error:
+                raise
+            raise refusal from error
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
         """Run one statement for each row of parameters: one statement with many runs.
@@ -237,8 +241,8 @@ class HookMessage:
         bound = bindable_rows(rows, sql)
         try:
             return statements.executemany(sql, bound)
-        except Exception as error:
-            refusal = explained(statements, error, sql, bound.last, place=bound.place)
+        except BaseException as error:
+            refusal = self._refusal(error, sql, bound.last, place=bound.place)
             if isinstance(refusal, SqlError):
                 known = error.row if isinstance(error, SqlError) else None
                 refusal.row = bound.number if known is None else known
@@ -272,15 +276,15 @@ class HookMessage:
         """Give the canister back: whoever keeps a `HookMessage` can do nothing with it."""
         self._is_over = True
 
-    @contextmanager
-    def _explaining(self, statements: Statements, sql: str, params: Params) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            refusal = explained(statements, error, sql, params)
-            if refusal is error:
-                raise
-            raise refusal from error
+    def _refusal(
+        self, error: BaseException, sql: str, params: Params, *, place: str = ""
+    ) -> BaseException:
+        """Return what is to be raised; the hook cannot go on after an exception from outside."""
+        if isinstance(error, Exception):
+            assert self._statements is not None
+            return explained(self._statements, error, sql, params, place=place)
+        self._memory.poison(Trap(f"the message was cut off by {type(error).__name__}"))
+        return error
 
     def _check(self) -> None:
         if self._is_over:

@@ -182,6 +182,10 @@ class Life:
         message = HookMessage(name, self.memory, self._ground(name))
         try:
             hook(message)
+        except Exception as error:
+            # Its text is the Internet Computer's, or the hook's own.
+            error.add_note(f"in {name}; nothing of the step remains")
+            raise
         finally:
             message.end()
         if self.memory.trap is not None:

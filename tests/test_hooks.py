@@ -405,6 +405,14 @@ def test_what_is_no_hook_is_refused():
         Hooks(init="SELECT 1")
     with pytest.raises(TypeError):
         Hooks(on_upgrade=print)
+    words = "give a Hooks, as in"
+    with pytest.raises(SettingsError, match=words):
+        Canister(hooks=print)
+    with Canister() as canister:
+        for step in (canister.reinstall, lambda it: canister.upgrade(hooks=it)):
+            with pytest.raises(SettingsError, match=words):
+                step({"post_upgrade": print})
+        assert canister.message_count == 1
 
 
 def test_an_installation_whose_hook_fails_leaves_no_canister(tmp_path, engine):

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final, TypedDict
 
-from sqlstable.canister.hooks import Hooks
+from sqlstable.canister.hooks import Hooks, check_hooks
 from sqlstable.canister.machine import Machine
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.engine.measured.module.builds import BUILDS
@@ -89,6 +89,7 @@ class Choices:
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, ENGINES)
         check_choice("depth", self.depth, ("counters", "pages"))
+        check_hooks(self.hooks)
         if self.path is not None and self.memory is not None:
             raise SettingsError(
                 f"the canister is given both {self.path} and a memory; leave one of the two out"

@@ -81,6 +81,18 @@ class Hooks:
         return hook
 
 
+def check_hooks(hooks: Hooks | None) -> None:
+    """Refuse what is no code.
+
+    Raises:
+        SettingsError: It is something else than a `Hooks`, such as one function.
+    """
+    if hooks is not None and not isinstance(hooks, Hooks):
+        raise SettingsError(
+            f"hooks is {hooks!r}; give a Hooks, as in Hooks(post_upgrade=a_function), or None"
+        )
+
+
 def heap_is_kept(old: Hooks, new: Hooks, persistence: Persistence | None) -> bool:
     """Return whether an upgrade keeps the heap, by the Internet Computer's rules.
 

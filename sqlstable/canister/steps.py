@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.canister.heap_door import HeapImage
-from sqlstable.canister.hooks import Hook, Hooks, Persistence, heap_is_kept
+from sqlstable.canister.hooks import Hook, Hooks, Persistence, check_hooks, heap_is_kept
 from sqlstable.canister.life import EMPTY, Life
 from sqlstable.canister.machine import Call
 from sqlstable.canister.snapshots import Snapshot, Snapshots
@@ -56,6 +56,7 @@ def upgrade(
     with life.turn("upgrade"):
         if life.is_empty:
             raise MessageError(EMPTY)
+        check_hooks(hooks)
         new = life.hooks if hooks is None else hooks
         is_kept = heap_is_kept(life.hooks, new, wasm_memory_persistence)
         life.is_heap_kept = is_kept
@@ -73,7 +74,12 @@ def upgrade(
 
 
 def reinstall(life: Life, *, hooks: Hooks | None = None, label: str | None = None) -> EndedMessage:
-    """Let heap and stable memory go, and install code."""
+    """Let heap and stable memory go, and install code.
+
+    Raises:
+        SettingsError: ``hooks`` is no code.
+    """
+    check_hooks(hooks)
 
     def body() -> None:
         if not life.is_empty:

@@ -241,6 +241,31 @@ def test_a_reinstall_of_the_same_size_starts_anew():
     assert growth_steps(trace)[1].grown_bytes == BUCKET + WASM_PAGE_BYTES
 
 
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_loading_a_snapshot_grows_and_shrinks_by_the_difference(engine):
+    with Canister(engine=engine, bucket_pages=1, trace=":memory:") as canister:
+        canister.update("CREATE TABLE t (id INTEGER PRIMARY KEY, b)")
+        small, small_bytes = canister.take_snapshot(), len(canister.image())
+        canister.load_snapshot(small)
+        canister.update(FILL.format(500))
+        large, large_bytes = canister.take_snapshot(), len(canister.image())
+        canister.load_snapshot(small)
+        canister.load_snapshot(large)
+        with canister.trace() as trace:
+            assert_explained(trace)
+            steps = {index: it for index, it in growth_steps(trace).items() if index > 1}
+            text = render_table(trace, by="message")
+            listed = {row["index"]: row for row in document(trace)["messages"]}
+    grown_bytes = large_bytes - small_bytes
+    assert {index: it.grown_bytes for index, it in steps.items()} == {
+        3: grown_bytes, 4: -grown_bytes, 5: grown_bytes,
+    }  # fmt: skip
+    assert [part.name for part in steps[4].areas] == ["main.db"]
+    assert [text.count(f"stable memory {verb} by") for verb in ("grew", "shrank")] == [4, 1]
+    assert listed[2]["growth"] is None
+    assert listed[4]["growth"]["before_bytes"] == large_bytes
+
+
 def test_of_an_image_that_grew_unseen_before_the_listing_nothing_is_claimed():
     trace = trace_of(BUCKET, 2 * BUCKET, areas=(area("main.db", buckets=2, message=1),))
     assert growth_steps(trace)[1].areas == ()

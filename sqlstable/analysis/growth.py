@@ -23,7 +23,7 @@ from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.errors import TraceError
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import GROW, WIPING_KINDS
+from sqlstable.ic.words import GROW, MessageKind
 from sqlstable.trace.model import Message, StableArea
 
 DATABASE_KIND: Final = "database"
@@ -31,6 +31,9 @@ DATABASE_KIND: Final = "database"
 UNCLAIMED: Final = "(nobody's)"
 """Name of stable memory that no area has: grown, but not handed to any file."""
 UNCLAIMED_KIND: Final = "unclaimed"
+
+_EMPTYING_KINDS: Final[tuple[MessageKind, ...]] = ("reinstall", "uninstall")
+"""Kinds of message from which stable memory starts anew; loading a snapshot sets its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class GrowthStep:
 
     @property
     def grown_bytes(self) -> int:
-        """Bytes that stable memory grew by; negative for a reinstall that left less."""
+        """Bytes that stable memory grew by; negative where a snapshot was loaded that has less."""
         return self.after_bytes - self.before_bytes
 
 
@@ -163,7 +166,7 @@ def growth_steps(trace: TraceSource) -> Mapping[int, GrowthStep]:
     size_bytes: int | None = None
     known: Growth | None = None
     for message in trace.messages:
-        if message.kind in WIPING_KINDS:
+        if message.kind in _EMPTYING_KINDS:
             size_bytes, known = 0, None
         if size_bytes is None:
             size_bytes = _bytes_before_first(trace, message)

@@ -9,6 +9,7 @@ import pytest
 from sqlstable import (
     Canister,
     Hooks,
+    ImageError,
     LimitTrap,
     MemoryManager,
     MessageError,
@@ -19,7 +20,6 @@ from sqlstable import (
     latest_limits,
     open_trace,
 )
-from sqlstable.engine.native import step_bound
 from tests.upgrade_world import ENGINES, HOOKS, KEEPING, State, make_canister
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT sum(x) FROM c"
@@ -200,14 +200,19 @@ def test_a_trace_says_which_statements_are_the_hooks(engine):
 # -- hooks that misbehave -------------------------------------------------------------------------
 
 
+ENDLESS_BUT_FOR_ITS_LIMIT = (
+    "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 20000) "
+    "SELECT sum(x) FROM c"
+)
+
+
 def limits_of(kind, **values):
     limits = latest_limits()
     return replace(limits, **{kind: replace(limits.of(kind), **values)})
 
 
 @pytest.mark.parametrize("part", ["pre_upgrade", "post_upgrade"])
-def test_sql_that_never_ends_is_ended(monkeypatch, engine, part):
-    monkeypatch.setattr(step_bound, "STEPS_BETWEEN_LOOKS", 10_000)
+def test_sql_that_never_ends_is_ended(engine, part):
     limits = limits_of("upgrade", instructions_max=20_000_000)
 
     def endless(message):
@@ -219,13 +224,35 @@ def test_sql_that_never_ends_is_ended(monkeypatch, engine, part):
         before = State.of(canister)
         with pytest.raises(LimitTrap, match="limit of 20000000 instructions for single") as caught:
             canister.upgrade(hooks=Hooks(post_upgrade=endless))
-        assert ("estimated, from 110000 steps" in str(caught.value)) == (engine == "native")
+        assert ("estimated, from 150000 steps" in str(caught.value)) == (engine == "native")
         assert caught.value.limit == "instructions"
         assert State.of(canister) == before
         assert canister.query("SELECT * FROM mine").rows == []
         # What is not a hook's is not bounded by them on the native engine.
         canister.update("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 9000)"
                         " SELECT sum(x) FROM c")  # fmt: skip
+
+
+def test_steps_are_counted_once_however_many_watch_the_connection():
+    query = ENDLESS_BUT_FOR_ITS_LIMIT
+    with Canister() as canister:
+        steps = canister.query(query).statements[0].sqlite.vm_steps
+    allowed = limits_of("upgrade", instructions_max=200 * steps)
+    with Canister(limits=allowed) as canister:
+        canister.upgrade(hooks=Hooks(post_upgrade=lambda message: message.execute(query)))
+
+
+def test_a_hook_that_overwrites_the_database_is_refused_before_that_is_committed(engine):
+    def wild(message):
+        message.memory.write(65_536, b"\xff" * 8192)
+
+    with Canister(engine=engine) as canister:
+        canister.update("CREATE TABLE t (x)")
+        before = State.of(canister)
+        with pytest.raises(ImageError, match=r"begin with b'\\xff"):
+            canister.upgrade(hooks=Hooks(post_upgrade=wild))
+        assert State.of(canister) == before
+        assert canister.query("SELECT * FROM t").rows == []
 
 
 def test_a_hook_that_never_ends_but_touches_more_and_more_is_ended(engine):

@@ -160,6 +160,7 @@ class HookMemory:
         self._ground = ground
         self.has_new_tables = False
         "Whether the open database does not know any more whose the buckets are."
+        self.has_written = False
 
     def size(self) -> int:
         """Return the size in Wasm pages."""
@@ -192,6 +193,7 @@ class HookMemory:
                     "must not change now; let virtual memories grow in pre_upgrade or start"
                 )
             self.has_new_tables = True
+        self.has_written = True
         self._memory.write(offset, data)
 
 
@@ -283,6 +285,11 @@ class HookMessage:
         )
 
     awaiting = commit_point
+
+    @property
+    def has_written(self) -> bool:
+        """Whether the hook wrote into stable memory itself."""
+        return self._hook_memory.has_written
 
     def end(self) -> None:
         """Give the canister back: whoever keeps a `HookMessage` can do nothing with it."""

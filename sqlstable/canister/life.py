@@ -25,6 +25,7 @@ from sqlstable.errors import MessageError, Trap
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import PartName
 from sqlstable.layout.layouts import layout_named
+from sqlstable.sqlite.header import HEADER_BYTES, require_header
 
 CLOSED: Final = "the canister is closed; make a new one"
 
@@ -179,9 +180,12 @@ class Life:
             self._run(hook, name)
 
     def _run(self, hook: Hook, name: PartName) -> None:
-        message = HookMessage(name, self.memory, self._ground(name))
+        ground = self._ground(name)
+        message = HookMessage(name, self.memory, ground)
         try:
             hook(message)
+            if message.has_written and ground.statements is not None:
+                self._look_for_database()
         except Exception as error:
             # Its text is the Internet Computer's, or the hook's own.
             error.add_note(f"in {name}; nothing of the step remains")
@@ -198,6 +202,17 @@ class Life:
                     f"the hook {name} ended with {left}; what it began is lost with the heap, or "
                     "meets other messages: end it in the hook"
                 )
+
+    def _look_for_database(self) -> None:
+        """Refuse what a hook left of a database, before that is committed.
+
+        Raises:
+            ImageError: There was one, and where it began is no header of a database any more.
+        """
+        view = self.machine.view
+        assert view is not None
+        if view.store.size_bytes:
+            require_header(view.store.peek(HEADER_BYTES, 0))
 
     def _ground(self, name: PartName) -> Ground:
         traits = layout_named(self.opening.settings.layout).traits

@@ -9,6 +9,7 @@ from sqlstable.engine.native.link import Executor
 from sqlstable.errors import LimitTrap
 from sqlstable.ic.words import INSTRUCTIONS
 from sqlstable.memory.stable import StableMemory
+from sqlstable.sqlite.vm_steps import VM_STEPS_BETWEEN_LOOKS
 
 INSTRUCTIONS_PER_VM_STEP: Final = 200
 """What a step of SQLite's virtual machine is taken to cost at least, in a loop that goes on.
@@ -16,14 +17,11 @@ INSTRUCTIONS_PER_VM_STEP: Final = 200
 The wasm engine counts 227 to 234 for the steps of recursive queries and of scans.
 """
 
-STEPS_BETWEEN_LOOKS: Final = 1_000_000
-"""Steps after which the bound is looked at: about 10 ms."""
-
 
 class StepBound:
     """Traps what takes more steps of SQLite's virtual machine than its instructions allow.
 
-    A statement that takes fewer steps than `STEPS_BETWEEN_LOOKS` adds nothing to what is counted.
+    A statement that takes fewer steps than are between two looks adds nothing to what is counted.
 
     Args:
         memory: Whose open message is bounded.
@@ -47,7 +45,7 @@ class StepBound:
         """Return what attaches as ``attach`` does, and bounds what runs on the connection."""
 
         def attach_bounded(connection: apsw.Connection) -> Executor:
-            connection.set_progress_handler(self._on_steps, STEPS_BETWEEN_LOOKS, id=self)
+            connection.set_progress_handler(self._on_steps, VM_STEPS_BETWEEN_LOOKS, id=self)
             return attach(connection)
 
         return attach_bounded
@@ -56,7 +54,7 @@ class StepBound:
         limits = self._memory.limits
         if not self.is_on or limits is None or not self._memory.bytemap.is_enforced:
             return False
-        self._steps += STEPS_BETWEEN_LOOKS
+        self._steps += VM_STEPS_BETWEEN_LOOKS
         instructions_max = limits.upgrade.instructions_max
         if self._steps * INSTRUCTIONS_PER_VM_STEP <= instructions_max:
             return False

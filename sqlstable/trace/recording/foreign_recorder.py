@@ -30,6 +30,7 @@ import apsw
 from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.words import COMMIT, PREPARE, RUN
 from sqlstable.sqlite.plan_rows import plan_lines
+from sqlstable.sqlite.vm_steps import VM_STEPS_BETWEEN_LOOKS
 from sqlstable.trace.recording.raw import (
     AccessSource,
     OutsideSpan,
@@ -39,7 +40,6 @@ from sqlstable.trace.recording.raw import (
     StatementText,
     clean_sql,
 )
-from sqlstable.trace.recording.recorder import VM_STEPS_BETWEEN_COMPACTIONS
 from sqlstable.trace.shape import kind_of
 
 _EVENTS: Final = apsw.SQLITE_TRACE_STMT | apsw.SQLITE_TRACE_ROW | apsw.SQLITE_TRACE_PROFILE
@@ -95,7 +95,7 @@ class ForeignRecorder:
         self._hits = self._hits_now()
         self._schema_bytes = self._schema_bytes_now()
         connection.set_commit_hook(self._on_commit, id=self)
-        connection.set_progress_handler(log.compact, VM_STEPS_BETWEEN_COMPACTIONS, id=self)
+        connection.set_progress_handler(log.compact, VM_STEPS_BETWEEN_LOOKS, id=self)
         connection.trace_v2(_EVENTS, self._on_event, id=self)
 
     @contextmanager

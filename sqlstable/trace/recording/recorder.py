@@ -22,6 +22,7 @@ import apsw
 from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.words import COMMIT, EFFECTS, PREPARE, RUN, Depth, Effect
 from sqlstable.sqlite.plan_rows import plan_lines
+from sqlstable.sqlite.vm_steps import VM_STEPS_BETWEEN_LOOKS
 from sqlstable.trace.recording.raw import (
     CONNECTION,
     NO_COUNTERS,
@@ -41,9 +42,6 @@ from sqlstable.trace.shape import kind_of, plan_key
 
 Params = Sequence[Any] | dict[str, Any] | None
 Rows = list[tuple[Any, ...]]
-
-VM_STEPS_BETWEEN_COMPACTIONS: Final = 50_000
-"""SQLite lets us tidy the log every so many VM steps; a step makes an access or two at most."""
 
 TEXTS_MAX: Final = 10_000
 """Texts of statements that are known at once; a script with literals has no end of them."""
@@ -161,7 +159,7 @@ class Runner:
             return False
 
         connection.set_commit_hook(on_commit, id=self)
-        connection.set_progress_handler(log.compact, VM_STEPS_BETWEEN_COMPACTIONS, id=self)
+        connection.set_progress_handler(log.compact, VM_STEPS_BETWEEN_LOOKS, id=self)
         self.execute = self._make_execute()
 
     @property

@@ -15,7 +15,7 @@ from sqlstable import (
     Trap,
     latest_limits,
 )
-from tests.schema_world import trap_in_upgrade
+from tests.schema_world import dump, trap_in_upgrade
 
 FIRST = "CREATE TABLE account (id INTEGER PRIMARY KEY, owner TEXT);"
 SECOND = "ALTER TABLE account ADD COLUMN balance INTEGER NOT NULL DEFAULT 0;"
@@ -247,3 +247,68 @@ def test_a_database_with_functions_of_its_own_is_migrated_all_the_same(canister,
     canister.on_connect(setup)
     canister.update("CREATE TABLE t (x, y AS (twice(x)))")
     assert canister.upgrade(schema=folder).notes == ("migration 0001_account: both ways",)
+
+
+SHOP = """CREATE TABLE account (id INTEGER PRIMARY KEY, balance TEXT);
+CREATE TABLE coupon (code TEXT PRIMARY KEY); CREATE INDEX coupon_code ON coupon (code DESC);"""
+SHOP_WITHOUT = "CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER);"
+
+
+def filled_shop(canister):
+    canister.upgrade(schema=SHOP)
+    canister.update("INSERT INTO account VALUES (1, '5'); INSERT INTO coupon VALUES ('SPRING')")
+    before = dump(canister)
+    canister.migrate(SHOP_WITHOUT)
+    return before
+
+
+@pytest.mark.parametrize("upgrades", range(3))
+def test_a_rollback_brings_back_what_was_put_away(canister, upgrades):
+    before = filled_shop(canister)
+    for _ in range(upgrades):
+        canister.upgrade(schema=SHOP_WITHOUT)
+    assert canister.rollback_schema().notes == ("table coupon is live again",)
+    assert dump(canister) == before
+    assert canister.schema_status().ledger.tables == ()
+    canister.update("INSERT INTO coupon VALUES ('AUTUMN')")
+
+
+def test_a_table_deprecated_by_hand_is_deprecated_again(canister):
+    filled_shop(canister)
+    canister.restore_table("coupon")
+    canister.deprecate_table("coupon")
+    canister.upgrade(schema=SHOP_WITHOUT)
+    assert "is deprecated again" in canister.rollback_schema().notes[0]
+    assert canister.query("SELECT * FROM coupon").rows == [("SPRING",)]
+    with pytest.raises(SqlError, match="table coupon is deprecated"):
+        canister.update("DELETE FROM coupon")
+
+
+def test_a_rollback_that_lacks_a_removed_table_is_refused_unless_asked_for(canister):
+    filled_shop(canister)
+    canister.upgrade(schema=SHOP_WITHOUT)
+    canister.remove_table("coupon")
+    words = refused(canister, canister.rollback_schema)
+    assert "table coupon was removed since, with all rows, and cannot come back" in words
+    assert [it.name for it in canister.schema_status().ledger.removed] == ["coupon"]
+    reply = canister.rollback_schema(without_removed=True)
+    assert reply.notes == ("table coupon was removed, with its rows, and stays gone",)
+    assert canister.query("SELECT typeof(balance) FROM account").rows == [("text",)]
+
+
+def test_a_migration_after_a_removal_is_taken_back_as_ever(canister):
+    filled_shop(canister)
+    canister.upgrade(schema=SHOP_WITHOUT)
+    canister.remove_table("coupon")
+    canister.migrate(SHOP_WITHOUT + "CREATE TABLE more (x);")
+    assert canister.rollback_schema().notes == ()
+
+
+def test_a_numbered_way_back_that_restores_a_removed_table_is_refused(canister, folder):
+    write(folder, **{"0002_b": "--@ deprecate account", "0002_b.down": "--@ restore account"})
+    canister.upgrade(schema=folder)
+    canister.upgrade(schema=folder)
+    canister.remove_table("account")
+    words = refused(canister, canister.rollback_schema)
+    assert "table account was removed since" in words
+    assert "--without-removed" not in words

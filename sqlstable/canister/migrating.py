@@ -232,13 +232,16 @@ def abandon_migration(life: Life) -> Reply:
     return message.reply
 
 
-def rollback_schema(life: Life) -> Reply:
-    """Take back the last migration."""
+def rollback_schema(life: Life, *, without_removed: bool = False) -> Reply:
+    """Take back the last migration; the reply's notes say what became of tables."""
+    words: list[str] = []
 
     def body(execute: Execute) -> None:
-        go_back(execute)
+        words.extend(go_back(execute, without_removed=without_removed))
 
-    return in_message(life, "take back a migration", body)
+    reply = in_message(life, "take back a migration", body)
+    reply.notes = (*reply.notes, *words)
+    return reply
 
 
 def move_table(life: Life, step: Literal["deprecate", "restore", "remove"], name: str) -> Reply:

@@ -84,15 +84,23 @@ class SchemaDoor:
 
         return abandon_migration(self._life)
 
-    def rollback_schema(self) -> Reply:
+    def rollback_schema(self, *, without_removed: bool = False) -> Reply:
         """Take back the last migration, by the way back that the ledger keeps of it.
 
+        Tables that a whole schema has put on their way out since are what they were before it;
+        the reply's ``notes`` name them.
+
+        Args:
+            without_removed: Whether to go back though a table that was there before has been
+                removed since, and stays gone.
+
         Raises:
-            MigrationError: There is none, it is forward only, or it would drop rows.
+            MigrationError: There is none, it is forward only, it would drop rows, or a table was
+                removed since.
         """
         from sqlstable.canister.migrating import rollback_schema  # noqa: PLC0415  few ask for it
 
-        return rollback_schema(self._life)
+        return rollback_schema(self._life, without_removed=without_removed)
 
     def deprecate_table(self, name: str) -> Reply:
         """Refuse writes to a table from now on; it can be read.

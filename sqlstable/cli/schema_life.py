@@ -39,14 +39,27 @@ def remove_table(
     _tell(image, table, "is removed")
 
 
-def roll_back(*, image: ImageArgument, layout: LayoutOption = None) -> None:
+def roll_back(
+    *,
+    image: ImageArgument,
+    without_removed: Annotated[
+        bool,
+        typer.Option(
+            "--without-removed",
+            help="Go back though a table was removed since, which stays gone with its rows.",
+        ),
+    ] = False,
+    layout: LayoutOption = None,
+) -> None:
     """Take back the last migration of an image, by the way back that its ledger keeps."""
     with opened_image(image, layout=layout) as canister:
         last = canister.schema_status().ledger.applied
-        canister.rollback_schema()
+        reply = canister.rollback_schema(without_removed=without_removed)
     write(
         f"{clean(str(image))}: migration {last[-1].number} ({clean(last[-1].name)}) is taken back\n"
     )
+    for it in reply.notes:
+        write(f"  {clean(it)}\n")
 
 
 def _tell(image: object, table: str, words: str) -> None:

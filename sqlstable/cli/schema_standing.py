@@ -15,6 +15,7 @@ from sqlstable.report.numbers import count, counted
 from sqlstable.report.text import clean, wrap
 
 if TYPE_CHECKING:
+    from sqlstable.schema.ledger import Applied
     from sqlstable.schema.schema_status import CopyStatus, SchemaStatus, TableStatus
 
 _FORMAT: Final = "sqlstable schema status"
@@ -56,13 +57,23 @@ def _lines(name: str, status: "SchemaStatus") -> Iterator[str]:
         yield f"{name}: {upgrades}, {counted(len(ledger.applied), 'migration')}"
     for it in ledger.applied:
         reason = "" if it.reason is None else f": {clean(it.reason)}"
-        yield f"  migration {it.number}, {clean(it.name)}: {it.way}{reason}"
+        yield f"  migration {it.number}, {clean(it.name)}: {it.way}{_lack(it, status)}{reason}"
     for table in status.tables:
         yield f"  table {clean(table.name)}: {_table_words(table)}"
+    for gone in ledger.removed:
+        yield f"  table {clean(gone.name)}: removed, with its rows; no way back brings it back"
     if status.run is not None:
         yield f"  under way: a migration to {clean(str(status.run.facts['name']))}"
     for copy in status.copies:
         yield f"    {_copy_words(copy)}"
+
+
+def _lack(applied: "Applied", status: "SchemaStatus") -> str:
+    """Return what the way back of a migration does not bring back, in words."""
+    if applied.kind != "schema" or applied.way != "both ways":
+        return ""
+    names = [clean(it.name) for it in status.ledger.removed if it.is_missed_by(applied)]
+    return f", back without {', '.join(names)}, removed since" if names else ""
 
 
 def _table_words(table: "TableStatus") -> str:
@@ -87,6 +98,7 @@ def _as_json(status: "SchemaStatus") -> str:
         "upgrades": status.ledger.upgrades,
         "migrations": [asdict(it) for it in status.ledger.applied],
         "tables": [asdict(it) for it in status.tables],
+        "removed": [asdict(it) for it in status.ledger.removed],
         "under_way": None
         if run is None
         else {"name": run.facts["name"], "copies": [asdict(it) for it in status.copies]},

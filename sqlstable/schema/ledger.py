@@ -11,7 +11,8 @@ SQLite can read it. Whatever sqlstable keeps in a database has a name that begin
 * A ledger of a newer version is not touched.
 
 ``_sqlstable_ledger`` (key, value)
-    ``version`` of the ledger; ``upgrades``: how many upgrades had a schema.
+    ``version`` of the ledger; ``upgrades``: how many upgrades had a schema; ``removed NAME``: a
+    table that is gone, see `RemovedTable`.
 ``_sqlstable_migrations`` (number, kind, name, checksum, upgrade, way, reason, down)
     What was applied, see `Applied`.
 ``_sqlstable_tables`` (name, deprecated_since, unused_since, by, kept_as)
@@ -49,6 +50,9 @@ CREATE TABLE _sqlstable_tables (name TEXT NOT NULL PRIMARY KEY,
     deprecated_since INTEGER NOT NULL, unused_since INTEGER, by TEXT NOT NULL, kept_as TEXT)
     WITHOUT ROWID;
 """
+
+_REMOVED: Final = "removed "
+"""Begins the key under which the ledger has a table that is gone."""
 
 _READ_APPLIED: Final = """
 SELECT number, kind, name, checksum, upgrade, way, reason, down
@@ -102,6 +106,21 @@ class TableLife:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovedTable:
+    """A table that was dropped by hand, with its rows: no way back brings it back."""
+
+    name: str
+    unused_since: int
+    "Number of the upgrade since which no statement could name it."
+    applied: int
+    "Number of the last migration that was applied when it was removed; 0 before the first."
+
+    def is_missed_by(self, applied: Applied) -> bool:
+        """Return whether the table was there before a migration, so that its way back lacks it."""
+        return applied.number <= self.applied and applied.upgrade <= self.unused_since
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """What the ledger of a database says."""
 
@@ -111,6 +130,8 @@ class Ledger:
     applied: tuple[Applied, ...] = ()
     "In the order of their numbers."
     tables: tuple[TableLife, ...] = ()
+    "By name."
+    removed: tuple[RemovedTable, ...] = ()
     "By name."
 
     def table(self, name: str) -> TableLife | None:
@@ -159,6 +180,7 @@ def read_ledger(execute: Execute) -> Ledger:
             facts["upgrades"],
             tuple(Applied(*row) for row in applied),
             tuple(TableLife(*row) for row in tables),
+            tuple(_removed(key, facts[key]) for key in sorted(facts) if key.startswith(_REMOVED)),
         )
     except (SqlError, KeyError, TypeError, ValueError) as error:
         raise MigrationError(f"{_damaged()}: {error}") from error
@@ -201,6 +223,18 @@ def note_table(execute: Execute, table: TableLife) -> None:
 def forget_table(execute: Execute, name: str) -> None:
     """Note that a table is live, or gone."""
     execute("DELETE FROM _sqlstable_tables WHERE name = ?", (name,))
+
+
+def note_removed(execute: Execute, removed: RemovedTable) -> None:
+    """Note that a table is gone, with its rows."""
+    value = f"{removed.unused_since} {removed.applied}"
+    fact = (f"{_REMOVED}{removed.name}", value)
+    execute("INSERT OR REPLACE INTO _sqlstable_ledger VALUES (?, ?)", fact)
+
+
+def _removed(key: str, value: str) -> RemovedTable:
+    unused_since, applied = map(int, value.split())
+    return RemovedTable(key.removeprefix(_REMOVED), unused_since, applied)
 
 
 def _damaged() -> str:

@@ -25,9 +25,11 @@ from sqlstable.schema.ledger import (
     RESERVED_PREFIX,
     Execute,
     Ledger,
+    RemovedTable,
     TableLife,
     forget_table,
     is_reserved,
+    note_removed,
     note_table,
 )
 from sqlstable.schema.sql_tokens import literal, lower
@@ -120,7 +122,7 @@ def remove(execute: Execute, ledger: Ledger, name: str) -> None:
             f"table {name} is live, and only an unused one is removed; deprecate it first: with "
             "deprecate_table, sqlstable schema deprecate, or an upgrade whose schema leaves it out"
         )
-    if life.kept_as is None:
+    if life.kept_as is None or life.unused_since is None:
         raise MigrationError(
             f"table {life.name} is deprecated since schema upgrade {life.deprecated_since}, and "
             "only an unused one is removed; the next upgrade whose schema leaves it out makes it "
@@ -128,6 +130,8 @@ def remove(execute: Execute, ledger: Ledger, name: str) -> None:
         )
     execute(f"DROP TABLE {quoted(life.kept_as)}")
     forget_table(execute, life.name)
+    last = ledger.applied[-1].number if ledger.applied else 0
+    note_removed(execute, RemovedTable(life.name, life.unused_since, last))
 
 
 def is_named_elsewhere(execute: Execute, name: str) -> bool:

@@ -160,6 +160,13 @@ def test_a_message_awaits_in_a_cell(shell, capsys):
     assert cell(shell, "SELECT count(*) FROM t").rows == [(3,)]
 
 
+def test_a_statement_alone_awaits_in_a_cell(shell):
+    cell(shell, "CREATE TABLE t (x)")
+    whole = cell(shell, "DELETE FROM t;\n--@ await\nINSERT INTO t VALUES (1);")
+    assert [reply.message.continues for reply in whole.replies] == [None, 2]
+    assert "put --@ update in front" in refused(cell, shell, "SELECT 1;\n--@ await\nSELECT 2;")
+
+
 def test_a_failed_message_is_shown_before_its_error(shell, capsys):
     cell(shell, "CREATE TABLE t (x UNIQUE); INSERT INTO t VALUES (1)")
     assert "UNIQUE" in refused(cell, shell, "INSERT INTO t VALUES (1)")

@@ -2,6 +2,7 @@
 
 import itertools
 import sqlite3
+from dataclasses import replace
 from sqlite3 import complete_statement
 
 import apsw
@@ -248,9 +249,34 @@ def test_directives_group_statements(text, expected):
             id="open transaction",
         ),
         pytest.param(
-            "A;\n--@ await\nB;",
-            [("auto", ["A"], False), ("auto", ["B"], False)],
+            "INSERT A;\n--@ await\nB;\nC;\n--@ upgrade\nD;",
+            [
+                ("update", ["INSERT A"], True),
+                ("update", ["B", "C"], False),
+                ("upgrade", [], False),
+                ("auto", ["D"], False),
+            ],
+            id="a statement alone",
+        ),
+        pytest.param(
+            "BEGIN;\nA;\nCOMMIT;\n--@ await\nB;",
+            [("update", ["BEGIN", "A", "COMMIT"], True), ("update", ["B"], False)],
+            id="a transaction that has ended",
+        ),
+        pytest.param(
+            "A;\nDROP B;\n--@ await",
+            [("auto", ["A"], False), ("update", ["DROP B"], True)],
+            id="a statement alone at the end",
+        ),
+        pytest.param(
+            "--@ await\nA;\n--@ upgrade\n--@ await\nB;",
+            [("auto", ["A"], False), ("upgrade", [], False), ("auto", ["B"], False)],
             id="nothing to end",
+        ),
+        pytest.param(
+            "--@ trap\nDROP A;\n--@ await\nB;",
+            [("trap", ["DROP A"], False), ("auto", ["B"], False)],
+            id="what trapped never comes to it",
         ),
         pytest.param(
             "--@ update\n--@ await\nA;\n--@ await\n--@ await\nB;",
@@ -297,6 +323,42 @@ def test_await_ends_a_message(text, expected):
 )
 def test_what_follows_an_await_goes_on_with_the_message(text, expected):
     assert [step.continues for step in cut(text)] == expected
+
+
+@given(
+    settings=st.sets(st.sampled_from(["--@ label a\n", "--@ repeat 2\n"])).map("".join),
+    first=st.sampled_from(["UPDATE A", "insert A", "/**/ CREATE A", "BEGIN; A; COMMIT"]),
+    between=st.sampled_from(["", "\n-- words", "\n--@ label b"]),
+    word=st.sampled_from(["await", "await allow-open-transaction"]),
+    below=st.sampled_from(
+        (
+            *("", "B;", "B;\nC;", "BEGIN;\n--@ await\nB;\nCOMMIT;", "--@ await\nB;"),
+            *("--@ query\nB;\n--@ continue\nC;", "--@ upgrade\n--@ continue\nC;"),
+            "B;\n--@ trap\nC;",
+        )
+    ),
+)
+def test_a_writing_statement_alone_awaits_as_an_update_does(settings, first, between, word, below):
+    if between.endswith("b") and not below.startswith("B"):
+        between = ""  # A label needs a message that goes on.
+    text = f"{first};{between}\n--@ {word}\n{below}"
+    alone, told = cut(settings + "\n" + text), cut(settings + "--@ update\n" + text.lstrip("\n"))
+    assert alone[0].await_after
+    assert [bare(step) for step in alone] == [bare(step) for step in told]
+
+
+def bare(step):
+    """Return a step without its lines, which differ by where its directive stands."""
+    statements = tuple(replace(it, line=0) for it in step.statements)
+    return replace(step, line=0, statements=statements)
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1", "WITH a AS (SELECT 1) DELETE B", "COMMIT", "PRAGMA a"])
+def test_what_may_be_a_query_awaits_only_as_an_update(sql):
+    reason = "line 3: nothing says whether the statement on line 2 .* put --@ update in front"
+    with pytest.raises(ScriptError, match=reason):
+        cut(f"A;\n{sql};\n--@ await\nB;")
+    assert [it.continues for it in cut(f"A;\n--@ update\n{sql};\n--@ await\nB;")] == [None, None, 1]
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,12 @@ say stands in comments, the directives. The grammar::
 message. Elsewhere a transaction is one update, and any other statement is a message alone,
 whose kind SQLite decides when it runs.
 
-**Await.** What follows an ``await`` goes on with the message: below ``update`` and ``query`` all up
-to the next directive, in a transaction all up to its end. If a directive follows at once, other
-messages run meanwhile, and ``continue`` goes on with the one that waits; if none does, it never
-goes on. While a message waits that may leave a transaction open, so may all others.
+**Await.** What follows an ``await`` goes on with the message: in an open transaction all up to
+its end, elsewhere all up to the next directive. A writing statement alone, or a whole transaction,
+above an ``await`` is an update that awaits there, as if ``update`` stood in front; any other
+statement alone is refused, because only SQLite could say whether it writes. If a directive follows
+at once, other messages run meanwhile, and ``continue`` goes on with the one that waits; if none
+does, it never goes on. While a message waits that may leave a transaction open, so may all others.
 
 **Label, repeat and trap** stand before a message, or directly below the ``--@ update`` or
 ``--@ query`` that opens it; each at most once. They hold for that message only, not for what
@@ -118,6 +120,11 @@ _ASCII_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowerca
 _TRANSACTION_WORDS: Final = frozenset(
     ("begin", "commit", "end", "rollback", "savepoint", "release")
 )
+
+_WRITING_WORDS: Final = frozenset(
+    ("insert", "update", "delete", "replace", "create", "drop", "alter", "reindex")
+)
+"""What begins a statement that writes, whatever the tables are; behind WITH only SQLite knows."""
 
 _Levels: TypeAlias = tuple[str | None, ...]
 """What is open of a transaction, outermost first: None for BEGIN, else a savepoint's name."""
@@ -390,13 +397,15 @@ class _Collector:
         self._waiting: dict[str, _Directive] = {}
         self._awaiting: list[_Waiting] = []
         self._unreached: _Levels = ()
+        # What ended by itself above the next directive: an await there is its own.
+        self._ended: _Message | None = None
 
     def add(self, statement: ScriptStatement) -> None:
         """Add a statement to the open message, or to a new one."""
         unreached, self._unreached = self._unreached, ()
         if unreached and not _levels_after(unreached, statement.sql):
             return
-        message = self._message
+        message, self._ended = self._message, None
         if message is None:
             message = self._open(_Message("auto", statement.line, by_directive=False))
         if message.statements:
@@ -412,10 +421,13 @@ class _Collector:
             message.kind = "update"
         else:
             self._close()
+            self._ended = message
 
     def obey(self, directive: _Directive) -> None:
         """Do what a directive says."""
         self._unreached = ()
+        if directive.word == "await":
+            self._reopen(directive)
         message = self._message
         match directive.word:
             case "update" | "query":
@@ -458,6 +470,23 @@ class _Collector:
         self._message = message
         return message
 
+    def _reopen(self, directive: _Directive) -> None:
+        """Open once more, as an update, what ended by itself directly above an await."""
+        message, self._ended = self._ended, None
+        if message is None or self._message is not None or message.traps:
+            return
+        if message.kind == "auto":
+            first = _first_word(message.statements[0].sql)
+            if first not in _WRITING_WORDS:
+                self._fail(
+                    directive.line,
+                    f"nothing says whether the statement on line {message.line} is an update that "
+                    "could await; put --@ update in front of it, or remove --@ await",
+                )
+        message.kind, message.by_directive = "update", True
+        self._steps.pop()
+        self._open(message)
+
     def _await(self, message: _Message, directive: _Directive) -> None:
         """End the open message at an await, and open what goes on."""
         allows_open = bool(directive.argument)
@@ -486,6 +515,7 @@ class _Collector:
 
     def _close(self, *, await_after: bool = False, allows_open: bool = False) -> None:
         """End the open message, if there is one."""
+        self._ended = None
         message, self._message = self._message, None
         if message is None:
             return

@@ -536,3 +536,29 @@ def test_a_reinstallation_of_an_empty_canister_that_fails_leaves_it_empty(engine
         assert (canister.state, canister.image()) == ("empty", b"")
         canister.reinstall(HOOKS)
         assert canister.state == "running"
+
+
+# -- owners ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keeps", [False, True])
+def test_owners_of_what_hooks_made_are_known(engine, keeps):
+    table = Hooks(init=lambda m: m.execute("CREATE TABLE a (v)"), keeps_heap=keeps)
+    index = Hooks(post_upgrade=lambda m: m.execute("CREATE INDEX av ON a (v)"), keeps_heap=keeps)
+    with Canister(engine=engine, hooks=table, trace=":memory:") as canister:
+        inserted = canister.update("INSERT INTO a VALUES (1)")
+        canister.upgrade(hooks=index, wasm_memory_persistence="keep" if keeps else None)
+        indexed = canister.update("INSERT INTO a VALUES (2)")
+        canister.reinstall(hooks=table)
+        again = canister.update("INSERT INTO a VALUES (1)")
+        with canister.trace() as trace:
+            assert trace.owner_faults == ()
+    names = [
+        {use.name for statement in reply.statements for use in statement.owners}
+        for reply in (inserted, indexed, again)
+    ]
+    assert "a" in names[0]
+    assert "av" in names[1]
+    assert "a" in names[2]
+    assert "av" not in names[2]

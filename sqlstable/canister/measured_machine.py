@@ -195,7 +195,8 @@ class MeasuredMachine:
         if vfs is None:
             return Ended(facts, raw, trap, self._opening.settings.page_size)
         if call.is_committed or look is not None:
-            self._settle(vfs, is_watched=look is not None)
+            # A step's owners are looked for behind its end, though nobody looks before it.
+            self._settle(vfs, is_watched=look is not None or call.cache is None)
         if vfs.store.is_page_size_stale:
             vfs.adopt_page_size()
         return Ended(facts, raw, trap, vfs.store.page_size)

@@ -13,6 +13,7 @@ from sqlstable import (
     LimitTrap,
     MemoryManager,
     MessageError,
+    MigrationError,
     Part,
     SettingsError,
     SqlError,
@@ -240,6 +241,21 @@ def test_steps_are_counted_once_however_many_watch_the_connection():
     allowed = limits_of("upgrade", instructions_max=200 * steps)
     with Canister(limits=allowed) as canister:
         canister.upgrade(hooks=Hooks(post_upgrade=lambda message: message.execute(query)))
+
+
+def test_a_hook_cannot_close_its_canister(engine):
+    with Canister(engine=engine) as canister:
+        canister.update("CREATE TABLE t (x)")
+        before = State.of(canister)
+        with pytest.raises(MessageError, match="close the canister behind it"):
+            canister.upgrade(hooks=Hooks(post_upgrade=lambda _: canister.close()))
+        assert State.of(canister) == before
+
+
+@pytest.mark.parametrize("schema", ["", 5, b"CREATE TABLE t (x)"])
+def test_what_is_no_schema_is_refused(schema):
+    with Canister() as canister, pytest.raises(MigrationError, match="give SQL that begins"):
+        canister.upgrade(schema=schema)
 
 
 def test_a_hook_that_overwrites_the_database_is_refused_before_that_is_committed(engine):

@@ -302,8 +302,17 @@ class Life:
             self.observation.writer.update_settings(self.described)
 
     def close(self) -> None:
-        """Finish the trace and give all memory back; closing twice does no harm."""
+        """Finish the trace and give all memory back; closing twice does no harm.
+
+        Raises:
+            MessageError: A step of the life cycle is running, and a hook of it asks.
+        """
         if self.turns.is_mine():
+            if self._before is not None:
+                raise MessageError(
+                    "a step of the life cycle is running; close the canister behind it, not in a "
+                    "hook"
+                )
             call, self.call = self.call, None
             if call is not None:
                 self.end(call, Trap("the canister was closed"))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Final
 
@@ -141,6 +142,11 @@ def read_target(
     pairs, columns = tuple(sorted((renames or {}).items())), tuple(dropped)
     if isinstance(schema, str) and (_SQL.match(schema) or ";" in schema or "\n" in schema):
         return SchemaTarget("the schema", schema, renames=pairs, dropped=columns)
+    if not schema or not isinstance(schema, (str, PathLike)):
+        raise MigrationError(
+            f"the schema is {schema!r:.100}; give SQL that begins with CREATE, or the path of a "
+            "SQL file or of a folder of migrations"
+        )
     path = Path(schema)
     if path.is_dir():
         if renames or dropped:

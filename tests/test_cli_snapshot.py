@@ -154,7 +154,7 @@ def test_a_damaged_folder_of_snapshots_keeps_nobody_from_the_image(image):
     for bad, reason in (
         (good[:-20], "is damaged"),
         (good.replace(b'"crc32": ', b'"crc32": 1'), "its checksum is wrong"),
-        (good.replace(b'"version": 1', b'"version": 2'), "a newer release of sqlstable reads it"),
+        (good.replace(b'"version": 2', b'"version": 3'), "another release of sqlstable reads it"),
         (b"", "is damaged"),
         (b"[]\n[]", "is damaged"),
     ):
@@ -185,6 +185,7 @@ def test_a_damaged_layer_is_named_and_can_be_deleted(image):
         (b"", "does not begin as one"),
         (good[:20] + b"x" + good[21:], "checksum of its head"),
         (good[:4096] + b"x" + good[4097:], "checksum of its table"),
+        (good[:-2] + b"xx", "checksum of its checksums"),
     ]
     for bad, reason in damages:
         layer.write_bytes(bad)
@@ -193,3 +194,80 @@ def test_a_damaged_layer_is_named_and_can_be_deleted(image):
     snapshot("delete", image, "1")
     snapshot("load", image, "0")
     assert cents(image) == [100, 200]
+
+
+def filled_os_pages(path):
+    data = path.read_bytes()
+    pieces = [data[start : start + 4096] for start in range(0, len(data), 4096)]
+    return [index for index, piece in enumerate(pieces) if any(piece)]
+
+
+def flip(path, os_page, at):
+    with path.open("r+b") as file:
+        file.seek(os_page * 4096 + at)
+        byte = file.read(1)[0]
+        file.seek(os_page * 4096 + at)
+        file.write(bytes([byte ^ 0x10]))
+
+
+@pytest.mark.parametrize("is_emptied", [False, True])
+def test_flipped_bytes_of_an_image_layer_are_refused_by_their_os_page(image, is_emptied):
+    """Each OS page is damaged for itself, and a load that needs it, or a download, refuses it."""
+    snapshot("take", image)
+    transfer(image)
+    layer = Path(f"{image}.snapshots/0.image")
+    before, good = Path(image).read_bytes(), layer.read_bytes()
+    old, new = good, before.ljust(len(good), b"\0")
+    refused = 0
+    for os_page in filled_os_pages(layer):
+        start = os_page * 4096
+        if is_emptied:
+            layer.write_bytes(good[:start] + bytes(4096) + good[start + 4096 :])
+        else:
+            flip(layer, os_page, 1000)
+        reason = f"0.image, a layer of snapshots, is damaged: OS page {os_page} does not have the"
+        assert reason in snapshot("download", image, "0", "out", status=2)
+        assert not Path("out").exists()
+        if old[start : start + 4096] != new[start : start + 4096]:
+            assert reason in snapshot("load", image, "0", status=2)
+            assert Path(image).read_bytes() == before
+            refused += 1
+        layer.write_bytes(good)
+    assert refused
+    snapshot("load", image, "0")
+    assert cents(image) == [100, 200]
+
+
+def test_flipped_bytes_of_a_layer_are_refused_by_their_os_page(image):
+    snapshot("take", image)
+    transfer(image)
+    snapshot("take", image)
+    transfer(image)
+    before = Path(image).read_bytes()
+    layer = next(Path(f"{image}.snapshots").glob("*.layer"))
+    flip(layer, 2, 77)  # Behind its head and its table: the first OS page that it has.
+    first = int.from_bytes(layer.read_bytes()[4096:4104], "little")
+    assert f"is damaged: OS page {first} does not have" in snapshot("load", image, "1", status=2)
+    assert Path(image).read_bytes() == before
+    flip(layer, 2, 77)
+    snapshot("load", image, "1")
+    assert cents(image) == [107, 193]
+
+
+def test_what_is_folded_into_an_image_has_its_checksums_from_then_on(image):
+    snapshot("take", image)
+    transfer(image)
+    snapshot("take", image)
+    after = Path(image).read_bytes()
+    snapshot("delete", image, "0")
+    layers = Path(f"{image}.snapshots")
+    assert sorted(path.name for path in layers.iterdir()) == ["0.image", "0.sums", "index.json"]
+    transfer(image)
+    snapshot("load", image, "1")
+    assert Path(image).read_bytes() == after
+    transfer(image)
+    for os_page in filled_os_pages(layers / "0.image"):
+        flip(layers / "0.image", os_page, 0)
+    assert "is damaged: OS page" in snapshot("load", image, "1", status=2)
+    (layers / "0.sums").unlink()
+    assert "0.sums, a part of a snapshot, cannot be read" in snapshot("load", image, "1", status=2)

@@ -156,6 +156,11 @@ def write_folder(
         for part in parts:
             _write_part(folder, part, progress)
         progress.end()
+    except SnapshotError:
+        # What was to be written is damaged, or something lies in the way.
+        if not resume:
+            _remove(folder, parts, is_made=is_made)
+        raise
     except OSError as error:
         if not resume:
             _remove(folder, parts, is_made=is_made)

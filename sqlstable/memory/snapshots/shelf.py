@@ -24,6 +24,7 @@ from typing import Final
 import numpy as np
 
 from sqlstable.errors import SnapshotError
+from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.backing import Bytes
 from sqlstable.memory.image.durable import reason
 from sqlstable.memory.image.osfile import OsFile, ReadFile, flush_folder
@@ -34,10 +35,14 @@ from sqlstable.memory.snapshots.layers import (
     Layer,
     LayeredBytes,
     MemoryFile,
+    Sums,
     batches_of,
     layer_parts,
+    read_image_layer,
     read_layer,
     runs_of,
+    sums_of,
+    sums_parts,
 )
 from sqlstable.memory.snapshots.shelf_index import (
     INDEX_NAME,
@@ -45,6 +50,7 @@ from sqlstable.memory.snapshots.shelf_index import (
     Stored,
     foldable,
     folded,
+    sums_name,
 )
 
 SHELF_SUFFIX: Final = ".snapshots"
@@ -112,12 +118,20 @@ class Shelf:
         Raises:
             SnapshotError: It is missing, or damaged.
         """
+        sums = self._sums(name) if name.endswith(IMAGE_SUFFIX) else None
         file = self.open(name)
         try:
+            if sums is not None:
+                return read_image_layer(self._shown(name), file, sums)
             return read_layer(self._shown(name), file)
         except BaseException:
             file.close()
             raise
+
+    def _sums(self, name: str) -> Sums:
+        """Return the checksums of an image."""
+        with closing(self.open(sums_name(name))) as file:
+            return read_layer(self._shown(sums_name(name)), file).sums
 
     def open(self, name: str) -> ReadFile:
         """Return a file, to be closed.
@@ -189,17 +203,20 @@ class Shelf:
             self._in_memory[name] = b"".join(piece for some in parts for piece in some)
             return name
         with self._refusing(name):
-            file = self._create(name)
-            try:
-                offset = 0
-                for part in parts:
-                    file.write(offset, part)
-                    offset += sum(map(len, part))
-                if self._is_flushed:
-                    file.flush()
-            finally:
-                file.close()
+            self._write(name, parts)
         return name
+
+    def _write(self, name: str, parts: Iterable[Sequence[Bytes]]) -> None:
+        file = self._create(name)
+        try:
+            offset = 0
+            for part in parts:
+                file.write(offset, part)
+                offset += sum(map(len, part))
+            if self._is_flushed:
+                file.flush()
+        finally:
+            file.close()
 
     def put_image(self, source: OsFile, size_bytes: int) -> tuple[str, int]:
         """Copy an image file as it is; returns the name, and how many bytes were moved for it.
@@ -216,11 +233,23 @@ class Shelf:
                     file.resize(size_bytes)
                 else:
                     copied = copy_sparse(source, file, size_bytes)
+                self._put_sums(name, sums_of(file), size_bytes)
                 if self._is_flushed:
                     file.flush()
             finally:
                 file.close()
         return name, copied
+
+    def _put_sums(self, image_name: str, sums: Sums, size_bytes: int) -> None:
+        """Write the checksums of an image, at once where there are some already."""
+        assert self.folder is not None
+        name = sums_name(image_name)
+        new_name = f"{name}.new"
+        with suppress(FileNotFoundError):
+            (self.folder / new_name).unlink()
+        with self._refusing(new_name):
+            self._write(new_name, sums_parts(sums, wasm_pages=size_bytes // WASM_PAGE_BYTES))
+            (self.folder / new_name).replace(self.folder / name)
 
     def keep(self, index: Index) -> None:
         """Let another index hold from now on; what it names is there.
@@ -267,7 +296,8 @@ class Shelf:
     def _write_into(self, name: str, both: LayeredBytes, upper: Layer) -> None:
         """Write a layer into the image below it, which shows the same with and without.
 
-        Everybody who still sees the lower one sees the upper one above it.
+        Everybody who still sees the lower one sees the upper one above it, whose OS pages hide
+        those that are of other bytes than their checksums meanwhile.
         """
         assert self.folder is not None
         with self._refusing(name):
@@ -282,6 +312,8 @@ class Shelf:
                         image.write(int(batch[first]) << 12, [part])
                 if self._is_flushed:
                     image.flush()
+                sums = both.layers[0].sums.with_others(upper.sums)
+                self._put_sums(name, sums, both.size())
             finally:
                 image.close()
 
@@ -307,6 +339,8 @@ class Shelf:
         if self.folder is not None:
             with suppress(OSError):
                 (self.folder / name).unlink()
+            if name.endswith(IMAGE_SUFFIX):
+                self.discard(sums_name(name))
 
     def _sweep(self) -> None:
         """Remove files of ours that no index names."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from sqlstable.errors import SnapshotError
+from sqlstable.memory.snapshots.layers import IMAGE_SUFFIX, SUMS_SUFFIX
 from sqlstable.memory.snapshots.metadata import Metadata
 
 INDEX_NAME: Final = "index.json"
 
 _FORMAT: Final = "sqlstable snapshots"
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Stored:
     def files(self) -> set[str]:
         """Every file that it needs."""
         parts = {name for name in (self.wasm_module, self.wasm_memory) if name is not None}
-        return {*self.layers, *parts, *(file for _, file, _ in self.chunks)}
+        return {*with_sums(self.layers), *parts, *(file for _, file, _ in self.chunks)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Index:
     def files(self) -> set[str]:
         """Every file that is needed."""
         head = () if self.head is None else self.head.layers
-        return {*head, *(name for one in self.stored for name in one.files)}
+        return {*with_sums(head), *(name for one in self.stored for name in one.files)}
 
     def without(self, snapshot_id: str) -> Self:
         """Return the same without a snapshot."""
@@ -130,8 +131,8 @@ class Index:
                 raise SnapshotError(f"{name} does not say what snapshots there are: {said}")
             if said["version"] != _VERSION:
                 raise SnapshotError(
-                    f"{name} has format version {said['version']}, and {_VERSION} is known here; a "
-                    "newer release of sqlstable reads it"
+                    f"{name} has format version {said['version']}, and {_VERSION} is known here; "
+                    "another release of sqlstable reads it"
                 )
             body = body.removesuffix(b"\n")
             assert said["crc32"] == zlib.crc32(body), "its checksum is wrong"
@@ -141,6 +142,21 @@ class Index:
                 f"{name} is damaged ({error}), so nobody knows what snapshots there are; restore "
                 "its folder from a copy, or move it away"
             ) from error
+
+
+def sums_name(image_name: str) -> str:
+    """Return the name of the file with the checksums of an image.
+
+    Examples:
+        >>> sums_name("3.image")
+        '3.sums'
+    """
+    return image_name.removesuffix(IMAGE_SUFFIX) + SUMS_SUFFIX
+
+
+def with_sums(layers: Sequence[str]) -> list[str]:
+    """Return the files of layers, with those that hold checksums."""
+    return [*layers, *(sums_name(name) for name in layers if name.endswith(IMAGE_SUFFIX))]
 
 
 def _said(one: Stored) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from sqlstable.report.numbers import counted
 from sqlstable.report.text import clean
 from sqlstable.trace.format.file import Trace
 from sqlstable.trace.markup import ROWS_SHOWN, html_table, html_text
+from sqlstable.trace.model import Message as TracedMessage
 from sqlstable.workload.execution import RunOutcome, StatementRows, run_steps
 from sqlstable.workload.params import parameters_of
 from sqlstable.workload.script import ScriptStatement, ScriptStep, parse_script
@@ -78,11 +79,13 @@ class CellAnswer:
         replies: One for each message, in order, the first ``MESSAGES_SHOWN`` of them.
         results: What the statements of these returned, each with its message's place in there.
         message_count: How many messages there were.
+        failure: Why the run failed, where an error says so below; nothing says it twice.
     """
 
     replies: tuple[Reply, ...]
     results: tuple[tuple[int, ScriptStatement, StatementRows], ...]
     message_count: int
+    failure: str | None = None
 
     @property
     def rows(self) -> list[tuple[Any, ...]]:
@@ -99,7 +102,7 @@ class CellAnswer:
         parts = []
         for place, reply in enumerate(self.replies):
             parts += [_rows_html(found) for at, _, found in self.results if at == place]
-            parts.append(message_html(reply.message, reply.statements))
+            parts.append(message_html(self._untold(reply.message), reply.statements))
         return "".join(parts) + html_text(self._left_out())
 
     def __repr__(self) -> str:
@@ -113,8 +116,13 @@ class CellAnswer:
                     more = len(found.rows) - len(shown)
                     rest = f", {counted(more, 'more row')} not shown" if more else ""
                     lines.append("".join(pieces).rstrip() + rest)
-            lines += map(clean, _message_lines(reply))
+            lines += map(clean, _message_lines(reply, self._untold(reply.message)))
         return "\n".join([*lines, *filter(None, [self._left_out()])])
+
+    def _untold(self, message: TracedMessage) -> TracedMessage:
+        """Return a message without its trap, if that is why the run failed."""
+        is_told = message.trap is not None and message.trap in (self.failure or "")
+        return replace(message, trap=None) if is_told else message
 
     def _left_out(self) -> str:
         more = self.message_count - len(self.replies)
@@ -130,8 +138,8 @@ def _rows_html(found: StatementRows) -> str:
     return html_table(counted(len(found.rows), "row"), found.columns, shown)
 
 
-def _message_lines(reply: Reply) -> Iterator[str]:
-    message, statements = reply.message, reply.statements
+def _message_lines(reply: Reply, message: TracedMessage) -> Iterator[str]:
+    statements = reply.statements
     yield message_words(message)
     if message.trap is not None:
         yield message.trap
@@ -419,7 +427,8 @@ class _Collected:
         Raises:
             CellError: The run failed; what it did before is shown.
         """
-        answer = CellAnswer(tuple(self._replies), tuple(self._results), self._count)
+        failure = outcome.failure
+        answer = CellAnswer(tuple(self._replies), tuple(self._results), self._count, failure)
         if outcome.failure is None:
             return answer
         if self._replies:

@@ -154,8 +154,15 @@ def test_a_message_awaits_in_a_cell(shell, capsys):
     whole = cell(shell, text.format("", "INSERT INTO t VALUES (2)"))
     assert "continues message 2" in whole._repr_html_()
     torn = text.format("BEGIN; ", "COMMIT")
-    assert "--@ await allow-open-transaction" in refused(cell, shell, torn)
     capsys.readouterr()
+    for text in (torn, torn.removeprefix("--@ update\n").replace("--@ query\nSELECT 1;\n", "")):
+        said = refused(cell, shell, text)
+        assert "the message cannot await with an open SQL transaction; it was rolled back" in said
+        assert "--@ await allow-open-transaction, or --allow-open-transaction of" in said
+        shown = capsys.readouterr().out
+        assert "trapped, rolled back" in shown
+        assert "open SQL transaction" not in shown
+    assert "of sqlstable run and %%stable" in refused(cell, shell, "BEGIN")
     cell(shell, torn, "--allow-open-transaction")
     assert cell(shell, "SELECT count(*) FROM t").rows == [(3,)]
 

@@ -340,8 +340,9 @@ def test_an_await_inside_of_a_transaction_is_refused_with_the_reason():
     ran = Ran(
         "CREATE TABLE t (x);\n--@ update\nBEGIN;\nINSERT INTO t VALUES (1);\n--@ await\nCOMMIT;"
     )
-    assert "work.sql, line 2: the update message ended with an open SQL" in ran.outcome.failure
-    assert "other messages run in between" in ran.outcome.failure
+    assert "work.sql, line 2: the message cannot await with an open SQL" in ran.outcome.failure
+    assert "; it was rolled back. " in ran.outcome.failure
+    assert "--allow-open-transaction of sqlstable run and %%stable" in ran.outcome.failure
     assert ran.messages[-1].outcome == "trapped"
 
 

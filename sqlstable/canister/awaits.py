@@ -23,12 +23,16 @@ from sqlstable.errors import MessageError, Trap
 from sqlstable.memory.stable import StableMemory
 
 _OPEN_AT_AWAIT: Final = (
-    "the message cannot await with {}; nothing has happened. On the Internet Computer the state is "
+    "the message cannot await with {}; {}. On the Internet Computer the state is "
     "committed at an await as it is, and other messages run before this one goes on: their writes "
     "would become part of the transaction, and a ROLLBACK, a trap or an upgrade would lose both "
     "or leave half of them. COMMIT before the await, with a row that says what is pending, and "
-    "finish or undo it in a transaction of its own behind it; allow_open_transaction=True lets a "
+    "finish or undo it in a transaction of its own behind it; {} lets a "
     "transaction stay open, though never a cursor"
+)
+_LEAVE_OPEN: Final = "allow_open_transaction=True"
+_LEAVE_OPEN_IN_SCRIPTS: Final = (
+    "--@ await allow-open-transaction, or --allow-open-transaction of sqlstable run and %%stable,"
 )
 
 _OTHER_CODE: Final = (
@@ -217,7 +221,19 @@ class Awaits(Block):
             )
         left = self._statements.unfinished(keep_transaction=self._allows_open)
         if left is not None:
-            raise MessageError(_OPEN_AT_AWAIT.format(left))
+            raise MessageError(_OPEN_AT_AWAIT.format(left, "nothing has happened", _LEAVE_OPEN))
+
+    def refuse_to_tear(self) -> None:
+        """Refuse to end at a script's await, which is to be told from an end, with what is open.
+
+        Raises:
+            MessageError: A transaction or a cursor is open, and the message is to be rolled back.
+        """
+        left = self._statements.unfinished(keep_transaction=self._allows_open)
+        if left is not None:
+            raise MessageError(
+                _OPEN_AT_AWAIT.format(left, "it was rolled back", _LEAVE_OPEN_IN_SCRIPTS)
+            )
 
     def _check_open(self) -> None:
         if self._is_waiting:

@@ -305,5 +305,5 @@ def _left_open(kind: str, left: str) -> MessageError:
         "other messages run in between and would see or lose half of the work: end the "
         "transaction and close cursors before the message ends. A transaction alone may stay open "
         "with allow_open_transaction=True; in a script with --@ await allow-open-transaction, or "
-        "run --allow-open-transaction"
+        "--allow-open-transaction of sqlstable run and %%stable"
     )

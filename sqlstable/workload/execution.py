@@ -280,6 +280,8 @@ class _Run:
                         answers.append((statement, StatementRows(columns, rows)))
                 # What is refused from here on concerns the message as a whole.
                 self.line = step.line
+                if step.await_after:
+                    message.refuse_to_tear()
         finally:
             self._tell_of(step, message)
 

@@ -1,6 +1,7 @@
 """``sqlstable schema migrate`` and its neighbours as their users meet them."""
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -50,12 +51,34 @@ def test_an_image_is_migrated_by_messages():
     lines = said("migrate", IMAGE, "new.sql", "--rows-per-message", 12).splitlines()
     assert lines[0].startswith("app.stable: 5 messages, 30 rows copied, 0.00")
     assert lines[1:4] == [
-        "  begin         1 message",
+        "  begin         1 message  makes what rows are copied to",
         "  copy         3 messages  30 rows",
         "  switch        1 message",
     ]
     assert "table old is deprecated since schema upgrade 0: writes refused" in lines
     assert said("migrate", IMAGE, "new.sql") == "app.stable: there is nothing to do\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--prepare",), ("--rows-per-message", 10)])
+@pytest.mark.parametrize("is_numbered", [False, True])
+def test_the_messages_that_are_named_are_all_that_were_sent(options, is_numbered):
+    Path("steps").mkdir()
+    Path("steps/0001_up.sql").write_text("UPDATE account SET owner = 'x'; CREATE TABLE t (x)")
+    new = "steps" if is_numbered else "new.sql"
+    first, *more = said("migrate", IMAGE, new, *options).splitlines()
+    parts = [re.fullmatch(r"  [a-z ]{8} +(\d+) messages?(  .*)?", line) for line in more]
+    assert sum(int(it[1]) for it in parts if it) == int(first.split()[1])
+    assert not any("nothing" in line for line in more)
+
+
+def test_whole_pieces_are_looked_behind():
+    lines = said("migrate", IMAGE, "new.sql", "--rows-per-message", 10).splitlines()
+    assert lines[1:5] == [
+        "  begin         1 message  makes what rows are copied to",
+        "  copy         3 messages  30 rows",
+        "  look          1 message  finds no rows left",
+        "  switch        1 message",
+    ]
 
 
 def test_an_image_is_prepared_and_upgraded():

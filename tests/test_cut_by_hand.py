@@ -70,7 +70,7 @@ def test_it_comes_to_what_one_message_does(image, folder, expected, rows):
         assert len(report.messages) >= 3 * (ROWS // rows) + 4
         names = canister.query("SELECT name FROM sqlite_schema WHERE name LIKE '_sqlstable_%'").rows
         assert len(names) == 3
-        assert canister.migrate(folder).messages[0].doing == "nothing"
+        assert canister.migrate(folder).messages[0].doing == "look"
 
 
 @pytest.mark.slow

@@ -45,6 +45,10 @@ SHRINKING: Final = 4
 """After a message that crossed a limit."""
 
 
+_BY_ROWS: Final = ("copy", "catch up", "change")
+"""What messages do that take more rows, or fewer, by what the one before has used."""
+
+
 @dataclass(frozen=True, slots=True)
 class MigrationMessage:
     """One message of a migration."""
@@ -159,9 +163,9 @@ def migrate(
         if on_message is not None:
             on_message(one)
         if step.is_over:
-            is_switched = step.doing != "nothing" or switch
+            is_switched = step.doing != "look" or switch
             return MigrationReport(tuple(messages), crossed, tuple(outcomes), is_switched)
-        if rows_per_message is None and step.doing == "copy":
+        if rows_per_message is None and step.doing in _BY_ROWS:
             rows = next_rows(rows, one)
 
 

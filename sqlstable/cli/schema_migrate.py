@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -63,6 +63,14 @@ PrepareOption = Annotated[
 AbandonOption = Annotated[
     bool, typer.Option("--abandon", help="Give up the migration that is under way; without NEW.")
 ]
+
+
+_MEANINGS: Final = {
+    "begin": "  makes what rows are copied to",
+    "look": "  finds no rows left",
+    "run": "  runs what is not cut into rows",
+}
+"""What messages are for whose name alone does not say it."""
 
 
 def migrate_image(  # noqa: PLR0913  each is an option
@@ -160,16 +168,17 @@ def _renames(texts: Sequence[str]) -> dict[str, str]:
 def _write(image: Path, report: "MigrationReport", engine: str) -> None:
     name = clean(str(image))
     doings = [it.doing for it in report.messages]
-    if doings == ["nothing"]:
+    if doings == ["look"]:
         _tell((f"{name}: there is nothing to do" if report.is_switched else _waits(name),))
         return
     used = f"{100 * report.share_max:.2g} % of the nearest limit at most"
     write(f"{name}: {counted(len(doings), 'message')}, {count(report.rows)} rows copied, {used}\n")
-    for doing in dict.fromkeys(it for it in doings if it != "nothing"):
+    for doing in dict.fromkeys(doings):
         messages = [it for it in report.messages if it.doing == doing]
         rows = sum(it.rows for it in messages)
         words = f"  {doing:8} {counted(len(messages), 'message'):>14}"
-        write(words + (f"  {count(rows)} rows" if rows else "") + "\n")
+        more = f"  {counted(rows, 'row')}" if rows else _MEANINGS.get(doing, "")
+        write(f"{words}{more}\n")
     if report.crossed:
         write(
             f"  {counted(report.crossed, 'more message')} crossed a limit, left nothing, and took "

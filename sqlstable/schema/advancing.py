@@ -56,7 +56,13 @@ from sqlstable.schema.migrations import (
     pending,
 )
 
-Doing = Literal["begin", "copy", "switch", "numbered", "nothing"]
+Doing = Literal["begin", "copy", "catch up", "change", "run", "look", "switch", "numbered"]
+"""What a message of a migration does.
+
+``copy`` copies new rows, ``catch up`` brings those up to date that were written meanwhile;
+``change`` takes the next rows of a numbered migration that is cut, ``run`` runs what stands between
+its cuts; ``look`` finds nothing left: behind the last row of a table, or at the end.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ class SchemaRun:
     ) -> Advance:
         todo = pending(self._target.migrations, ledger)
         if not todo:
-            return Advance("nothing", is_over=True)
+            return Advance("look", is_over=True)
         one, is_last = todo[0], len(todo) == 1
         if run is not None:
             return self._go_on_by_hand(execute, ledger, one, run.facts, rows_max, is_last=is_last)
@@ -150,9 +156,9 @@ class SchemaRun:
     ) -> Advance:
         self.doing = "copy"
         with transaction(execute, checks=facts["step"] >= len(one.up)):
-            rows = go_on_by_hand(execute, one, facts, rows_max)
-            if rows is not None:
-                return Advance("copy", rows)
+            part = go_on_by_hand(execute, one, facts, rows_max)
+            if part is not None:
+                return Advance(*part)
             applied = applied_as(one, ledger.upgrades, facts["reason"])
             note_applied(execute, applied)
         outcome = SchemaOutcome(ledger.upgrades, applied.way, (applied,))
@@ -161,12 +167,12 @@ class SchemaRun:
     def _begin(self, execute: Execute, ledger: Ledger) -> Advance:
         intent = intent_of(execute, ledger, self._target, self._copy)
         if intent.check.verdict == "same" and not intent.deprecated and not intent.restored:
-            return Advance("nothing", is_over=True)
+            return Advance("look", is_over=True)
         make_ledger(execute)
         reason = reason_against(intent.check, self._copy)
         plan = plan_of(intent.migration, execute, intent.old, intent.new)
         if not plan.copies and not self._switches:
-            return Advance("nothing", is_over=True)
+            return Advance("look", is_over=True)
         with transaction(execute):
             if not plan.copies:
                 self.doing = "switch"
@@ -190,7 +196,7 @@ class SchemaRun:
         if is_copied and (rows_max is None or left <= rows_max or left >= run.left):
             # Where the code writes faster than messages catch up, more of them would not help.
             if not self._switches:
-                return Advance("nothing", is_over=True)
+                return Advance("look", is_over=True)
             self.doing = "switch"
             with transaction(execute):
                 for cut, state in zip(plan.copies, run.copies, strict=True):
@@ -201,7 +207,8 @@ class SchemaRun:
         with transaction(execute, checks=False):
             rows = self._copy_some(execute, plan, run, rows_max)
             note_run(execute, rows_per_message=rows_max, **({"left": left} if is_copied else {}))
-        return Advance("copy", rows)
+        doing: Doing = "catch up" if is_copied else "copy"
+        return Advance(doing if rows else "look", rows)
 
     def _copy_some(
         self, execute: Execute, plan: CutPlan, run: RunState, rows_max: int | None

@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import sqlglot
 from sqlglot import exp
@@ -106,8 +106,10 @@ def begin_by_hand(execute: Execute, migration: NumberedMigration, reason: str | 
 
 def go_on_by_hand(
     execute: Execute, migration: NumberedMigration, facts: dict[str, Any], rows_max: int | None
-) -> int | None:
-    """Do the next part of a migration; returns rows that were taken, None once it is over.
+) -> tuple[Literal["change", "run", "look"], int] | None:
+    """Do the next part of a migration; returns what that was and how many rows it took.
+
+    It returns None once the migration is over.
 
     Raises:
         MigrationError: Somebody has changed the schema, or the migration drops a table.
@@ -134,7 +136,9 @@ def go_on_by_hand(
         return None
     note_run(execute, open=0, rows=facts["rows"] + rows)
     note_run(execute, schema_version=schema_version(execute))
-    return rows
+    if cut is None:
+        return "run", 0
+    return "change" if rows else "look", rows
 
 
 def end_by_hand(execute: Execute) -> None:

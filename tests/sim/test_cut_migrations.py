@@ -292,7 +292,7 @@ def test_many_writes_are_brought_up_to_date_piece_by_piece(image):
         canister.update("UPDATE account SET balance = id")
         report = canister.migrate(NEW, rows_per_message=5)
         assert [(it.doing, it.rows) for it in report.messages] == [
-            *(("copy", 5), ("copy", 5)),
+            *(("catch up", 5), ("catch up", 5)),
             ("switch", 0),
         ]
         rows = canister.query("SELECT count(*) FROM account WHERE balance = id").rows

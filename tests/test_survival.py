@@ -18,6 +18,7 @@ from sqlstable.cli.fates import Band, band_lines, fates_of
 from sqlstable.cli.inks import INKS
 from sqlstable.cli.pace import pause_s
 from sqlstable.cli.stories import kill, survival
+from sqlstable.memory.snapshots import cloning, shelf
 from sqlstable.report.grid import render
 from sqlstable.workload import bank
 from tests.children import environment, run_child
@@ -93,6 +94,31 @@ def test_the_native_engine_tells_the_same_story_without_instructions(shown):
         for text in scenes
     )
     assert native == wasm
+
+
+@pytest.mark.slow
+def test_on_native_what_is_modelled_of_the_heap_is_said_where_it_shows():
+    text = " ".join(show("--engine", "native").stdout.split())
+    trap, loaded = (text.partition(f"── {n} ")[2].partition(f"── {n + 1} ")[0] for n in (4, 6))
+    assert "TEMP tables it does bring back: these are modelled" in trap
+    assert "✓ TEMP table session: 3 rows, then 3 rows ✓" in trap
+    assert "all that it had" not in trap
+    assert "The TEMP table session is gone, too" in loaded
+    assert "✓ TEMP table session: 3 rows, then not there ✓" in loaded
+    rows = text.partition("── 7 ")[2]
+    assert "trap in an upgrade partly stayed" in rows
+    assert "Partly: TEMP tables came back, which is modelled" in rows
+
+
+@pytest.mark.slow
+def test_no_number_is_the_file_systems(shown, monkeypatch):
+    # What of a file is stored, and not a hole, is each file system's own.
+    def more(*arguments):
+        return cloning.copy_sparse(*arguments) + 7 * 4096
+
+    monkeypatch.setattr(shelf, "clone", lambda *_: False)
+    monkeypatch.setattr(shelf, "copy_sparse", more)
+    assert show().stdout == shown
 
 
 @pytest.mark.slow

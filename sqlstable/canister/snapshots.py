@@ -70,7 +70,8 @@ class Snapshot:
     size_bytes: int
     "Module, heap, stable memory and chunks; the canister pays for storing them."
     os_pages_copied: int
-    "OS pages of stable memory that were copied for it: those that had changed since the last one."
+    """OS pages of stable memory that were copied for it: those that had changed since the last one.
+    Of an image's first one, those that the file system has stored, or none where it shares them."""
     canister_version: int
     "How many messages the canister had behind it; of one that was uploaded, what it says itself."
     instructions: int

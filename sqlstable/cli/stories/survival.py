@@ -43,6 +43,16 @@ NATIVE_HEAP: Final = (
     ". The native engine cannot bring back SQLite's copies; the Internet Computer does, and "
     "--engine wasm"
 )
+TEMP_MODELLED: Final = ". TEMP tables it does bring back: these are modelled"
+TEMP_GONE: Final = ". The TEMP table session is gone, too: snapshots of native have no heap"
+
+_COUNTED: Final = (
+    "What lies in stable memory survives what wipes the heap, and a snapshot survives what wipes "
+    "both. OS pages accessed and instructions are those of opening the database again; of the "
+    "upgrade that traps, OS pages until then, and no instructions; of the snapshot, what the "
+    "Internet Computer charges."
+)
+_PARTLY: Final = " Partly: TEMP tables came back, which is modelled, and SQLite's copies did not."
 
 _KILLED_SQL: Final = f"""\
 {bank.TAKE_FEE};
@@ -103,9 +113,9 @@ class _Bank:
             sql=_KILLED_SQL,
             event=(
                 f"A process keeps a bank in an image file: {count(found.account_count)} accounts, "
-                f"{money(beginning.total_cents)} in all. It has answered "
-                f"{counted(len(found.answered), 'transfer')}. Now it has taken a fee from every "
-                "account, and given it to nobody yet: "
+                f"{money(beginning.total_cents)} in all, and in a TEMP table, session, who is "
+                f"logged in. It has answered {counted(len(found.answered), 'transfer')}. Now it "
+                "has taken a fee from every account, and given it to nobody yet: "
                 f"{money(beginning.total_cents - found.total_cents)} are nowhere. Then "
                 f"it is killed: {found.end}."
             ),
@@ -119,8 +129,8 @@ class _Bank:
             ),
             checks=self._stage.checked(checks),
             reading=(
-                "What a message writes stays apart from stable memory until the message ends. This "
-                "one never did."
+                "The heap is memory of the process, which ends with it. What a message writes "
+                "stays apart from stable memory until the message ends. This one never did."
             ),
         )
 
@@ -141,7 +151,7 @@ class _Bank:
             checks=checks,
             reading=(
                 f"All {counted(answered, 'answered transfer')} are there, and of the fee nothing: "
-                f"{money(account.total_cents)} again."
+                f"{money(account.total_cents)} again. {_bucket_words(canister, account)}"
                 if self._stage.checks_hold
                 else LOST
             ),
@@ -204,15 +214,14 @@ class _Bank:
         fate: Fate = "stayed" if self._has_real_heap else "gone"
         if fate == "gone":
             self._cached.clear()
-        self._acts.append(
-            Act("trap in an upgrade", fate, "stayed", account, len(half_way.accessed), None)
-        )
+        heap, os_pages = self._or_here("stayed", "partly"), len(half_way.accessed)
+        self._acts.append(Act("trap in an upgrade", heap, "stayed", account, os_pages, None))
         missing = account.total_cents - half_way.total_cents
         return Scene(
             headline="An upgrade that traps",
             sql=f"-- post_upgrade of the new code\n{bank.TAKE_FEE};",
             bands=(
-                self._old_heap(pages, cached, fate),
+                self._old_heap(pages, cached, fate, TEMP_MODELLED),
                 stable_band(
                     pages,
                     note=f"; the new code had written {count(len(dirty))} of them",
@@ -227,7 +236,7 @@ class _Bank:
             checks=checks,
             reading=(
                 "An upgrade is one message, from the first hook to the last: the old code is back, "
-                "and all that it had."
+                + self._or_here("and all that it had.", "and all of stable memory.")
                 if self._stage.checks_hold
                 else LOST
             ),
@@ -240,16 +249,16 @@ class _Bank:
         snapshot = canister.take_snapshot()
         gone = canister.reinstall().message
         self._cached.clear()
-        left, refusal = canister.status().database_size_bytes, self._refusal()
+        left, refusal = canister.status().database_size_bytes, _refusal(canister)
         self._acts.append(Act.of("reinstall", "gone", "gone", None, gone))
         kept = canister.snapshots
         yield Scene(
             headline="A snapshot, and then a reinstall by mistake",
             sql="-- heap and stable memory are wiped",
             event=(
-                f"The snapshot has {_sizes(snapshot)}. For it {snapshot.os_pages_copied} OS pages "
-                "were copied, those in use; the Internet Computer charges "
-                f"{snapshot.instructions:,} instructions."
+                f"The snapshot has {_sizes(snapshot)}. For taking it, and for loading it, the "
+                f"Internet Computer charges {snapshot.instructions:,} instructions: 2 B, and 1 for "
+                "each of these bytes."
             ),
             bands=(
                 heap_band(pages, cached, "gone", ", and the TEMP table session"),
@@ -262,7 +271,7 @@ class _Bank:
                         f"the database, {size(left)}, has no answers: {refusal}",
                         left == 0 and refusal is not None,
                     ),
-                    Check(f"of snapshots there is {count(len(kept))}", kept == (snapshot,)),
+                    Check("the snapshot is still there", kept == (snapshot,)),
                 ]
             ),
             reading="An upgrade keeps stable memory. A reinstall keeps nothing.",
@@ -274,7 +283,7 @@ class _Bank:
         self._acts.append(
             Act(
                 "snapshot loaded",
-                "back" if fate == "restored" else fate,
+                self._or_here("back", "gone"),
                 "back",
                 account,
                 used.os_pages_accessed,
@@ -284,7 +293,7 @@ class _Bank:
         yield Scene(
             headline="The snapshot is loaded",
             bands=(
-                self._old_heap(pages, cached, fate),
+                self._old_heap(pages, cached, fate, TEMP_GONE),
                 stable_band(pages, "restored"),
             ),
             facts=(
@@ -296,8 +305,9 @@ class _Bank:
             ),
             checks=checks,
             reading=(
-                f"{counted(used.os_pages_dirty, 'OS page')} were other than in the snapshot, and "
-                "were written. All is as it was."
+                f"{counted(used.os_pages_dirty, 'OS page')} differed from those of the snapshot, "
+                "and were written again. "
+                + self._or_here("All is as it was.", "All of stable memory is as it was.")
                 if self._stage.checks_hold
                 else LOST
             ),
@@ -324,11 +334,7 @@ class _Bank:
             checks=self._stage.checked(
                 [Check(f"the same answers {counted(len(answers), 'time')}", len({*answers}) == 1)]
             ),
-            reading=(
-                "What lies in stable memory survives what wipes the heap, and a snapshot survives "
-                "what wipes both. OS pages accessed and instructions: of opening the database "
-                "again, or until the trap; of the snapshot what the Internet Computer charges."
-            ),
+            reading=_COUNTED + self._or_here("", _PARTLY),
         )
 
     # -- inside ---------------------------------------------------------------------------------
@@ -367,10 +373,13 @@ class _Bank:
             bool(before) and after == before and read == 0,
         )
 
-    def _old_heap(self, pages: Pages, cached: list[int], fate: Fate) -> Band:
-        """Draw a heap that comes back on the Internet Computer."""
-        note = "" if self._has_real_heap else NATIVE_HEAP
-        return heap_band(pages, cached, fate, note)
+    def _old_heap(self, pages: Pages, cached: list[int], fate: Fate, here: str) -> Band:
+        """Draw a heap that comes back on the Internet Computer; ``here`` is said on native."""
+        return heap_band(pages, cached, fate, self._or_here("", NATIVE_HEAP + here))
+
+    def _or_here(self, there: str, here: str) -> str:
+        """Choose words: of the Internet Computer and wasm, or of the native engine."""
+        return there if self._has_real_heap else here
 
     def _sessions(self) -> int | None:
         """Return how many rows the TEMP table has; None where there is none."""
@@ -380,20 +389,30 @@ class _Bank:
             return None
         return int(rows[0][0])
 
-    def _refusal(self) -> str | None:
-        """Return why there is no answer to a question; None where there is one."""
-        try:
-            self._canister.query(bank.TOTAL)
-        except SqlError as error:
-            return str(error).partition(";")[0]
-        return None
-
     def _compared(self, *checks: Check) -> tuple[Account, tuple[Check, ...]]:
         """Compare the canister with its twin, and take note of other checks."""
         account, twin = map(bank.take_account, (self._canister, self._twin))
         return account, self._stage.checked(
             [*checks, *account_checks(account, twin, self._beginning)]
         )
+
+
+def _refusal(canister: Canister) -> str | None:
+    """Return why there is no answer to a question; None where there is one."""
+    try:
+        canister.query(bank.TOTAL)
+    except SqlError as error:
+        return str(error).partition(";")[0]
+    return None
+
+
+def _bucket_words(canister: Canister, account: Account) -> str:
+    """Say why a small database has a large stable memory."""
+    return (
+        f"The database has {size(canister.status().database_size_bytes)} of these "
+        f"{size(account.stable_size_bytes)}: a memory manager hands stable memory out in buckets "
+        "of 8 MiB."
+    )
 
 
 def _sizes(snapshot: Snapshot) -> str:

@@ -48,6 +48,25 @@ def test_the_calls_are_recognisable_as_such(shown):
     assert re.search(r"^ +6  ada asks again +5 +committed", shown, re.MULTILINE)
 
 
+def test_what_native_models_is_said_where_wasm_is_shown_beside_it(shown):
+    engine = re.search(r"^engine (\w+)", shown, re.MULTILINE)[1]
+    footer = shown.partition(f"\nengine {engine}")[2]
+    (modelled,) = re.findall(r"^modelled +(.*)", footer, re.MULTILINE)
+    place = "" if engine == "native" else "scene 6: "
+    assert modelled.startswith(f"{place}the heap after a")
+    assert modelled.endswith("(native engine)")
+    assert "Behind a trap the native engine begins with a new page cache" in " ".join(shown.split())
+
+
+def test_the_messages_that_are_not_listed_are_explained(shown):
+    scene = shown.partition("── 3 ")[2].partition("── 4 ")[0]
+    listed = re.findall(r"^ +(\d+)  (?:ada|later)", scene, re.MULTILINE)
+    assert listed == ["3", "4", "5", "8", "9"]
+    assert "queries ask what is pending; they are messages, too, and not listed" in " ".join(
+        scene.split()
+    )
+
+
 def test_the_sql_that_is_shown_is_what_runs():
     shown = " ".join((awaiting._PAY_FIRST + awaiting._NOTE_FIRST).split())
     for sql in (payouts.BALANCE, payouts.TAKE, payouts.NOTE, payouts.FINISH):

@@ -24,7 +24,7 @@ from sqlstable.cli.scene import Check, check_line, scene_lines
 from sqlstable.cli.stories import StoryName, find_story
 from sqlstable.cli.story import Stage, Story
 from sqlstable.errors import ImageError, MessageError, SqlError, Trap
-from sqlstable.report.frame import glossary_lines, provenance_lines, settings_lines
+from sqlstable.report.frame import glossary_lines, named_lines, provenance, settings_lines
 from sqlstable.report.grid import fold, paragraph, render, rule
 from sqlstable.trace.model import TraceSettings
 
@@ -90,7 +90,7 @@ def passages(story: Story, stage: Stage, target: Screen) -> Generator[Passage]:
     except _FAILURES as error:
         stage.checks_hold = False
         yield Passage([Text("   ").append_text(check_line(Check(str(error), holds=False))), Text()])
-    yield Passage(_closing_lines(story, TraceSettings(stage.settings), target.width))
+    yield Passage(_closing_lines(story, stage, target.width))
 
 
 def passage_lines(lines: list[Text], target: Screen) -> Iterator[tuple[str, str]]:
@@ -125,11 +125,15 @@ def _opening_lines(story: Story, width: int) -> list[Text]:
     ]
 
 
-def _closing_lines(story: Story, settings: TraceSettings, width: int) -> list[Text]:
+def _closing_lines(story: Story, stage: Stage, width: int) -> list[Text]:
+    settings = TraceSettings(stage.settings)
+    found = provenance([settings], ())
+    if stage.modelled:
+        found.insert(1, ("modelled", stage.modelled))
     lines = [
         rule(width),
         *settings_lines(settings, width, all_settings=False),
-        *provenance_lines([settings], (), width),
+        *(line for name, text in found for line in named_lines(name, text, width)),
         Text(),
         Text(story.next_title, style="bold"),
         Text(),

@@ -20,6 +20,8 @@ class Stage:
     "Empty at the beginning, and gone behind the end."
     settings: dict[str, object] = field(default_factory=dict)
     "Of the canister, as reports state them; the story's to fill in before its last scene."
+    modelled: str = ""
+    "What else is modelled, beside what the settings say, and in which scene."
     checks_hold: bool = True
     "Whether all that was `checked` so far is true."
 

@@ -20,7 +20,8 @@ from sqlstable.report.numbers import count, counted
 from sqlstable.workload import hazard, payouts
 from sqlstable.workload.payouts import Pair
 
-TRAP: Final = "a mistake behind the await"
+TRAP: Final = "array index out of bounds"
+"""What the ledger traps with, as by a mistake in its code."""
 
 BUG: Final = "This is a bug of sqlstable, please report it."
 
@@ -66,8 +67,8 @@ class _Awaits:
         return self._paid_twice(
             "A ledger that pays twice",
             f"ada has {payouts.TOKENS} tokens in a ledger, and asks for them. The ledger calls the "
-            "bank, which is an await, and takes the tokens off when it is answered. Behind the "
-            f"await it traps: {TRAP}. So ada asks again.",
+            "bank, which is an await, and takes the tokens off when it is answered. Right behind "
+            f"that its code has a mistake, and it traps: {TRAP}. So ada asks again.",
             live,
             "The trap undid the message behind the await alone. What came before it is committed, "
             "and what the bank has paid nobody takes back: the tokens were still there.",
@@ -138,7 +139,9 @@ class _Awaits:
                 "Before the await the tokens are taken off, and a payout is noted as pending, in "
                 "one transaction. The bank pays once for each key. Now both happen at once: ada "
                 "asks again meanwhile, and the ledger traps behind the await. Later whatever is "
-                "pending is asked for once more, with the same key."
+                "pending is asked for once more, with the same key: the call later, whose first "
+                "message runs no SQL. Between the calls, queries ask what is pending; they are "
+                "messages, too, and not listed."
             ),
             columns=_COLUMNS,
             rows=rows,
@@ -237,8 +240,14 @@ class _Awaits:
                 kept += after.paid + remains["ROLLBACK"].paid
         with Canister(engine=self._stage.engine, trace=":memory:") as canister:
             self._stage.settings = canister.status().settings
+        if self._stage.engine != "native":
+            self._stage.modelled = "scene 6: the heap after a trap (native engine)"
         checks = [
-            Check("only a journal in stable memory saves the database at an upgrade", saved),
+            Check(
+                "delete, truncate and persist, whose journals are files in stable memory, save the "
+                "database at an upgrade, as native shows; memory and off do not",
+                saved,
+            ),
             Check("none saves the other message's row, though it was answered", kept == 0),
         ]
         return Scene(
@@ -246,8 +255,11 @@ class _Awaits:
             event=(
                 "The same with each journal mode. A cell says whether the database is whole, and "
                 f"how many of the {count(hazard.ROWS)} rows are changed: all or none would be "
-                "right. Still open: the heap came back, and all that comes next becomes part of "
-                "the transaction."
+                "right. Behind a trap the native engine begins with a new page cache, so that the "
+                "open transaction is lost there already, and what had come to stable memory of it "
+                'stays. On the Internet Computer, and on wasm, the heap comes back: "still open", '
+                "and all that comes next becomes part of the transaction. Journals in files are "
+                "shown on native only: the wasm engine has none."
             ),
             columns=("journal", "engine", *hazard.ENDINGS),
             rows=rows,

@@ -212,6 +212,12 @@ def test_an_upgrade_of_serialised_data_grows_and_one_of_stable_data_does_not():
 
 
 @pytest.mark.slow
+def test_sizes_too_small_to_say_where_it_ends_are_said_to_be():
+    found = sqlstable.compare_upgrades(rows=[300, 600, 1000])
+    words = [failure_words(found, way) for way in found.ways]
+    assert all("too small to say where" in it and "inf" not in it for it in words)
+
+
 def test_two_comparisons_are_equal_and_nothing_is_counted_by_the_clock():
     first, second = (sqlstable.compare_upgrades(rows=[200]) for _ in range(2))
     assert first == second

@@ -168,6 +168,11 @@ def failure_words(found: UpgradeComparison, way: WayOfKeeping) -> str:
     if failure is None:
         return "no limit is met, as far as the laws hold"
     at, data = failure.size, failure.database_bytes
+    if math.isinf(at.value):
+        return (
+            f"fails first of {failure.cause} ({_limit(failure)}); these sizes are too small to say "
+            "where: measure larger ones with --rows"
+        )
     largest = max(it.size or 0 for it in found.sizes)
     return (
         f"fails first of {failure.cause} ({_limit(failure)}), with a database of "

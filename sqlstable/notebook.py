@@ -50,7 +50,7 @@ from sqlstable.report.text import clean
 from sqlstable.trace.format.file import Trace
 from sqlstable.trace.markup import ROWS_SHOWN, html_table, html_text
 from sqlstable.trace.model import Message as TracedMessage
-from sqlstable.workload.execution import RunOutcome, StatementRows, run_steps
+from sqlstable.workload.execution import TRAP_TEXT, RunOutcome, StatementRows, run_steps
 from sqlstable.workload.params import parameters_of
 from sqlstable.workload.script import ScriptStatement, ScriptStep, parse_script
 
@@ -64,6 +64,9 @@ MESSAGES_SHOWN: Final = 10
 
 REDRAW_S: Final = 0.2
 """Seconds between two pictures of a bar."""
+
+_TRAP_TEXT: Final = "the notebook says stable_trap"
+"""What the trap of ``%stable_trap`` is called, on a line and in a cell."""
 
 _SCRIPT: Final = re.compile(r"^\s*--@", re.MULTILINE)
 
@@ -302,7 +305,9 @@ class Extension:
         options = TRAP.read(line)
         steps = _steps_of(cell, "update", options.label) if cell.strip() else ()
         statements = steps[0].statements if steps else ()
-        return self._run(options, [self._bound(_step("trap", statements, options.label))])
+        return self._run(
+            options, [self._bound(_step("trap", statements, options.label))], _TRAP_TEXT
+        )
 
     def stable_trace(self, line: str) -> Trace:
         """Return the running trace."""
@@ -321,7 +326,9 @@ class Extension:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _run(self, options: Namespace, steps: Sequence[ScriptStep]) -> CellAnswer:
+    def _run(
+        self, options: Namespace, steps: Sequence[ScriptStep], trap_text: str = TRAP_TEXT
+    ) -> CellAnswer:
         """Run steps on the canister, show what they did if one fails, and say so."""
         message_count = sum(step.repeat for step in steps)
         with self._progress() as progress:
@@ -334,6 +341,7 @@ class Extension:
                 cache=getattr(options, "cache", None),
                 name=CELL,
                 allow_open_transaction=getattr(options, "allow_open_transaction", False),
+                trap_text=trap_text,
                 on_step=lambda step, done: progress.show(
                     f"{counted(done, 'message')}, line {step.line}", done=done, total=message_count
                 ),

@@ -185,6 +185,7 @@ def test_an_upgrade_keeps_what_a_trap_does_not(shell):
     trapped = shell.run_cell_magic("stable_trap", "--label oops", "INSERT INTO t VALUES (2)")
     assert trapped.replies[0].outcome == "trapped"
     assert trapped.replies[0].message.label == "oops"
+    assert trapped.replies[0].message.trap == "the notebook says stable_trap"
     upgraded = line(shell, "stable_upgrade")
     assert upgraded.replies[0].message.kind == "upgrade"
     assert cell(shell, "SELECT x FROM t").rows == [(1,)]

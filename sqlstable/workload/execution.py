@@ -81,6 +81,7 @@ def run_steps(  # noqa: PLR0913  each is a choice of its own
     name: str = "script",
     keep_going: bool = False,
     allow_open_transaction: bool = False,
+    trap_text: str = TRAP_TEXT,
     on_step: OnStep | None = None,
     on_rows: OnRows | None = None,
     on_reply: OnReply | None = None,
@@ -98,6 +99,7 @@ def run_steps(  # noqa: PLR0913  each is a choice of its own
             is left out.
         allow_open_transaction: Whether an SQL transaction may stay open when a message ends or
             awaits; a step may say so by itself.
+        trap_text: What a trap asked for is called in reports.
         on_step: Called after each message, for showing progress.
         on_rows: Called for each statement that returns rows, once for each message.
         on_reply: Called for each message that has ended, before its rows are handed over.
@@ -120,7 +122,7 @@ def run_steps(  # noqa: PLR0913  each is a choice of its own
     """
     run = _Run(canister, name=name, keep_going=keep_going, cache=cache)
     run.on_step, run.on_rows, run.on_reply = on_step, on_rows, on_reply
-    run.allows_open = allow_open_transaction
+    run.allows_open, run.trap_text = allow_open_transaction, trap_text
     is_interrupted = False
     try:
         for index, step in enumerate(steps):
@@ -166,6 +168,7 @@ class _Run:
         self.on_rows: OnRows | None = None
         self.on_reply: OnReply | None = None
         self.allows_open = False
+        self.trap_text = TRAP_TEXT
         self._gone: set[int] = set()
         "Indexes of steps that failed, or were left out."
         self._last_messages: dict[int, int] = {}
@@ -298,7 +301,7 @@ class _Run:
             self.on_reply(step, reply)
 
     def _send_trapping(self, step: ScriptStep) -> None:
-        trap = Trap(TRAP_TEXT)
+        trap = Trap(self.trap_text)
         message = self._canister.message("update", label=step.label, continues=self._continues)
         try:
             with message:

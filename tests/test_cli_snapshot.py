@@ -271,3 +271,29 @@ def test_what_is_folded_into_an_image_has_its_checksums_from_then_on(image):
     assert "is damaged: OS page" in snapshot("load", image, "1", status=2)
     (layers / "0.sums").unlink()
     assert "0.sums, a part of a snapshot, cannot be read" in snapshot("load", image, "1", status=2)
+
+
+REFUSED = [
+    ("load", "ledger.stable", "77"),
+    ("delete", "ledger.stable", "77"),
+    ("take", "ledger.stable", "--replace", "77"),
+    ("take", "ledger.stable"),
+    ("upload", "ledger.stable", "out", "--replace", "77"),
+    ("upload", "ledger.stable", "out"),
+    ("upload", "ledger.stable", "empty"),
+    ("upload", "new.stable", "empty"),
+    ("upload", "new.stable", "missing"),
+    ("upload", "new.stable", "out", "--replace", "0"),
+]
+
+
+def test_what_is_refused_leaves_every_file_as_it_was(image):
+    for _ in range(10):
+        snapshot("take", image)
+    snapshot("download", image, "0", "out")
+    Path("empty").mkdir()
+    before, times = tree(Path()), Path(image).stat().st_mtime_ns
+    for command in REFUSED:
+        snapshot(*command, status=2)
+        assert tree(Path()) == before, command
+        assert Path(image).stat().st_mtime_ns == times, command

@@ -288,15 +288,7 @@ class Snapshots:
     def _ready(self, replace_id: str | None) -> Shelf:
         """Check that there may be one more, and tidy up."""
         self._check_writable()
-        stored = self.shelf.index.stored
-        if replace_id is not None:
-            self.shelf.find(replace_id)
-        elif len(stored) >= SNAPSHOTS_MAX:
-            raise SnapshotError(
-                f"the canister has {amount(len(stored), 'snapshot')}, as many as the Internet "
-                f"Computer allows ({SNAPSHOTS_MAX}); delete one, or let the new one replace it, "
-                f"such as the oldest, {stored[0].snapshot_id}"
-            )
+        _check_room(self.shelf, replace_id)
         self.shelf.prepare()
         return self.shelf
 
@@ -418,6 +410,37 @@ class Snapshots:
         runs = tuple((int(os_pages[a]), b - a) for a, b in runs_of(os_pages))
         with suppress(SnapshotError):
             self.shelf.keep(replace(index, head=Head(index.head.layers, runs, _identity(found))))
+
+
+def check_beside(image: Path, *, wanted_id: str | None = None, is_one_more: bool = False) -> None:
+    """Refuse what the snapshots beside an image do not allow, before the image is opened.
+
+    Args:
+        image: The image file.
+        wanted_id: One that has to be there.
+        is_one_more: Whether there has to be room for one, or one that it replaces.
+
+    Raises:
+        SnapshotError: They do not allow it, or are damaged.
+    """
+    place = image.resolve()
+    shelf = Shelf(place.with_name(place.name + SHELF_SUFFIX), _canister_of(place.name))
+    if is_one_more:
+        _check_room(shelf, wanted_id)
+    elif wanted_id is not None:
+        shelf.find(wanted_id)
+
+
+def _check_room(shelf: Shelf, replace_id: str | None) -> None:
+    stored = shelf.index.stored
+    if replace_id is not None:
+        shelf.find(replace_id)
+    elif len(stored) >= SNAPSHOTS_MAX:
+        raise SnapshotError(
+            f"the canister has {amount(len(stored), 'snapshot')}, as many as the Internet "
+            f"Computer allows ({SNAPSHOTS_MAX}); delete one, or let the new one replace it, "
+            f"such as the oldest, {stored[0].snapshot_id}"
+        )
 
 
 def _shown(stored: Stored, origin: str) -> Snapshot:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
@@ -48,6 +49,7 @@ def take(
 
     An image holds stable memory, and so does its snapshot: it has neither module nor heap.
     """
+    _check(image, wanted_id=replace, is_one_more=True)
     with _snapshots(image) as snapshots:
         taken = snapshots.take(replace_id=replace)
     copied = counted(taken.os_pages_copied, "OS page")
@@ -90,6 +92,7 @@ def load(
     """
     # Whoever has lost the image, and has its snapshots, gets it back.
     is_lost = not image.exists() and image.with_name(f"{image.name}.snapshots").is_dir()
+    _check(image, wanted_id=snapshot, is_created=is_lost)
     with ExitStack() as undo:
         if is_lost:
             undo.callback(image.unlink, missing_ok=True)
@@ -114,6 +117,7 @@ def _load(image: Path, snapshot: str, *, stable_only: bool, force: bool, is_crea
 
 def delete(*, image: ImageArgument, snapshot: IdArgument) -> None:
     """Delete a snapshot of an image."""
+    _check(image, wanted_id=snapshot)
     with _snapshots(image) as snapshots:
         found = snapshots.get(snapshot)
         snapshots.delete(found.id)
@@ -156,13 +160,39 @@ def upload(
     An image that is not there is made, empty. The snapshot is one of the image's then, and changes
     nothing before it is loaded.
     """
-    with _snapshots(image, is_created=True) as snapshots:
-        uploaded = snapshots.upload(folder, replace_id=replace)
+    from sqlstable.memory.snapshots.folder import open_folder
+
+    open_folder(folder)
+    _check(image, wanted_id=replace, is_one_more=True, is_created=True)
+    shelf = image.with_name(f"{image.name}.snapshots")
+    with ExitStack() as undo:
+        if not image.exists():
+            undo.callback(image.unlink, missing_ok=True)
+            if not shelf.exists():
+                undo.callback(rmtree, shelf, ignore_errors=True)
+        with _snapshots(image, is_created=True) as snapshots:
+            uploaded = snapshots.upload(folder, replace_id=replace)
+        undo.pop_all()
     places = f"of {clean(str(image))} uploaded from {clean(str(folder))}"
     _tell(uploaded, output_format, f"{places}: {_described(uploaded)}")
 
 
 # -- inside ---------------------------------------------------------------------------------------
+
+
+def _check(
+    image: Path,
+    *,
+    wanted_id: str | None = None,
+    is_one_more: bool = False,
+    is_created: bool = False,
+) -> None:
+    """Refuse what will not be done before the image is opened, which changes its folder."""
+    from sqlstable.canister.snapshots import check_beside
+
+    check_regular(image)
+    if is_created or image.exists():
+        check_beside(image, wanted_id=wanted_id, is_one_more=is_one_more)
 
 
 @contextmanager

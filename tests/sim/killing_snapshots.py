@@ -70,6 +70,7 @@ class Place:
             index = json.loads((shelf / "index.json").read_text().split("\n", 1)[1])
             named = {layer for one in index["snapshots"] for layer in one["layers"]}
             found = {path.name for path in shelf.iterdir()} - {"index.json"}
+            named |= {f"{name[:-6]}.sums" for name in named if name.endswith(".image")}
             assert found == named, (found, named)
 
 

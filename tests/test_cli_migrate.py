@@ -49,7 +49,8 @@ def refused(*arguments, status=2):
 
 def test_an_image_is_migrated_by_messages():
     lines = said("migrate", IMAGE, "new.sql", "--rows-per-message", 12).splitlines()
-    assert lines[0].startswith("app.stable: 5 messages, 30 rows copied, 0.00")
+    assert lines[0] == "app.stable: 5 messages, 30 rows copied"
+    assert re.fullmatch(r"  nearest limit: .+ of .+, <?[\d.]+%", lines[4])
     assert lines[1:4] == [
         "  begin         1 message  makes what rows are copied to",
         "  copy         3 messages  30 rows",
@@ -68,6 +69,8 @@ def test_the_messages_that_are_named_are_all_that_were_sent(options, is_numbered
     first, *more = said("migrate", IMAGE, new, *options).splitlines()
     parts = [re.fullmatch(r"  [a-z ]{8} +(\d+) messages?(  .*)?", line) for line in more]
     assert sum(int(it[1]) for it in parts if it) == int(first.split()[1])
+    assert ("copied" in first) != is_numbered
+    assert "0 rows" not in first.split()
     assert not any("nothing" in line for line in more)
 
 
@@ -87,7 +90,11 @@ def test_an_image_is_prepared_and_upgraded():
     assert "table account: 30 of 30 rows copied; writes are kept in step" in said("status", IMAGE)
     words = refused("migrate", IMAGE, "old.sql")
     assert "a migration to new.sql is under way (30 rows are copied), and old.sql is not" in words
-    assert "migration 1, to new.sql: both ways" in said("migrate", IMAGE, "new.sql", "--upgrade")
+    lines = said("migrate", IMAGE, "new.sql", "--upgrade").splitlines()
+    assert lines[0] == "migration 1, to new.sql: both ways"
+    assert re.fullmatch(r"  the upgrade: \d+ OS pages accessed, \d+ dirty", lines[-2])
+    assert lines[-1].startswith("  nearest limit: ")
+    assert "  migration 1, to new.sql: both ways" in said("status", IMAGE).splitlines()
 
 
 def test_a_migration_is_given_up():
@@ -114,7 +121,8 @@ def test_migrations_of_a_folder_are_applied_and_taken_back():
     (folder / "0001_note.sql").write_text("CREATE TABLE note (x)")
     (folder / "0001_note.down.sql").write_text("DROP TABLE note")
     assert "migration 0001_note: both ways" in said("migrate", IMAGE, folder)
-    assert said("rollback", IMAGE) == "app.stable: migration 1 (note) is taken back\n"
+    assert "migration 0001_note: both ways" in said("status", IMAGE)
+    assert said("rollback", IMAGE) == "app.stable: migration 0001_note is taken back\n"
     assert "there is nothing to take back" in refused("rollback", IMAGE)
     (folder / "0003_c.sql").write_text("SELECT 1")
     assert "holds no migration 0002" in refused("migrate", IMAGE, folder)

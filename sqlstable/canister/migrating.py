@@ -91,6 +91,12 @@ class MigrationReport:
         return max((it.share for it in self.messages), default=0.0)
 
     @property
+    def nearest(self) -> LimitUse | None:
+        """The limit of which a message used the largest share; None where there are none."""
+        uses = (use for it in self.messages for use in it.limits)
+        return max(uses, key=lambda it: it.used / it.limit, default=None)
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """What has become of the schema, in words."""
         return tuple(sentence for it in self.outcomes for sentence in it.sentences)

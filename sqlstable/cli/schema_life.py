@@ -55,9 +55,7 @@ def roll_back(
     with opened_image(image, layout=layout) as canister:
         last = canister.schema_status().ledger.applied
         reply = canister.rollback_schema(without_removed=without_removed)
-    write(
-        f"{clean(str(image))}: migration {last[-1].number} ({clean(last[-1].name)}) is taken back\n"
-    )
+    write(f"{clean(str(image))}: migration {clean(last[-1].title)} is taken back\n")
     for it in reply.notes:
         write(f"  {clean(it)}\n")
 

@@ -16,6 +16,8 @@ from sqlstable.report.text import clean, wrap
 
 if TYPE_CHECKING:
     from sqlstable.canister.migrating import MigrationMessage, MigrationReport
+    from sqlstable.canister.reply import Reply
+    from sqlstable.trace.model import LimitUse
 
 
 SchemaArgument = Annotated[
@@ -105,6 +107,7 @@ def migrate_image(  # noqa: PLR0913  each is an option
         if upgrade:
             reply = canister.upgrade(schema=schema, renames=renames, dropped=dropped)
             _tell(reply.notes or ("the schema is there already",))
+            _tell_cost(reply, engine)
             return
         with WorkProgress() as progress:
             report = canister.migrate(
@@ -171,8 +174,10 @@ def _write(image: Path, report: "MigrationReport", engine: str) -> None:
     if doings == ["look"]:
         _tell((f"{name}: there is nothing to do" if report.is_switched else _waits(name),))
         return
-    used = f"{100 * report.share_max:.2g} % of the nearest limit at most"
-    write(f"{name}: {counted(len(doings), 'message')}, {count(report.rows)} rows copied, {used}\n")
+    is_in_place = any(it in ("change", "run", "numbered") for it in doings)
+    verb = "changed in place" if is_in_place else "copied"
+    rows_words = f", {counted(report.rows, 'row')} {verb}" if report.rows else ""
+    write(f"{name}: {counted(len(doings), 'message')}{rows_words}\n")
     for doing in dict.fromkeys(doings):
         messages = [it for it in report.messages if it.doing == doing]
         rows = sum(it.rows for it in messages)
@@ -184,9 +189,36 @@ def _write(image: Path, report: "MigrationReport", engine: str) -> None:
             f"  {counted(report.crossed, 'more message')} crossed a limit, left nothing, and took "
             "fewer rows\n"
         )
+    if report.nearest is not None:
+        _tell_limit(report.nearest)
     _tell(report.sentences)
     if not report.is_switched:
         _tell((_waits(name),))
+    _note_uncounted(engine)
+
+
+def _tell_cost(reply: "Reply", engine: str) -> None:
+    """Say what an upgrade took, and of which limit the most."""
+    from sqlstable.analysis.verdict import tightest_limit
+
+    touched = reply.footprint
+    accessed, dirty = count(touched.os_pages_accessed), count(touched.os_pages_dirty)
+    write(f"  the upgrade: {accessed} OS pages accessed, {dirty} dirty")
+    instructions = reply.message.instructions
+    write("\n" if instructions is None else f", {count(instructions.total)} instructions\n")
+    nearest = tightest_limit(reply.message)
+    if nearest is not None:
+        _tell_limit(nearest)
+    _note_uncounted(engine)
+
+
+def _tell_limit(use: "LimitUse") -> None:
+    from sqlstable.report.limit_words import limit_words
+
+    write(f"  nearest limit: {limit_words(use)}\n")
+
+
+def _note_uncounted(engine: str) -> None:
     if engine == "native":
         note("instructions are not counted on the native engine; --engine wasm counts them")
 

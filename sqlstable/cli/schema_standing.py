@@ -57,7 +57,7 @@ def _lines(name: str, status: "SchemaStatus") -> Iterator[str]:
         yield f"{name}: {upgrades}, {counted(len(ledger.applied), 'migration')}"
     for it in ledger.applied:
         reason = "" if it.reason is None else f": {clean(it.reason)}"
-        yield f"  migration {it.number}, {clean(it.name)}: {it.way}{_lack(it, status)}{reason}"
+        yield f"  migration {clean(it.title)}: {it.way}{_lack(it, status)}{reason}"
     for table in status.tables:
         yield f"  table {clean(table.name)}: {_table_words(table)}"
     for gone in ledger.removed:

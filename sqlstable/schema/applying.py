@@ -498,5 +498,4 @@ def _plain(migration: Migration) -> str:
 
 
 def _applied_words(it: Applied) -> str:
-    title = f"{it.number:04}_{it.name}" if it.kind == "numbered" else f"{it.number}, to {it.name}"
-    return f"migration {title}: {it.way}" + ("" if it.reason is None else f" ({it.reason})")
+    return f"migration {it.title}: {it.way}" + ("" if it.reason is None else f" ({it.reason})")

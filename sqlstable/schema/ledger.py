@@ -84,6 +84,12 @@ class Applied:
     down: str | None
     "SQL of the way back, where it is promised."
 
+    @property
+    def title(self) -> str:
+        """What it is called wherever it is named: as its file, or by number and schema."""
+        is_file = self.kind == "numbered"
+        return f"{self.number:04}_{self.name}" if is_file else f"{self.number}, to {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class TableLife:

@@ -1,11 +1,13 @@
 """Snapshots of canisters: on both engines, in memory and on image files."""
 
 import dataclasses
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from sqlstable import Canister, ImageError, MessageError, SnapshotError
+from sqlstable.report.as_json import render_json
 from tests.one_canister import trap
 from tests.snapshot_world import KINDS, add, fill, grow, opened, owners, tree
 
@@ -331,3 +333,25 @@ def test_a_trace_has_the_load_among_its_messages(tmp_path):
         with canister.trace() as trace:
             kinds = [message.kind for message in trace.messages]
     assert kinds == ["install", "update", "update", "update", "load_snapshot", "query"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+def test_a_load_that_runs_no_code_has_no_instructions_and_the_sum_is_that_of_the_others(engine):
+    with Canister(engine=engine, trace=":memory:") as canister:
+        canister.update("CREATE TABLE a (v)")
+        loaded = canister.load_snapshot(canister.take_snapshot()).message
+        canister.update("INSERT INTO a VALUES (1)")
+        with canister.trace() as trace:
+            messages, total = trace.messages, trace.summary.instructions
+            said = json.loads("".join(render_json(trace)))["messages"][loaded.index]["instructions"]
+            frame = trace.messages_frame()
+    counted = [it.instructions.total for it in messages if it.instructions is not None]
+    assert (loaded.kind, loaded.instructions, said) == ("load_snapshot", None, None)
+    assert messages[loaded.index].instructions is None
+    assert frame["instructions_total"].isna()[loaded.index]
+    if engine == "wasm":
+        assert len(counted) == len(messages) - 1
+        assert total.total == sum(counted)
+    else:
+        assert (counted, total) == ([], None)

@@ -233,7 +233,9 @@ class Message:
     image_bytes: int
     "Size of stable memory when the message had ended."
     instructions: Instructions | None = None
-    "Of the whole message: those of its statements, and of what lies around them."
+    """Of the whole message: those of its statements, and of what lies around them. None where
+    nobody counted, and of a load of a snapshot that ran no code; what the Internet Computer charges
+    for that is `Snapshot.instructions`."""
     heap: HeapUse | None = None
     "None where the heap was not watched."
     trap_limit: str | None = None

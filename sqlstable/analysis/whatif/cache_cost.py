@@ -25,7 +25,6 @@ from typing import Final
 
 import numpy as np
 
-from sqlstable.analysis.totals import sum_instructions
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.whatif.cache_events import CacheEvents, Int64s
 from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime
@@ -111,7 +110,7 @@ class CacheCost:
 
 def cache_cost(trace: TraceSource, events: CacheEvents, page_size: int) -> CacheCost | None:
     """Return what prices sizes of the page cache; None for a trace without instructions."""
-    recorded = sum_instructions(message.instructions for message in trace.messages)
+    recorded = trace.summary.instructions
     prices = PRICE_REGIMES.get(str(trace.settings.values.get("price_regime")))
     if recorded is None or prices is None:
         return None

@@ -79,7 +79,7 @@ def summary(snapshot: TracePart) -> Summary:
         row_count=rows,
         hits=hits if with_hits else None,
         stable=StableUse(Calls(*calls_and_pages[:4]), *calls_and_pages[4:]),
-        instructions=_instructions(snapshot, "message", messages) if messages else None,
+        instructions=_message_instructions(snapshot, messages) if messages else None,
         statement_instructions=_instructions(snapshot, "statement", statements),
         phase_instructions=_phase_instructions(snapshot, statements) if statements else None,
         states=_states(snapshot),
@@ -104,6 +104,18 @@ def _joined(halves: Sequence[int]) -> list[int]:
         (upper << _HALF_BITS) + lower
         for upper, lower in zip(halves[::2], halves[1::2], strict=True)
     ]
+
+
+def _message_instructions(snapshot: TracePart, messages: int) -> Instructions | None:
+    """Add up what messages cost; one that loaded a snapshot, and ran no code, needs no count."""
+    if snapshot.version < COSTS_SINCE_VERSION:
+        return None
+    [(without,)] = snapshot.select(
+        "SELECT count(*) FROM message WHERE kind = 'load_snapshot' AND NOT EXISTS"  # noqa: S608  our own names
+        " (SELECT 1 FROM message_cost AS c WHERE c.message_index = message.message_index)"
+        f" AND {_BOUND['message']}"
+    )
+    return _instructions(snapshot, "message", messages - without)
 
 
 def _instructions(snapshot: TracePart, what: str, count: int) -> Instructions | None:

@@ -33,6 +33,7 @@ from sqlstable.trace.access_stream import NO_PHASE
 from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.model import (
     AccessSpan,
+    HeapUse,
     Instructions,
     LimitUse,
     Message,
@@ -140,7 +141,7 @@ def attribute(
         outside_uses.append(OutsideUse(span.name, meter.outside(span.start, span.stop)))
         outside_accesses.append(partial(meter.accesses, ((span.start, span.stop, RUN),)))
     footprint, stable = meter.whole()
-    instructions, heap = (None, None) if raw.costs is None else raw.costs()
+    instructions, heap = _costs(raw, facts)
     message = Message(
         index=facts.message,
         kind=facts.kind,
@@ -179,6 +180,14 @@ def owner_uses(raw: RawMessage, places: Places) -> list[tuple[OwnerUse, ...]]:
     """
     meter = _meter(raw)
     return [meter.owners(statement_of(entry).spans, places) for entry in raw.statements]
+
+
+def _costs(raw: RawMessage, facts: MessageFacts) -> tuple[Instructions | None, HeapUse | None]:
+    instructions, heap = (None, None) if raw.costs is None else raw.costs()
+    if facts.kind == "load_snapshot" and instructions is not None and not instructions.total:
+        # No code ran. What the Internet Computer charges for it is no count of ours.
+        return None, None
+    return instructions, heap
 
 
 def _meter(raw: RawMessage) -> FewMeter | ManyMeter:

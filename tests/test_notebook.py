@@ -1,5 +1,6 @@
 """The Jupyter extension, in a shell of IPython: what cells run, show and refuse."""
 
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import sqlstable
+from sqlstable.analysis.message_html import verdict_words
 from sqlstable.notebook import MESSAGES_SHOWN, NotebookProgress
 from sqlstable.notebook_options import STABLE, CellError
+from sqlstable.report.limit_words import limit_parts
+from sqlstable.trace.model import LimitUse
 from tests.hostile_texts import HOSTILE_NAME, is_harmless
 from tests.notebook_world import make_shell
 
@@ -172,6 +176,24 @@ def test_a_statement_alone_awaits_in_a_cell(shell):
     whole = cell(shell, "DELETE FROM t;\n--@ await\nINSERT INTO t VALUES (1);")
     assert [reply.message.continues for reply in whole.replies] == [None, 2]
     assert "put --@ update in front" in refused(cell, shell, "SELECT 1;\n--@ await\nSELECT 2;")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        LimitUse("instructions", 23_412_720, 5 * 10**9),
+        LimitUse("stable_memory_bytes", 8_454_144, 500 * 2**30),
+        LimitUse("stable_os_pages_accessed", 262_143, 262_144),
+        LimitUse("stable_os_pages_accessed", 262_145, 262_144),
+    ],
+)
+def test_a_cell_spells_a_limit_as_tables_do(shell, use):
+    message = replace(cell(shell, "SELECT 1").replies[0].message, limits=(use,))
+    amount, of_what = limit_parts(use)
+    words = verdict_words(message).split("nearest to a limit: ")[1].split("; not counted")[0]
+    assert words.startswith(amount + " ")
+    assert words.endswith(", " + of_what.rsplit(", ", 1)[1])
+    assert ("100%" in words) == (use.used > use.limit)
 
 
 def test_a_failed_message_is_shown_before_its_error(shell, capsys):

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlstable.analysis.verdict import covered, not_counted, share, tightest_limit, verdict
-from sqlstable.ic.units import MIB
+from sqlstable.analysis.spelled_numbers import count, percent, size
+from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
 from sqlstable.trace.markup import ROWS_SHOWN, html_table, html_text
 from sqlstable.trace.model import Instructions, LimitUse, Message, OwnerUse, Statement
 
@@ -64,7 +64,7 @@ def verdict_words(message: Message) -> str:
         return "no limit applies to it"
     words = (
         f"{found} ({', '.join(covered(message))}); nearest to a limit: {_used_words(tightest)}, "
-        f"{100 * share(tightest):.2g} %"
+        f"{percent(tightest.used, tightest.limit)}"
     )
     missing = ", ".join(not_counted(message))
     return f"{words}; not counted: {missing}" if missing else words
@@ -90,9 +90,9 @@ def owner_words(owners: Iterable[OwnerUse]) -> str:
 def _used_words(use: LimitUse) -> str:
     name = use.name.replace("_", " ").replace(" os ", " OS ")
     if not use.name.endswith("_bytes"):
-        return f"{use.used:,} of {use.limit:,} {name}"
+        return f"{count(use.used)} of {count(use.limit)} {name}"
     name = name.removesuffix(" bytes")
-    return f"{use.used / MIB:,.1f} of {use.limit / MIB:,.0f} MiB {name}"
+    return f"{size(use.used)} of {size(use.limit)} {name}"
 
 
 def _statement_row(statement: Statement, *, has_cost: bool) -> tuple[Any, ...]:

@@ -128,6 +128,34 @@ def test_migrations_of_a_folder_are_applied_and_taken_back():
     assert "holds no migration 0002" in refused("migrate", IMAGE, folder)
 
 
+@pytest.mark.parametrize("has_way_back", [False, True])
+def test_what_is_advised_where_a_file_is_gone_does_work(has_way_back):
+    folder = Path("migrations")
+    folder.mkdir()
+    for number, name in enumerate("abc", start=1):
+        (folder / f"000{number}_{name}.sql").write_text(f"CREATE TABLE {name} (x)")
+        if number < 3 or has_way_back:
+            (folder / f"000{number}_{name}.down.sql").write_text(f"DROP TABLE {name}")
+    said("migrate", IMAGE, folder)
+    for file in (*folder.glob("0002*"), *folder.glob("0003*")):
+        file.unlink()
+    words = refused("migrate", IMAGE, folder)
+    assert ("sqlstable schema rollback, 2 times" in words) == has_way_back
+    assert "put it back" in words
+    if has_way_back:
+        said("rollback", IMAGE)
+        said("rollback", IMAGE)
+        assert said("migrate", IMAGE, folder) == "app.stable: there is nothing to do\n"
+
+
+def test_a_folder_of_migrations_is_not_checked():
+    Path("migrations").mkdir()
+    Path("migrations/0001_a.sql").write_text("CREATE TABLE a (x)")
+    words = refused("check", IMAGE, "migrations")
+    assert "migrations is a folder of numbered migrations, and these are not checked" in words
+    assert "sqlstable schema migrate IMAGE migrations" in words
+
+
 def test_status_is_there_for_programs_too():
     assert "has no ledger" in said("status", IMAGE)
     said("migrate", IMAGE, "new.sql", "--prepare")

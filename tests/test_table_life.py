@@ -91,7 +91,9 @@ def test_misuse_is_refused_by_name(scratch):
     with pytest.raises(MigrationError, match="table account is live; there is nothing to restore"):
         restore(scratch.execute, ledger, "account")
     deprecate(scratch.execute, ledger, "account", "hand")
-    with pytest.raises(MigrationError, match="table Account is deprecated already, since upgrade"):
+    with pytest.raises(
+        MigrationError, match="table Account is deprecated already, since schema upg"
+    ):
         deprecate(scratch.execute, read_ledger(scratch.execute), "account", "hand")
 
 

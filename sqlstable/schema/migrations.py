@@ -164,8 +164,8 @@ def pending(
         title = f"{applied.number:04}_{applied.name}"
         if known is None:
             raise MigrationError(
-                f"migration {title} was applied, and is not in the folder; put it back, or take it "
-                "back with sqlstable schema rollback. Nothing was changed"
+                f"migration {title} was applied, and is not in the folder; put it back"
+                f"{_other_way(applied, ledger)}. Nothing was changed"
             )
         if known.checksum != applied.checksum:
             raise MigrationError(
@@ -174,6 +174,15 @@ def pending(
                 "write what is to change as a new one. Nothing was changed"
             )
     return tuple(it for it in migrations if it.number > len(ledger.applied))
+
+
+def _other_way(applied: Applied, ledger: Ledger) -> str:
+    """Return what helps where the file of a migration is gone for good; empty if nothing does."""
+    later = [it for it in ledger.applied if it.number >= applied.number]
+    if any(it.down is None for it in later):
+        return ""
+    times = "" if len(later) == 1 else f", {len(later)} times"
+    return f", or take it back with sqlstable schema rollback{times}"
 
 
 def check_kind(ledger: Ledger, kind: str) -> None:

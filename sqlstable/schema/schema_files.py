@@ -111,6 +111,11 @@ def image_of(path: Path) -> Path:
     """
     if path.is_dir():
         image = path / SNAPSHOT_IMAGE
+        if not image.exists() and any(path.glob("[0-9]*_*.sql")):
+            raise SchemaError(
+                f"{path} is a folder of numbered migrations, and these are not checked; sqlstable "
+                f"schema migrate IMAGE {path} applies them, and tries their ways back"
+            )
         if not image.exists():
             raise SchemaError(
                 f"{path} is a folder without {SNAPSHOT_IMAGE}, so it is no snapshot of a canister; "

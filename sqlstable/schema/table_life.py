@@ -182,7 +182,9 @@ def _live_name(execute: Execute, ledger: Ledger, name: str) -> str:
     life = ledger.table(name)
     if life is not None:
         since = life.unused_since if life.state == "unused" else life.deprecated_since
-        raise MigrationError(f"table {life.name} is {life.state} already, since upgrade {since}")
+        raise MigrationError(
+            f"table {life.name} is {life.state} already, since schema upgrade {since}"
+        )
     _check_exists(execute, name)
     return next(there for there in tables(execute) if lower(there) == lower(name))
 

@@ -148,6 +148,13 @@ def test_what_is_advised_where_a_file_is_gone_does_work(has_way_back):
         assert said("migrate", IMAGE, folder) == "app.stable: there is nothing to do\n"
 
 
+def test_an_empty_image_is_made_as_advised_and_migrated():
+    words = refused("migrate", "fresh.stable", "new.sql")
+    assert "echo 'SELECT 1;' | sqlstable run - --image fresh.stable an empty one" in words
+    assert call("run", "-", "--image", "fresh.stable", stdin="SELECT 1;").exit_code == 0
+    assert "migration 1, to new.sql" in said("migrate", "fresh.stable", "new.sql")
+
+
 def test_a_folder_of_migrations_is_not_checked():
     Path("migrations").mkdir()
     Path("migrations/0001_a.sql").write_text("CREATE TABLE a (x)")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +44,10 @@ def opened_image(
 
     check_regular(image)
     if not image.exists():
-        raise UsageError(f"there is no image {image}; sqlstable import makes one of a database")
+        raise UsageError(
+            f"there is no image {image}; sqlstable import makes one of a database, and echo "
+            f"'SELECT 1;' | sqlstable run - --image {quote(str(image))} an empty one"
+        )
     if layout is None:
         with StableMemory.open(image, limits=None, is_read_only=True, is_created=False) as memory:
             note_recovery(memory)

@@ -6,7 +6,6 @@ prints where it knows no terminal is for each test to say.
 
 import os
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -18,8 +17,5 @@ settings.register_profile(
 )
 settings.load_profile("sqlstable")
 
-
-@pytest.fixture(scope="session", autouse=True)
-def no_terminal_known():
-    """Let nobody know a terminal's width but the tests that say one."""
-    os.environ.pop("COLUMNS", None)
+# Nobody knows a terminal's width but the tests that say one.
+os.environ.pop("COLUMNS", None)

@@ -336,6 +336,35 @@ def test_what_is_no_file_of_its_own_is_refused(real, tmp_path, name, what):
     refused(real, r"symbolic link|no regular file|cannot be read")
 
 
+WRONG_KINDS = [
+    *(("global_timer", value) for value in (True, "active", {"active": -1}, {"inactive": 1}, 9)),
+    *(("certified_data", value) for value in ("zzz", None, [256], [True], {})),
+    *(("on_low_wasm_memory_hook_status", value) for value in (-1, "done", ["ready"])),
+    *(("source", value) for value in (5, "metadata_upload", {}, {"elsewhere": None})),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG_KINDS)
+def test_a_field_of_another_kind_is_refused_by_its_name(real, field, value):
+    said = json.loads((real / "metadata.json").read_text())
+    (real / "metadata.json").write_text(json.dumps(said | {field: value}))
+    refused(real, f"for {field}, which is")
+
+
+RIGHT_KINDS = [
+    *(("global_timer", value) for value in (None, {"active": 2**64 - 1})),
+    *(("on_low_wasm_memory_hook_status", value) for value in (None, "ready", "executed")),
+    *(("source", value) for value in (None, {"metadata_upload": None})),
+    ("nobody_knows_it", {"kept": [1.5]}),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), RIGHT_KINDS)
+def test_every_value_that_the_types_allow_is_kept(real, field, value):
+    said = json.loads((real / "metadata.json").read_text()) | {field: value}
+    assert Metadata.parse(json.dumps(said).encode()).data == json.dumps(said).encode()
+
+
 def test_a_chunk_with_one_flipped_bit_is_refused(real):
     path = file_in(real, "chunk")
     data = bytearray(path.read_bytes())

@@ -24,7 +24,7 @@ crates/icp-cli/src/operations/snapshot_transfer.rs, read 2026-11-29.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -88,6 +88,7 @@ class Metadata:
                     f"{name} is damaged: {field} is {values[field]}, and memories consist of whole "
                     f"Wasm pages of {WASM_PAGE_BYTES} bytes"
                 )
+        _check_kinds(values, name)
         return cls(
             data,
             values["taken_at_timestamp"],
@@ -135,6 +136,57 @@ def make_metadata(
         "on_low_wasm_memory_hook_status": "condition_not_satisfied",
     }
     return Metadata.parse(json.dumps(values, indent=2, ensure_ascii=False).encode())
+
+
+def _check_kinds(values: Mapping[str, Any], name: str) -> None:
+    """Refuse what those who upload the folder would not read either.
+
+    What may be null may be missing, as serde reads it. Fields that nobody knows are left alone.
+    """
+    for field, wanted, is_such in _KINDS:
+        value = values.get(field)
+        if value is None and field != "certified_data":
+            continue
+        if not is_such(value):
+            raise SnapshotError(
+                f"{name} says {json.dumps(value)[:40]} for {field}, which is {wanted}; it is "
+                "damaged, or of a newer format than is known here"
+            )
+
+
+def _is_number(value: object, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+def _is_bytes(value: object) -> bool:
+    return isinstance(value, list) and all(_is_number(byte, 255) for byte in value)
+
+
+def _is_timer(value: object) -> bool:
+    if isinstance(value, dict):
+        return [*value] == ["active"] and _is_number(value["active"], _UINT64_MAX)
+    return value == "inactive"
+
+
+def _is_source(value: object) -> bool:
+    names = [*value] if isinstance(value, dict) else []
+    return names in (["taken_from_canister"], ["metadata_upload"])
+
+
+def _is_hook_status(value: object) -> bool:
+    return value in ("condition_not_satisfied", "ready", "executed")
+
+
+_KINDS: Final[tuple[tuple[str, str, Callable[[object], bool]], ...]] = (
+    ("source", 'null, {"taken_from_canister": null} or {"metadata_upload": null}', _is_source),
+    ("certified_data", "a list of bytes", _is_bytes),
+    ("global_timer", 'null, "inactive" or {"active": nanoseconds}', _is_timer),
+    (
+        "on_low_wasm_memory_hook_status",
+        'null, "condition_not_satisfied", "ready" or "executed"',
+        _is_hook_status,
+    ),
+)
 
 
 def _list(values: Mapping[str, Any], field: str, name: str) -> list[Any]:

@@ -297,3 +297,30 @@ def test_what_is_refused_leaves_every_file_as_it_was(image):
         snapshot(*command, status=2)
         assert tree(Path()) == before, command
         assert Path(image).stat().st_mtime_ns == times, command
+
+
+def test_a_narrow_list_says_what_it_leaves_out(image, monkeypatch):
+    snapshot("take", image)
+    monkeypatch.setenv("COLUMNS", "60")
+    text = snapshot("list", image)
+    assert max(map(len, text.splitlines())) <= 60
+    joined = " ".join(text.split())
+    assert "left out at this width: " in joined
+    assert "to download or upload" in joined
+    assert "or --format json" in joined
+    monkeypatch.setenv("COLUMNS", "120")
+    assert "left out" not in snapshot("list", image)
+
+
+def test_the_time_of_a_snapshot_is_what_is_said(image):
+    snapshot("take", image)
+    snapshot("take", image, "--now", "2026-11-29 12:00")
+    snapshot("take", image, "--now", "2026-11-29T13:00:00+01:00")
+    text = snapshot("list", image)
+    assert "2026-01-01 00:00" in text
+    assert text.count("2026-11-29 12:00") == 2
+    assert "take --now has said" in " ".join(text.split())
+    before = tree(Path())
+    for now in ("yesterday", "", "1969-12-31 23:59", "2555-01-01", "9999-12-31"):
+        assert f"--now is {now!r}" in snapshot("take", image, "--now", now, status=2)
+        assert tree(Path()) == before

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from datetime import date, datetime
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -13,6 +14,7 @@ import typer
 from sqlstable.cli.failures import UsageError
 from sqlstable.cli.output import screen, write
 from sqlstable.cli.places import check_regular, note_recovery
+from sqlstable.database.settings import DEFAULTS
 from sqlstable.report.numbers import counted, size
 from sqlstable.report.text import clean
 
@@ -34,6 +36,14 @@ ReplaceOption = Annotated[
     str | None,
     typer.Option("--replace", metavar="ID", help="A snapshot that goes once the new one is there."),
 ]
+NowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--now",
+        metavar="DATETIME",
+        help=f"The time that the snapshot says, UTC. [default: {DEFAULTS.now}]",
+    ),
+]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="What to write: table (text) or json.")
 ]
@@ -43,15 +53,21 @@ _FORMAT_VERSION: Final = 1
 
 
 def take(
-    *, image: ImageArgument, replace: ReplaceOption = None, output_format: FormatOption = "table"
+    *,
+    image: ImageArgument,
+    replace: ReplaceOption = None,
+    now: NowOption = None,
+    output_format: FormatOption = "table",
 ) -> None:
     """Take a snapshot of an image: a copy of what has changed since the last.
 
     An image holds stable memory, and so does its snapshot: it has neither module nor heap.
     """
+    moment = DEFAULTS.now if now is None else now
+    _check_moment(moment)
     _check(image, wanted_id=replace, is_one_more=True)
     with _snapshots(image) as snapshots:
-        taken = snapshots.take(replace_id=replace)
+        taken = snapshots.take(replace_id=replace, now=moment)
     copied = counted(taken.os_pages_copied, "OS page")
     text = f"taken of {clean(str(image))}: {_described(taken)}; {copied} copied"
     _tell(taken, output_format, text)
@@ -180,6 +196,18 @@ def upload(
 # -- inside ---------------------------------------------------------------------------------------
 
 
+def _check_moment(now: str) -> None:
+    try:
+        moment = datetime.fromisoformat(now)
+    except ValueError:
+        raise UsageError(f"--now is {now!r}; give a date and time such as {DEFAULTS.now}") from None
+    # Kept as nanoseconds since 1970 in 64 bits, which end in 2554; a day less for time zones.
+    if not date(1970, 1, 2) <= moment.date() <= date(2554, 7, 20):
+        raise UsageError(
+            f"--now is {now!r}, and snapshots keep times from 1970-01-02 to 2554-07-20"
+        )
+
+
 def _check(
     image: Path,
     *,
@@ -253,10 +281,11 @@ def _as_table(listed: "tuple[Snapshot, ...]", taken_bytes: int | None, width: in
         f"{counted(len(listed), 'snapshot')} of at most {_most()}"
         + ("" if taken_bytes is None else f", {size(taken_bytes)} on disk without holes")
         + ". Instructions are those of the Internet Computer, which also charges for storing each "
-        "snapshot whole."
+        "snapshot whole. Times are the canister's, which is pinned: what take --now has said, or "
+        f"{DEFAULTS.now}."
     )
     lines = [*table.heading(), *(line for it in listed for line in table.row(it))]
-    lines += [Text(), *paragraph(said, width)]
+    lines += [*table.left_out(way="--format json"), Text(), *paragraph(said, width)]
     return "".join(f"{line.plain.rstrip()}\n" for line in lines)
 
 

@@ -158,16 +158,25 @@ class Table(Generic[Row]):
         lines = [*self.heading(), rule(self.width), *body, rule(self.width)]
         for row in sums:
             lines += self.row(row)
+        return [*lines, *self.left_out(stacked)]
+
+    def left_out(self, stacked: Collection[str] = (), *, way: str = "--format csv") -> list[Text]:
+        """Return a sentence on columns for which there was no room, if there are any.
+
+        Args:
+            stacked: Headings of columns that rows have elsewhere where there is no room.
+            way: The option that writes them all.
+        """
         left_out = [
             " ".join(column.heading.split())
             for index, column in enumerate(self.columns)
             if index not in self.kept and column.heading and column.heading not in stacked
         ]
         if not left_out:
-            return lines
+            return []
         names = ", ".join(left_out)
-        text = f"left out at this width: {names}; use a wider terminal, or --format csv"
-        return [*lines, *paragraph(text, self.width, style="italic")]
+        text = f"left out at this width: {names}; use a wider terminal, or {way}"
+        return paragraph(text, self.width, style="italic")
 
     def _laid_out(self, cells: Mapping[int, Cell]) -> list[Text]:
         height = max(map(len, cells.values()))

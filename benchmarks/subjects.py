@@ -22,7 +22,7 @@ from benchmarks.nine import Borders, Params, Subject
 from sqlstable import Canister, Message, StableMemory, StableVFS
 from sqlstable.ic.words import Depth
 from sqlstable.memory.accesslog import AccessLog
-from sqlstable.trace.recording.recorder import VM_STEPS_BETWEEN_COMPACTIONS
+from sqlstable.sqlite.vm_steps import VM_STEPS_BETWEEN_LOOKS
 
 _MEMDB_NUMBERS = itertools.count(1)
 
@@ -97,7 +97,7 @@ class StableSubject(PlainSubject):
         connection = apsw.Connection("main.db", vfs=self.vfs.name)
         if self.log is not None:
             # As the recorder does: a long log is made small while SQLite runs.
-            connection.set_progress_handler(self.log.compact, VM_STEPS_BETWEEN_COMPACTIONS)
+            connection.set_progress_handler(self.log.compact, VM_STEPS_BETWEEN_LOOKS)
         super().__init__(connection, cache_size)
         self.memory.commit()
 

@@ -98,6 +98,7 @@ class Inbox:
                 `Message.commit_point` and `Message.awaiting` say it by themselves.
 
         Examples:
+            >>> from sqlstable import Canister
             >>> with Canister() as canister:
             ...     with canister.message("update") as message:
             ...         _ = message.execute("CREATE TABLE t (x)")

@@ -175,6 +175,9 @@ class MeasuredMachine:
             # Uninstalled: whoever was there last has nothing more to say.
             assert self._old is not None
             engine = self._old[0]
+        elif vfs is not None and call.cache is None:
+            # A step's owners are looked for behind its end, where nothing may fail any more.
+            self._settle(vfs, is_watched=True)
         self._parts.end(call)
         # The shim forgets with the message.
         notes = engine.take_notes()
@@ -195,8 +198,7 @@ class MeasuredMachine:
         if vfs is None:
             return Ended(facts, raw, trap, self._opening.settings.page_size)
         if call.is_committed or look is not None:
-            # A step's owners are looked for behind its end, though nobody looks before it.
-            self._settle(vfs, is_watched=look is not None or call.cache is None)
+            self._settle(vfs, is_watched=look is not None)
         if vfs.store.is_page_size_stale:
             vfs.adopt_page_size()
         return Ended(facts, raw, trap, vfs.store.page_size)

@@ -34,7 +34,7 @@ def part_words(part: Part) -> str:
 
     Examples:
         >>> part_words(Part("post_upgrade", 11, 1, 1_513_211))
-        'post_upgrade: 11 OS pages accessed, 1 dirty, 1 513 211 instructions'
+        'post_upgrade: 11 OS pages accessed, 1 dirty, 1,513,211 instructions'
     """
     words = [
         f"{clean(part.name)}: {counted(part.os_pages_accessed, 'OS page')} accessed",

@@ -244,8 +244,8 @@ def growth_exponent(
 
     Examples:
         >>> found = growth_exponent([100, 1000, 10_000, 100_000], [12, 12, 13, 12])
-        >>> round(found.value, 2), found.low < 0 < found.high
-        (0.01, True)
+        >>> round(found.value, 1), found.low < 0 < found.high
+        (0.0, True)
     """
     if not len(sizes) == len(values) >= SIZES_MIN or len(set(sizes)) != len(sizes):
         raise SettingsError(

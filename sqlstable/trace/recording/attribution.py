@@ -141,7 +141,7 @@ def attribute(
         outside_uses.append(OutsideUse(span.name, meter.outside(span.start, span.stop)))
         outside_accesses.append(partial(meter.accesses, ((span.start, span.stop, RUN),)))
     footprint, stable = meter.whole()
-    instructions, heap = _costs(raw, facts)
+    instructions, heap = (None, None) if raw.costs is None else _told(raw.costs(), facts)
     message = Message(
         index=facts.message,
         kind=facts.kind,
@@ -182,12 +182,14 @@ def owner_uses(raw: RawMessage, places: Places) -> list[tuple[OwnerUse, ...]]:
     return [meter.owners(statement_of(entry).spans, places) for entry in raw.statements]
 
 
-def _costs(raw: RawMessage, facts: MessageFacts) -> tuple[Instructions | None, HeapUse | None]:
-    instructions, heap = (None, None) if raw.costs is None else raw.costs()
+def _told(
+    costs: tuple[Instructions | None, HeapUse | None], facts: MessageFacts
+) -> tuple[Instructions | None, HeapUse | None]:
+    instructions = costs[0]
     if facts.kind == "load_snapshot" and instructions is not None and not instructions.total:
         # No code ran. What the Internet Computer charges for it is no count of ours.
         return None, None
-    return instructions, heap
+    return costs
 
 
 def _meter(raw: RawMessage) -> FewMeter | ManyMeter:

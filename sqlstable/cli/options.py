@@ -152,6 +152,14 @@ DurabilityOption = Annotated[
         f"ends, or a loss of power, too. [default: {DURABILITIES[0]}]",
     ),
 ]
+RenameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="NAME=NAME",
+        help="A table, or TABLE.COLUMN, that goes on under a new name.",
+    ),
+]
 LimitsOption = Annotated[
     str,
     typer.Option(

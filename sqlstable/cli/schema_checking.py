@@ -12,6 +12,7 @@ from sqlstable.cli.options import (
     Format,
     LayoutOption,
     LimitsOption,
+    RenameOption,
     SettingsOption,
     chosen_limits,
 )
@@ -41,14 +42,6 @@ OldArgument = Annotated[
 ]
 NewArgument = Annotated[
     Path, typer.Argument(metavar="NEW", help="The schema that it is to be: any of the same.")
-]
-RenameOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--rename",
-        metavar="NAME=NAME",
-        help="A table, or TABLE.COLUMN, that goes on under a new name.",
-    ),
 ]
 DropOption = Annotated[
     list[str] | None,

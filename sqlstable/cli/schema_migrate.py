@@ -8,7 +8,14 @@ import typer
 
 from sqlstable.cli.failures import UsageError, note
 from sqlstable.cli.image_canister import ImageArgument, opened_image
-from sqlstable.cli.options import LATEST, BuildOption, EngineOption, LayoutOption, LimitsOption
+from sqlstable.cli.options import (
+    LATEST,
+    BuildOption,
+    EngineOption,
+    LayoutOption,
+    LimitsOption,
+    RenameOption,
+)
 from sqlstable.cli.output import screen, write
 from sqlstable.cli.progress import WorkProgress, engine_notes
 from sqlstable.report.numbers import count, counted
@@ -26,14 +33,6 @@ SchemaArgument = Annotated[
         metavar="NEW",
         help="The schema to reach: a SQL file, or a folder of numbered migrations "
         "(0001_name.sql, and 0001_name.down.sql for the way back).",
-    ),
-]
-RenameOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--rename",
-        metavar="NAME=NAME",
-        help="A table, or TABLE.COLUMN, that goes on under a new name.",
     ),
 ]
 DropOption = Annotated[

@@ -127,12 +127,13 @@ def tpch_queries(folder: Path) -> dict[str, str]:
     }
 
 
-def tpch(data: Path, folder: Path) -> Dataset:
+def tpch(data: Path, folder: Path, scale: float = SCALE) -> Dataset:
     """Generate the tables into ``folder`` and return the data set.
 
     Args:
         data: The folder of public data, with the queries.
         folder: Where the generated files go.
+        scale: In GB of text, as TPC-H counts.
 
     Raises:
         MissingDataError: The generator or the queries are not there.
@@ -140,11 +141,11 @@ def tpch(data: Path, folder: Path) -> Dataset:
     queries = tpch_queries(data)
     program = _generator()
     subprocess.run(
-        [program, "csv", "-s", str(SCALE), f"--output-dir={folder}"],
+        [program, "csv", "-s", str(scale), f"--output-dir={folder}"],
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    name = f"TPC-H, scale {SCALE}"
+    name = f"TPC-H, scale {scale}"
     return Dataset(name, TABLES, lambda table: _rows(folder, table), INDEXES, queries)
 
 

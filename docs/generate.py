@@ -19,17 +19,30 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
+from sqlstable.analysis.checking.budget_measures import BUDGET_MEASURES
+from sqlstable.analysis.checking.budget_model import NAMELESS, OF_STATEMENTS, SCOPES
+from sqlstable.analysis.checking.budget_reading import OTHER_KEYS, SETTINGS_OF_BUDGETS
 from sqlstable.cli import COMMANDS
+from sqlstable.ic.assumptions import ASSUMPTIONS
+from sqlstable.ic.contexts import Context
 from sqlstable.ic.dated_value import DatedValue, Limit
+from sqlstable.ic.fee_tables import FEES
+from sqlstable.ic.idle_burn import FREEZING_THRESHOLD_S, RESERVATION_PERIOD_S, RESERVED_CYCLES_LIMIT
 from sqlstable.ic.limit_tables import LIMITS
 from sqlstable.ic.limits import EARLIEST_LIMITS_DATE, LATEST_LIMITS_DATE
+from sqlstable.ic.money import XDR_RATES
 from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, SystemCosts
+from sqlstable.ic.system_calls import MODE_NAMES, SYSTEM_CALLS, SystemCall
 from sqlstable.ic.units import NO_LIMIT
+from sqlstable.ic.words import ENGINES
 from sqlstable.notebook_options import MAGICS
 from sqlstable.report.json_schema import report_schema
 from sqlstable.trace.format.schema import schema
-from sqlstable.workload.hazard import ENDINGS, JOURNALS, ROWS, Remains, hazards
+from sqlstable.wasm.rewrite.validation import UNSUPPORTED_OPERATORS
+from sqlstable.workload.hazard import ENDINGS, ROWS, Remains, hazards
 from sqlstable.workload.ready_made import ready_workloads
+from sqlstable.workload.stepping.step_model import MEASURES
+from sqlstable.workload.stepping.step_table import STEPS, WORDS
 from sqlstable.workload.sweeping.results import SCHEMA as RESULTS_SCHEMA
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -202,7 +215,29 @@ def prices() -> Iterator[str]:
     costs = [(_cost_words(field.name), *_costs(lists, field.name)) for field in fields(SystemCosts)]
     heap = ("dirty heap OS page", *(f"{it.dirty_heap_os_page:,}" for it in lists))
     yield _table(header, [*costs, heap])
+    yield "## What is assumed"
+    yield (
+        "The sources leave some things open. Each has a name and a default; "
+        "`--assume NAME=VALUE` changes it, in Python `assume={name: value}`. `sqlstable prices "
+        "--sensitivity TRACE` says how far the total of a trace moves with each."
+    )
+    rows = (
+        (
+            f"`{it.name}`",
+            it.meaning,
+            "; ".join(f"`{value}`: {text}" for value, text in it.values.items()),
+            ", ".join(f"`{name}`" for name in it.lists),
+            it.source,
+        )
+        for it in ASSUMPTIONS.values()
+    )
+    yield _table(("assumption", "question", "values, the default first", "of", "source"), rows)
     yield "## What operators cost"
+    refused = ", ".join(f"`{name}`" for name in sorted(UNSUPPORTED_OPERATORS))
+    yield (
+        "The Internet Computer has prices for operators, too, that it takes in no module: one with "
+        f"{refused} is refused when it is installed."
+    )
     tables = {it.table.name: it.table for it in lists}
     for table in tables.values():
         yield f"### `{table.name}`"
@@ -222,6 +257,65 @@ def prices() -> Iterator[str]:
             for weight in named
         )
         yield _table(("weight", "operators"), rows)
+
+
+def cycle_fees() -> Iterator[str]:
+    """Make a table of what is paid in cycles, one of each price's history, and one of rates."""
+    yield "## As they are now"
+    rows = (
+        (f"[`{it.name}`](#{it.name})", f"{it.history[-1].value:,}", _marked(it.description))
+        for it in FEES.values()
+    )
+    yield _table(("price", "cycles, 13 nodes", "for"), rows)
+    yield (
+        f"A canister is frozen where its balance lasts less than {FREEZING_THRESHOLD_S:,} seconds, "
+        f"may have {RESERVED_CYCLES_LIMIT:,} cycles reserved, and reserves for up to "
+        f"{RESERVATION_PERIOD_S:,} seconds, unless a controller says otherwise."
+    )
+    yield "## Cycles in money"
+    yield _table(
+        ("currency", "for 1 XDR, which is 1 T cycles", "of", "source"),
+        (
+            (f"`{it.currency}`", f"{float(it.per_xdr):g}", it.since, it.source)
+            for it in XDR_RATES.values()
+        ),
+    )
+    yield "## Histories and sources"
+    for fee in FEES.values():
+        yield f"### `{fee.name}`"
+        yield _marked(fee.description)
+        yield _table(
+            ("since", "value", "source", "note"), (_dated(fee, row) for row in fee.history)
+        )
+
+
+def system_calls() -> Iterator[str]:
+    """Make a table of the contexts, and one of all system calls."""
+    rows = ((f"`{one.value}`", MODE_NAMES[one], f"`Context.{one.name}`") for one in Context)
+    yield _table(("letters", "in the words of a trap", "in Python"), rows)
+    yield _table(
+        ("call", "takes", "gives", "where", "instructions"), map(_call, SYSTEM_CALLS.values())
+    )
+
+
+def _call(call: SystemCall) -> tuple[str, ...]:
+    everywhere = {*Context} - {Context.START}
+    names = {frozenset(Context): "everywhere", frozenset(everywhere): "all but `s`"}
+    letters = " ".join(one.value for one in Context if one in call.contexts)
+    costs, parts = SystemCosts(), []
+    if call.fixed:
+        parts.append(str(getattr(costs, call.fixed)))
+    if call.per_byte:
+        parts.append(f"{getattr(costs, call.per_byte)} a byte")
+    if call.is_logged:
+        parts.append("logging")
+    return (
+        f"`{call.name}`" + (" (32-bit only)" if call.is_32_only else ""),
+        ", ".join(f"{name} `{kind}`" for name, kind in call.parameters),
+        f"`{call.result}`" if call.result else "",
+        names.get(call.contexts, f"`{letters}`"),
+        " + ".join(parts) or "0",
+    )
 
 
 def _since(day: date | None) -> str:
@@ -310,7 +404,7 @@ def open_transactions() -> Iterator[str]:
     """Measure what remains of a transaction that was open across an await, and lay it out."""
     header = ("engine", "journal", "page cache", "a query saw", *ENDINGS)
     rows = []
-    for engine in JOURNALS:
+    for engine in ENGINES:
         for found in hazards(engine):
             remains = (_remains(found.remains[ending]) for ending in ENDINGS)
             seen = f"{found.seen} of {ROWS}"
@@ -325,14 +419,71 @@ def _remains(found: Remains) -> str:
     return f"{found.changed} of {ROWS}, {found.paid} of 1, {check}"
 
 
+def module_workloads() -> Iterator[str]:
+    """Make a table of all steps, one of their options, and one of what can be expected."""
+    yield "## Steps"
+    rows = ((f"`{it.word} {it.form}`", it.summary, f"`{it.example}`") for it in STEPS.values())
+    yield _table(("step", "what it does", "example"), rows)
+    yield "## Options of steps"
+    options = ((it.word, option) for it in STEPS.values() for option in it.options)
+    yield _table(
+        ("of", "option", "meaning"),
+        (
+            (f"`{word}`", f"`--{f'{it.name} {it.value}'.rstrip()}`", it.summary)
+            for word, it in options
+        ),
+    )
+    yield "## Words before and below steps"
+    rows = ((f"`{it.word} {it.form}`", it.summary, f"`{it.example}`") for it in WORDS.values())
+    yield _table(("word", "what it says", "example"), rows)
+    yield "## What a budget can be about"
+    yield (
+        "`expect MEASURE <= NUMBER`, also with `<`, `=`, `>=` and `>`; the number may have `_`, "
+        "and `K`, `M` or `B` behind it. All messages that a call took are added up."
+    )
+    yield _table(("measure", "what it counts"), ((f"`{it}`", MEASURES[it]) for it in MEASURES))
+
+
+def budgets() -> Iterator[str]:
+    """Make a table of the tables of a budget file, and one of what each may hold."""
+    yield "## Tables"
+    forms = {it: f"[{it}]" if it in NAMELESS else f'[{it}."…"]' for it in SCOPES}
+    yield _table(("table", "what it is about"), ((f"`{forms[it]}`", SCOPES[it]) for it in SCOPES))
+    yield "## Numbers"
+    yield "Each is the most that is allowed: a whole number, also as `3_000_000` or `3e6`."
+    yield _table(
+        ("key", "what it counts", "of a statement, too", "engine"),
+        (
+            (
+                f"`{name}`",
+                it.summary,
+                "yes" if it.of_statement else "",
+                "wasm, or a module" if it.needs_wasm else "any",
+            )
+            for name, it in BUDGET_MEASURES.items()
+        ),
+    )
+    yield f"Tables of {' and '.join(f'`{it}`' for it in OF_STATEMENTS)} are about statements."
+    yield "## Other keys"
+    yield _table(("key", "meaning"), ((f"`{it}`", OTHER_KEYS[it]) for it in OTHER_KEYS))
+    yield "## At the top of the file"
+    yield _table(
+        ("key", "meaning"), ((f"`{it}`", SETTINGS_OF_BUDGETS[it]) for it in SETTINGS_OF_BUDGETS)
+    )
+
+
 MADE = {
+    "budgets.md": budgets,
     "commands.md": commands,
     "notebook.md": magics,
     "limits.md": limits,
     "prices.md": prices,
+    "cycle-fees.md": cycle_fees,
+    "system-calls.md": system_calls,
     "trace-format.md": trace_format,
     "sweep-results.md": results_format,
     "ready-workloads.md": ready,
+    "module-workloads.md": module_workloads,
     "json.md": json_report,
     "open-transactions.md": open_transactions,
 }

@@ -13,11 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from sqlstable.analysis.pricing.price_comparison import compare_prices
+    from sqlstable.analysis.pricing.repriced import repriced
     from sqlstable.analysis.reclaimable import ReclaimReport
     from sqlstable.analysis.scaling.laws import Exponent, growth_exponent
     from sqlstable.analysis.upgrading.upgrade_runs import UpgradeComparison
     from sqlstable.canister.canister import Canister
     from sqlstable.canister.hooks import HookMemory, HookMessage, Hooks
+    from sqlstable.canister.life_figures import StatusTerms
     from sqlstable.canister.message import Message
     from sqlstable.canister.migrating import MigrationMessage, MigrationReport
     from sqlstable.canister.recording import Recording, record
@@ -26,11 +29,13 @@ if TYPE_CHECKING:
     from sqlstable.canister.status import Status
     from sqlstable.database.vfs import StableVFS
     from sqlstable.errors import (
+        CandidError,
         ImageError,
         LimitTrap,
         MemoryManagerError,
         MessageError,
         MigrationError,
+        ModuleError,
         OutOfBoundsTrap,
         SchemaError,
         ScriptError,
@@ -42,10 +47,13 @@ if TYPE_CHECKING:
         Trap,
     )
     from sqlstable.ic.limits import Limits, MessageLimits, latest_limits, limits_at
+    from sqlstable.ic.prices import price_lists
     from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES
     from sqlstable.memory.api import SystemApi
     from sqlstable.memory.manager import MemoryManager
     from sqlstable.memory.stable import StableMemory
+    from sqlstable.module.canister_module import CanisterModule
+    from sqlstable.module.module_reply import ModuleReply
     from sqlstable.schema.schema_check import check_schemas
     from sqlstable.schema.schema_files import read_schema
     from sqlstable.schema.schema_model import Schema
@@ -65,7 +73,9 @@ __version__ = "0.1.0"
 __all__ = [
     "OS_PAGE_BYTES",
     "WASM_PAGE_BYTES",
+    "CandidError",
     "Canister",
+    "CanisterModule",
     "Exponent",
     "HookMemory",
     "HookMessage",
@@ -83,6 +93,8 @@ __all__ = [
     "MigrationMessage",
     "MigrationReport",
     "MigrationStep",
+    "ModuleError",
+    "ModuleReply",
     "OutOfBoundsTrap",
     "Part",
     "ReclaimReport",
@@ -101,6 +113,7 @@ __all__ = [
     "StableMemory",
     "StableVFS",
     "Status",
+    "StatusTerms",
     "SystemApi",
     "Trace",
     "TraceError",
@@ -109,17 +122,22 @@ __all__ = [
     "UpgradeWorkload",
     "__version__",
     "check_schemas",
+    "compare_prices",
     "compare_upgrades",
     "growth_exponent",
     "latest_limits",
     "limits_at",
     "open_trace",
+    "price_lists",
     "read_schema",
     "reclaim",
     "record",
+    "repriced",
 ]
 
 _HOMES: Final = {
+    "sqlstable.analysis.pricing.price_comparison": ("compare_prices",),
+    "sqlstable.analysis.pricing.repriced": ("repriced",),
     "sqlstable.analysis.reclaimable": ("ReclaimReport",),
     "sqlstable.analysis.scaling.laws": ("Exponent", "growth_exponent"),
     "sqlstable.analysis.upgrading.upgrade_runs": ("UpgradeComparison",),
@@ -131,13 +149,16 @@ _HOMES: Final = {
     "sqlstable.canister.reply": ("Reply",),
     "sqlstable.canister.snapshots": ("Snapshot",),
     "sqlstable.canister.status": ("Status",),
+    "sqlstable.canister.life_figures": ("StatusTerms",),
     "sqlstable.database.vfs": ("StableVFS",),
     "sqlstable.errors": (
+        "CandidError",
         "ImageError",
         "LimitTrap",
         "MemoryManagerError",
         "MessageError",
         "MigrationError",
+        "ModuleError",
         "OutOfBoundsTrap",
         "SchemaError",
         "ScriptError",
@@ -149,10 +170,13 @@ _HOMES: Final = {
         "Trap",
     ),
     "sqlstable.ic.limits": ("Limits", "MessageLimits", "latest_limits", "limits_at"),
+    "sqlstable.ic.prices": ("price_lists",),
     "sqlstable.ic.units": ("OS_PAGE_BYTES", "WASM_PAGE_BYTES"),
     "sqlstable.memory.api": ("SystemApi",),
     "sqlstable.memory.manager": ("MemoryManager",),
     "sqlstable.memory.stable": ("StableMemory",),
+    "sqlstable.module.canister_module": ("CanisterModule",),
+    "sqlstable.module.module_reply": ("ModuleReply",),
     # What IPython looks for on %load_ext sqlstable; only then IPython has to be there.
     "sqlstable.notebook": ("load_ipython_extension", "unload_ipython_extension"),
     "sqlstable.schema.schema_check": ("check_schemas",),

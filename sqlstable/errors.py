@@ -14,7 +14,17 @@ class Trap(SqlstableError):  # noqa: N818  a trap is the Internet Computer's own
     """The message trapped: it is rolled back, and nothing it did remains.
 
     The text is the Internet Computer's own wherever it has one.
+
+    Attributes:
+        backtrace: The canister's functions that were running, the innermost first, by the names
+            that its module has for them; none where nothing of a canister ran.
     """
+
+    backtrace: tuple[str, ...] = ()
+
+
+class ContractTrap(Trap):
+    """A canister used a system call in a way that the interface does not allow."""
 
 
 class OutOfBoundsTrap(Trap):
@@ -31,6 +41,10 @@ class LimitTrap(Trap):
     def __init__(self, text: str, limit: str = "") -> None:
         super().__init__(text)
         self.limit = limit
+
+
+class ReplyTrap(ContractTrap, LimitTrap):
+    """A canister replied more bytes than it may."""
 
 
 class ImageError(SqlstableError):
@@ -52,8 +66,30 @@ class ModuleError(SqlstableError):
     """
 
 
+class CandidError(SqlstableError):
+    """A Candid text, file or message is malformed, or does not have the type that it should.
+
+    Attributes:
+        line: Line of the text that is wrong, counted from 1; None where it is no single place.
+        column: Character in that line, counted from 1; None likewise.
+        source: Which text it is, where several were read: the name of an imported file.
+    """
+
+    def __init__(
+        self, text: str, *, line: int | None = None, column: int | None = None, source: str = ""
+    ) -> None:
+        super().__init__(text)
+        self.line = line
+        self.column = column
+        self.source = source
+
+
 class BuildError(SqlstableError):
     """The Wasm modules cannot be built here: something that building needs is missing."""
+
+
+class BudgetError(SqlstableError):
+    """A budget or a baseline cannot be understood, or is about something that is not there."""
 
 
 class SettingsError(SqlstableError):

@@ -16,6 +16,7 @@ from sqlstable.analysis.page_map import PageMap
 from sqlstable.analysis.page_map import page_map as mapped
 from sqlstable.analysis.page_time import page_time as timed
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.report.call_words import is_of_module
 from sqlstable.report.locality_words import sqlite_locality
 from sqlstable.report.map_look import MapBy, MapCurve
 from sqlstable.report.picture_names import drawing_room
@@ -100,12 +101,15 @@ def miss_ratio(
         cache_size: Pages of the cache to mark; of a trace, None marks the configured one.
     """
     if isinstance(source, Locality):
-        found, configured = source, None
+        found, configured, of_module = source, None, False
     else:
+        of_module = is_of_module(source.settings)
         found = sqlite_locality(source) or locality(source)
         configured = configured_cache_pages(source) if found.unit == "sqlite" else None
     marked = configured if cache_size is None else cache_size
-    return _drawn(ax, lambda axes: _drawing.draw_miss_ratio(axes, found, marked))
+    return _drawn(
+        ax, lambda axes: _drawing.draw_miss_ratio(axes, found, marked, of_module=of_module)
+    )
 
 
 def working_set(source: TraceSource | Locality, ax: "Axes | None" = None) -> "Axes":

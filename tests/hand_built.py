@@ -15,8 +15,10 @@ from sqlstable.analysis.totals import (
 )
 from sqlstable.analysis.verdict import applies, share, verdict
 from sqlstable.ic.accesses import Accesses
+from sqlstable.ic.charged import CHARGED_UNITS, Charged
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 from sqlstable.trace.access_stream import NOBODY, AccessBlock
+from sqlstable.trace.format.kind_sums import KindSums
 from sqlstable.trace.format.shape_uses import OwnerTotal, ShapeUse
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import (
@@ -169,6 +171,30 @@ def summarized(messages, statements):
         nearest=min(applying, key=lambda it: (-it[0], it[1]))[1] if applying else None,
         limited=tuple(sets.values()),
         unlimited_count=sum(not any(map(applies, it.limits)) for it in messages),
+        kinds=tuple(
+            summed_kind(kind, [it for it in messages if it.kind == kind])
+            for kind in sorted({it.kind for it in messages})
+        ),
+    )
+
+
+def summed_kind(kind, messages):
+    """Return what the messages of one kind come to, likewise."""
+    counted = [it.instructions.total for it in messages if it.instructions is not None]
+    charged = [it.charged for it in messages if it.charged is not None]
+    arrived = [it for it in messages if it.continues is None]
+    known = [it for it in arrived if it.payloads is not None]
+    payloads = [it.payloads for it in messages if it.payloads is not None]
+    units = [name for name in CHARGED_UNITS if name.startswith("stable_")]
+    return KindSums(
+        *(kind, len(messages), len(counted), len(charged), len(arrived), len(known), sum(counted)),
+        sum(it.image_bytes for it in messages if it.instructions is None),
+        Charged(None, **{name: sum(getattr(it, name) for it in charged) for name in units}),
+        sum(it.request_bytes for it in payloads),
+        sum(it.payloads.request_bytes for it in known),
+        sum(len(it.call.method.encode()) for it in known if it.call is not None),
+        sum(it.call_count for it in payloads),
+        sum(it.call_bytes for it in payloads),
     )
 
 

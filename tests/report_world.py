@@ -9,7 +9,7 @@ from tests.hand_built import (
     use,
 )
 
-COLUMN_VIEWS = [by for by in VIEWS if by not in ("advice", "locality", "os-page")]
+COLUMN_VIEWS = [by for by in VIEWS if by not in ("advice", "locality", "os-page", "checkpoint")]
 """The views that count what records say; the others are sentences, or come from accesses."""
 
 

@@ -14,6 +14,7 @@ from sqlstable.analysis.totals import outside_use, sum_uses, totals
 from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
 from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.ic.words import READ, WRITE
+from sqlstable.report.limit_words import tightest_words
 from sqlstable.trace.footprint import measure
 from sqlstable.trace.model import LimitUse, OutsideUse, StableUse
 from tests.hand_built import (
@@ -156,6 +157,9 @@ def test_the_tightest_limit_is_the_one_that_trapped():
     assert tightest_limit(one) == limits[0]
     trapped = replace(one, outcome="trapped", trap="no", trap_limit="instructions")
     assert tightest_limit(trapped) == limits[1]
+    other = replace(trapped, trap_limit="wasm_memory_limit")
+    assert tightest_limit(other) is None
+    assert tightest_words(other) == "trapped by wasm_memory_limit"
 
 
 def test_a_verdict_names_what_it_covers():

@@ -51,7 +51,7 @@ def test_the_calls_are_recognisable_as_such(shown):
 def test_what_native_models_is_said_where_wasm_is_shown_beside_it(shown):
     engine = re.search(r"^engine (\w+)", shown, re.MULTILINE)[1]
     footer = shown.partition(f"\nengine {engine}")[2]
-    (modelled,) = re.findall(r"^modelled +(.*)", footer, re.MULTILINE)
+    modelled = re.findall(r"^modelled +(.*)", footer, re.MULTILINE)[0]
     place = "" if engine == "native" else "scene 6: "
     assert modelled.startswith(f"{place}the heap after a")
     assert modelled.endswith("(native engine)")

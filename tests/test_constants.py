@@ -5,7 +5,8 @@ from importlib.resources import files
 
 import pytest
 
-from sqlstable.engine.measured import codec
+from sqlstable.database import cabinet, stablefile
+from sqlstable.engine.measured import codec, cursors
 from sqlstable.engine.measured.notes import Mark
 from sqlstable.ic import words
 from sqlstable.ic.units import OS_PAGE_BYTES, OS_PAGE_SHIFT, WASM_PAGE_BYTES
@@ -17,7 +18,10 @@ from sqlstable.wasm import shim
 from sqlstable.wasm.traps import TrapCode
 
 SOURCES = files("sqlstable.engine.measured.module") / "source"
-SHIM = (files("sqlstable.wasm") / "shim.wat").read_text(encoding="utf-8")
+SHIM = "".join(
+    (files("sqlstable.wasm") / "shim" / name).read_text(encoding="utf-8")
+    for name in ("memory.wat", "calls.wat")
+)
 
 
 def source(name):
@@ -107,6 +111,23 @@ def test_settings_are_numbered_as_the_module_reads_them():
     assert enumerated("module.h", "GROWTH_") == growths
     journals = {name_in_c(name): number for name, number in codec._JOURNALS.items()}
     assert enumerated("module.h", "JOURNAL_") == journals
+    assert defined("module.h")["SETTINGS_VERSION_FILES"] == codec._FILES_VERSION
+
+
+def test_the_module_keeps_further_files_as_the_directory_says():
+    found = defined("files.c")
+    for name in ("DATABASE_MEMORY_ID", "DIRECTORY_MEMORY_ID", "ENTRY_BYTES", "NAME_BYTES_MAX"):
+        assert found[name] == getattr(directory, name), name
+    ids = directory.FURTHER_MEMORY_IDS
+    assert range(found["FIRST_MEMORY_ID"], found["LAST_MEMORY_ID"] + 1) == ids
+    assert found["JOURNAL_HEADER_BYTES"] == stablefile.HEADER_BYTES
+    assert found["SUFFIX_BYTES_MAX"] == len(cabinet.JOURNAL_SUFFIX)
+    [magic] = re.findall(r"journal_magic\[MAGIC_BYTES\] = \{([^}]*)\}", source("files.c"))
+    assert bytes(int(byte, 0) for byte in magic.split(",")) == header.JOURNAL_MAGIC
+    [start] = re.findall(r'memcpy\(bytes, "(\w+)\\1", 9\)', source("files.c"))
+    assert (start.encode(), directory.VERSION) == (directory.MAGIC, 1)
+    kinds = enumerated("files.c", "KIND_")
+    assert [kind.lower() for kind in kinds][1:] == list(directory.KINDS[1:])
 
 
 def test_requests_and_replies_are_numbered_as_the_module_writes_them():
@@ -114,6 +135,8 @@ def test_requests_and_replies_are_numbered_as_the_module_writes_them():
         assert getattr(codec, f"_{name}") == number, name
     for name, number in enumerated("execute.c", "VALUE_").items():
         assert getattr(codec, f"_{name}") == number, name
+    for name, number in enumerated("execute.c", "CURSOR_").items():
+        assert getattr(cursors, f"CURSOR_{name}") == number, name
     assert (codec._POSITIONAL, codec._NAMED) == (1, 2)
     assert "enum { POSITIONAL = 1, NAMED };" in source("execute.c")
 

@@ -259,7 +259,7 @@ VIEW = View(
 @pytest.mark.slow
 def test_a_view_is_a_module_and_its_name(house):
     house.add("sqlstable/report/by_toy.py", VIEW_MODULE)
-    house.change("sqlstable/report/views.py", 'Literal["statement",', 'Literal["toy", "statement",')
+    house.change("sqlstable/report/views.py", '    "statement", ', '    "toy", "statement", ')
     assert "toy of 3 messages" in house.run("-m", "sqlstable", "run", "one.sql", "--by", "toy")
     lines = house.run("-m", "sqlstable", "run", "one.sql", "--by", "toy", "--format", "csv")
     assert lines.splitlines()[0] == "message,os_pages_accessed"

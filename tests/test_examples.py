@@ -57,7 +57,7 @@ def test_a_script_runs_on_its_own_and_prints_the_same_again(name, tmp_path):
         cwd=tmp_path,
         env=environment,
         capture_output=True,
-        timeout=120,
+        timeout=900,
         check=False,
     )
     assert done.stderr == b""

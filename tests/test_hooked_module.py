@@ -11,7 +11,8 @@ from sqlstable.canister.measured_machine import MeasuredMachine
 from sqlstable.engine.measured.module.builds import load
 from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.wasm.program import make_program
-from sqlstable.wasm.rewrite.binary import FUNCTION, Body, Export, FunctionType, read_module
+from sqlstable.wasm.rewrite.binary import FUNCTION, Body, Export, FunctionType
+from sqlstable.wasm.rewrite.module_reader import read_module
 from sqlstable.wasm.shimstore import wasm_memory
 from tests.upgrade_world import State, answers, fill, init, limited
 
@@ -51,6 +52,7 @@ def program(reach_bytes):
         name="standard",
         regime=PRICE_REGIMES["memory-tracker"],
         watches_heap=True,
+        has_borders=True,
         reach_bytes=reach_bytes,
     )
 

@@ -163,7 +163,7 @@ def test_the_sheet_of_locality_has_what_the_view_has():
 def test_the_summary_states_verdict_kinds_and_settings(music_page):
     assert "verdict-bad" in music_page
     assert 'href="#message-6"' in music_page
-    for words in ("engine native", "limits 2026-08-18", "modelled", "cycles, prices"):
+    for words in ("engine native", "limits 2026-08-18", "modelled", "computation, heap and cycles"):
         assert words in music_page
 
 

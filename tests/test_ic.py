@@ -49,6 +49,7 @@ instructions_update_system_subnet instructions_install_system_subnet
 instructions_slice_install_system_subnet
 paused_executions message_slices update_slices install_slices instructions_slice_overrun
 heap_os_pages_dirty_extra_slice instructions_heap_os_page_copy
+ingress_message_bytes reply_update_bytes reply_query_bytes
 query_threads query_threads_canister query_slice_ms
 query_cache_bytes query_cache_seconds query_cache_certificate_seconds
 
@@ -148,6 +149,9 @@ CONSTANTS = {
     "instructions_slice_overrun": 4_000_000_000,
     "heap_os_pages_dirty_extra_slice": 262_144,
     "instructions_heap_os_page_copy": 3_000,
+    "ingress_message_bytes": 2_097_152,
+    "reply_update_bytes": 2_097_152,
+    "reply_query_bytes": 3_145_728,
     "query_threads": 4,
     "query_threads_canister": 2,
     "query_slice_ms": 20,
@@ -431,8 +435,8 @@ def test_every_kind_of_message_has_limits(kind, field):
 
 def test_an_unknown_kind_of_message_is_refused_with_the_known_ones():
     known = "update, query, upgrade, install, reinstall"
-    with pytest.raises(SqlstableError, match=f"'timer'; use one of {known}"):
-        latest_limits().of("timer")
+    with pytest.raises(SqlstableError, match=f"'tymer'; use one of {known}"):
+        latest_limits().of("tymer")
 
 
 # Units.

@@ -115,6 +115,6 @@ def test_keywords_are_refused_and_shown_by_name():
     with pytest.raises(TypeError, match="takes from 1 to 2 positional arguments"):
         Canister(None, "wasm")
     names = [*inspect.signature(sqlstable.Canister).parameters]
-    assert names[:3] == ["path", "engine", "layout"]
+    assert names[:4] == ["path", "engine", "measure", "layout"]
     for name in names:
         assert f"{name}: " in Canister.__doc__

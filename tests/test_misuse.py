@@ -76,7 +76,7 @@ COMMANDS = r"""
 2 run one.sql --layout raw --preset ic-rusqlite -> journal_mode persist (of preset ic-rusqlite)
 2 run one.sql --journal-mode wal -> journal_mode wal is not available: no canister has the shared
 2 run one.sql --journal-mode paper -> journal_mode is 'paper'; it must be one of memory, off,
-2 run one.sql --engine wasm --journal-mode delete -> journal_mode delete keeps a file beside the
+2 run one.sql --engine wasm --journal-mode wal -> journal_mode wal is not available: no canister has
 2 run one.sql --preset mysql -> no preset is named 'mysql'; there are ic-rusqlite, ic-sqlite-vfs
 2 run one.sql --page-size 1000 -> page_size is 1000; it must be a power of two from 512 to 65536
 2 run one.sql --page-size big -> Invalid value for '--page-size': Input should be a valid
@@ -204,8 +204,8 @@ SCRIPTS = r"""
 1 native CREATE TABLE t(x UNIQUE); INSERT INTO t VALUES(1), (1); -> stdin, line 1: UNIQUE
 1 native SELECT load_extension('x'); -> stdin, line 1: not authorized; in: SELECT
 1 native ATTACH 'app.db-wal' AS a; -> stdin, line 1: 'app.db-wal' is what SQLite calls a file
-1 wasm PRAGMA journal_mode = wal; -> stdin, line 1: journal_mode wal needs a file beside the
-1 wasm ATTACH 'other.db' AS o; -> stdin, line 1: the wasm engine keeps one database file, opened
+1 wasm PRAGMA journal_mode = wal; -> stdin, line 1: journal_mode wal is not available: no
+1 wasm ATTACH 'app.db-wal' AS a; -> stdin, line 1: 'app.db-wal' is what SQLite calls a file
 """
 
 

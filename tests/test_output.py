@@ -63,7 +63,7 @@ def test_the_environment_says_how_wide_and_colourful(
 ):
     environment(**values)
     size = os.terminal_size((int(values.get("COLUMNS", 80)) if terminal else 80, 24))
-    monkeypatch.setattr("shutil.get_terminal_size", lambda _: size)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: size)
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert screen() == Screen(*pipe)
     if terminal is not None:

@@ -21,6 +21,7 @@ from sqlstable.workload.ready_made import (
     ready_workload,
     ready_workloads,
 )
+from sqlstable.workload.stepping.ready_steps import ready_names
 from tests.test_cli import call
 
 NAMES = [it.name for it in ready_workloads()]
@@ -67,7 +68,8 @@ def test_each_has_a_line_a_size_and_a_small_message():
 
 
 def test_every_script_of_the_folder_is_one():
-    assert {path.stem for path in FOLDER.iterdir()} == set(NAMES)
+    known = {f"{name}.sql" for name in NAMES} | {f"{name}.calls" for name in ready_names()}
+    assert {path.name for path in FOLDER.iterdir()} == known
 
 
 @pytest.mark.parametrize("name", NAMES)

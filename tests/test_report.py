@@ -204,9 +204,9 @@ def test_messages_show_shares_of_their_limits():
     text = render_table(music_trace(), by="message")
     assert re.search(
         r"query · cold cache · discarded +1,412 +0 +1,412 of 262,144 +fits \(OS pages,\n"
-        r".* OS pages accessed, 0.53% +stable memory\)", text
+        r".* OS pages accessed, 0.54% +stable memory\)", text
     )  # fmt: skip
-    assert re.search(r"cold cache · trapped, .*262,144 +0 +262,144 of 262,144 +exceeds", text)
+    assert re.search(r"cold cache · trapped, .*262,144 +0 +262,144 of 262,144 +does not fit", text)
     assert "1 message over a limit: message 6 (262,144 of 262,144 OS pages accessed" in text
 
 
@@ -214,7 +214,7 @@ def test_the_default_table_says_of_each_message_how_near_to_a_limit_it_was():
     text = render_table(music_trace())
     assert text.count(" of ") >= len(music_trace().messages)
     assert re.search(
-        r"message 3 · query · cold cache · discarded · 1,412 of 262,144 OS pages accessed, 0.53%",
+        r"message 3 · query · cold cache · discarded · 1,412 of 262,144 OS pages accessed, 0.54%",
         text,
     )
     fitting = music_trace()
@@ -222,7 +222,7 @@ def test_the_default_table_says_of_each_message_how_near_to_a_limit_it_was():
     words = " ".join(render_table(fitting).split())
     assert (
         "every message fits (OS pages, stable memory); instructions not counted; nearest to a "
-        "limit: message 3, 1,412 of 262,144 OS pages accessed, 0.53%" in words
+        "limit: message 3, 1,412 of 262,144 OS pages accessed, 0.54%" in words
     )
     unlimited = [replace(it, limits=()) for it in fitting.messages]
     assert "no limits: nothing says whether this fits" in render_table(
@@ -392,7 +392,7 @@ def test_footer_tells_real_from_modelled():
     text = render_table(music_trace())
     assert "real      SQLite, the bytes and their layout" in text
     assert "modelled  the heap after a query or trap (native engine)" in text
-    assert "not here  instructions, cycles, prices" in text
+    assert "not here  computation, heap and cycles" in text
     preset = TraceSettings({**SETTINGS.values, "engine": "wasm", "preset": "ic-rusqlite"})
     other = " ".join(render_table(replace(music_trace(), settings=preset)).split())
     assert "the heap after a query or trap (wasm engine)" in other
@@ -535,7 +535,7 @@ def test_an_unknown_field_breaks_the_schema():
 def test_fields_come_as_documented():
     data = document(music_trace())
     fields = ["format", "version", "settings", "messages", "statements", "totals"]
-    assert list(data) == [*fields, "owner_faults", "advice"]
+    assert list(data) == [*fields, "sampling", "owner_faults", "advice"]
     first = data["messages"][0]
     assert first["outside"]["os_pages_accessed"] == 3
     assert first["outside_entries"][0]["name"] == "open"

@@ -8,11 +8,11 @@ import pytest
 from sqlstable.analysis.scaling.growing import scale_results
 from sqlstable.analysis.scaling.laws import DRIFT, fit
 from sqlstable.analysis.scaling.runs import RanMessage, RanStatement, RunResult
-from sqlstable.analysis.scaling.student import t_quantile
 from sqlstable.ic.units import NO_LIMIT
 from sqlstable.report.scale_data import render_scale_csv, render_scale_json
 from sqlstable.report.scale_table import render_scale
 from sqlstable.trace.model import LimitUse
+from sqlstable.trace.student import t_quantile
 from tests.golden_files import check_golden
 
 SIZES = (1e3, 3e3, 1e4, 3e4, 1e5)

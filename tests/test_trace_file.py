@@ -48,13 +48,16 @@ from tests.trace_by_hand import (  # noqa: F401  fixtures
     MESSAGES,
     MESSAGES_WITHOUT_CALLS,
     MESSAGES_WITHOUT_CHANGES,
+    MESSAGES_WITHOUT_CHARGES,
     MESSAGES_WITHOUT_COSTS,
+    MESSAGES_WITHOUT_MODULES,
     MESSAGES_WITHOUT_TRAP_LIMITS,
     OPENING,
     ORDERS,
     SCHEMA,
     SETTINGS,
     STATEMENTS,
+    STATEMENTS_WITHOUT_CHARGES,
     STATEMENTS_WITHOUT_COSTS,
     TREES,
     WITHOUT_END,
@@ -101,25 +104,52 @@ def test_the_golden_trace_of_format_version_1_stays_readable():
 
 def test_the_golden_trace_of_format_version_2_stays_readable():
     with open_trace(GOLDEN / "trace_v2.trace") as trace:
-        assert_by_hand(trace, messages=MESSAGES_WITHOUT_TRAP_LIMITS, owner_faults=(), **WITHOUT_END)
+        assert_by_hand(
+            trace,
+            messages=MESSAGES_WITHOUT_TRAP_LIMITS,
+            statements=STATEMENTS_WITHOUT_CHARGES,
+            owner_faults=(),
+            **WITHOUT_END,
+        )
 
 
 def test_the_golden_trace_of_format_version_3_stays_readable():
     with open_trace(GOLDEN / "trace_v3.trace") as trace:
-        assert_by_hand(trace, messages=MESSAGES_WITHOUT_CHANGES, **WITHOUT_END)
+        assert_by_hand(
+            trace,
+            messages=MESSAGES_WITHOUT_CHANGES,
+            statements=STATEMENTS_WITHOUT_CHARGES,
+            **WITHOUT_END,
+        )
 
 
 def test_the_golden_trace_of_format_version_4_stays_readable():
     with open_trace(GOLDEN / "trace_v4.trace") as trace:
-        assert_by_hand(trace, messages=MESSAGES_WITHOUT_CALLS)
+        assert_by_hand(
+            trace, messages=MESSAGES_WITHOUT_CALLS, statements=STATEMENTS_WITHOUT_CHARGES
+        )
 
 
 def test_the_golden_trace_of_format_version_5_stays_readable():
     with open_trace(GOLDEN / "trace_v5.trace") as trace:
+        assert_by_hand(
+            trace, messages=MESSAGES_WITHOUT_MODULES, statements=STATEMENTS_WITHOUT_CHARGES
+        )
+
+
+def test_the_golden_trace_of_format_version_6_stays_readable():
+    with open_trace(GOLDEN / "trace_v6.trace") as trace:
+        assert_by_hand(
+            trace, messages=MESSAGES_WITHOUT_CHARGES, statements=STATEMENTS_WITHOUT_CHARGES
+        )
+
+
+def test_the_golden_trace_of_format_version_7_stays_readable():
+    with open_trace(GOLDEN / "trace_v7.trace") as trace:
         assert_by_hand(trace)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
 def test_accesses_have_an_order_and_phases_from_version_4_on(version):
     with open_trace(GOLDEN / f"trace_v{version}.trace") as trace:
         whole = joined_blocks([*trace.access_blocks()])
@@ -160,7 +190,7 @@ def test_traces_of_every_format_version_render(path):
     for each in (*sorted(GOLDEN.glob("*.trace")), path):
         with open_trace(each) as trace:
             for by in VIEWS:
-                if by in ("locality", "os-page"):
+                if by in ("checkpoint", "locality", "os-page"):
                     # One of its accesses is too large to be gone through OS page by OS page.
                     with pytest.raises(TraceError, match="claim to have moved"):
                         render_table(trace, by=by)
@@ -494,6 +524,8 @@ def test_the_data_frame_of_an_old_trace_has_the_same_columns(path, version):
         now, then = trace.to_pandas(), old.to_pandas()
     assert list(then.columns) == list(now.columns)
     assert then["instructions_total"].isna().all() == (version == 1)
+    assert then["charged_stable_accesses"].isna().all()
+    assert now["charged_computation_replica"].dropna().tolist() == [196_058]
     assert then["os_pages_accessed"].tolist() == now["os_pages_accessed"].tolist()
 
 

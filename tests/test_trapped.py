@@ -78,8 +78,10 @@ def test_instructions_are_among_the_limits_where_they_are_counted_and_only_there
         of_kind = getattr(latest_limits(), kinds[message.kind])
         (use,) = (use for use in message.limits if use.name == "instructions")
         assert (use.used, use.limit) == (message.instructions.total, of_kind.instructions_max)
+        # A step has no argument and no reply.
+        payload = () if message.kind == "install" else ("argument and reply",)
         assert (covered(message), not_counted(message)) == (
-            ("OS pages", "stable memory", "instructions"),
+            ("OS pages", "stable memory", "instructions", *payload),
             (),
         )
     for message in traced("native", "read", is_limited=False).messages:

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from sqlstable.analysis.compare import compare
 from sqlstable.analysis.groups import group_by_owner, group_by_shape
+from sqlstable.analysis.pricing.statement_prices import group_cycles
 from sqlstable.analysis.totals import around_statements, sum_instructions, totals
 from sqlstable.canister.canister import Canister
 from sqlstable.report.as_csv import render_comparison_csv, render_csv
@@ -18,7 +19,7 @@ from sqlstable.report.comparison import render_comparison
 from sqlstable.report.json_schema import report_schema
 from sqlstable.report.measures import INSTRUCTION_PARTS, INSTRUCTIONS
 from sqlstable.report.numbers import count
-from sqlstable.report.views import VIEWS
+from sqlstable.report.views import VIEWS, view_named
 from sqlstable.trace.format.file import open_trace
 from tests.report_world import COLUMN_VIEWS
 
@@ -104,6 +105,20 @@ def test_sums_agree_among_views_formats_and_the_file(trace):
     assert summed(messages) == parts(total.instructions)
     assert summed(messages) == tuple(a + b for a, b in zip(whole, around, strict=True))
     assert around == parts(total.around_instructions)
+    price = group_cycles(trace)
+    of_updates = sum(
+        it.instructions.total
+        for it in trace.statements
+        if trace.messages[it.message].kind != "query"
+    )
+    # One cycle an instruction, on a subnet of 13 nodes.
+    assert sum(it.cycles for it in group_by_shape(trace.statements, price)) == of_updates
+    for by, name in (("shape", "shapes"), ("owner", "owners")):
+        data = json.loads("".join(view_named(by).json(trace)))
+        Draft202012Validator(report_schema()).validate(data)
+        rows = rows_of(render_csv(trace, by=by))
+        assert [str(it["cycles"]) for it in data[name]] == [it["cycles"] for it in rows]
+        assert name not in document(trace)
     data = document(trace)
     for name, spent in (
         ("instructions", total.instructions),

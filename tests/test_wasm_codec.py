@@ -288,10 +288,10 @@ def test_settings_have_their_places():
     assert data[48:] == "ü.db".encode()
 
 
-@pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
-def test_journals_in_files_are_refused(mode):
-    with pytest.raises(SettingsError, match=f"journal_mode {mode} keeps a file beside"):
-        encode_settings(resolve_settings(journal_mode=mode), now_ms=1)
+def test_further_files_come_behind_the_name():
+    data = encode_settings(resolve_settings(journal_mode="persist"), now_ms=1, files=b"records")
+    assert struct.unpack_from("<I20xI", data) == (4, 4)
+    assert data[48:] == b"main.dbrecords"
 
 
 @pytest.mark.parametrize("name", ["", "x" * 255, "a\0b"])

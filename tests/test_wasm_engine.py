@@ -305,7 +305,7 @@ def test_executemany_is_one_statement_with_many_runs(filled):
 def test_price_regimes_follow_the_limits(canister):
     counted = {}
     for regime in PRICE_REGIMES.values():
-        day = regime.since or "2023-01-01"
+        day = regime.since or "2022-01-01"
         with Canister(engine="wasm", limits=day) as one:
             fill(one)
             reply = one.query("SELECT * FROM t WHERE id = 9")

@@ -14,9 +14,10 @@ from sqlstable.ic.limits import latest_limits
 from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
 from sqlstable.wasm import shim
 from sqlstable.wasm.rewrite import heap_marks, helpers
-from sqlstable.wasm.rewrite.heap_marks import ACCESS_BYTES, READ
+from sqlstable.wasm.rewrite.heap_marks import ACCESS_BYTES, READ, value_type_of
 from sqlstable.wasm.rewrite.operators import LOADS
 from sqlstable.wasm.rewrite.rewriter import RewriteOptions
+from tests.bare_machine import BareMachine
 from tests.test_wasm_rewriter import STATEMENTS, module_machine, request, run
 from tests.witness_driver import FREE, Machine, compiled
 
@@ -31,14 +32,15 @@ PROGRAMS = 100
 class Program:
     """A random module with one function, and the OS pages that it must mark."""
 
-    def __init__(self, seed, *, has_true_hints):
+    def __init__(self, seed, *, has_true_hints, is_64=False):
+        self.kind = "i64" if is_64 else "i32"
         self.random = random.Random(seed)
         self.has_true_hints = has_true_hints
         self.read, self.written = set(), set()
         steps = [self._step() for _ in range(self.random.randrange(1, 25))]
-        self.text = f"""(module (memory {HEAP_WASM_PAGES})
+        self.text = f"""(module (memory {self.kind} {HEAP_WASM_PAGES})
             (data $part "{"x" * 200}")
-            (func (export "run") (param $zero i32) (local $i i32)
+            (func (export "run") (param $zero {self.kind}) (local $i {self.kind})
             {" ".join(steps)}))"""
 
     def _step(self):
@@ -66,21 +68,24 @@ class Program:
         align = 1 << self.random.randrange(length.bit_length())
         while self.has_true_hints and (address % align or stride % align):
             align //= 2
-        where = f"(i32.add (i32.const {address - offset}) {index})"
-        access = f"{name} offset={offset} align={align} {where}"
-        if name in LOADS:
-            return f"(drop ({access}))"
-        return f"({access} ({name[:3]}.const {self.random.randrange(100)}))"
+        where = f"({self.kind}.add ({self.kind}.const {address - offset}) {index})"
+        access = f"{name} offset={offset} align={align} {'0' if 'lane' in name else ''} {where}"
+        kind = value_type_of(name)
+        if kind:
+            shape = "i64x2 0" if kind == "v128" else ""
+            access = f"{access} ({kind}.const {shape} {self.random.randrange(100)})"
+        return f"(drop ({access}))" if name in LOADS else f"({access})"
 
     def _loop(self):
         stride = self.random.choice([1, 4, 8, 100, 4096, 5000])
         count = self.random.randrange(1, 30)
         address = self._address(stride * count + 16)
         body = self._access(max(address, 0), "(local.get $i)", stride, count)
-        return f"""(local.set $i (i32.const 0))
+        kind = self.kind
+        return f"""(local.set $i ({kind}.const 0))
             (loop $l {body}
-              (local.set $i (i32.add (local.get $i) (i32.const {stride})))
-              (br_if $l (i32.lt_u (local.get $i) (i32.const {stride * count}))))"""
+              (local.set $i ({kind}.add (local.get $i) ({kind}.const {stride})))
+              (br_if $l ({kind}.lt_u (local.get $i) ({kind}.const {stride * count}))))"""
 
     def _bulk(self):
         operator = self.random.choice(["memory.fill", "memory.copy", "memory.init $part"])
@@ -91,14 +96,23 @@ class Program:
         source = 0 if "init" in operator else self._address(length)
         if operator == "memory.copy":
             self.read.update(os_pages_spanned(source, length))
-        return f"({operator} (i32.const {target}) (i32.const {source}) (i32.const {length}))"
+        address = f"{self.kind}.const"
+        source_kind = address if operator == "memory.copy" else "i32.const"
+        length_kind = "i32.const" if "init" in operator else address
+        return (
+            f"({operator} ({address} {target}) ({source_kind} {source}) ({length_kind} {length}))"
+        )
 
 
 def outcome(program, options, *, is_mutated):
     """Run a program with marks; returns what was marked."""
-    machine = Machine(bytes(wasmtime.wat2wasm(program.text)), options, costs=FREE)
+    wasm = bytes(wasmtime.wat2wasm(program.text))
+    if program.kind == "i64":
+        machine = BareMachine(wasm, options)
+    else:
+        machine = Machine(wasm, options, costs=FREE)
+        machine.begin()
     before = machine.heap_bytes()
-    machine.begin()
     machine.call("run", 0)
     read, written = machine.marks()
     after = machine.heap_bytes()
@@ -106,12 +120,12 @@ def outcome(program, options, *, is_mutated):
     return read, written
 
 
-def mismatches(seeds, *, has_true_hints, is_mutated=False):
+def mismatches(seeds, *, has_true_hints, is_mutated=False, is_64=False):
     """Return the seeds of programs whose marks are not the model's."""
     options = RewriteOptions(has_heap_marks=True, every_access_may_straddle=not has_true_hints)
     wrong = []
     for seed in seeds:
-        program = Program(seed, has_true_hints=has_true_hints)
+        program = Program(seed, has_true_hints=has_true_hints, is_64=is_64)
         if outcome(program, options, is_mutated=is_mutated) != (program.read, program.written):
             wrong.append(seed)
     return wrong
@@ -121,6 +135,10 @@ def mismatches(seeds, *, has_true_hints, is_mutated=False):
 def test_marks_of_random_programs_are_those_of_the_model(has_true_hints):
     assert mismatches(range(PROGRAMS), has_true_hints=has_true_hints) == []
     compiled.cache_clear()
+
+
+def test_marks_of_random_programs_with_64_bit_addresses_are_those_of_the_model():
+    assert mismatches(range(PROGRAMS // 2), has_true_hints=True, is_64=True) == []
 
 
 @pytest.mark.slow
@@ -136,7 +154,7 @@ range_code = heap_marks.mark_range_code
 
 def without_offset(monkeypatch):
     page_of = heap_marks._page_of
-    monkeypatch.setattr(heap_marks, "_page_of", lambda _: page_of(0))
+    monkeypatch.setattr(heap_marks, "_page_of", lambda _, *, is_64: page_of(0, is_64=is_64))
 
 
 def without_the_last_byte(monkeypatch):
@@ -164,7 +182,7 @@ def with_marks_for_nothing(monkeypatch):
 
 
 def with_reads_for_writes(monkeypatch):
-    monkeypatch.setattr(heap_marks, "_STORE_WRITTEN", heap_marks._STORE_READ)
+    monkeypatch.setattr(heap_marks, "WRITTEN", dict.fromkeys(heap_marks.WRITTEN, READ))
 
 
 @pytest.mark.parametrize(

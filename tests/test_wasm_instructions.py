@@ -35,7 +35,7 @@ class Canister:
 
     def __init__(self, build):
         regime = PRICE_REGIMES["memory-tracker"]
-        options = RewriteOptions(regime.table, has_heap_marks=True)
+        options = RewriteOptions(regime.table, has_heap_marks=True, is_deployed=False)
         self.machine = Machine(load(build), options, costs=regime.costs)
         settings = Settings(cache_size=cache_size_of(build))
         self.message(
@@ -95,9 +95,10 @@ def test_a_warm_lookup_under_the_memory_trackers_prices(filled):
             costs.append(canister.instructions + canister.heap_charge)
             regions.append((canister.regions_accessed, canister.regions_written))
     if build == "lean":
-        assert median(costs) <= 800_000
-        # Whatever the key, all that it touches lies in the same four regions.
-        assert set(regions) == {(4, 4)}
+        assert median(costs) <= 720_000
+        # Three for whatever is asked, one of them written; images in three at most: the first
+        # SQLite page, the root, and the leaf, whose region is written where it was not cached.
+        assert all(accessed <= 6 and written <= 2 for accessed, written in regions)
     else:
         assert 2_400_000 <= median(costs) <= 3_400_000
 

@@ -135,3 +135,49 @@ def test_who_does_not_use_the_wasm_engine_keeps_the_descriptor_for_signals():
     code = "import signal; from sqlstable import Canister; Canister().close()"
     done = run_child("-c", f"{code}; print(signal.set_wakeup_fd(-1))")
     assert done.stdout == "-1\n", done.stderr
+
+
+LOOPS = """
+import os, signal, threading, time
+import wasmtime
+from sqlstable.ic.prices import PRICE_REGIMES
+from sqlstable.wasm import shim
+from sqlstable.wasm.instance import Instance
+from sqlstable.wasm.program import make_program
+
+WAT = '''(module (memory {} 1)
+  (func $deep (param i32) (result i32)
+    (if (result i32) (local.get 0)
+      (then (i32.add (call $deep (i32.sub (local.get 0) (i32.const 1)))
+        (call $deep (i32.sub (local.get 0) (i32.const 1)))))
+      (else (i32.const 1))))
+  (func (export "loop") (loop $next (br $next)))
+  (func (export "calls") (drop (call $deep (i32.const 60))))
+  (func (export "short")))'''
+for width in ("i32", "i64"):
+    program = make_program(
+        bytes(wasmtime.wat2wasm(WAT.format(width))), name=width,
+        regime=PRICE_REGIMES["memory-tracker"], watches_heap=True,
+    )
+    instance = Instance(program, stable_wasm_pages_max=10, limits=None)
+    for name in ("loop", "calls", "loop"):
+        instance.begin_message(shim.INSTRUCTIONS_MAX, -1, -1)
+        send = lambda: (time.sleep(0.1), os.kill(os.getpid(), signal.SIGINT))
+        threading.Thread(target=send).start()
+        try:
+            instance.call(name, b"")
+        except KeyboardInterrupt:
+            print(width, name)
+        instance.recover()
+        instance.rollback(is_new_heap=True)
+        instance.begin_message(1000, -1, -1)
+        instance.call("short", b"")
+        instance.commit(is_new_heap=False)
+"""
+
+
+def test_ctrl_c_ends_what_touches_no_memory():
+    done = run_child("-c", LOOPS, timeout=60)
+    assert done.returncode == 0, done.stderr
+    names = ("loop", "calls", "loop")
+    assert done.stdout.splitlines() == [f"{w} {n}" for w in ("i32", "i64") for n in names]

@@ -10,6 +10,7 @@ import pytest
 
 import sqlstable.trace.format.file as trace_file
 from sqlstable.ic.accesses import Accesses
+from sqlstable.ic.charged import Charged, Payloads
 from sqlstable.ic.limits import NO_LIMIT
 from sqlstable.ic.words import COMMIT, GROW, PHASES, PREPARE, READ, SIZE, WRITE
 from sqlstable.trace.access_stream import NO_PHASE
@@ -25,6 +26,7 @@ from sqlstable.trace.model import (
     LimitUse,
     LoopUse,
     Message,
+    ModuleCall,
     OutsideUse,
     Owner,
     OwnerFault,
@@ -32,6 +34,8 @@ from sqlstable.trace.model import (
     OwnerRuns,
     OwnerUse,
     Part,
+    Sample,
+    SampleGroup,
     SchemaObject,
     SqliteCounters,
     StableArea,
@@ -250,6 +254,36 @@ MESSAGES = (
     *MESSAGES[:2],
     replace(MESSAGES[2], parts=UPGRADE_PARTS),
     replace(MESSAGES[3], continues=1),
+)
+
+# Version 5 did not know what a module was called with.
+MESSAGES_WITHOUT_MODULES = MESSAGES
+MESSAGES = (
+    *MESSAGES[:3],
+    replace(
+        MESSAGES[3],
+        call=ModuleCall("load", 'load("größer")', "reject", 9, "no öl left", 2),
+    ),
+)
+
+# Version 6 did not know what price lists charge for.
+MESSAGES_WITHOUT_CHARGES, STATEMENTS_WITHOUT_CHARGES = MESSAGES, STATEMENTS
+COMPUTATION = {"replica": 204_573, "replica-2023": 205_000, "replica-flat": 2**40}
+MESSAGES = (
+    replace(
+        MESSAGES[0],
+        charged=Charged(COMPUTATION, 7, 8_199, 1, 2, 3, 4, 13, 12, 24),
+        payloads=Payloads(91, 17),
+        sample=Sample(SampleGroup("install", None, "committed", "", 3, 0), 4, 1, "other"),
+    ),
+    replace(MESSAGES[1], charged=Charged(None, 300, 1_228_800)),
+    MESSAGES[2],
+    replace(MESSAGES[3], payloads=Payloads(5, 0, 2, 2**33)),
+)
+STATEMENTS = (
+    replace(STATEMENTS[0], charged=Charged({"replica": 196_058}, 6, 8_192, 1, 2, 3, 4, 5, 6, 9)),
+    replace(STATEMENTS[1], charged=Charged(None, 300, 1_228_800)),
+    *STATEMENTS[2:],
 )
 
 OWNER_FAULTS = (OwnerFault(0, "tables größer and b share one root"), OwnerFault(3, ""))

@@ -46,3 +46,14 @@ def use_lower_doors() -> None:
         assert len(stored.accesses(0)) >= 0
     limits: sqlstable.Limits = sqlstable.limits_at("2023-05-11")
     assert limits.update.os_pages_dirty_max
+
+
+def module() -> int:
+    with sqlstable.CanisterModule(
+        Path("app.wasm"), ("ana", 5), canisters={"ledger": (b"", "(1)")}, limits=None
+    ) as app:
+        reply: sqlstable.ModuleReply = app.update("add", '("ana")', caller="ana", label="first")
+        app.canister("ledger").query("balance", {"owner": "ana"})
+        app.upgrade("app.wasm").footprint.dirty.tolist()
+        app.advance(60)
+        return reply.instructions

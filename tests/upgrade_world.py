@@ -169,9 +169,9 @@ class Faults:
         store = canister.memory.store
         real = store._new_machine
 
-        def new_machine():
+        def new_machine(program):
             # Of a reinstallation.
-            machine = real()
+            machine = real(program)
             machine.set_value("trap_at", at)
             return machine
 

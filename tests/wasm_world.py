@@ -9,6 +9,7 @@ from sqlstable import (
 from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.wasm import program
 from sqlstable.wasm.instance import Instance
+from sqlstable.wasm.shim import INSTRUCTIONS_MAX
 
 ROWS = [(index, f"row {index}") for index in range(300)]
 
@@ -36,8 +37,23 @@ def costs(reply):
     return (reply.message.instructions, reply.message.heap, reply.message.stable)
 
 
-def made(wat):
-    regime = PRICE_REGIMES["memory-tracker"]
-    wasm = bytes(wasmtime.wat2wasm(wat))
-    found = program.make_program(wasm, name="other", regime=regime, watches_heap=True)
+def made(wat, regime="memory-tracker", **options):
+    """An instance of a module in the text format."""
+    found = program.make_program(
+        bytes(wasmtime.wat2wasm(wat)),
+        name="other",
+        regime=PRICE_REGIMES[regime],
+        watches_heap=True,
+        **options,
+    )
     return Instance(found, stable_wasm_pages_max=10, limits=None)
+
+
+def begun(wat, regime="memory-tracker", **options):
+    """An instance in an open message without limits."""
+    instance = made(wat, regime, **options)
+    instance.begin_message(INSTRUCTIONS_MAX, _NO_LIMIT, _NO_LIMIT)
+    return instance
+
+
+_NO_LIMIT = (1 << 63) - 1

@@ -11,10 +11,13 @@ import numpy as np
 import wasmtime
 
 from sqlstable.ic.prices import SystemCosts
+from sqlstable.ic.system_calls import ANY_CONTEXT_BIT
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.wasm import shim
+from sqlstable.wasm.packing import outcome_at
+from sqlstable.wasm.rewrite.heap_marks import MARKS_BYTES
 from sqlstable.wasm.rewrite.rewriter import RewriteOptions, rewrite
-from sqlstable.wasm.traps import trap_of
+from sqlstable.wasm.traps import TrapWords, trap_of
 
 FREE = SystemCosts(*([0] * len(SystemCosts.__dataclass_fields__)))
 """System calls that cost nothing."""
@@ -65,6 +68,7 @@ class Machine:
         self.set("has_heap_marks", int(self.options.has_heap_marks))
         for name, value in shim.cost_globals(costs or SystemCosts()).items():
             self.set(name, value)
+        self.set("has_borders", 1)
         self.set("charge_border", BORDER_COST)
         if self.rewritten is not None:
             self._instantiate()
@@ -120,7 +124,11 @@ class Machine:
         return [row[0] for row in rows] if width == 1 else rows
 
     def buffer(self, described):
-        return self.bytes_of(described.memory, described.offset, self.get(described.size))
+        return self.bytes_of(described.memory, 0, self.get(described.size))
+
+    def outcome(self):
+        """The numbers that system calls leave."""
+        return outcome_at(self._address(self.shim["outcome"]))
 
     @property
     def used(self):
@@ -135,7 +143,8 @@ class Machine:
 
     def marks(self):
         """OS pages of the heap marked as read, and as written."""
-        marks = np.frombuffer(self.bytes_of("heap_marks"), dtype=np.uint8).reshape(2, -1)
+        marks = np.frombuffer(self.bytes_of("heap_marks", 0, MARKS_BYTES[False]), dtype=np.uint8)
+        marks = marks.reshape(2, -1)
         return tuple(set(np.flatnonzero(row).tolist()) for row in marks)
 
     # -- messages --------------------------------------------------------------------------------
@@ -161,7 +170,7 @@ class Machine:
 
     def call(self, name, *arguments, argument=b""):
         """Call an export of the module; raises the trap."""
-        self.shim["begin_call"](self.store, len(argument))
+        self.shim["begin_call"](self.store, len(argument), ANY_CONTEXT_BIT)
         self.poke("argument", 0, argument)
         return self._call(self.module[name], arguments)
 
@@ -169,10 +178,12 @@ class Machine:
         try:
             return function(self.store, *arguments)
         except wasmtime.Trap as trap:
+            found = self.outcome()
             raise trap_of(
                 self.get("trap_code"),
                 text=self.buffer(shim.TEXT).decode(),
                 wasm_trap=trap.trap_code.name if trap.trap_code else None,
                 limits=self.limits,
                 instruction_limit=self.instruction_limit,
+                words=TrapWords((found.first, found.second, found.third)),
             ) from trap

@@ -20,8 +20,11 @@ from sqlstable.engine.measured.codec import (
     encode_settings,
     random_key,
 )
+from sqlstable.engine.measured.further_files import further_files
 from sqlstable.engine.measured.module.builds import load
 from sqlstable.ic.accesses import Accesses
+from sqlstable.layout.layout import Peek
+from sqlstable.layout.layouts import layout_named
 from sqlstable.memory.accesslog import AccessLog
 
 MARK_TYPE = 0x53
@@ -198,13 +201,8 @@ class Host:
         self.memory.begin(kind)
         try:
             heap = Heap(self)
-            argument = encode_settings(
-                self.settings,
-                now_ms=julian_milliseconds(self.settings.now),
-                is_foreign=self.is_foreign,
-            )
             self.heap = heap
-            heap.call(name, argument)
+            heap.call(name, self._argument())
         except BaseException:
             self.memory.rollback()
             raise
@@ -216,11 +214,20 @@ class Host:
         self.memory.begin("query")
         try:
             self.heap = Heap(self)
-            now_ms = julian_milliseconds(self.settings.now)
-            self.heap.call("canister_init", encode_settings(self.settings, now_ms=now_ms))
+            self.heap.call("canister_init", self._argument())
         finally:
             self.memory.rollback()
         self.memory.log.take()
+
+    def _argument(self):
+        name, files = further_files(layout_named(self.settings.layout), Peek.at(self.memory))
+        return encode_settings(
+            self.settings,
+            now_ms=julian_milliseconds(self.settings.now),
+            name=name or "main.db",
+            is_foreign=self.is_foreign,
+            files=files,
+        )
 
     def _take(self):
         taken = self.memory.log.take()

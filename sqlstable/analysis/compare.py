@@ -14,9 +14,15 @@ from sqlstable.trace.model import Instructions, StableUse, Statement, TraceSetti
 Change = Literal["better", "worse", "mixed", "same", "added", "removed"]
 
 NO_INFLUENCE: Final = frozenset(
-    {"closed", "owners", "depth", "durability", "limits", "prices", "preset", "measured"}
+    (
+        *("closed", "owners", "depth", "durability", "limits", "prices", "preset", "measured"),
+        "recorded_limits",
+        *("canister", "module", "module_sha256", "module_bytes", "heap_address_bits"),
+    )
 )
-"""Settings that change no count; limits change prices, which have a setting of their own."""
+"""Settings that change no count, or are what is compared: another build of a module.
+
+Limits change prices, which have a setting of their own."""
 
 INSTRUCTIONS_TOLERANCE: Final = 0.01
 """Share by which instructions may differ and still count as the same: a row moves within its

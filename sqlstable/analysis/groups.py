@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from sqlstable.analysis.pricing.statement_prices import StatementPrice, no_price, sum_cycles
 from sqlstable.analysis.totals import sum_instructions, sum_known, sum_uses
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.trace.model import Instructions, OwnerUse, StableUse, Statement
@@ -33,6 +34,8 @@ class ShapeGroup:
     "Sum over the statements; None where not all are known."
     plans: tuple[tuple[str, ...], ...] = ()
     "The different plans by which SQLite executed it, in the order of their first use."
+    cycles: int | None = None
+    "Sum over the statements; None where not all are known, or nobody asked."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class OwnerGroup:
     instructions: Instructions | None = None
     """Of the statements that touched it, whole: an instruction has no owner, and owners share
     statements. None where not all are known."""
+    cycles: int | None = None
+    "Of the same statements, likewise whole."
 
     @property
     def stable(self) -> StableUse:
@@ -60,33 +65,50 @@ class OwnerGroup:
         )
 
 
-def group_by_shape(statements: Iterable[Statement]) -> list[ShapeGroup]:
+def group_by_shape(
+    statements: Iterable[Statement], price: StatementPrice = no_price
+) -> list[ShapeGroup]:
     """Return one group for each shape, the one that accessed most OS pages first.
 
     A statement without a shape, which SQLite took but no shape was found for, is its own.
+
+    Args:
+        statements: Of one trace.
+        price: Returns what each adds to the cycles of its group.
     """
     by_shape: dict[str, list[Statement]] = defaultdict(list)
     for statement in statements:
         by_shape[statement.shape or statement.sql].append(statement)
-    groups = [_shape_group(shape, found) for shape, found in by_shape.items()]
+    groups = [_shape_group(shape, found, price) for shape, found in by_shape.items()]
     return sorted(groups, key=_shape_order)
 
 
-def group_by_owner(statements: Iterable[Statement]) -> list[OwnerGroup]:
-    """Return one group for each owner and role, the most accessed first."""
-    by_owner: dict[tuple[str, str, str, str], list[tuple[OwnerUse, Instructions | None]]]
+def group_by_owner(
+    statements: Iterable[Statement], price: StatementPrice = no_price
+) -> list[OwnerGroup]:
+    """Return one group for each owner and role, the most accessed first.
+
+    Args:
+        statements: Of one trace.
+        price: Returns what each adds to the cycles of its group.
+    """
+    by_owner: dict[
+        tuple[str, str, str, str], list[tuple[OwnerUse, Instructions | None, int | None]]
+    ]
     by_owner = defaultdict(list)
     for statement in statements:
+        cycles = price(statement) if statement.owners else None
         for use in statement.owners:
             key = (use.name, use.table, use.kind, use.role)
-            by_owner[key].append((use, statement.instructions))
+            by_owner[key].append((use, statement.instructions, cycles))
     groups = [
         OwnerGroup(
             *owner,
             statement_count=len(uses),
-            os_pages_accessed=sum(use.os_pages_accessed for use, _ in uses),
-            os_pages_dirty=sum(use.os_pages_dirty for use, _ in uses),
-            instructions=sum_instructions(spent for _, spent in uses),
+            os_pages_accessed=sum(use.os_pages_accessed for use, _, _ in uses),
+            os_pages_dirty=sum(use.os_pages_dirty for use, _, _ in uses),
+            instructions=sum_instructions(spent for _, spent, _ in uses),
+            cycles=sum_cycles(cycles for _, _, cycles in uses),
         )
         for owner, uses in by_owner.items()
     ]
@@ -102,7 +124,7 @@ def without_owners(trace: TraceSource) -> int:
     )
 
 
-def _shape_group(shape: str, statements: list[Statement]) -> ShapeGroup:
+def _shape_group(shape: str, statements: list[Statement], price: StatementPrice) -> ShapeGroup:
     accessed = [statement.stable.os_pages_accessed for statement in statements]
     dirty = [statement.stable.os_pages_dirty for statement in statements]
     return ShapeGroup(
@@ -130,6 +152,7 @@ def _shape_group(shape: str, statements: list[Statement]) -> ShapeGroup:
         ),
         instructions=sum_instructions(statement.instructions for statement in statements),
         plans=tuple(dict.fromkeys(statement.plan for statement in statements if statement.plan)),
+        cycles=sum_cycles(map(price, statements)),
     )
 
 

@@ -47,11 +47,13 @@ def counted(number: int, noun: str) -> str:
 
 
 def percent(used: int, limit: int) -> str:
-    """Spell a share, never rounded onto 0 % or 100 % from either side.
+    """Spell a share, rounded, but never onto 0 % or 100 % from either side.
 
     Examples:
         >>> percent(105, 524_288), percent(1, 524_288), percent(0, 524_288)
         ('0.02%', '<0.01%', '0%')
+        >>> percent(12_345, 100_000), percent(999, 10_000), percent(9_996, 100_000)
+        ('12.3%', '9.99%', '10.0%')
         >>> percent(524_287, 524_288), percent(524_288, 524_288), percent(524_289, 524_288)
         ('99.9%', '100%', '>100%')
         >>> percent(3, 2), percent(50, 1)
@@ -62,13 +64,20 @@ def percent(used: int, limit: int) -> str:
     if used == limit:
         return "100%"
     if used > limit:
-        whole = 100 * used // limit if limit else 1000
+        whole = _rounded(100 * used, limit) if limit else 1000
         return ">999%" if whole > 999 else f"{whole}%" if whole > 100 else ">100%"
-    # In whole hundredths of a percent, rounded down: 99.999 % is not yet 100 %.
-    hundredths = 10_000 * used // limit
-    if hundredths == 0:
+    hundredths = _rounded(10_000 * used, limit)
+    if 20_000 * used < limit:
         return "<0.01%"
-    return f"{hundredths / 100:.2f}%" if hundredths < 1000 else f"{hundredths // 10 / 10:.1f}%"
+    if hundredths < 1000:
+        return f"{hundredths / 100:.2f}%"
+    # 99.96 % is not yet 100 %.
+    return f"{min(_rounded(1_000 * used, limit), 999) / 10:.1f}%"
+
+
+def _rounded(dividend: int, divisor: int) -> int:
+    """Divide, and round half up."""
+    return (2 * dividend + divisor) // (2 * divisor)
 
 
 def size(size_bytes: int) -> str:

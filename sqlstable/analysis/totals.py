@@ -11,7 +11,9 @@ from operator import add, attrgetter
 from typing import Final
 
 from sqlstable.analysis.growth import Growth, growth_at_end
+from sqlstable.analysis.pricing.trace_cycles import TraceCycles, trace_cycles
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.model import (
     Calls,
     Instructions,
@@ -54,6 +56,8 @@ class Totals:
     "Of all statements; what is left lies around them. None where not all are known."
     phase_instructions: Mapping[str, int] | None = None
     "Those of the statements by phase, encoding their rows included; None where not all are known."
+    cycles: TraceCycles | None = None
+    "Of all messages; None for a trace without any."
 
     @property
     def around_instructions(self) -> Instructions | None:
@@ -79,6 +83,9 @@ def totals(trace: TraceSource) -> Totals:
         instructions=found.instructions,
         statement_instructions=found.statement_instructions,
         phase_instructions=found.phase_instructions,
+        cycles=(
+            trace_cycles(found.kinds, trace_fees(trace.settings)) if found.message_count else None
+        ),
     )
 
 

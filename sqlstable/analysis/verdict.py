@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 from sqlstable.ic.units import NO_LIMIT
-from sqlstable.ic.words import INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY, STABLE_MEMORY_BYTES
+from sqlstable.ic.words import (
+    INSTRUCTIONS,
+    OS_PAGES_ACCESSED,
+    OS_PAGES_DIRTY,
+    REPLY_BYTES,
+    REQUEST_BYTES,
+    STABLE_MEMORY_BYTES,
+)
 from sqlstable.trace.model import LimitUse, Message
 
 Verdict = Literal["fits", "fits as far as it ran", "exceeds"]
@@ -14,6 +21,8 @@ COVERED: Final[Mapping[str, str]] = {
     OS_PAGES_DIRTY: "OS pages",
     STABLE_MEMORY_BYTES: "stable memory",
     INSTRUCTIONS: "instructions",
+    REQUEST_BYTES: "argument and reply",
+    REPLY_BYTES: "argument and reply",
 }
 """The limits of a message by their names, and in how many words a verdict names them."""
 
@@ -59,6 +68,23 @@ def covered(message: Message) -> tuple[str, ...]:
     )
 
 
+def is_estimated(message: Message, use: LimitUse) -> bool:
+    """Tell whether what a message used of a limit was not counted, but estimated from others."""
+    spent = message.instructions
+    return use.name == INSTRUCTIONS and spent is not None and not spent.measured
+
+
+def estimated(message: Message) -> tuple[str, ...]:
+    """Return what of that which a verdict is about (`covered`) was estimated, not counted."""
+    return tuple(
+        dict.fromkeys(
+            COVERED.get(use.name, use.name)
+            for use in message.limits
+            if applies(use) and is_estimated(message, use)
+        )
+    )
+
+
 def not_counted(message: Message) -> tuple[str, ...]:
     """Return what has a limit that the message was not held against, as nobody counted it."""
     return tuple(dict.fromkeys(_not_counted(message))) if message.limits else ()
@@ -83,11 +109,12 @@ def trapped_by_limit(message: Message) -> bool:
 def tightest_limit(message: Message) -> LimitUse | None:
     """Return the limit that trapped a message, else that of which it used the largest share.
 
-    Of equal shares, the limit that is named first; None where no limit applies.
+    Of equal shares, the limit that is named first; None where no limit applies, and where one has
+    trapped it of which nobody says how much was used, as ``wasm_memory_limit``.
     """
     applying = [use for use in message.limits if applies(use)]
     if trapped_by_limit(message):
-        applying = [use for use in applying if use.name == message.trap_limit] or applying
+        applying = [use for use in applying if use.name == message.trap_limit]
     return max(applying, key=share, default=None)
 
 
@@ -98,6 +125,12 @@ def share(use: LimitUse) -> float:
 
 def _not_counted(message: Message) -> Iterator[str]:
     names = {use.name for use in message.limits}
-    for name, words in COVERED.items():
+    for name in _COUNTED:
+        words = COVERED[name]
         if name not in names and words not in covered(message):
             yield words
+
+
+_COUNTED: Final = (OS_PAGES_ACCESSED, OS_PAGES_DIRTY, STABLE_MEMORY_BYTES, INSTRUCTIONS)
+"""Limits of all kinds of message. Of sizes of arguments and replies reports speak where they say
+what is not here: many messages have none."""

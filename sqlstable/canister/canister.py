@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from sqlstable.canister import steps
 from sqlstable.canister.choices import Choices, Keywords
+from sqlstable.canister.holding import hold, refuse_held
 from sqlstable.canister.hooks import Hooks
 from sqlstable.canister.inbox import Inbox
-from sqlstable.canister.life import Life
+from sqlstable.canister.life import CLOSED, Life
 from sqlstable.canister.life_cycle import LifeCycle
+from sqlstable.canister.life_figures import StatusTerms, figures_of_life
 from sqlstable.canister.machine import Opening
 from sqlstable.canister.machines import make_machine
 from sqlstable.canister.observation import Observation, open_writer
@@ -50,7 +52,10 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
         path: An image file that keeps stable memory, see `StableMemory.open`; made if it is not
             there, and opened as it is if it is. None keeps everything in this process's memory.
         engine: ``native``: APSW in this process; ``wasm``: SQLite in a Wasm module as a canister
-            runs it, with its instructions counted.
+            runs it, with its instructions counted; ``both``: the native one, with what is to
+            be measured run again in the Wasm module, where updates are lived through anyway.
+        measure: Of ``both``: which messages are measured: ``auto``, ``all``, so many of each shape
+            (``"25"``), or a share (``"2.5%"``).
         layout: ``managed`` (the memory manager of ic-stable-structures), ``raw``, or that of a
             product, ``froghub`` or ``ic-sqlite-vfs`` (2.x).
         preset: PRAGMAs of a known product, see `sqlstable.database.settings.PRESETS`.
@@ -62,6 +67,11 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
         growth: How a file in a memory manager gets more room: ``bucket`` by whole buckets
             (the default), ``wasm-page`` by what it needs.
         limits: Limits to enforce: a date, ``"latest"``, a `Limits`, or None for none.
+        prices: The price list that instructions are counted by: a name, a date, or a
+            `sqlstable.ic.prices.PriceRegime`; by default that of the limits' date. Natively nobody
+            counts, and it is what the trace names.
+        assume: What the list assumes otherwise than by default, by names of
+            `sqlstable.ic.assumptions.ASSUMPTIONS`.
         enforce: False measures against the limits of messages and traps at none of them: reports
             show which ones were crossed. The size of stable memory stays limited.
         trace: Path of a trace file to write, or ``":memory:"`` for one that `trace` gives back.
@@ -72,7 +82,8 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
             where a trace is written.
         bytes_changed: Whether the trace says of each message how many bytes of stable memory it
             changed, for write amplification; comparing takes about 10 µs a message.
-        memory: An existing stable memory, such as `StableMemory.from_image` gives.
+        memory: An existing stable memory, such as `StableMemory.from_image` gives; of no other
+            canister that is open.
         durability: With ``path``: ``process`` (an answered message survives ``kill -9``, the
             default) or ``power`` (it survives a loss of power, too).
         read_only: With ``path``: allows queries only, and leaves all files as they are; so does a
@@ -112,6 +123,7 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
         for name in keywords.keys() - Keywords.__annotations__.keys():
             raise TypeError(f"Canister.__init__() got an unexpected keyword argument {name!r}")
         choices = Choices(path, **keywords)
+        refuse_held(choices.memory)
         settings = choices.settings
         self.machine = machine = make_machine(choices)
         "What it runs on."
@@ -131,6 +143,7 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
             undo.callback(self._life.let_go)
             steps.install(self._life)
             undo.pop_all()
+        hold(self._life)
         self._life.state_settings()
 
     def close(self) -> None:
@@ -198,7 +211,13 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
             return extract_database(self._life.view(), path, overwrite=overwrite)
 
     def image(self) -> bytes:
-        """Return all of stable memory, as in a snapshot's ``stable_memory.bin``."""
+        """Return all of stable memory, as in a snapshot's ``stable_memory.bin``.
+
+        Raises:
+            MessageError: The canister is closed.
+        """
+        if self._life.is_closed:
+            raise MessageError(CLOSED)
         return self._life.memory.image()
 
     # -- looking --------------------------------------------------------------------------------
@@ -230,8 +249,18 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
         """Messages that have ended, life-cycle steps included; known of a closed canister, too."""
         return self._life.observation.message_count
 
-    def status(self) -> Status:
-        """Return sizes and settings."""
+    def status(self, terms: StatusTerms | None = None) -> Status:
+        """Return sizes, settings, and what it burns; printed, as ``dfx canister status``.
+
+        Args:
+            terms: What a simulation cannot know: balance, subnet, allocations.
+
+        Examples:
+            >>> with Canister() as canister:
+            ...     figures = canister.status(StatusTerms(balance=10**12)).figures
+            >>> figures.sizes.stable, figures.idle_cycles_per_day
+            (65536, 669726)
+        """
         vfs = self._life.view()
         self._life.memory.check("query")
         return Status(
@@ -240,6 +269,7 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
             messages=self._life.observation.message_count,
             settings=self._life.described,
             growth=self._life.observation.growth(vfs),
+            figures=figures_of_life(self._life, terms or StatusTerms()),
         )
 
     def trace(self) -> Trace:

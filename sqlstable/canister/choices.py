@@ -1,18 +1,23 @@
 """What there is to choose about a canister."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from datetime import date
+from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Final, TypedDict
 
 from sqlstable.canister.hooks import Hooks, check_hooks
 from sqlstable.canister.machine import Machine
+from sqlstable.canister.sampling import Measure
 from sqlstable.database.settings import Settings, resolve_settings
 from sqlstable.engine.measured.module.builds import BUILDS
 from sqlstable.errors import SettingsError
-from sqlstable.ic.limits import Limits
-from sqlstable.ic.words import ENGINES, Depth, EngineName
+from sqlstable.ic.assumptions import assumed
+from sqlstable.ic.limits import Limits, resolve_limits
+from sqlstable.ic.prices import PriceRegime, resolve_prices
+from sqlstable.ic.words import RUN_ENGINES, Depth, RunEngineName
 from sqlstable.memory.image.durability import Durability
 from sqlstable.memory.stable import StableMemory
 
@@ -23,7 +28,8 @@ MakeMachine = Callable[[StableMemory], Machine]
 class Keywords(TypedDict, total=False):
     """The keywords of `sqlstable.canister.canister.Canister`, whose docstring explains them."""
 
-    engine: EngineName
+    engine: RunEngineName
+    measure: str
     layout: str | None
     preset: str | None
     page_size: int | None
@@ -32,6 +38,8 @@ class Keywords(TypedDict, total=False):
     bucket_pages: int | None
     growth: str | None
     limits: Limits | date | str | None
+    prices: PriceRegime | date | str | None
+    assume: Mapping[str, str] | None
     enforce: bool
     trace: Path | str | None
     overwrite_trace: bool
@@ -60,7 +68,8 @@ class Choices:
 
     path: Path | str | None = None
     _: KW_ONLY
-    engine: EngineName = "native"
+    engine: RunEngineName = "native"
+    measure: str = "auto"
     layout: str | None = None
     preset: str | None = None
     page_size: int | None = None
@@ -69,6 +78,8 @@ class Choices:
     bucket_pages: int | None = None
     growth: str | None = None
     limits: Limits | date | str | None = "latest"
+    prices: PriceRegime | date | str | None = None
+    assume: Mapping[str, str] | None = None
     enforce: bool = True
     trace: Path | str | None = None
     overwrite_trace: bool = False
@@ -87,9 +98,18 @@ class Choices:
     machine: MakeMachine | None = None
 
     def __post_init__(self) -> None:
-        check_choice("engine", self.engine, ENGINES)
+        for name, (kinds, words) in _TYPES.items():
+            if not isinstance(getattr(self, name), kinds):
+                found = getattr(self, name)
+                raise SettingsError(f"{name} is {found!r}, of type {type(found).__name__}; {words}")
+        check_choice("engine", self.engine, RUN_ENGINES)
+        Measure.parsed(self.measure)
         check_choice("depth", self.depth, ("counters", "pages"))
         check_hooks(self.hooks)
+        if str(self.path) == ":memory:":
+            raise SettingsError(
+                "':memory:' would be a file of that name; leave the path out, and all is in memory"
+            )
         if self.path is not None and self.memory is not None:
             raise SettingsError(
                 f"the canister is given both {self.path} and a memory; leave one of the two out"
@@ -109,7 +129,7 @@ class Choices:
 
         Examples:
             >>> Choices(build="lean").settings.cache_size
-            6
+            128
             >>> Choices(build="lean", cache_size=20).settings.cache_size
             20
         """
@@ -119,6 +139,20 @@ class Choices:
             # A build is made for a cache of its own.
             chosen["cache_size"] = build.cache_size
         return resolve_settings(**chosen)
+
+    @property
+    def regime(self) -> PriceRegime:
+        """The price list that was chosen, under what was assumed.
+
+        Raises:
+            SettingsError: There is no such list or assumption.
+
+        Examples:
+            >>> Choices(limits="2024-01-01").regime.name, Choices(prices="2022-01-01").regime.name
+            ('wasm-native', 'system-api-2021')
+        """
+        limits = None if self.prices is not None else resolve_limits(self.limits)
+        return assumed(resolve_prices(self.prices, limits), self.assume or {})
 
     @property
     def has_owners(self) -> bool:
@@ -132,6 +166,17 @@ _SETTINGS: Final = (
 )
 
 assert {"path", *Keywords.__annotations__} == {field.name for field in fields(Choices)}
+
+
+_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "path": ((str, PathLike, NoneType), "name a file, or leave it out"),
+    "trace": ((str, PathLike, NoneType), 'name a file, or ":memory:"'),
+    "memory": ((StableMemory, NoneType), "give a StableMemory"),
+    "measure": ((str,), 'give a text, as "auto", "25" or "2.5%"'),
+    "now": ((str, NoneType), 'give a text, as "2026-01-01 12:00:00"'),
+    "assume": ((Mapping, NoneType), 'give a dict, as {"stable-write-charges": "once"}'),
+}
+"""Settings that Python's own errors would say little about, by what they may be."""
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

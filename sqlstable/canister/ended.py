@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlstable.trace.model import OwnerUse
 from sqlstable.trace.recording.attribution import Attributed, MessageFacts, attribute
-from sqlstable.trace.recording.owner_numbers import Places
+from sqlstable.trace.recording.owner_numbers import AnyPlaces
 from sqlstable.trace.recording.raw import RawMessage
 
 
@@ -21,7 +21,7 @@ class EndedMessage:
     _attributed: Attributed | None = None
 
     def attribute(
-        self, places: Places | None = None, *, bytes_changed: int | None = None
+        self, places: AnyPlaces | None = None, *, bytes_changed: int | None = None
     ) -> Attributed:
         """Return the message with its statements; the first time with their accesses.
 

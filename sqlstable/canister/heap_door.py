@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sqlstable.ic.units import WASM_PAGE_BYTES
+
 if TYPE_CHECKING:
     from sqlstable.wasm.shimstore import ShimStore
 
@@ -38,6 +40,11 @@ class HeapDoor:
     def module(self) -> bytes:
         """The module that runs."""
         return self._load_module()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the heap that is there now."""
+        return self._store.machine.tell().heap_size * WASM_PAGE_BYTES
 
     def take(self) -> HeapImage:
         """Return the heap as the last message has left it."""

@@ -19,8 +19,9 @@ from sqlstable.engine.statements import Statements
 from sqlstable.errors import LimitTrap, Trap
 from sqlstable.ic.accesses import TakenAccesses
 from sqlstable.ic.limits import part_kind
+from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import CacheState, Depth, EngineName, MessageKind, PartName
+from sqlstable.ic.words import CacheState, Depth, MessageKind, PartName, RunEngineName
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.model import Part
 from sqlstable.trace.recording.attribution import MessageFacts
@@ -101,7 +102,7 @@ class Machine(Protocol):
         heap_door: Gives snapshots the heap; None where it is none that could be copied.
     """
 
-    name: EngineName
+    name: RunEngineName
     cache: CacheState
     memory: StableMemory
     depth: Depth
@@ -229,6 +230,7 @@ def finish(
     accesses: Callable[[], TakenAccesses],
     end: Callable[..., None],
     discard: Callable[[], None],
+    prices: PriceRegime | None = None,
 ) -> tuple[MessageFacts, Trap | None]:
     """End the memory's message, and the heap's part in it.
 
@@ -240,6 +242,7 @@ def finish(
         accesses: Gives what `look` is shown.
         end: Tells the heap that the message is over, and whether its writes were ``discarded``.
         discard: Lets the heap go.
+        prices: What its stable memory is charged by where nobody counts instructions.
 
     Returns:
         What there is to say of the message, and the trap, if there was one.
@@ -278,6 +281,7 @@ def finish(
         call.cache,
         call.first_statement,
         memory.limits if call.is_limited else None,
+        prices,
         os_pages_accessed,
         os_pages_dirty,
         call.continues,

@@ -46,6 +46,8 @@ def open_memory(choices: Choices) -> StableMemory:
 
 
 def _check_native(choices: Choices) -> None:
+    if choices.engine == "both":
+        return
     for name, value in (("build", choices.build), ("track_heap", choices.track_heap)):
         if value is not None:
             raise SettingsError(
@@ -58,7 +60,11 @@ def _machine_on(memory: StableMemory, choices: Choices) -> Machine:
         return choices.machine(memory)
     if choices.engine == "native":
         _check_native(choices)
-        return NativeMachine(memory, depth=choices.depth)
+        return NativeMachine(memory, depth=choices.depth, prices=choices.regime)
+    if choices.engine == "both":
+        from sqlstable.canister.both_machine import BothMachine  # noqa: PLC0415  slow to import
+
+        return BothMachine(memory, choices)
     from sqlstable.canister.measured_machine import (  # noqa: PLC0415  slow to import
         MeasuredMachine,
         adopted_memory,

@@ -1,11 +1,12 @@
 """The measured machine: SQLite in a Wasm module, whose instructions are counted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
+from sqlstable.canister.asked import Request
 from sqlstable.canister.choices import Choices
 from sqlstable.canister.heap_door import HeapDoor
 from sqlstable.canister.machine import Call, Ended, Look, Opening, finish, open_vfs
@@ -17,12 +18,13 @@ from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.measured.measured_engine import WasmEngine
 from sqlstable.engine.measured.module.builds import BUILDS, load, load_program
 from sqlstable.errors import ImageError, SettingsError, Trap
-from sqlstable.ic.limits import Limits, resolve_limits
-from sqlstable.ic.prices import regime_of
+from sqlstable.ic.assumptions import check_counted, price_settings
+from sqlstable.ic.limits import resolve_limits
 from sqlstable.ic.units import WASM_PAGE_BYTES
-from sqlstable.ic.words import CacheState, Depth, EngineName, PartName
+from sqlstable.ic.words import CacheState, Depth, PartName, RunEngineName
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.raw import OutsideSpan
+from sqlstable.wasm.instance import call_each
 from sqlstable.wasm.program import Program
 from sqlstable.wasm.rewrite.rewriter import START_EXPORT
 from sqlstable.wasm.shimstore import (
@@ -58,12 +60,13 @@ class MeasuredMachine:
     Args:
         memory: The stable memory, with the instance that works on it.
         depth: Of the record.
+        asks_plans: Whether statements are recorded with their plans.
     """
 
-    name: EngineName = "wasm"
+    name: RunEngineName = "wasm"
     cache: CacheState = "warm"
 
-    def __init__(self, memory: StableMemory, *, depth: Depth) -> None:
+    def __init__(self, memory: StableMemory, *, depth: Depth, asks_plans: bool = True) -> None:
         store = shim_of(memory)
         program = store.machine.program
         exports: dict[PartName, str] = {"pre_upgrade": PRE_UPGRADE, "start": START_EXPORT}
@@ -77,11 +80,13 @@ class MeasuredMachine:
             "sqlite": SQLITE_VERSION,
             "build": program.name,
             "measured": True,
+            **price_settings(program.regime),
             "price_regime": program.regime.name,
             "track_heap": program.watches_heap,
         }
         self.heap_door: HeapDoor | None = HeapDoor(store, partial(load, program.name))
         self._store = store
+        self._asks_plans = asks_plans
         self._has_counters = depth == "counters"
         self._parts = MeasuredParts(memory)
         self._has_started = False
@@ -144,6 +149,36 @@ class MeasuredMachine:
             before.engine.message_number = before.message_number
             self._old = before.engine, before.opening
 
+    def go_on_from(self, message_number: int) -> None:
+        """Let the heap have run so many messages, by which SQL's random numbers go."""
+        assert self._engine is not None
+        self._engine.message_number = message_number
+
+    def repeat(self, messages: Iterable[tuple[int, Sequence[Request]]]) -> None:
+        """Live through updates that nobody wants to know anything of, all in one message.
+
+        Args:
+            messages: The number of each on its heap, and what it asks; none changes schema,
+                settings or transactions.
+
+        Raises:
+            Trap: One of them trapped; nothing of all has happened.
+        """
+        memory, engine = self.memory, self._engine
+        assert engine is not None
+        engine.begin("update", "warm")
+        memory.begin("update")
+        memory.limit(None)
+        try:
+            sent = _sent(engine, messages)
+            call_each(self._store.machine, "canister_update execute", sent)
+            memory.commit()
+        except BaseException:
+            engine.discard_heap()
+            memory.rollback()
+            raise
+        engine.end(discarded=False)
+
     def begin(self, call: Call) -> None:
         """Begin the memory's message, with the heap that the call wants, or a step's next part."""
         if self.memory.kind is not None and call.part is not None:
@@ -193,7 +228,7 @@ class MeasuredMachine:
             end=engine.end,
             discard=engine.discard_heap,
         )
-        raw = raw_message(notes, self._outside)
+        raw = raw_message(notes, self._outside, trap)
         self._outside.clear()
         if vfs is None:
             return Ended(facts, raw, trap, self._opening.settings.page_size)
@@ -255,12 +290,19 @@ class MeasuredMachine:
             if self.memory.kind != "query":
                 # The module goes by the header.
                 state_size(vfs.store)
+            elif hot := vfs.cabinet.hot_databases():
+                raise ImageError(
+                    f"the image has a journal of {hot[0]} that was left in the middle of a "
+                    "transaction, which SQLite plays back where it may write; open the image once "
+                    "without read_only"
+                )
         self._engine = engine = WasmEngine(
             self.memory,
             opening.settings,
             counters=self._has_counters,
             is_foreign=opening.is_foreign,
             noted=None if self._old is None else self._old[0].calls,
+            asks_plans=self._asks_plans,
         )
         wanted = None if self.heap_door is None else self.heap_door.wanted
         if wanted is None or self.heap_door is None:
@@ -279,13 +321,6 @@ class MeasuredMachine:
         with self._store.looking():
             vfs = open_vfs(self.memory, opening)
         self._vfs = vfs
-        hot = vfs.cabinet.hot_databases()
-        if hot:
-            raise ImageError(
-                f"the image has a journal of {hot[0]} that was left in the middle of a "
-                "transaction, which the wasm engine does not play back; open it with the native "
-                "engine once"
-            )
         return vfs
 
     def _close(self) -> None:
@@ -312,6 +347,16 @@ class MeasuredMachine:
         return self._store.machine.tell().log_count
 
 
+def _sent(engine: WasmEngine, messages: Iterable[tuple[int, Sequence[Request]]]) -> Iterator[bytes]:
+    """Yield what messages send to the module, one request after the other."""
+    for number, requests in messages:
+        engine.message_number = number
+        for request in requests:
+            sent = engine.request_of(*request)
+            if sent is not None:
+                yield sent
+
+
 def open_wasm_memory(choices: Choices) -> StableMemory:
     """Return a memory for the wasm engine, empty or on an image file.
 
@@ -320,7 +365,7 @@ def open_wasm_memory(choices: Choices) -> StableMemory:
         ImageError: The image file cannot be used.
     """
     limits = resolve_limits(choices.limits)
-    make = _program_maker(choices, limits)
+    make = _program_maker(choices)
     if choices.path is None:
         return wasm_memory(make, limits=limits)
     return open_image_memory(
@@ -343,6 +388,7 @@ def adopted_memory(memory: StableMemory, choices: Choices) -> StableMemory:
         for name, wanted, found in (
             ("build", choices.build, program.name),
             ("track_heap", choices.track_heap, program.watches_heap),
+            ("prices", choices.prices and choices.regime.name, program.regime.name),
         ):
             if wanted is not None and wanted != found:
                 raise SettingsError(f"{name} is {wanted!r}, and the memory was made for {found!r}")
@@ -372,11 +418,11 @@ def _pieces(memory: StableMemory) -> Iterator[tuple[int, bytes]]:
             yield address, data
 
 
-def _program_maker(choices: Choices, limits: Limits | None) -> Callable[[int], Program]:
+def _program_maker(choices: Choices) -> Callable[[int], Program]:
     name, track_heap = choices.build or DEFAULT_BUILD, choices.track_heap
     if name not in BUILDS:
         raise SettingsError(f"build is {name!r}; it must be one of {', '.join(BUILDS)}")
-    regime = regime_of(limits)
+    regime = check_counted(choices.regime)
     is_watched = regime.charges_heap if track_heap is None else track_heap
 
     def make(reach_bytes: int) -> Program:

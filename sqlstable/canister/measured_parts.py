@@ -62,7 +62,7 @@ class MeasuredParts:
 
     def _touched(self) -> HeapTouched | None:
         machine = self._store.machine
-        return HeapTouched.of(machine.tell()) if machine.program.watches_heap else None
+        return HeapTouched.of(machine.tell()) if machine.program.counts_heap else None
 
     def _taken(self) -> int:
         """Return the instructions of the message so far, those of its heap included."""

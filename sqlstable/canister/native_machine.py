@@ -23,8 +23,10 @@ from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.native.link import Heap
 from sqlstable.engine.native.native_engine import NativeEngine
 from sqlstable.engine.native.step_bound import StepBound
+from sqlstable.ic.assumptions import price_settings
+from sqlstable.ic.prices import PriceRegime, regime_of
 from sqlstable.ic.units import OS_PAGE_BYTES
-from sqlstable.ic.words import WIPING_KINDS, CacheState, Depth, EngineName, PartName
+from sqlstable.ic.words import WIPING_KINDS, CacheState, Depth, PartName, RunEngineName
 from sqlstable.memory.accesslog import AccessLog
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.recorder import Recorder
@@ -51,16 +53,29 @@ class NativeMachine:
         memory: The stable memory.
         depth: Of the record.
         make_vfs: What SQLite's files come from.
+        prices: What the trace names, to say what its stable memory costs; by default today's.
     """
 
-    name: EngineName = "native"
+    name: RunEngineName = "native"
     cache: CacheState = "cold"
     own_parts: frozenset[PartName] = frozenset()
 
-    def __init__(self, memory: StableMemory, *, depth: Depth, make_vfs: MakeVFS = open_vfs) -> None:
+    def __init__(
+        self,
+        memory: StableMemory,
+        *,
+        depth: Depth,
+        make_vfs: MakeVFS = open_vfs,
+        prices: PriceRegime | None = None,
+    ) -> None:
         self.memory = memory
         self.depth: Depth = depth
-        self.described: dict[str, object] = {"engine": self.name, "sqlite": sqlite_version()}
+        self._prices = regime = prices or regime_of(memory.limits)
+        self.described: dict[str, object] = {
+            "engine": self.name,
+            "sqlite": sqlite_version(),
+            **(price_settings(regime) if regime.assumptions else {"prices": regime.name}),
+        }
         self.heap_door: HeapDoor | None = None
         self.view: StableVFS | None = None
         self._log = AccessLog(OS_PAGE_BYTES)
@@ -73,6 +88,8 @@ class NativeMachine:
         """How many messages the memory had begun before a step, and what the heap was then; until
         the message behind the step begins."""
         self._parts = Parts(memory)
+        self._part_starts: list[int] = []
+        "Where parts of a step begin in the log."
         self._bound = StepBound(memory)
 
     def start(self, opening: Opening) -> NativeEngine:
@@ -113,6 +130,7 @@ class NativeMachine:
             self._begin_part(call)
             return
         self._parts.running = None
+        self._part_starts.clear()
         if self._bound.is_on:
             self._bound.reset()
         self._before_step = None
@@ -149,11 +167,14 @@ class NativeMachine:
             accesses=log.so_far,
             end=forget if engine is None else engine.end,
             discard=forget if engine is None else engine.discard_heap,
+            prices=self._prices,
         )
         if vfs is not None and call.is_committed and call.kind in WIPING_KINDS:
             # What was written behind the wipe lies in an image file from the commit on.
             vfs.store.rebind()
         raw = self.recorder.take()
+        if self._part_starts:
+            raw = raw._replace(part_starts=tuple(self._part_starts))
         if vfs is not None and vfs.store.is_page_size_stale:
             # Not before the log is taken, which is still in the old unit.
             vfs.adopt_page_size()
@@ -177,6 +198,7 @@ class NativeMachine:
 
     def _begin_part(self, call: Call) -> None:
         self._parts.next(call, self._used, None)
+        self._part_starts.append(self._log.position())
         if self.view is not None:
             # What it reads lies elsewhere from here on.
             self.view.store.rebind()

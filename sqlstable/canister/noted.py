@@ -1,18 +1,26 @@
 """What the measured engine has noted of a message, in the form of a recorder."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Final, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from sqlstable.engine.measured.notes import CallNote, HeapTouched, Mark, MessageNotes
+from sqlstable.canister.charging import spent_between, spent_by_message
+from sqlstable.engine.measured.codec import Loop, StatementCounters
+from sqlstable.engine.measured.notes import Border, CallNote, Mark, MessageNotes, WholeNote
+from sqlstable.errors import Trap
 from sqlstable.ic import words
+from sqlstable.ic.charged import Charged, Payloads, charged_together
 from sqlstable.ic.words import INSTRUCTION_PHASES
-from sqlstable.trace.model import HeapUse, Instructions, LoopUse
+from sqlstable.trace.model import Instructions, LoopUse
 from sqlstable.trace.recording.raw import (
+    NO_COUNTERS,
     PREPARE_ERROR,
+    Costs,
+    Counters,
     OutsideSpan,
     RawMessage,
     RawStatement,
@@ -21,24 +29,28 @@ from sqlstable.trace.recording.raw import (
     clean_sql,
 )
 from sqlstable.trace.shape import kind_of
+from sqlstable.wasm.rewrite.metering import EXTRAS
 
 _Rows = npt.NDArray[np.int64]
 
 
-def raw_message(notes: MessageNotes, outside: Sequence[OutsideSpan]) -> RawMessage:
-    """Return notes of a message as a recorder gives them."""
+def raw_message(
+    notes: MessageNotes, outside: Sequence[OutsideSpan], trap: Trap | None = None
+) -> RawMessage:
+    """Return notes of a message, and the trap that ended it, as a recorder gives them."""
     statements = NotedStatements(notes)
     extra = statements.failed_spans() if statements.has_failure else ()
-    return RawMessage(notes.log.taken(), statements, (*outside, *extra), lambda: _costs(notes))
+    costs = partial(_costs_of, notes, trap)
+    return RawMessage(notes.log.taken(), statements, (*outside, *extra), costs)
 
 
-def _costs(notes: MessageNotes) -> tuple[Instructions, HeapUse | None]:
-    total, stable_part, heap_part = notes.cost
-    heap = notes.heap
-    return (
-        Instructions(total, total - stable_part - heap_part, stable_part, heap_part),
-        None if heap is None else HeapUse(*heap),
-    )
+def _costs_of(notes: MessageNotes, trap: Trap | None) -> Costs:
+    """Return what a message has cost, and what it brought and sent."""
+    request_bytes = sum(call.request_bytes for call in notes.calls)
+    reply_bytes = sum(call.reply_bytes for call in notes.calls)
+    if trap is not None:
+        reply_bytes = len(str(trap).encode())
+    return Costs(*spent_by_message(notes), Payloads(request_bytes, reply_bytes))
 
 
 _PHASE_OF: Final[Mapping[int, int]] = {
@@ -60,7 +72,14 @@ _INSTRUCTIONS_OF: Final = {
 assert set(_PHASE_OF) == set(Mark)
 assert tuple(_INSTRUCTIONS_OF) == INSTRUCTION_PHASES
 
-_MARK, _INSTRUCTIONS, _LOG, _CHARGES, _REGIONS, _OS_PAGES = range(6)
+_MARK, _INSTRUCTIONS, _LOG = map(Border._fields.index, ("mark", "instructions", "log_count"))
+
+_HEAP: Final = slice(
+    Border._fields.index("heap_regions"), Border._fields.index("heap_os_pages") + 1
+)
+
+_COMPUTED: Final = [(name, Border._fields.index(name)) for name in ("instructions", *EXTRAS)]
+"""Columns of what operators cost."""
 
 
 class NotedStatements(Sequence[RawStatement]):
@@ -72,10 +91,12 @@ class NotedStatements(Sequence[RawStatement]):
         self.has_failure = False
         "Whether SQLite refused a statement."
         for call in notes.calls:
-            self._length += 1 if call.is_trapped else len(call.results)
+            self._length += _statement_count(call)
             self.has_failure |= call.is_failed
         self._made: list[RawStatement] | None = None
         self._failed: list[OutsideSpan] = []
+        self._ends: dict[int, tuple[int, ...]] = {}
+        "The ends of calls, by the number of borders before them, once calls are joined."
 
     def __len__(self) -> int:
         return self._length
@@ -99,16 +120,26 @@ class NotedStatements(Sequence[RawStatement]):
 
     def _all(self) -> list[RawStatement]:
         if self._made is None:
+            if any(call.whole is not None for call in self._notes.calls):
+                self._ends = {call.border_stop: call.end_row for call in self._notes.calls}
             self._made = [
                 statement for call in self._notes.calls for statement in self._of_call(call)
             ]
             assert len(self._made) == self._length
         return self._made
 
-    def _of_call(self, call: CallNote) -> Iterator[RawStatement]:
+    def _table(self, call: CallNote) -> _Rows:
+        """Return the borders of a call, and its end as one more."""
         rows = self._notes.border_rows()[call.border_start : call.border_stop]
-        end = np.array([call.end_row], dtype=np.int64)
-        table = np.concatenate((rows, end))
+        return np.concatenate((rows, np.array([call.end_row], dtype=np.int64)))
+
+    def _of_call(self, call: CallNote) -> Iterator[RawStatement]:
+        if call.whole is not None:
+            if call is call.whole.calls[-1]:
+                yield self._whole(call.whole)
+            return
+        table = self._table(call)
+        rows = table[:-1]
         starts = np.flatnonzero(rows[:, _MARK] == Mark.PREPARE).tolist()
         if call.is_trapped:
             yield self._trapped(call, table)
@@ -130,7 +161,7 @@ class NotedStatements(Sequence[RawStatement]):
         plan = call.plans[index] if index < len(call.plans) else ()
         text = StatementText(sql, kind_of(sql, readonly=readonly), readonly, plan)
         counters = result.counters
-        costs, phases = self._costs(group)
+        costs, charged, phases = self._costs(group)
         return RawStatement(
             text,
             _spans(group),
@@ -142,11 +173,51 @@ class NotedStatements(Sequence[RawStatement]):
             None if counters is None else counters.sorts,
             costs,
             phases,
-            tuple(
-                LoopUse(loop.name, loop.plan, loop.loops, loop.visits, loop.estimated_rows)
-                for loop in result.loops
-            ),
+            tuple(map(_loop_use, result.loops)),
+            charged,
         )
+
+    def _whole(self, whole: WholeNote) -> RawStatement:
+        """Join what calls did for one statement, or statements for one call."""
+        results = [result for call in whole.calls for result in call.results]
+        readonly = all(result.facts.is_readonly for result in results)
+        plans = [plan for call in whole.calls for plan in call.plans]
+        sql = _cleaned(whole.sql)
+        text = StatementText(
+            sql, kind_of(sql, readonly=readonly), readonly, plans[0] if plans else ()
+        )
+        tables = [table for call in whole.calls if len(table := self._whole_table(call)) > 1]
+        parts = [self._costs(table) for table in tables]
+        costs = [cost for cost, _, _ in parts]
+        counters = [result.counters for result in results if result.counters is not None]
+        return RawStatement(
+            text,
+            tuple(span for table in tables for span in _spans(table)),
+            whole.row_count,
+            whole.runs,
+            *_added(counters),
+            Instructions(
+                sum(cost.total for cost in costs),
+                sum(cost.computation for cost in costs),
+                sum(cost.stable for cost in costs),
+                sum(cost.heap for cost in costs),
+            ),
+            {name: sum(phases[name] for _, _, phases in parts) for name in _INSTRUCTIONS_OF},
+            tuple(_loop_use(loop) for result in results for loop in result.loops),
+            charged_together([charged for _, charged, _ in parts]),
+        )
+
+    def _whole_table(self, call: CallNote) -> _Rows:
+        """Return the borders of a call that is part of a statement, the first one filled in.
+
+        The shim tells of the heap at the beginning of statements, and at the end of calls.
+        """
+        table = self._table(call)
+        if table[0, _MARK] != Mark.PREPARE:
+            before = self._ends.get(call.border_start)
+            if before is not None:
+                table[0, _HEAP] = before[_HEAP]
+        return table
 
     def _trapped(self, call: CallNote, table: _Rows) -> RawStatement:
         """A call that trapped has told nothing of its statements: they count as one."""
@@ -154,34 +225,43 @@ class NotedStatements(Sequence[RawStatement]):
         readonly = call.is_readonly
         plan = call.plans[0] if call.plans else ()
         text = StatementText(sql, kind_of(sql, readonly=readonly), readonly, plan)
-        if len(table) < 2:
-            stop = int(table[-1, _LOG])
-            return RawStatement(text, ((stop, stop, words.RUN),), 0, 1, None, None, None, None)
-        costs, phases = self._costs(table)
-        return RawStatement(text, _spans(table), 0, 1, None, None, None, None, costs, phases)
+        costs, charged, phases = self._costs(table)
+        return RawStatement(
+            text, _spans(table), 0, 1, None, None, None, None, costs, phases, (), charged
+        )
 
-    def _costs(self, group: _Rows) -> tuple[Instructions, dict[str, int]]:
-        notes = self._notes
+    def _costs(self, group: _Rows) -> tuple[Instructions, Charged, dict[str, int]]:
         spent, marks = np.diff(group[:, _INSTRUCTIONS]), group[:-1, _MARK]
         phases = {name: int(spent[marks == mark].sum()) for name, mark in _INSTRUCTIONS_OF.items()}
-        stable_part = int(group[-1, _CHARGES] - group[0, _CHARGES]) + notes.log.stable_cost(
-            int(group[0, _LOG]), int(group[-1, _LOG]), notes.regime
-        )
-        heap = 0
-        if notes.watches_heap:
-            before, after = int(group[0, _REGIONS]), int(group[-1, _REGIONS])
-            touched = HeapTouched(
-                (after & _LOW) - (before & _LOW),
-                (after >> 32) - (before >> 32),
-                int(group[-1, _OS_PAGES] - group[0, _OS_PAGES]),
-                0,
-            )
-            heap = touched.cost(notes.regime)
-        counted = sum(phases.values())
-        return Instructions(counted + heap, counted - stable_part, stable_part, heap), phases
+        first, last = Border(*group[0].tolist()), Border(*group[-1].tolist())
+        if Mark.GLUE in marks:
+            # What lies between phases is nobody's statement.
+            glue = np.diff(group, axis=0)[marks == Mark.GLUE].sum(axis=0).tolist()
+            ends = ((name, getattr(last, name) - glue[at]) for name, at in _COMPUTED)
+            last = last._replace(**dict(ends))
+        return *spent_between(self._notes, first, last), phases
 
 
-_LOW: Final = (1 << 32) - 1
+def _statement_count(call: CallNote) -> int:
+    if call.whole is not None:
+        return int(call is call.whole.calls[-1])
+    return 1 if call.is_trapped else len(call.results)
+
+
+def _loop_use(loop: Loop) -> LoopUse:
+    return LoopUse(loop.name, loop.plan, loop.loops, loop.visits, loop.estimated_rows)
+
+
+def _added(counters: Sequence[StatementCounters]) -> Counters:
+    """Return hits, VM steps, full-scan steps and sorts of all."""
+    if not counters:
+        return NO_COUNTERS
+    return (
+        sum(each.cache_hits for each in counters),
+        sum(each.vm_steps for each in counters),
+        sum(each.fullscan_steps for each in counters),
+        sum(each.sorts for each in counters),
+    )
 
 
 def _cleaned(sql: str) -> str:

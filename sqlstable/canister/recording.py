@@ -14,6 +14,7 @@ from sqlstable.database.library import sqlite_version
 from sqlstable.database.vfs import StableVFS, vfs_of
 from sqlstable.errors import MessageError
 from sqlstable.ic.accesses import Accesses
+from sqlstable.ic.prices import regime_of
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import WRITE
 from sqlstable.trace.format.file import Trace, TraceWriter
@@ -255,6 +256,6 @@ def _settings(vfs: StableVFS, connection: "apsw.Connection") -> dict[str, object
         "growth": getattr(vfs, "growth", None),
         "durability": None if image_file is None else image_file.durability,
         "limits": None if limits is None else limits.date.isoformat(),
-        "prices": None,
+        "prices": regime_of(limits).name,
         "owners": True,
     }

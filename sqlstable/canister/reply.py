@@ -1,12 +1,15 @@
 """What a message answers: rows at once, everything else when it is asked for."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlstable.canister.ended import EndedMessage
 from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.markup import ROWS_SHOWN, html_table
 from sqlstable.trace.model import LimitUse, Message, Part, Statement
+
+if TYPE_CHECKING:
+    from sqlstable.canister.message_cost import MessageCost
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -51,6 +54,13 @@ class Reply:
     def limits(self) -> tuple[LimitUse, ...]:
         """How much of each limit it used."""
         return self.message.limits
+
+    @property
+    def cost(self) -> "MessageCost":
+        """What it cost: ``.instructions`` and their parts, ``.cycles``, ``.limits`` and more."""
+        from sqlstable.canister.message_cost import message_cost  # noqa: PLC0415  as below
+
+        return message_cost(self.message, self._ended.facts.prices)
 
     @property
     def discarded_writes(self) -> bool:

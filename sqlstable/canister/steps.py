@@ -116,8 +116,9 @@ def load(life: Life, vfs: StableVFS, source: DatabaseSource) -> EndedMessage:
     """Copy a database in, with no limits, and open it; it is the turn of whoever calls."""
 
     def body() -> None:
-        with life.machine.outside("open"):
+        with life.machine.outside("import"):
             import_database(vfs.store, source)
+        with life.machine.outside("open"):
             life.opening = replace(life.opening, is_foreign=True)
             life.stop()
             life.start()

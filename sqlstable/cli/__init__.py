@@ -36,6 +36,25 @@ COMMANDS: Final = {
     "report": Listed(
         "report.report_trace", "Show a trace file: what was touched, and whose it was."
     ),
+    "bill": Listed(
+        "bill.bill_month", "Say what a month of the calls in a trace costs, in cycles and money."
+    ),
+    "canister": Listed(
+        "run_canister.run_workload",
+        "Run a canister's own module, and report what each call took and touched.",
+    ),
+    "bench": Listed(
+        "bench.bench_module",
+        "Run the canbench benchmarks of a module, and show the pages that each touches, too.",
+    ),
+    "check": Listed(
+        "check.check_costs",
+        "Hold a run to budgets, and compare it with a baseline; exits with 1 where it costs more.",
+    ),
+    "prices": Listed(
+        "show_prices.show_prices",
+        "Show the price lists: dates, formulas, sources, and what they assume.",
+    ),
     "scale": Listed(
         "scale.scale_script", "Run a script at several sizes, and say how far it scales."
     ),
@@ -91,6 +110,10 @@ COMMANDS: Final = {
     "inspect": Listed(
         "inspect.inspect_path",
         "Say what an image, a snapshot or a database is, what it holds, and what to type next.",
+    ),
+    "status": Listed(
+        "image_status.show_status",
+        "Say what dfx canister status would: memory, idle burn, and how long a balance lasts.",
     ),
     "snapshot take": Listed(
         "snapshot.take",

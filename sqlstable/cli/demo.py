@@ -14,7 +14,7 @@ import typer
 from rich.style import Style
 from rich.text import Text
 
-from sqlstable.cli.failures import RunError
+from sqlstable.cli.failures import RunError, UsageError
 from sqlstable.cli.inks import BLUE, GREY
 from sqlstable.cli.options import StoryEngineOption
 from sqlstable.cli.output import Screen, has_half_blocks, is_terminal, screen, write
@@ -60,6 +60,11 @@ def show_demo(
 ) -> None:
     """See in a few seconds which OS pages SQL touches, and an upgrade that loses nothing."""
     found, story = screen(), find_story(name)
+    if engine is not None and engine not in story.engines:
+        raise UsageError(
+            f"the story {name} counts instructions, which the {engine} engine does not; leave "
+            "--engine out"
+        )
     target = Screen(min(found.width, WIDTH_MAX), found.color_system)
     with _folder() as folder, engine_notes():
         stage = Stage(engine or story.engine, folder)

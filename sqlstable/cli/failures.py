@@ -13,8 +13,10 @@ exit status  when
 import os
 import sys
 import traceback
+from _thread import interrupt_main
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Timer
 from typing import Any, Final
 
 import typer
@@ -22,6 +24,7 @@ from typer.core import TyperGroup
 
 from sqlstable.cli.output import is_ascii_locale
 from sqlstable.errors import (
+    BudgetError,
     ImageError,
     MigrationError,
     ResultsError,
@@ -42,12 +45,22 @@ TRACEBACK_VARIABLE: Final = "SQLSTABLE_TRACEBACK"
 """Environment variable that asks for the traceback of an error that should not have happened."""
 
 _USAGE_ERRORS: Final = (
-    *(ImageError, MigrationError, ResultsError, SchemaError, ScriptError, SettingsError),
+    *(
+        BudgetError,
+        ImageError,
+        MigrationError,
+        ResultsError,
+        SchemaError,
+        ScriptError,
+        SettingsError,
+    ),
     TraceError,
     UnicodeDecodeError,
 )
 """What is wrong about the command line, or about a file that it names."""
 
+
+_INTERRUPT_AGAIN_S: Final = 0.05
 
 _NO_MEMORY: Final = (
     "there is not enough memory for this; ask for less in one statement, or raise the limit on "
@@ -110,6 +123,7 @@ class SafeGroup(TyperGroup):
 def run_program(program: Callable[[], object]) -> None:
     """Run the whole program; not even a bug of ours shows a traceback unless it is asked for."""
     _make_outputs_tolerant()
+    sys.unraisablehook = _raise_again
     try:
         program()
     except OSError as error:
@@ -176,6 +190,20 @@ def _finish_output() -> None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stdout.fileno())
             os.close(nowhere)
+
+
+def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Interrupt the program once more where Python had to forget that it was.
+
+    Ctrl-C may come while an object is being freed; what is raised there reaches nobody, and would
+    not from here either: so it comes again a moment later.
+    """
+    if lost.exc_type is KeyboardInterrupt:
+        again = Timer(_INTERRUPT_AGAIN_S, interrupt_main)
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _make_outputs_tolerant() -> None:

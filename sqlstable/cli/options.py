@@ -1,5 +1,7 @@
 """The options of the commands, each with its help."""
 
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
 
@@ -13,7 +15,7 @@ from sqlstable.database.settings import (
     PRESETS,
 )
 from sqlstable.errors import SettingsError
-from sqlstable.ic.words import CacheState, Depth, EngineName
+from sqlstable.ic.words import CacheState, Depth, EngineName, RunEngineName
 from sqlstable.layout.layouts import LAYOUT_NAMES
 from sqlstable.memory.image.durability import DURABILITIES
 from sqlstable.report.map_look import MapBy, MapCurve, MapLook
@@ -22,6 +24,7 @@ from sqlstable.report.views import By
 
 if TYPE_CHECKING:
     from sqlstable.ic.limits import Limits
+    from sqlstable.ic.prices import PriceRegime
 
 LATEST: Final = "latest"
 NO_LIMITS: Final = "none"
@@ -48,6 +51,25 @@ EngineOption = Annotated[
         metavar=_words(EngineName),
         help="SQLite in this process, or in a Wasm module as a canister runs it, with its "
         "instructions counted.",
+    ),
+]
+RunEngineOption = Annotated[
+    RunEngineName,
+    typer.Option(
+        "--engine",
+        metavar=_words(RunEngineName),
+        help="SQLite in this process; or in a Wasm module as a canister runs it, with its "
+        "instructions counted; or both: in this process, and measured beside it.",
+    ),
+]
+MeasureOption = Annotated[
+    str,
+    typer.Option(
+        "--measure",
+        metavar="auto|all|N|N%",
+        help="Of both engines: which messages are measured: as many of each shape as its spread "
+        "needs, all, so many of each shape at first and whenever there are twice as many, or a "
+        "share.",
     ),
 ]
 StoryEngineOption = Annotated[
@@ -164,6 +186,36 @@ LimitsOption = Annotated[
     str,
     typer.Option(
         "--limits", metavar="DATE|none", help="Enforce the Internet Computer's limits of a date."
+    ),
+]
+PricesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prices",
+        metavar="NAME|DATE",
+        help="What instructions are counted by: a price list, or a day on which one held; "
+        "sqlstable prices lists them. [default: that of the limits' date]",
+        show_default=False,
+    ),
+]
+RepriceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prices",
+        metavar="NAME|DATE",
+        help="Instructions as another price list counts them, or that of a day; sqlstable prices "
+        "lists them. [default: as recorded]",
+        show_default=False,
+    ),
+]
+AssumeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--assume",
+        metavar="NAME=VALUE",
+        help="What the sources of the prices leave open, as in stable-write-charges=once; once "
+        "for each; sqlstable prices lists them with their defaults.",
+        show_default=False,
     ),
 ]
 CacheOption = Annotated[
@@ -313,6 +365,16 @@ ViewOption = Annotated[
         "own.",
     ),
 ]
+ReportViewOption = Annotated[
+    By | None,
+    typer.Option(
+        "--by",
+        metavar=_words(By),
+        help="What one row stands for; JSON holds everything, but locality has a document of its "
+        "own. With --compare-prices: statement, shape or message. [default: statement]",
+        show_default=False,
+    ),
+]
 MapOption = Annotated[
     bool,
     typer.Option(
@@ -367,6 +429,78 @@ def chosen_limits(text: str) -> "Limits | None":
     if limits is not None and limits.date > LATEST_LIMITS_DATE:
         note(f"no limits are known after {LATEST_LIMITS_DATE}, so these are those of that day")
     return limits
+
+
+def chosen_prices(
+    text: str | None,
+    assume: Sequence[str] | None,
+    limits: "Limits | None" = None,
+    *,
+    way: str = "add --prices",
+) -> "PriceRegime":
+    """Return the prices that ``--prices`` and ``--assume`` ask for.
+
+    Args:
+        text: A price list or a date; None: those of the limits' day.
+        assume: As ``--assume`` has them.
+        limits: Those that hold beside them.
+        way: How another list is asked for, before its name.
+
+    Raises:
+        SettingsError: There is no such list or assumption, or it cannot have that value.
+        UsageError: An assumption concerns another list.
+    """
+    from sqlstable.ic.assumptions import ASSUMPTIONS, assumed, parsed_assumptions
+    from sqlstable.ic.prices import resolve_prices
+
+    regime = resolve_prices(text, limits)
+    _note_newest(text, regime)
+    values = parsed_assumptions(assume or [])
+    for name, value in values.items():
+        lists = ASSUMPTIONS[name].lists
+        if regime.name not in lists:
+            raise UsageError(
+                f"--assume {name}={value} concerns prices {' and '.join(lists)}, and these are "
+                f"{regime.name}; leave it out, or {way} {lists[0]}"
+            )
+    return assumed(regime, values)
+
+
+def _note_newest(text: str | None, regime: "PriceRegime") -> None:
+    """Say which list a day gets on which nobody knows the prices yet."""
+    from sqlstable.ic.limits import LATEST_LIMITS_DATE
+
+    try:
+        day = None if text is None else date.fromisoformat(text)
+    except ValueError:
+        return  # The name of a list.
+    if day is not None and day > LATEST_LIMITS_DATE:
+        note(
+            f"no prices are known after {LATEST_LIMITS_DATE}, so these are those of that day: "
+            f"{regime.name}, since {regime.since}"
+        )
+
+
+def note_native_reach(assume: Sequence[str] | None, regime: "PriceRegime") -> None:
+    """Say what assumptions change where nobody counts but stable memory's part.
+
+    Args:
+        assume: As ``--assume`` has them.
+        regime: The price list that they are about.
+    """
+    from sqlstable.ic.assumptions import reaches_stable
+
+    names = [text.partition("=")[0] for text in assume or []]
+    if not names:
+        return
+    within = [name for name in names if reaches_stable(name, regime.name)]
+    beyond = [name for name in names if name not in within]
+    words = "the native engine counts stable memory's part of instructions alone"
+    if within:
+        hold = "holds" if len(within) == 1 else "hold"
+        words += f", where {' and '.join(within)} {hold} as assumed"
+    words += f"; nothing in it depends on {' or '.join(beyond)}" if beyond else ""
+    note(f"{words}; --engine wasm counts all")
 
 
 def chosen_map(

@@ -18,6 +18,7 @@ from sqlstable.report.numbers import size
 
 if TYPE_CHECKING:
     from sqlstable.workload.script import ScriptStep
+    from sqlstable.workload.stepping.step_model import ModuleStep
 
 PATIENCE_S: Final = 1.0
 """Work that is done sooner shows no bar."""
@@ -136,7 +137,7 @@ class MessageProgress(WorkProgress):
         super().__init__(quiet=quiet)
         self._message_count = message_count
 
-    def on_step(self, step: "ScriptStep", messages: int) -> None:
+    def on_step(self, step: "ScriptStep | ModuleStep", messages: int) -> None:
         """Take note of a message that has ended."""
         description = f"{messages:,} messages, line {step.line}"
         self.show(description, done=messages, total=self._message_count)

@@ -1,7 +1,5 @@
 """``sqlstable report``: any view of a trace file, or of what changed between two."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +8,17 @@ import typer
 
 from sqlstable.cli.exporting import Export, check_export, write_export
 from sqlstable.cli.failures import UsageError
+from sqlstable.cli.held_against import HeldAgainst, MessagesPerRoundOption, RelimitOption
 from sqlstable.cli.html_page import check_place, write_page
+from sqlstable.cli.opened_trace import (
+    ComparePricesOption,
+    Repricing,
+    check_alone,
+    opened_trace,
+    write_price_comparison,
+)
 from sqlstable.cli.options import (
+    AssumeOption,
     ForceOption,
     HtmlOption,
     MapByOption,
@@ -22,14 +29,14 @@ from sqlstable.cli.options import (
     PlanOption,
     ReportFormat,
     ReportFormatOption,
+    ReportViewOption,
+    RepriceOption,
     SettingsOption,
-    ViewOption,
     chosen_map,
 )
 from sqlstable.cli.output import has_half_blocks, screen, write, write_data
 from sqlstable.cli.places import check_regular
 from sqlstable.cli.still_pictures import check_pictures, write_pictures
-from sqlstable.errors import TraceError
 from sqlstable.report.views import By, view_named
 
 if TYPE_CHECKING:
@@ -57,7 +64,12 @@ def report_trace(  # noqa: PLR0913  each is an option
     output: OutputOption = None,
     force: ForceOption = False,
     output_format: ReportFormatOption = "table",
-    by: ViewOption = "statement",
+    by: ReportViewOption = None,
+    limits: RelimitOption = None,
+    messages_per_round: MessagesPerRoundOption = None,
+    prices: RepriceOption = None,
+    assume: AssumeOption = None,
+    compares_prices: ComparePricesOption = False,
     is_map: MapOption = False,
     map_by: MapByOption = None,
     map_curve: MapCurveOption = None,
@@ -66,31 +78,34 @@ def report_trace(  # noqa: PLR0913  each is an option
 ) -> None:
     """Show a trace file: what was touched, and whose it was."""
     from sqlstable.report.view import Look
-    from sqlstable.trace.format.reader import open_trace
 
-    by, drawn = chosen_map(by, is_map=is_map, by=map_by, curve=map_curve)
+    if compares_prices:
+        alone = {"--compare": other, "--export": export, "--html": html, "--picture": picture}
+        held_at = {"--prices": prices, "--limits": limits, "--map": is_map, "--plan": plan}
+        check_alone({**alone, **held_at, "--messages-per-round": messages_per_round})
+        write_price_comparison(trace, output_format, by, assume)
+        return
+    repricing = Repricing(prices, assume or []) if prices or assume else None
+    by, drawn = chosen_map(by or "statement", is_map=is_map, by=map_by, curve=map_curve)
+    held = HeldAgainst.chosen(limits, messages_per_round, by)
     look = Look(plan=plan, settings=all_settings, map=drawn)
     check_plan(by, look)
     _check_one_output(html, export, picture, output_format, by)
-    if force and html is None and picture is None and output is None:
-        raise UsageError("--force concerns the file of --html or --output; name one, or leave it")
-    if other is not None and (export is not None or picture is not None):
-        option = "--export" if picture is None else "--picture"
-        raise UsageError(f"--compare and {option} do not go together; leave one of them out")
-    if other is not None and by != "statement":
-        raise UsageError(f"--compare goes statement by statement, not --by {by}; leave --by out")
+    _check_force(html, picture, output, force=force)
+    if other is not None:
+        _check_comparison(export, picture, by)
     check_export(export, output_format, output, force=force)
     for path in filter(None, (trace, other)):
         check_regular(path)
     check_place(html, force=force)
     check_pictures(picture, output if export is None else None, force=force)
-    with open_trace(trace) as first, _found_sound(trace):
+    with opened_trace(trace, repricing) as recorded, held.of(recorded) as first:
         if other is not None:
-            with open_trace(other) as second, _found_sound(other):
+            with opened_trace(other, repricing) as later, held.of(later) as second:
                 if html is not None:
-                    _write_comparison_page((first, second), (trace, other), html, force=force)
+                    write_comparison_page((first, second), (trace, other), html, force=force)
                 else:
-                    _write_comparison((first, second), (trace, other), output_format, look)
+                    write_comparison((first, second), (trace, other), output_format, look)
         elif html is not None:
             write_trace_page(first, html, name=trace.name, force=force)
         elif picture is not None and output is not None:
@@ -99,6 +114,22 @@ def report_trace(  # noqa: PLR0913  each is an option
             write_export(first, export, output_format, output, force=force)
         else:
             write_report(first, output_format, by, look)
+
+
+def _check_force(
+    html: Path | None, picture: str | None, output: Path | None, *, force: bool
+) -> None:
+    if force and html is None and picture is None and output is None:
+        raise UsageError("--force concerns the file of --html or --output; name one, or leave it")
+
+
+def _check_comparison(export: str | None, picture: str | None, by: By) -> None:
+    """Refuse what a comparison of two traces does not have."""
+    if export is not None or picture is not None:
+        option = "--export" if picture is None else "--picture"
+        raise UsageError(f"--compare and {option} do not go together; leave one of them out")
+    if by != "statement":
+        raise UsageError(f"--compare goes statement by statement, not --by {by}; leave --by out")
 
 
 def _check_one_output(
@@ -177,21 +208,23 @@ def write_trace_page(trace: "Trace", page: Path, *, name: str, force: bool) -> N
     write_page(page, lambda: render_html(trace, name=name), force=force)
 
 
-def _write_comparison_page(
+def write_comparison_page(
     traces: "tuple[Trace, Trace]", paths: tuple[Path, Path], page: Path, *, force: bool
 ) -> None:
+    """Write what changed from one trace to another as a page for a browser."""
     from sqlstable.report.html.as_html import render_comparison_html
 
     names = (paths[0].name, paths[1].name)
     write_page(page, lambda: render_comparison_html(*traces, names=names), force=force)
 
 
-def _write_comparison(
+def write_comparison(
     traces: "tuple[Trace, Trace]",
     paths: tuple[Path, Path],
     output_format: ReportFormat,
     look: "Look",
 ) -> None:
+    """Write what changed from one trace to another on stdout."""
     from sqlstable.analysis.compare import compare
     from sqlstable.report.as_csv import render_comparison_csv
     from sqlstable.report.as_json import render_comparison_json
@@ -215,15 +248,3 @@ def _write_comparison(
             write_data([render_comparison_json(comparison)])
         case "csv":
             write_data([render_comparison_csv(comparison)])
-
-
-@contextmanager
-def _found_sound(path: Path) -> Iterator[None]:
-    """Take what breaks over a trace for its damage: files come from anywhere."""
-    try:
-        yield
-    except (AssertionError, LookupError, TypeError, ValueError) as error:
-        raise TraceError(
-            f"{path} is damaged: its records contradict each other "
-            f"({type(error).__name__}: {error})"
-        ) from error

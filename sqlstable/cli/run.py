@@ -1,6 +1,7 @@
 """``sqlstable run``: run a workload script, and report what each statement touched."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from sqlstable.cli.options import (
     LATEST,
     NO_LIMITS,
     AllowOpenTransactionOption,
+    AssumeOption,
     BucketPagesOption,
     BuildOption,
     BytesChangedOption,
@@ -19,7 +21,6 @@ from sqlstable.cli.options import (
     DatabaseOption,
     DepthOption,
     DurabilityOption,
-    EngineOption,
     ForceOption,
     ForeignKeysOption,
     FormatOption,
@@ -32,6 +33,7 @@ from sqlstable.cli.options import (
     LimitsOption,
     MapByOption,
     MapOption,
+    MeasureOption,
     NoEnforceOption,
     NowOption,
     OnConnectOption,
@@ -41,7 +43,9 @@ from sqlstable.cli.options import (
     PictureOption,
     PlanOption,
     PresetOption,
+    PricesOption,
     RowsOption,
+    RunEngineOption,
     SeedOption,
     SettingsOption,
     TraceOption,
@@ -50,6 +54,8 @@ from sqlstable.cli.options import (
     check_durability,
     chosen_limits,
     chosen_map,
+    chosen_prices,
+    note_native_reach,
 )
 from sqlstable.cli.places import check_regular
 from sqlstable.cli.report import check_plan
@@ -67,7 +73,7 @@ from sqlstable.layout.layouts import layout_named
 from sqlstable.report.view import Look
 
 _KEYWORDS: Final = (
-    *("engine", "build", "track_heap", "layout", "preset", "page_size", "cache_size"),
+    *("engine", "measure", "build", "track_heap", "layout", "preset", "page_size", "cache_size"),
     *("journal_mode", "bucket_pages", "growth", "depth", "owners", "bytes_changed", "durability"),
     *("now", "seed", "foreign_keys"),
 )
@@ -98,10 +104,13 @@ def run_script(  # noqa: PLR0913  each is an option
     foreign_keys: ForeignKeysOption = None,
     now: NowOption = None,
     seed: SeedOption = None,
-    engine: EngineOption = "native",
+    engine: RunEngineOption = "native",
+    measure: MeasureOption = "auto",
     build: BuildOption = None,
     track_heap: TrackHeapOption = None,
     limits: LimitsOption = LATEST,
+    prices: PricesOption = None,
+    assume: AssumeOption = None,
     no_enforce: NoEnforceOption = False,
     cache: CacheOption = None,
     keep_going: KeepGoingOption = False,
@@ -133,15 +142,17 @@ def run_script(  # noqa: PLR0913  each is an option
     shown = Output(trace, output_format, by, look, drawn_to, rows=rows, page=html, force=force)
     _check_output(shown)
     _check_durability(durability, image)
+    held = chosen_limits(limits)
     choices = Choices(
         image,
         **{name: given[name] for name in _KEYWORDS},
-        limits=chosen_limits(limits),
+        limits=held,
+        prices=chosen_prices(prices, assume, held),
         enforce=not no_enforce,
         trace=trace or ":memory:",
         overwrite_trace=force,
     )
-    _check_choices(choices)
+    _check_choices(choices, assume)
     workload = Workload(params=params, **{name: given[name] for name in _OF_WORKLOAD})
     run(workload, choices, shown)
 
@@ -180,7 +191,7 @@ def _check_durability(durability: str | None, image: Path | None) -> None:
         raise UsageError("--durability concerns an image file; name one with --image")
 
 
-def _check_choices(choices: Choices) -> None:
+def _check_choices(choices: Choices, assume: Sequence[str] | None) -> None:
     """Likewise of what the script runs on."""
     if not choices.enforce and choices.limits is None:
         raise UsageError(
@@ -188,10 +199,16 @@ def _check_choices(choices: Choices) -> None:
             "one of the two out"
         )
     for name, value in (("--build", choices.build), ("--track-heap", choices.track_heap)):
-        if value is not None and choices.engine != "wasm":
+        if value is not None and choices.engine == "native":
             raise UsageError(f"{name} concerns the wasm engine; add --engine wasm, or leave it out")
+    if choices.measure != "auto" and choices.engine != "both":
+        raise UsageError(
+            "--measure concerns runs on both engines; add --engine both, or leave it out"
+        )
     layout = layout_named(choices.settings.layout)
     if not layout.traits.has_buckets and choices.bucket_pages is not None:
         raise UsageError(
             f"--bucket-pages concerns layout managed; layout {layout.name} has no buckets"
         )
+    if choices.engine == "native":
+        note_native_reach(assume, choices.regime)

@@ -84,11 +84,7 @@ def run(workload: Workload, choices: Choices, output: Output) -> None:
         RunError: It failed.
         InterruptedRunError: Ctrl-C ended it; what came before is reported.
     """
-    script = read_script(workload.script, workload.params)
-    setups = load_setups(workload.on_connect)
-    with engine_notes(), _source(workload.database, choices, setups) as database:
-        canister = install(choices, database, setups)
-    outcome, recorded = _play(canister, script, workload, output)
+    outcome, recorded = played(workload, choices, shows_rows=output.rows)
     try:
         with recorded:
             # The page first: it is kept, even where nobody reads the report to its end.
@@ -121,19 +117,30 @@ def run(workload: Workload, choices: Choices, output: Output) -> None:
     raise RunError((many if outcome.failures > 1 else "") + outcome.failure)
 
 
+def played(
+    workload: Workload, choices: Choices, *, shows_rows: bool = False
+) -> tuple[RunOutcome, Trace]:
+    """Run a script in a canister of its own; returns how it ended, and the trace, to be closed."""
+    script = read_script(workload.script, workload.params)
+    setups = load_setups(workload.on_connect)
+    with engine_notes(), _source(workload.database, choices, setups) as database:
+        canister = install(choices, database, setups)
+    return _play(canister, script, workload, shows_rows=shows_rows)
+
+
 def _has_answered(outcome: RunOutcome) -> bool:
     failed = max(outcome.failures, outcome.failed_message is not None)
     return outcome.messages - outcome.intended_traps > failed
 
 
 def _play(
-    canister: Canister, script: Script, workload: Workload, output: Output
+    canister: Canister, script: Script, workload: Workload, *, shows_rows: bool
 ) -> tuple[RunOutcome, Trace]:
     """Run the script; returns how it ended, and the trace, which stays readable."""
     try:
         if not script.steps:
             note(f"{script.name} holds no statements, so nothing was run")
-        with MessageProgress(script.message_count, quiet=output.rows) as progress:
+        with MessageProgress(script.message_count, quiet=shows_rows) as progress:
             outcome = run_steps(
                 canister,
                 script.steps,
@@ -142,7 +149,7 @@ def _play(
                 keep_going=workload.keep_going,
                 allow_open_transaction=workload.allow_open_transaction,
                 on_step=progress.on_step,
-                on_rows=RowPrinter(screen()) if output.rows else None,
+                on_rows=RowPrinter(screen()) if shows_rows else None,
             )
     except BaseException:
         # What came first is what counts.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlstable.cli.scene import Check, Scene
-from sqlstable.ic.words import EngineName
+from sqlstable.ic.words import ENGINES, EngineName
 
 
 @dataclass(slots=True)
@@ -47,3 +47,5 @@ class Story:
     "What to type next, and what for."
     engine: EngineName = "native"
     "What it runs on unless another one is asked for."
+    engines: tuple[EngineName, ...] = ENGINES
+    "Those on which it says what it wants to say."

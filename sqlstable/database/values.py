@@ -187,7 +187,7 @@ class BindableRows:
 def find_fault(sql: object, params: Params, *, place: str = "") -> SqlError | None:
     """Say what of a statement or its parameters no engine takes, after one has complained."""
     try:
-        _check_sql(sql)
+        encoded_sql(sql)
         if params is not None:
             _converted(params, place, convert=_checked)
     except SqlError as error:
@@ -224,7 +224,12 @@ def _name_missing(error: Exception) -> str | None:
     return None if found is None else found[1]
 
 
-def _check_sql(sql: object) -> None:
+def encoded_sql(sql: object) -> bytes:
+    """Return SQL in UTF-8, checked as far as that can be without SQLite.
+
+    Raises:
+        SqlError: It is no text, or one that SQLite would not take whole.
+    """
     if not isinstance(sql, str):
         raise SqlError(f"the SQL is of type {type(sql).__name__}; give a str")
     if "\0" in sql:
@@ -232,7 +237,7 @@ def _check_sql(sql: object) -> None:
             f"the SQL has a NUL character, at {sql.index(chr(0))}; SQLite would stop there"
         )
     try:
-        sql.encode()
+        return sql.encode()
     except UnicodeEncodeError as error:
         raise SqlError(f"the SQL is not to be had in UTF-8: {error}") from None
 

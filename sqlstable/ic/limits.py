@@ -7,7 +7,7 @@ day, the few that a message can run into.
 are those of application subnets; what is known of system subnets is in ``LIMITS`` only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -15,7 +15,15 @@ from sqlstable.errors import SettingsError
 from sqlstable.ic.dated_value import DatedValue, Limit, calendar_day
 from sqlstable.ic.limit_tables import LIMITS
 from sqlstable.ic.units import NO_LIMIT, WASM_PAGE_BYTES
-from sqlstable.ic.words import MESSAGE_KINDS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY, STABLE_MEMORY_BYTES
+from sqlstable.ic.words import (
+    DISCARDED_KINDS,
+    MESSAGE_KINDS,
+    OS_PAGES_ACCESSED,
+    OS_PAGES_DIRTY,
+    STABLE_MEMORY_BYTES,
+    UNREPLICATED_KINDS,
+    UPDATE_KINDS,
+)
 
 __all__ = [
     "EARLIEST_LIMITS_DATE",
@@ -26,9 +34,11 @@ __all__ = [
     "Limit",
     "Limits",
     "MessageLimits",
+    "heap_too_large",
     "latest_limits",
     "limits_at",
     "part_kind",
+    "request_too_large",
     "resolve_limits",
 ]
 
@@ -42,6 +52,13 @@ LATEST_LIMITS_DATE: Final = date(2026, 8, 18)
 """Day of the newest source that the enforced limits were compared with.
 
 Source: dfinity/developer-docs docs/references/resource-limits.md @ b58cf042, 2026-08-18.
+"""
+
+
+CLEANUP_PER_CENT: Final = 5
+"""Of a callback's instructions, kept for the cleanup that runs if it traps.
+
+Source: dfinity/ic rs/execution_environment/src/execution/response.rs @ 1bc0a5953.
 """
 
 
@@ -83,13 +100,31 @@ class Limits:
     """For an update call, timer, heartbeat or callback."""
 
     query: MessageLimits
-    """For a query."""
+    """For a query, replicated or not, and each execution of a composite query."""
 
     upgrade: MessageLimits
     """For an upgrade, install or reinstall. The instructions are those of the whole sequence."""
 
+    inspect: MessageLimits
+    """For an inspect_message."""
+
+    callback: MessageLimits
+    """For a callback, which leaves a part of its instructions to the cleanup behind it."""
+
     subnet_memory_bytes: int
     """Bytes that all canisters of one subnet may hold together."""
+
+    request_bytes_max: int
+    """Bytes of an argument that comes from outside."""
+
+    reply_bytes_max: int
+    """Bytes of a reply, but that of a query that is not replicated."""
+
+    query_reply_bytes_max: int
+    """Bytes of a query's reply."""
+
+    heap_bytes_max: int
+    """Bytes of heap that whatever is kept may end with: ``wasm_memory_limit`` of a new canister."""
 
     def of(self, kind: str) -> MessageLimits:
         """Return the limits of one kind of message.
@@ -110,14 +145,50 @@ class Limits:
         Source:
             dfinity/ic rs/embedders/src/wasmtime_embedder/system_api.rs get_page_limit @ 1bc0a5953.
         """
-        match kind:
-            case "update":
-                return self.update
-            case "query":
-                return self.query
-            case "upgrade" | "install" | "reinstall" | "uninstall" | "load_snapshot":
-                return self.upgrade
+        if kind == "callback":
+            return self.callback
+        if kind in UPDATE_KINDS:
+            return self.update
+        if kind == "inspect":
+            return self.inspect
+        if kind in DISCARDED_KINDS:
+            return self.query
+        if kind in MESSAGE_KINDS:
+            return self.upgrade
         raise SettingsError(f"unknown message kind {kind!r}; use one of {', '.join(MESSAGE_KINDS)}")
+
+    def reply_max(self, kind: str) -> int:
+        """Return how many bytes a message of a kind may reply.
+
+        Examples:
+            >>> latest_limits().reply_max("update"), latest_limits().reply_max("query")
+            (2097152, 3145728)
+        """
+        is_unreplicated = kind in UNREPLICATED_KINDS
+        return self.query_reply_bytes_max if is_unreplicated else self.reply_bytes_max
+
+
+HEAP_LIMIT_WORDS: Final = "Canister exceeded its current Wasm memory limit"
+"""How the words of a trap begin by a heap that is too large.
+
+Source: dfinity/ic rs/interfaces/src/execution_environment/errors.rs @ 1bc0a5953.
+"""
+
+
+def heap_too_large(size_bytes: int, limit_bytes: int) -> str:
+    """Return the words of a trap by a heap beyond what the canister's settings allow."""
+    return (
+        f"{HEAP_LIMIT_WORDS} of {limit_bytes} bytes. The peak Wasm memory usage was {size_bytes} "
+        "bytes; keep more of it in stable memory, or set a higher wasm_memory_limit"
+    )
+
+
+def request_too_large(size_bytes: int, limit_bytes: int) -> str:
+    """Return the words with which a call from outside is refused that is too large."""
+    return (
+        f"the call has {size_bytes} bytes, and a message from outside has {limit_bytes} at most; "
+        "send it in pieces"
+    )
 
 
 def part_kind(part: str, step: str) -> str:
@@ -160,13 +231,21 @@ def limits_at(when: date | str) -> Limits:
         raise SettingsError(
             f"no limits are known on {day}; the earliest date is {EARLIEST_LIMITS_DATE}"
         )
+    update = _message_limits("update", "instructions_update", day)
+    kept = update.instructions_max * CLEANUP_PER_CENT // 100
     return Limits(
         date=day,
         stable_memory_wasm_pages_max=_value(STABLE_MEMORY_BYTES, day) // WASM_PAGE_BYTES,
-        update=_message_limits("update", "instructions_update", day),
+        update=update,
         query=_message_limits("query", "instructions_query", day),
         upgrade=_message_limits("upgrade", "instructions_install", day),
+        inspect=_message_limits("query", "instructions_inspect_message", day),
+        callback=replace(update, instructions_max=update.instructions_max - kept),
         subnet_memory_bytes=_value("subnet_memory_bytes", day),
+        request_bytes_max=_value("ingress_message_bytes", day),
+        reply_bytes_max=_value("reply_update_bytes", day),
+        query_reply_bytes_max=_value("reply_query_bytes", day),
+        heap_bytes_max=_value("heap_default_limit_bytes", day),
     )
 
 

@@ -1,68 +1,61 @@
-"""What an operator, a system call and a page cost in instructions, as data: by date, with sources.
+"""Price lists: what weights, system calls and pages cost in instructions, by date, with sources.
 
-A replica adds up weights, one for each WebAssembly operator, and calls the sum *instructions*.
-`REPLICA` is its table of today; `REPLICA_2023` and `REPLICA_FLAT` are those before it. A
-`PriceRegime` joins a table with what system calls and pages cost, from one day until the next.
+A `PriceRegime` joins a table of `sqlstable.ic.weights` with what system calls and pages cost, from
+one day until the next regime's. What the sources leave open is a parameter of
+`sqlstable.ic.assumptions`; here stand the defaults.
 
-Every number of a price list stands here, and none anywhere else: the rewriter asks for the weight
-of an operator by its name, the shim is given the costs of its calls, and what a message owes for
-pages is worked out by the regime.
+Every number of a price list stands here, and none anywhere else: the shim is given the costs of
+its calls, and what a message owes for pages is worked out by the regime.
 
 **Invariants**
 
 - `PRICE_REGIMES` is ascending by date; the first has none, "as far back as the sources reach".
 
 **Limitations.** All of it is a model read from source code, not compared with a running replica.
-What is not verified is said where it stands.
+Prices are those of application subnets; system subnets charged nothing for pages before 2025.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from sqlstable.errors import SettingsError
+from sqlstable.ic.dated_value import calendar_day
 from sqlstable.ic.units import OS_PAGES_PER_WASM_PAGE
+from sqlstable.ic.weights import REPLICA, REPLICA_2023, REPLICA_FLAT, WeightTable
+from sqlstable.ic.words import DISCARDED_KINDS
 
 if TYPE_CHECKING:
     from sqlstable.ic.limits import Limits
 
+__all__ = [
+    "EARLIEST_PRICES_DATE",
+    "INSTALL_PER_OPERATOR",
+    "LATEST_PRICES_DATE",
+    "PRICE_REGIMES",
+    "REPLICA",
+    "REPLICA_2023",
+    "REPLICA_FLAT",
+    "PriceRegime",
+    "SystemCosts",
+    "WeightTable",
+    "price_lists",
+    "regime_of",
+    "regime_on",
+    "resolve_prices",
+]
 
-@dataclass(frozen=True, slots=True)
-class WeightTable:
-    """Weights of all operators.
+EARLIEST_PRICES_DATE: Final = date(2021, 5, 10)
+"""First day of the history that prices were read from, as that of the limits."""
 
-    Examples:
-        >>> REPLICA.weight("i32.div_u"), REPLICA.weight("local.get")
-        (10, 1)
-    """
+LATEST_PRICES_DATE: Final = date(2026, 8, 21)
+"""Day of the newest release notes that the prices were compared with.
 
-    name: str
-    source: str
-    "Repository, path, commit and date"
-    default: int
-    "Instructions of an operator that is not named"
-    weights: Mapping[str, int]
-    "Instructions by the name of the operator; bulk operators without what their length costs"
-    function_entry: int
-    "Instructions that entering a function costs"
-    per_unit: int
-    "Instructions for each byte, or table entry, that a bulk operator moves"
-
-    def weight(self, operator: str) -> int:
-        """Return what an operator costs."""
-        return self.weights.get(operator, self.default)
-
-    def total(self, operators: str) -> int:
-        """Return what operators cost together, their names apart by spaces."""
-        return sum(map(self.weight, operators.split()))
-
-    @property
-    def key(self) -> str:
-        """What tells these weights from others, whatever the tables are called."""
-        named = sorted(self.weights.items())
-        return repr((self.default, named, self.function_entry, self.per_unit))
+Source: dfinity/dre release-index.yaml @ 816e0bd0.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +82,9 @@ class SystemCosts:
     performance_counter: int = 200
     debug_print: int = 100
     trap: int = 500
+    call_new: int = 1500
+    call_perform: int = 5000
+    cost_http_request_v2: int = 10_000
     stable_access: int = 20
     "Each read or write of stable memory"
     stable_byte: int = 1
@@ -106,7 +102,7 @@ class SystemCosts:
     "Each Wasm page of the heap first written, beside its access"
 
     def __post_init__(self) -> None:
-        assert all(0 <= getattr(self, field.name) < 1 << 31 for field in fields(self))
+        assert all(0 <= getattr(self, one.name) < 1 << 31 for one in fields(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +117,74 @@ class PriceRegime:
     dirty_heap_os_page: int
     "Instructions for each heap OS page written, charged when the message is over"
     source: str
+    dirty_heap_factor_64: int = 1
+    """How many times as much that is for a heap with 64-bit addresses.
+
+    Source: dfinity/ic pull request 1725, 2024-11-01; rs/config/src/embedders.rs
+    WASM64_DIRTY_PAGE_OVERHEAD_MULTIPLIER @ 1bc0a5953, 2025-10-31.
+    """
+    dirty_heap_region: int = 0
+    "Instructions for each Wasm page of the heap in which anything was written, likewise at the end"
+    written_heap_factor_64: int = 1
+    "How many times as much a region first written costs in a heap with 64-bit addresses"
+    charges_query_writes: bool = True
+    "Whether messages of which nothing is kept pay for regions that they write"
+    assumptions: tuple[tuple[str, str], ...] = ()
+    "What is assumed otherwise than by default: names and values of `sqlstable.ic.assumptions`"
+
+    @property
+    def label(self) -> str:
+        """The name, with what is assumed otherwise than by default.
+
+        Examples:
+            >>> from sqlstable.ic.assumptions import assumed
+            >>> assumed(PRICE_REGIMES["memory-tracker"], {"stable-write-charges": "once"}).label
+            'memory-tracker, stable-write-charges=once'
+        """
+        return ", ".join((self.name, *(f"{name}={value}" for name, value in self.assumptions)))
 
     @property
     def charges_heap(self) -> bool:
         """Whether what is touched in the heap costs anything."""
         costs = self.costs
         return bool(
-            self.dirty_heap_os_page or costs.heap_region_accessed or costs.heap_region_written
+            self.charges_heap_at_end or costs.heap_region_accessed or costs.heap_region_written
+        )
+
+    @property
+    def charges_heap_at_end(self) -> bool:
+        """Whether the heap is charged when a message is over, and not where it is touched."""
+        return bool(self.dirty_heap_os_page or self.dirty_heap_region)
+
+    def for_heap(self, *, is_64: bool) -> "PriceRegime":
+        """Return the regime of canisters whose heaps have addresses of a width.
+
+        Examples:
+            >>> PRICE_REGIMES["wasm-native"].for_heap(is_64=True).dirty_heap_os_page
+            4000
+        """
+        if not is_64 or self.dirty_heap_factor_64 == self.written_heap_factor_64 == 1:
+            return self
+        written = self.costs.heap_region_written * self.written_heap_factor_64
+        return replace(
+            self,
+            costs=replace(self.costs, heap_region_written=written),
+            dirty_heap_os_page=self.dirty_heap_os_page * self.dirty_heap_factor_64,
+            dirty_heap_region=self.dirty_heap_region * self.dirty_heap_factor_64,
+            dirty_heap_factor_64=1,
+            written_heap_factor_64=1,
+        )
+
+    def for_message(self, kind: str) -> "PriceRegime":
+        """Return what a message of a kind pays.
+
+        Args:
+            kind: One of `sqlstable.ic.words.MESSAGE_KINDS`.
+        """
+        if self.charges_query_writes or kind not in DISCARDED_KINDS:
+            return self
+        return replace(
+            self, costs=replace(self.costs, stable_region_dirty=0, heap_region_written=0)
         )
 
     def heap_cost(
@@ -137,6 +194,7 @@ class PriceRegime:
         return (
             wasm_pages_accessed * self.costs.heap_region_accessed
             + wasm_pages_written * self.costs.heap_region_written
+            + wasm_pages_written * self.dirty_heap_region
             + os_pages_written * self.dirty_heap_os_page
         )
 
@@ -167,115 +225,45 @@ class PriceRegime:
         )
 
 
-def _weights(
-    *groups: tuple[int, str | Iterable[str]], base: Mapping[str, int] | None = None
-) -> Mapping[str, int]:
-    """Return weights by name; later groups win."""
-    weights = {} if base is None else dict(base)
-    for weight, names in groups:
-        weights |= dict.fromkeys(names.split() if isinstance(names, str) else names, weight)
-    return MappingProxyType(weights)
-
-
-def _both(sizes: str, names: str) -> list[str]:
-    """Return each name for each of the types, such as ``f32.add`` and ``f64.add``."""
-    return [f"{size}.{name}" for size in sizes.split() for name in names.split()]
-
-
-_MARKERS: Final = "block loop else end"
-_FLOAT_COMPUTING: Final = _both("f32 f64", "add sub mul div min max ceil floor trunc nearest sqrt")
-_FLOAT_TRUNCATION: Final = _both(
-    "i32 i64",
-    "trunc_f32_s trunc_f32_u trunc_f64_s trunc_f64_u "
-    "trunc_sat_f32_s trunc_sat_f32_u trunc_sat_f64_s trunc_sat_f64_u",
-)
-_BULK: Final = "memory.copy memory.fill memory.init table.copy table.fill table.init"
-
-_NEW_METERING: Final = _weights(
-    (0, _MARKERS),
-    (2, "if br br_if br_table global.get global.set"),
-    (5, "call table.get table.set ref.is_null"),
-    (10, "call_indirect"),
-    (130, "ref.func"),
-    (20, "memory.size"),
-    (100, "table.size"),
-    (100, _BULK),
-    (300, "memory.grow table.grow data.drop elem.drop"),
-    (10, _both("i32 i64", "div_s div_u rem_s rem_u")),
-    (3, _both("f32 f64", "eq ne lt gt le ge")),
-    (20, _FLOAT_TRUNCATION),
-    (3, _both("f32 f64", "convert_i32_s convert_i64_s")),
-    (16, _both("f32 f64", "convert_i32_u convert_i64_u")),
-)
-
-REPLICA: Final = WeightTable(
-    name="replica",
-    source=(
-        "dfinity/ic rs/embedders/src/wasm_utils/instrumentation.rs instruction_to_cost "
-        "@ 1bc0a5953, 2025-10-31; equal @ 002d5530"
-    ),
-    default=1,
-    weights=_weights(
-        (1, _both("f32 f64", "abs neg")),
-        (2, _both("f32 f64", "add sub mul ceil floor trunc nearest")),
-        (3, "f32.div"),
-        (5, "f64.div"),
-        (18, _both("f32 f64", "min max")),
-        (2, "f32.copysign"),
-        (3, "f64.copysign"),
-        (5, "f32.sqrt"),
-        (8, "f64.sqrt"),
-        base=_NEW_METERING,
-    ),
-    function_entry=1,
-    per_unit=1,
-)
-"""The weights of today."""
-
-REPLICA_2023: Final = WeightTable(
-    name="replica-2023",
-    source=(
-        "dfinity/ic rs/embedders/src/wasm_utils/instrumentation.rs instruction_to_cost_new, in "
-        "luc-blaeser/ic @ 0f039356; on application subnets from 2023-10-04, until when is unknown"
-    ),
-    default=1,
-    weights=_weights(
-        (20, _FLOAT_COMPUTING),
-        (2, _both("f32 f64", "abs neg copysign")),
-        base=_NEW_METERING,
-    ),
-    function_entry=1,
-    per_unit=1,
-)
-"""The first weights that told operators apart: computing with floats cost 20."""
-
-REPLICA_FLAT: Final = WeightTable(
-    name="replica-flat",
-    source=(
-        "dfinity/ic rs/embedders/src/wasm_utils/instrumentation.rs instruction_to_cost, in "
-        "luc-blaeser/ic @ 0f039356; before 2023-10-04. That entering a function cost nothing is "
-        "not verified"
-    ),
-    default=1,
-    weights=_weights((0, _MARKERS)),
-    function_entry=0,
-    per_unit=1,
-)
-"""Every operator costs 1."""
-
 _API: Final = (
     "dfinity/ic rs/embedders/src/wasmtime_embedder/system_api_complexity.rs @ 023cfe84 and "
     "linker.rs @ 0048d8c4 (transmitted and logged bytes), both newer than 2025-01"
 )
+_EARLY_API: Final = f"Costs of other calls are those of later: {_API}"
 
 _REGIMES: Final = (
     PriceRegime(
-        name="system-api",
+        name="system-api-2021",
         since=None,
+        table=REPLICA_FLAT,
+        costs=SystemCosts(dirty_os_page=0),
+        dirty_heap_os_page=0,
+        source=(
+            "2021 to 2022-10-10: each byte of stable memory, and 20 a call since spring 2022 "
+            f"(EXC-770); pages are free. {_EARLY_API}"
+        ),
+    ),
+    PriceRegime(
+        name="system-api",
+        since=date(2022, 10, 11),
         table=REPLICA_FLAT,
         costs=SystemCosts(),
         dirty_heap_os_page=0,
-        source=f"Until 2023-06; costs of calls of that time are not verified. {_API}",
+        source=(
+            "2022-10-11 (RUN-357) to 2023-06-18: 1000 for each stable OS page first dirtied. "
+            f"{_EARLY_API}"
+        ),
+    ),
+    PriceRegime(
+        name="wasm-native-flat",
+        since=date(2023, 6, 19),
+        table=REPLICA_FLAT,
+        costs=SystemCosts(),
+        dirty_heap_os_page=0,
+        source=(
+            "2023-06-19 (dfinity/ic 91e2dd94c) to 2023-10-03: stable memory as a second Wasm "
+            f"memory, at the prices of before. {_EARLY_API}"
+        ),
     ),
     PriceRegime(
         name="wasm-native",
@@ -283,7 +271,27 @@ _REGIMES: Final = (
         table=REPLICA,
         costs=SystemCosts(),
         dirty_heap_os_page=1000,
-        source=f"2023-10-04 to 2026-07: 1000 for each dirty OS page. {_API}",
+        dirty_heap_factor_64=4,
+        source=f"2023-10-04 (RUN-792) to 2026-05-06: 1000 for each dirty OS page. {_API}",
+    ),
+    PriceRegime(
+        name="memory-tracker-at-1",
+        since=date(2026, 5, 7),
+        table=REPLICA,
+        costs=SystemCosts(
+            stable_region_accessed=16,
+            stable_region_dirty=16,
+            heap_region_accessed=16,
+            heap_region_written=16,
+        ),
+        dirty_heap_os_page=1000,
+        dirty_heap_factor_64=4,
+        source=(
+            "2026-05-07 (base release, dfinity/ic pull request 9565) to 2026-06-30: beside what "
+            "was charged before, 1 for each of the 16 OS pages of a Wasm page, when it is first "
+            "accessed and when it is first written (words of pull request 10440; not compared "
+            f"with code). {_API}"
+        ),
     ),
     PriceRegime(
         name="memory-tracker",
@@ -299,9 +307,9 @@ _REGIMES: Final = (
         dirty_heap_os_page=0,
         source=(
             "Since 2026-07: dfinity/ic pull request 10789, 5000 for each of the 16 OS "
-            "pages of a Wasm page. That stable writes are charged as heap writes are, "
-            "that queries are charged for writes, and that reads and writes still cost "
-            f"20 and their bytes is not verified. {_API}"
+            "pages of a Wasm page, when it is first accessed and when it is first written; feature "
+            "branches from 2026-07-17, base release 2026-07-31, which subnet had it on which day "
+            f"is not known. {_API}"
         ),
     ),
 )
@@ -318,6 +326,33 @@ assert all(
 ), "price lists are not sorted by date"
 
 
+INSTALL_PER_OPERATOR: Final = 6_000
+"""Instructions that installing a module costs for each of its operators, as they are compiled.
+
+Source: dfinity/ic rs/config/src/embedders.rs DEFAULT_COST_TO_COMPILE_WASM_INSTRUCTION, 2025-10-31.
+"""
+
+
+def price_lists() -> Mapping[str, PriceRegime]:
+    """Return all price lists by their names, the oldest first.
+
+    Examples:
+        >>> list(price_lists())[-1], price_lists()["wasm-native"].costs.dirty_os_page
+        ('memory-tracker', 1000)
+    """
+    return PRICE_REGIMES
+
+
+def regime_on(day: date) -> PriceRegime:
+    """Return what the Internet Computer counted on a day.
+
+    Examples:
+        >>> regime_on(date(2022, 10, 10)).name, regime_on(date(2022, 10, 11)).name
+        ('system-api-2021', 'system-api')
+    """
+    return [regime for regime in _REGIMES if regime.since is None or regime.since <= day][-1]
+
+
 def regime_of(limits: "Limits | None") -> PriceRegime:
     """Return what the Internet Computer counted on the day of the limits; today's without limits.
 
@@ -326,5 +361,45 @@ def regime_of(limits: "Limits | None") -> PriceRegime:
         >>> regime_of(limits_at("2024-01-01")).name, regime_of(None).name
         ('wasm-native', 'memory-tracker')
     """
-    day = date.max if limits is None else limits.date
-    return [regime for regime in _REGIMES if regime.since is None or regime.since <= day][-1]
+    return regime_on(date.max if limits is None else limits.date)
+
+
+def resolve_prices(
+    prices: PriceRegime | date | str | None, limits: "Limits | None" = None
+) -> PriceRegime:
+    """Return the price list that ``prices`` names.
+
+    Args:
+        prices: A price list, its name, a day on which it held, or ``"latest"``; None: that of the
+            limits' day.
+        limits: Those that hold beside it.
+
+    Raises:
+        SettingsError: There is no such list, or nothing is known of that day.
+
+    Examples:
+        >>> resolve_prices("wasm-native").name, resolve_prices("2023-07-01").name
+        ('wasm-native', 'wasm-native-flat')
+    """
+    if isinstance(prices, PriceRegime):
+        return prices
+    if prices is None:
+        return regime_of(limits)
+    if not isinstance(prices, date):
+        if prices in PRICE_REGIMES:
+            return PRICE_REGIMES[prices]
+        if prices == "latest":
+            return regime_of(None)
+        try:
+            prices = date.fromisoformat(prices)
+        except (TypeError, ValueError):
+            raise SettingsError(
+                f"{prices!r} is neither a price list nor a date; the lists are "
+                f"{', '.join(PRICE_REGIMES)}, and a date is written YYYY-MM-DD"
+            ) from None
+    day = calendar_day(prices)
+    if day < EARLIEST_PRICES_DATE:
+        raise SettingsError(
+            f"no prices are known on {day}; the earliest date is {EARLIEST_PRICES_DATE}"
+        )
+    return regime_on(day)

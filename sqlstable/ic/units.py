@@ -31,6 +31,9 @@ assert OS_PAGE_BYTES == 1 << OS_PAGE_SHIFT
 OS_PAGES_PER_WASM_PAGE: Final = WASM_PAGE_BYTES // OS_PAGE_BYTES
 assert OS_PAGES_PER_WASM_PAGE * OS_PAGE_BYTES == WASM_PAGE_BYTES
 
+SECOND_NS: Final = 1_000_000_000
+"""The time of canisters is counted in nanoseconds."""
+
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
 UINT64_MAX: Final = (1 << 64) - 1

@@ -60,10 +60,11 @@ KINDS: Final = ("", "database", "journal", "wal")
 
 _ENTRY: Final = struct.Struct(f"<BBH4x{NAME_BYTES_MAX}s")
 _HEADER: Final = struct.Struct(f"<{len(MAGIC)}sB{ENTRY_BYTES - len(MAGIC) - 1}x")
-_DIRECTORY_BYTES: Final = ENTRY_BYTES * (1 + ENTRIES_MAX)
+DIRECTORY_BYTES: Final = ENTRY_BYTES * (1 + ENTRIES_MAX)
+"""Bytes of a directory that is full."""
 
 assert _ENTRY.size == _HEADER.size == ENTRY_BYTES
-assert _DIRECTORY_BYTES <= WASM_PAGE_BYTES, "one Wasm page holds the whole directory"
+assert DIRECTORY_BYTES <= WASM_PAGE_BYTES, "one Wasm page holds the whole directory"
 
 
 class Entry(NamedTuple):
@@ -186,7 +187,7 @@ class Directory:
             return b""
         # No bucket is smaller than a Wasm page, so the whole directory lies in the first one.
         bucket = self._manager.buckets(DIRECTORY_MEMORY_ID)[0]
-        return self._memory.peek(self._manager.bucket_address(bucket), _DIRECTORY_BYTES)
+        return self._memory.peek(self._manager.bucket_address(bucket), DIRECTORY_BYTES)
 
 
 def decode(data: bytes) -> dict[str, Entry]:

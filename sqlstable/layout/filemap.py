@@ -30,6 +30,9 @@ class FileMap:
         (262145, 65537, -1)
         >>> list(apart.pieces(65_530, 10))
         [(131066, 6), (262144, 4)]
+        >>> together = FileMap.of([65_536, 131_072], bucket_bytes=65_536)
+        >>> together.origin, list(together.pieces(65_530, 10))
+        (65536, [(131066, 6), (131072, 4)])
     """
 
     bucket_bytes: int
@@ -65,12 +68,14 @@ class FileMap:
         return self.starts[bucket] + rest
 
     def pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Yield address and length of each piece of a range inside the allocated part."""
+        """Yield address and length of each piece of a range inside the allocated part.
+
+        It is cut at the ends of buckets, whether or not they follow each other: the crate's
+        virtual memories make one call for each bucket, and calls are paid for.
+        """
         while length > 0:
-            count = length
-            if self.origin is None:
-                rest = (offset + self.base) % self.bucket_bytes
-                count = min(length, self.bucket_bytes - rest)
+            rest = (offset + self.base) % self.bucket_bytes
+            count = min(length, self.bucket_bytes - rest)
             yield self.address(offset), count
             offset += count
             length -= count

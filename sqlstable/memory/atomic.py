@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sqlstable.errors import MessageError, SettingsError, Trap
 from sqlstable.ic.limits import Limits
-from sqlstable.ic.words import MESSAGE_KINDS
+from sqlstable.ic.words import DISCARDED_KINDS, MESSAGE_KINDS
 from sqlstable.memory import forks
 from sqlstable.memory.bytemap import Bytemap
 from sqlstable.memory.image.durable import NotCommittedError, PageChange
@@ -87,7 +87,7 @@ class Atomic:
             trap = self.trap
             self.rollback()
             raise trap
-        if kind == "query":
+        if kind in DISCARDED_KINDS:
             self.rollback()
             return
         try:
@@ -172,7 +172,7 @@ class Atomic:
             raise MessageError("no message is open; begin one first")
         if self.trap is not None:
             raise self.trap
-        if self.kind == "query":
+        if self.kind in DISCARDED_KINDS:
             raise MessageError("what a query does is never kept; roll it back, or begin an update")
         try:
             # Known before the image has it: from outside it may be cut off just behind.

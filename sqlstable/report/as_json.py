@@ -6,19 +6,29 @@ ignore fields it does not know. What does not apply, or is not computed yet, is 
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final, TypeAlias
 
 from sqlstable.analysis.advice.advice import Advice
 from sqlstable.analysis.advice.advise import advise
 from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
+from sqlstable.analysis.fitting.circumstances import trace_limits, trace_regime
+from sqlstable.analysis.fitting.fit import message_fit
+from sqlstable.analysis.fitting.message_pace import message_pace, slice_overrun
+from sqlstable.analysis.fitting.payload_limits import payload_uses
+from sqlstable.analysis.groups import OwnerGroup, ShapeGroup, group_by_owner, group_by_shape
 from sqlstable.analysis.growth import Growth, GrowthStep, filling, growth_steps
+from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.statement_prices import group_cycles, instruction_cycles
 from sqlstable.analysis.totals import Totals, around_statements, outside_use, totals
 from sqlstable.analysis.trace_source import TraceSource
-from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
+from sqlstable.analysis.verdict import covered, estimated, not_counted, tightest_limit, verdict
 from sqlstable.ic.words import PHASES
 from sqlstable.report.frame import SETTINGS
+from sqlstable.report.sample_json import sampling
+from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.model import Message, StableArea, StableUse, Statement, TraceSettings
 
 FORMAT: Final = "sqlstable-report"
@@ -45,8 +55,10 @@ def _sections(trace: TraceSource) -> Iterator[tuple[str, "Json | Iterator[Json]"
     yield "settings", _settings(trace.settings)
     steps = growth_steps(trace)
     yield "messages", (_message(trace, it, steps.get(it.index)) for it in trace.messages)
-    yield "statements", map(_statement, trace.statements)
+    cycles = instruction_cycles(trace)
+    yield "statements", (_statement(it, cycles(it)) for it in trace.statements)
     yield "totals", _totals(totals(trace))
+    yield "sampling", sampling(trace)
     yield "owner_faults", [_fields(fault) for fault in trace.owner_faults]
     yield "advice", [_advice(advice) for advice in advise(trace)]
 
@@ -76,8 +88,24 @@ def comparison_document(comparison: Comparison) -> dict[str, Json]:
 
 def render_json(trace: TraceSource) -> Iterator[str]:
     """Yield pieces of a trace as JSON text: the same text for the same trace, in ASCII."""
+    return _rendered(_sections(trace))
+
+
+def render_shape_json(trace: TraceSource) -> Iterator[str]:
+    """Yield the same with ``shapes`` at the end: its statements put together by shape."""
+    groups = group_by_shape(trace.statements, group_cycles(trace))
+    return _rendered(chain(_sections(trace), [("shapes", map(_shape, groups))]))
+
+
+def render_owner_json(trace: TraceSource) -> Iterator[str]:
+    """Yield the same with ``owners`` at the end: whose OS pages its statements touched."""
+    groups = group_by_owner(trace.statements, group_cycles(trace))
+    return _rendered(chain(_sections(trace), [("owners", map(_owner, groups))]))
+
+
+def _rendered(sections: Iterable[tuple[str, "Json | Iterator[Json]"]]) -> Iterator[str]:
     opening = "{\n"
-    for name, value in _sections(trace):
+    for name, value in sections:
         yield f"{opening}  {_dumped(name)}: "
         if isinstance(value, Iterator):
             yield from _dumped_items(value)
@@ -159,6 +187,7 @@ def _plain(value: object) -> Json:
 
 
 def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> dict[str, Json]:
+    cycles = message_cycles(message, trace_fees(trace.settings))
     return {
         "index": message.index,
         "kind": message.kind,
@@ -175,7 +204,7 @@ def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> d
         ],
         "heap": _fields_or_null(message.heap),
         "instructions": _fields_or_null(message.instructions),
-        "cycles": None,
+        "cycles": cycles.total,
         "limits": [_fields(use) for use in message.limits],
         "verdict": verdict(message),
         "image_bytes": message.image_bytes,
@@ -184,13 +213,40 @@ def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> d
         "tightest_limit": _fields_or_null(tightest_limit(message)),
         "verdict_covers": list(covered(message)),
         "verdict_not_counted": list(not_counted(message)),
+        "verdict_estimated": list(estimated(message)),
         "trap_limit": message.trap_limit,
         "continues": message.continues,
         "parts": [_fields(part) for part in message.parts],
+        "call": _fields_or_null(message.call),
+        **_fit(trace, message),
+        "cycle_parts": _fields(cycles),
     }
 
 
-def _statement(statement: Statement) -> dict[str, Json]:
+def _fit(trace: TraceSource, message: Message) -> dict[str, Json]:
+    limits = trace_limits(trace.settings)
+    found = message_fit(message, limits)
+    pacing = message_pace(message, limits, trace_regime(trace.settings))
+    return {
+        "fit": found.word,
+        "fit_as_other": _fields_or_null(found.as_other),
+        "payload_limits": [_fields(use) for use in payload_uses(message)],
+        "pace": {
+            "slices": pacing.slices,
+            "rounds": pacing.rounds,
+            "seconds_min": _seconds(pacing.seconds_min),
+            "seconds_max": _seconds(pacing.seconds_max),
+            "slice_overrun": slice_overrun(trace, message),
+        },
+        "heap_delta": {"size_bytes": pacing.delta.size_bytes, **_fields(pacing.delta)},
+    }
+
+
+def _seconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)
+
+
+def _statement(statement: Statement, cycles: int | None = None) -> dict[str, Json]:
     return {
         "index": statement.index,
         "message": statement.message,
@@ -209,8 +265,22 @@ def _statement(statement: Statement) -> dict[str, Json]:
             None if statement.phase_instructions is None else dict(statement.phase_instructions)
         ),
         "loops": [_fields(loop) for loop in statement.loops] or None,
-        "cycles": None,
+        "cycles": cycles,
     }
+
+
+def _shape(group: ShapeGroup) -> dict[str, Json]:
+    return {
+        **_fields(group),
+        "stable": _stable(group.stable),
+        "owners": [_fields(owner) for owner in group.owners],
+        "instructions": _fields_or_null(group.instructions),
+        "plans": [list(plan) for plan in group.plans],
+    }
+
+
+def _owner(group: OwnerGroup) -> dict[str, Json]:
+    return {**_fields(group), "instructions": _fields_or_null(group.instructions)}
 
 
 def _fields(record: Any) -> dict[str, Json]:  # noqa: ANN401  a dataclass with slots, its fields
@@ -234,7 +304,7 @@ def _totals(total: Totals) -> dict[str, Json]:
     return {
         "stable": _stable(total.stable),
         "instructions": _fields_or_null(total.instructions),
-        "cycles": None,
+        "cycles": None if total.cycles is None else total.cycles.total,
         "image_bytes": total.image_bytes,
         "growth": _growth(total.growth),
         "statement_instructions": _fields_or_null(total.statement_instructions),
@@ -242,6 +312,7 @@ def _totals(total: Totals) -> dict[str, Json]:
         "phase_instructions": (
             None if total.phase_instructions is None else dict(total.phase_instructions)
         ),
+        "cycle_parts": _fields_or_null(total.cycles),
     }
 
 

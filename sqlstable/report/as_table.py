@@ -6,6 +6,7 @@ from rich.text import Text
 
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.report.by_advice import strongest_lines
+from sqlstable.report.fit_words import relimited_lines
 from sqlstable.report.frame import (
     cache_words,
     fault_lines,
@@ -21,7 +22,7 @@ from sqlstable.report.grid import WIDTH_MIN, ColorSystem, paragraph, render
 from sqlstable.report.growth_words import growth_lines
 from sqlstable.report.map_look import MapLook
 from sqlstable.report.view import Look
-from sqlstable.report.views import By, view_named
+from sqlstable.report.views import By, view_of
 
 EMPTY: Final = "The trace is empty: no message was recorded, so no OS page was touched."
 
@@ -56,13 +57,14 @@ def render_table(
     Raises:
         SettingsError: there is no such view.
     """
-    view = view_named(by)
+    view = view_of(by, trace)
     look = Look(max(width, WIDTH_MIN), plan=plan, settings=settings, map=map_look or MapLook())
     lines = [
         *title(view.title, look.width),
         *settings_lines(trace.settings, look.width, all_settings=settings),
         *unfinished_lines(trace.settings, look.width),
         *fault_lines(trace, look.width),
+        *relimited_lines(trace, look.width),
         Text(),
     ]
     if trace.summary.message_count:

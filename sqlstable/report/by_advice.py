@@ -8,6 +8,7 @@ from rich.text import Text
 from sqlstable.analysis.advice.advice import Advice
 from sqlstable.analysis.advice.advise import advise
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.report.call_words import has_calls_alone
 from sqlstable.report.frame import named_lines
 from sqlstable.report.grid import paragraph, rule
 from sqlstable.report.numbers import counted
@@ -23,16 +24,27 @@ NOTHING: Final = (
 )
 
 
+NOTHING_SEEN: Final = (
+    "nothing to advise: all rules are about SQL, and none was seen of this module; "
+    "docs/explanation/modules.md says how a module shows its statements"
+)
+
+
 def advice_lines(trace: TraceSource, look: Look) -> list[Text]:
     """Lay out all advice, the strongest first, with the numbers that it comes from."""
     found = advise(trace)
     if not found:
-        return paragraph(NOTHING, look.width)
+        return paragraph(nothing_words(trace), look.width)
     lines = [rule(look.width)]
     for advice in found[:GROUPS_MAX]:
         lines += _advice(advice, look.width)
     lines += more_lines(max(len(found) - GROUPS_MAX, 0), "more piece", look.width)
     return [*lines, rule(look.width)]
+
+
+def nothing_words(trace: TraceSource) -> str:
+    """Say of a trace without advice why there is none."""
+    return NOTHING_SEEN if has_calls_alone(trace) else NOTHING
 
 
 def strongest_lines(trace: TraceSource, width: int) -> list[Text]:

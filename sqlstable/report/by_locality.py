@@ -12,6 +12,7 @@ from sqlstable.analysis.locality.locality import Locality, locality
 from sqlstable.analysis.locality.reuse import ReuseHistogram
 from sqlstable.analysis.locality.sequence import Sequentiality
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.report.call_words import is_of_module
 from sqlstable.report.grid import Cell, cell, paragraph
 from sqlstable.report.locality_json import render_locality_json
 from sqlstable.report.locality_words import locality_lines
@@ -80,6 +81,9 @@ def _lines(trace: TraceSource, look: Look) -> list[Text]:
 
 def _predictions(trace: TraceSource, found: Locality, width: int) -> list[list[Text]]:
     """Predict other settings where that is quick; where it takes seconds, say where they are."""
+    if is_of_module(trace.settings):
+        # They are about settings of a SQLite that is known.
+        return []
     if found.accesses <= PREDICTED_ACCESSES_MAX:
         return [page_cache_lines(trace, width), page_size_lines(trace, width)]
     text = (

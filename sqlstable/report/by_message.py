@@ -7,10 +7,22 @@ from typing import Final
 
 from rich.text import Text
 
+from sqlstable.analysis.fitting.circumstances import trace_limits, trace_regime
+from sqlstable.analysis.fitting.fit import MessageFit, message_fit
+from sqlstable.analysis.fitting.message_pace import Pace, message_pace, slice_overrun
+from sqlstable.analysis.fitting.payload_limits import payload_uses
 from sqlstable.analysis.growth import growth_steps
+from sqlstable.analysis.pricing.message_cycles import message_cycles
 from sqlstable.analysis.totals import around_statements, outside_use, totals
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
+from sqlstable.ic.limits import Limits
+from sqlstable.ic.message_fees import MessageCycles
+from sqlstable.ic.words import REPLY_BYTES, REQUEST_BYTES
+from sqlstable.report.by_checkpoint import checkpoint_lines
+from sqlstable.report.call_words import answer_words
+from sqlstable.report.cost_words import message_cost_lines
+from sqlstable.report.fit_words import fit_notes, pace_lines
 from sqlstable.report.grid import Cell, paragraph
 from sqlstable.report.growth_words import step_lines
 from sqlstable.report.limit_words import (
@@ -23,13 +35,20 @@ from sqlstable.report.limit_words import (
 from sqlstable.report.measures import (
     COST,
     HEAP,
+    HOW_KNOWN,
     INSTRUCTIONS,
     SPENT,
     STABLE,
     measure_columns,
     shown_measures,
 )
-from sqlstable.report.messages import continues, outcome, part_lines, sum_lines, trap_lines
+from sqlstable.report.messages import (
+    continues,
+    instruction_lines,
+    outcome,
+    part_lines,
+    trap_lines,
+)
 from sqlstable.report.numbers import UNKNOWN, count, counted
 from sqlstable.report.table import Column, Table, number, words
 from sqlstable.report.text import clean, fit, shorten, wrap
@@ -44,8 +63,11 @@ from sqlstable.report.view import (
     ends,
     more_lines,
     named,
+    values_of,
 )
-from sqlstable.trace.model import Instructions, Message, StableUse
+from sqlstable.trace.fees import trace_fees
+from sqlstable.trace.format.schema import CALL_FIELDS
+from sqlstable.trace.model import Instructions, Message, ModuleCall, StableUse
 
 MESSAGE_WIDTH_MIN: Final = 24
 
@@ -64,8 +86,8 @@ def message_lines(trace: TraceSource, look: Look) -> list[Text]:
         limits = [] if table.has(LIMIT_HEADING) else _limit_lines(message, width)
         return [*_heading(message, width), Text(_content(trace, message, width)), *limits]
 
-    table = Table.holding(_columns(shown, text_cell), shown, width)
-    steps = growth_steps(trace)
+    table = Table.holding(_columns(shown, text_cell, trace_limits(trace.settings)), shown, width)
+    steps, fees = growth_steps(trace), trace_fees(trace.settings)
 
     def lines(messages: Sequence[Message]) -> Iterator[Text]:
         for message in messages:
@@ -73,13 +95,17 @@ def message_lines(trace: TraceSource, look: Look) -> list[Text]:
             yield from part_lines(message, width)
             yield from trap_lines(message, width)
             yield from step_lines(steps.get(message.index), width)
+            yield from message_cost_lines(message, fees, width)
+            yield from fit_notes(trace, message, width)
 
     body = [*lines(first), *more_lines(hidden, "more message", width), *lines(last)]
     return [*table.framed(body, stacked=(LIMIT_HEADING,)), *_note_lines(trace, width)]
 
 
 def _columns(
-    messages: Sequence[Message], text_cell: Callable[[Message, int], Cell]
+    messages: Sequence[Message],
+    text_cell: Callable[[Message, int], Cell],
+    limits: Limits | None,
 ) -> list[Column[Message]]:
     return [
         number("#", lambda it: str(it.index), style="dim"),
@@ -88,7 +114,7 @@ def _columns(
         words(LIMIT_HEADING, _limit_texts, width_max=LIMIT_WIDTH_MAX, drop=10, style=limit_style),
         words(
             "verdict",
-            _verdict_texts,
+            lambda it: _verdict_texts(it, limits),
             width_max=VERDICT_WIDTH,
             drop=7,
             style=lambda it: "bold red" * (verdict(it) == "exceeds"),
@@ -100,6 +126,8 @@ def _heading(message: Message, width: int) -> list[Text]:
     said = [clean(message.kind), *continues(message), outcome(message)]
     if message.cache is not None:
         said.insert(-1, f"{clean(message.cache)} cache")
+    if answer_words(message):
+        said.append(answer_words(message))
     style = "bold red" if message.outcome == "trapped" else "bold"
     return [Text(line, style=style) for line in shorten(" · ".join(said), width, lines_max=2)]
 
@@ -118,9 +146,9 @@ def _limit_texts(message: Message) -> Sequence[str]:
     return tightest_parts(message) or [UNKNOWN]
 
 
-def _verdict_texts(message: Message) -> Sequence[str]:
+def _verdict_texts(message: Message, limits: Limits | None) -> Sequence[str]:
     """Say whether a message fits, and what that is about where it is not about all limits."""
-    found = verdict(message)
+    found = message_fit(message, limits).word
     if found is None:
         return [UNKNOWN]
     if found != "fits" or not not_counted(message):
@@ -133,6 +161,9 @@ def _content(trace: TraceSource, message: Message, width: int) -> str:
     if not message.statements:
         names = ", ".join(clean(entry.name) for entry in message.outside)
         return fit(f"outside of statements: {names}" if names else "no statement", width)
+    if message.call is not None:
+        label = "" if message.label is None else f'"{clean(message.label)}": '
+        return "".join(shorten(f"{label}{clean(message.call.text)}", width, lines_max=1))
     if message.label is not None:
         statements = counted(len(message.statements), "statement")
         return fit(f'"{clean(message.label)}", {statements}', width)
@@ -151,8 +182,10 @@ def _note_lines(trace: TraceSource, width: int) -> list[Text]:
     )
     return [
         *paragraph(words, width, style="bold"),
-        *sum_lines(total, width),
+        *instruction_lines(trace, width),
         *fit_lines(trace, width),
+        *pace_lines(trace, width),
+        *checkpoint_lines(trace, width),
     ]
 
 
@@ -167,10 +200,16 @@ class _Known:
     outside: StableUse
     around: Instructions | None
     grown_bytes: int
+    fit: MessageFit
+    pace: Pace
+    slice_overrun: bool | None
+    cycles: MessageCycles
 
 
 def _items(trace: TraceSource) -> Iterator[_Known]:
     steps = growth_steps(trace)
+    limits, regime = trace_limits(trace.settings), trace_regime(trace.settings)
+    fees = trace_fees(trace.settings)
     for message in trace.messages:
         step = steps.get(message.index)
         yield _Known(
@@ -178,6 +217,10 @@ def _items(trace: TraceSource) -> Iterator[_Known]:
             outside_use(trace, message),
             around_statements(trace, message),
             0 if step is None else step.grown_bytes,
+            message_fit(message, limits),
+            message_pace(message, limits, regime),
+            slice_overrun(trace, message),
+            message_cycles(message, fees),
         )
 
 
@@ -195,6 +238,25 @@ def _coverage_fields(message: Message) -> Row:
     return ("; ".join(covered(message)), "; ".join(not_counted(message)), message.trap_limit)
 
 
+def _pace_fields(known: _Known) -> Row:
+    found = known.pace
+    delta = found.delta
+    return (
+        *(known.fit.word, found.slices, found.rounds, found.seconds_min, found.seconds_max),
+        *(known.slice_overrun, delta.size_bytes, delta.heap_os_pages, delta.pause_rounds),
+    )
+
+
+def _size_fields(message: Message) -> Row:
+    """Give the sizes of argument and reply; of a reply that was refused the one that was tried."""
+    used = {use.name: use.used for use in payload_uses(message)}
+    return (used.get(REQUEST_BYTES), used.get(REPLY_BYTES))
+
+
+def _cycle_fields(found: MessageCycles) -> Row:
+    return (found.total, found.base, found.execution, found.ingress, found.calls)
+
+
 def _statement_count(message: Message) -> Row:
     return (len(message.statements),)
 
@@ -208,6 +270,16 @@ _OF_MESSAGE: Final = (
     STABLE,
 )
 
+
+def _call_fields(call: ModuleCall | None) -> Row:
+    return (None,) * len(CALL_FIELDS) if call is None else values_of(CALL_FIELDS)(call)
+
+
+_CALL: Final = Fields(
+    ("method", "call", "answer", "answer_bytes", "answer_text", "calls_made"), _call_fields
+)
+"""What a module was called with, and what it answered."""
+
 VIEW: Final = View(
     by="message",
     title="What each message touched in stable memory, in OS pages of 4 KiB",
@@ -219,7 +291,8 @@ VIEW: Final = View(
             "verdict",
             (
                 "fits: within all limits, or those named only; as far as it ran: trapped, but not "
-                "by one; exceeds: above one, or trapped by it"
+                "by one; only as an update: a query over its limits and within an update's; does "
+                "not fit: above one, or trapped by it"
             ),
         ),
     ),
@@ -242,5 +315,19 @@ VIEW: Final = View(
             _message
         ),
         named("continues").at(_message),
+        _CALL.at(attrgetter("message.call")),
+        Fields(
+            (
+                *("fit", "slices", "rounds", "seconds_min", "seconds_max", "slice_overrun"),
+                *("heap_delta_bytes", "heap_delta_heap_os_pages", "pause_rounds"),
+            ),
+            _pace_fields,
+        ),
+        Fields(
+            ("cycles", *(f"cycles_{part}" for part in ("base", "execution", "ingress", "calls"))),
+            _cycle_fields,
+        ).at(attrgetter("cycles")),
+        HOW_KNOWN.at(_message),
+        Fields((REQUEST_BYTES, REPLY_BYTES), _size_fields).at(_message),
     ),
 )

@@ -9,20 +9,34 @@ from typing import Final
 
 from rich.text import Text
 
+from sqlstable.analysis.pricing.statement_prices import instruction_cycles
 from sqlstable.analysis.totals import Totals, around_statements, sum_known, totals
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.ic.cycle_fees import CycleFees
+from sqlstable.report import module_calls
+from sqlstable.report.call_words import answer_words
+from sqlstable.report.cost_words import message_cost_lines, spent_words
 from sqlstable.report.frame import listed
 from sqlstable.report.grid import Cell, paragraph
 from sqlstable.report.limit_words import fit_lines, instruction_words, limit_style, tightest_words
 from sqlstable.report.measures import (
     ALWAYS,
     COST,
+    HOW_KNOWN,
     PHASES,
     STABLE,
     measure_columns,
     shown_measures,
 )
-from sqlstable.report.messages import continues, outcome, part_lines, sum_lines, trap_lines
+from sqlstable.report.messages import (
+    continues,
+    estimated,
+    instruction_lines,
+    outcome,
+    part_lines,
+    trap_lines,
+)
+from sqlstable.report.module_calls import call_lines
 from sqlstable.report.numbers import count, counted, size
 from sqlstable.report.owner_column import Share, owner_column, shares
 from sqlstable.report.plan_words import plan_lines
@@ -43,6 +57,7 @@ from sqlstable.report.view import (
     values_of,
 )
 from sqlstable.report.view import Row as CsvRow
+from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.format.schema import COUNTER_NAMES
 from sqlstable.trace.format.summary import Summary
 from sqlstable.trace.model import Instructions, Message, OutsideUse, StableUse, Statement
@@ -104,19 +119,20 @@ def statement_lines(trace: TraceSource, look: Look) -> list[Text]:
     total = _total_row(all_messages)
     rows = [*(part for part in parts if isinstance(part, Row)), total]
     table = Table.holding(_columns(rows), rows, width)
-    body = [line for part in parts for line in _part_lines(part, table, look)]
+    fees = trace_fees(trace.settings)
+    body = [line for part in parts for line in _part_lines(part, table, look, fees)]
     return [
         *table.framed(body, sums=[total]),
         *_byte_lines(all_messages, width),
-        *sum_lines(all_messages, width),
+        *instruction_lines(trace, width),
         *fit_lines(trace, width),
     ]
 
 
-def _part_lines(part: Part, table: Table[Row], look: Look) -> list[Text]:
+def _part_lines(part: Part, table: Table[Row], look: Look, fees: CycleFees) -> list[Text]:
     match part:
         case Heading():
-            return _message_lines(part, look.width)
+            return _message_lines(part, fees, look.width)
         case Row():
             notes = [] if part.statement is None else _notes(part.statement, look)
             return [*table.row(part), *notes]
@@ -199,11 +215,8 @@ def _notes(statement: Statement, look: Look) -> Iterator[Text]:
     spent = statement.instructions
     if spent is not None:
         phases = statement.phase_instructions
-        reply = "" if phases is None else f" (reply {count(phases['reply'])})"
-        words = (
-            f"computation {count(spent.computation)}{reply}, "
-            f"stable memory {count(spent.stable)}, heap {count(spent.heap)}"
-        )
+        reply = None if phases is None else phases["reply"]
+        words = f"{estimated(spent)}{spent_words(spent, reply=reply)}"
         yield from paragraph(words, look.width, style="dim", indent=NOTE_INDENT)
     plan = statement.plan if look.plan else ()
     yield from plan_lines(plan, statement.loops, look.width, indent=NOTE_INDENT)
@@ -296,15 +309,19 @@ def _text_cell(row: Row, width: int) -> Cell:
     return [Text(line, style=row.style) for line in lines]
 
 
-def _message_lines(heading: Heading, width: int) -> list[Text]:
+def _message_lines(heading: Heading, fees: CycleFees, width: int) -> list[Text]:
     message = heading.message
     words = [f"message {message.index}", clean(message.kind)]
     if message.label is not None:
         words.append(f'"{clean(message.label)}"')
+    if message.call is not None:
+        words.append(clean(message.call.text))
     words += continues(message)
     if message.cache is not None:
         words.append(f"{clean(message.cache)} cache")
     words.append(outcome(message))
+    if answer_words(message):
+        words.append(answer_words(message))
     if heading.continued:
         words.append("continued")
     style = "bold red" if message.outcome == "trapped" else "bold blue"
@@ -313,6 +330,7 @@ def _message_lines(heading: Heading, width: int) -> list[Text]:
         return lines
     return [
         *_with_limit(lines, message, width),
+        *message_cost_lines(message, fees, width),
         *part_lines(message, width),
         *trap_lines(message, width),
     ]
@@ -345,9 +363,10 @@ def _byte_lines(total: Totals, width: int) -> list[Text]:
     return listed(words, width, style="dim")
 
 
-def _items(trace: TraceSource) -> Iterator[tuple[Statement, Message]]:
-    messages = trace.messages
-    return ((statement, messages[statement.message]) for statement in trace.statements)
+def _items(trace: TraceSource) -> Iterator[tuple[Statement, Message, int | None]]:
+    messages, cycles = trace.messages, instruction_cycles(trace)
+    for statement in trace.statements:
+        yield statement, messages[statement.message], cycles(statement)
 
 
 def _plan(statement: Statement) -> CsvRow:
@@ -365,9 +384,10 @@ _OF_STATEMENT: Final = (
     Fields(COUNTER_NAMES, values_of([f"sqlite.{name}" for name in COUNTER_NAMES])),
     COST,
     PHASES,
+    HOW_KNOWN,
 )
 
-VIEW: Final = View(
+_OF_SQL: Final = View(
     by="statement",
     title="What each statement touched in stable memory, in OS pages of 4 KiB",
     glossary=(
@@ -383,7 +403,14 @@ VIEW: Final = View(
         named("index", "message").called(("statement", "message")).at(itemgetter(0)),
         _OF_MESSAGE.at(itemgetter(1)),
         *(fields.at(itemgetter(0)) for fields in _OF_STATEMENT),
+        Fields(("cycles",), lambda it: (it[2],)),
     ),
     has_plans=True,
     is_one_pass=True,
+)
+VIEW: Final = replace(
+    _OF_SQL,
+    of_calls=replace(
+        _OF_SQL, title=module_calls.TITLE, glossary=module_calls.GLOSSARY, lines=call_lines
+    ),
 )

@@ -1,7 +1,7 @@
 """Two traces as one table for the terminal: before and after, statement by statement."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Final
 
@@ -14,6 +14,10 @@ from sqlstable.analysis.compare import (
     StatementPair,
     change_counts,
 )
+from sqlstable.analysis.totals import Totals
+from sqlstable.ic.words import CALL_KIND
+from sqlstable.report.call_words import is_of_module
+from sqlstable.report.cost_words import cycle_words
 from sqlstable.report.frame import (
     ARROW,
     INSTRUCTIONS,
@@ -114,6 +118,9 @@ def marks_of(comparison: Comparison) -> Mapping[Change, tuple[str, str]]:
 def glossary(comparison: Comparison) -> list[tuple[str, str]]:
     """Return the words of a comparison, each with what it means."""
     words = [*(_GLOSSARY if comparison.is_like_with_like else _PLAIN_GLOSSARY)]
+    if of_calls(comparison):
+        # Without plans.
+        del words[-1]
     if comparison.before.instructions or comparison.after.instructions:
         words.append(INSTRUCTIONS)
     return words
@@ -161,7 +168,14 @@ def _table_lines(comparison: Comparison, look: Look) -> list[Text]:
     first, hidden, last, same = _shown(comparison.pairs)
     sums = _sum_rows(comparison)
     rows = [*(_pair_row(pair, marks) for pair in (*first, *last)), *sums]
-    table = Table.holding(_columns(rows), rows, width)
+    columns = _columns(rows)
+    if of_calls(comparison):
+        columns = [
+            replace(it, heading="call") if it.heading == "statement" else it
+            for it in columns
+            if it.heading not in ("hits", "rows")
+        ]
+    table = Table.holding(columns, rows, width)
     indent = table.widths[0] + GAP
 
     def lines(pairs: Sequence[StatementPair]) -> Iterator[Text]:
@@ -186,11 +200,18 @@ def _table_lines(comparison: Comparison, look: Look) -> list[Text]:
 def _instruction_lines(comparison: Comparison, width: int) -> list[Text]:
     lines: list[Text] = []
     for name, total in (("before", comparison.before), ("after", comparison.after)):
-        found = sum_lines(total, width - GAP)
+        found = sum_lines(total, width - GAP, has_statements=not of_calls(comparison))
         if found:
             lines.append(Text(f"{name}:"))
+            found += _cycle_lines(total, width - GAP)
             lines += [Text(" " * GAP).append_text(line) for line in found]
     return lines
+
+
+def _cycle_lines(total: Totals, width: int) -> list[Text]:
+    """Say what all messages of one side cost; nothing where that is not known."""
+    words = "" if total.cycles is None else cycle_words(total.cycles)
+    return paragraph(words, width) if words else []
 
 
 def _shown(
@@ -234,8 +255,9 @@ def _sides(
 def _sum_rows(comparison: Comparison) -> list[_Row]:
     spent = comparison.paired_instructions
     paired = (Sum(comparison.paired_before, spent[0]), Sum(comparison.paired_after, spent[1]))
+    noun = "calls" if of_calls(comparison) else "statements"
     return [
-        _Row("", "statements in both", paired, style="bold"),
+        _Row("", f"{noun} in both", paired, style="bold"),
         _Row("", "all messages", (comparison.before, comparison.after), style="bold"),
     ]
 
@@ -246,7 +268,16 @@ def changes_counted(comparison: Comparison) -> str:
     counts = change_counts(comparison)
     plans = sum(pair.plan_changed for pair in comparison.pairs)
     words = [f"{count(number)} {marks[change][0][2:]}" for change, number in counts.items()]
+    if of_calls(comparison):
+        return ", ".join(words)
     return f"{', '.join(words)}; {counted(plans, 'plan')} changed"
+
+
+def of_calls(comparison: Comparison) -> bool:
+    """Whether both traces are of modules, and no SQL was seen in either."""
+    sides = [it for pair in comparison.pairs for it in (pair.before, pair.after) if it is not None]
+    settings = (comparison.before_settings, comparison.after_settings)
+    return all(map(is_of_module, settings)) and all(it.kind == CALL_KIND for it in sides)
 
 
 # -- how it is laid out --------------------------------------------------------------------------

@@ -8,12 +8,18 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from sqlstable.analysis.compare import settings_that_differ
+from sqlstable.analysis.pricing.trace_prices import recorded_prices
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.ic.assumptions import assumptions_of
+from sqlstable.ic.fee_tables import FEES_DATE
 from sqlstable.ic.prices import regime_of
 from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.ic.words import MODULE_ENGINE
 from sqlstable.report import numbers
 from sqlstable.report.grid import paragraph
+from sqlstable.report.price_words import assumption_words
 from sqlstable.report.text import clean
+from sqlstable.trace.fees import fees_day, trace_fees
 from sqlstable.trace.format.summary import MessageState
 from sqlstable.trace.model import TraceSettings
 
@@ -53,11 +59,14 @@ DEFAULTS: Final[Mapping[str, object]] = {
     "depth": "counters",
     "owners": True,
     "durability": "process",
-    "prices": None,
+    "prices": regime_of(None).name,
+    "assumptions": assumptions_of(regime_of(None)),
     "build": "standard",
     "price_regime": regime_of(None).name,
     "measured": True,
     "track_heap": True,
+    "os_page_bytes": 4096,
+    "heap_address_bits": 32,
 }
 """What settings are when nothing is said; a report names them when it is asked to."""
 
@@ -67,10 +76,25 @@ STATED: Final = ("engine", "sqlite", "limits")
 NO_SETTINGS: Final = frozenset({"closed", "measured", "prices"})
 """What a trace keeps beside its settings: it influenced nothing, or the engine says it."""
 
-_MEANINGS: Final = {"price_regime": "how memory is charged"}
+_MEANINGS: Final = {
+    "price_regime": "how memory is charged",
+    "os_page_bytes": "those that are charged",
+}
 """Settings whose names do not say what they are."""
 
+_SPELLED: Final = {
+    "recorded_limits": "limits of the run",
+    "messages_per_round": "messages per round",
+}
+"""Settings that nobody chooses under the name that a trace has for them."""
+
+_SHORTENED: Final = "_sha256"
+"""How the names of settings end of which the beginning is enough to tell them apart."""
+_SHOWN_OF_HASH: Final = 12
+
 _UNITS: Final = {
+    "module_bytes": "B",
+    "os_page_bytes": "B",
     "bucket_pages": "Wasm pages",
     "page_size": "B",
     "cache_size": "SQLite pages",
@@ -85,11 +109,25 @@ INSTRUCTIONS: Final = (
 ARROW: Final = " → "
 """Stands between a value before and the same value after."""
 
-NOT_HERE: Final = (
-    "cycles, prices; consensus, networking, certified responses, other canisters; the limits on "
-    "sizes of arguments and replies (2 MiB, and 3 MiB for a query's reply)"
+NOT_HERE: Final = "consensus, networking, certified responses, other canisters"
+
+NOT_COUNTED: Final = "computation, heap and cycles"
+"""What nobody counts on the native engine, where stable memory's part is known."""
+
+NOT_HELD: Final = (
+    "the limits on sizes of arguments and replies (2 MiB, and 3 MiB for a query's reply)"
 )
-"""Sizes: dfinity/ic rs/limits/src/lib.rs, ``MAX_NON_REPLICATED_QUERY_REPLY_SIZE`` and others."""
+"""Where nobody counts their bytes.
+
+Source: dfinity/ic rs/limits/src/lib.rs, ``MAX_NON_REPLICATED_QUERY_REPLY_SIZE`` and others.
+"""
+
+
+NOT_HERE_OF_MODULES: Final = (
+    "consensus, networking, certificates, signatures of subnets, HTTPS outcalls, Bitcoin; "
+    "canisters that were not put beside this one reject their calls"
+)
+"""The same of a canister's own module."""
 
 
 def title(text: str, width: int) -> list[Text]:
@@ -143,13 +181,17 @@ def setting(name: str, value: object) -> str:
         ('cache_size 2,000 SQLite pages', 'journal_mode memory')
     """
     meaning = f" ({_MEANINGS[name]})" if name in _MEANINGS else ""
-    return f"{clean(name)}{meaning} {setting_value(name, value)}"
+    return f"{_SPELLED.get(name) or clean(name)}{meaning} {setting_value(name, value)}"
 
 
 def setting_value(name: str, value: object) -> str:
     """Spell the value of one setting with its unit."""
     if value is None:
         return "unknown"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{clean(str(key))} {clean(str(it))}" for key, it in value.items())
+    if name.endswith(_SHORTENED):
+        return clean(str(value))[:_SHOWN_OF_HASH] + "…"
     if isinstance(value, bool) or not isinstance(value, int):
         return clean(str(value)) or "''"
     unit = _UNITS.get(name)
@@ -213,7 +255,8 @@ def instruction_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
 
 def cache_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
     """Say why the states of the heap cost what they cost, where both can be seen."""
-    if any(kind == "query" and is_counted for kind, _, is_counted in trace.summary.states):
+    states = trace.summary.states
+    if any(kind == "query" and cache and is_counted for kind, cache, is_counted in states):
         text = (
             "fresh: opening has paid for the heap before the statement begins; warm: the statement "
             "pays for each Wasm page of it; cold: as warm, and reads its SQLite pages anew"
@@ -238,21 +281,46 @@ def provenance(
         *(_modelled(it.values) for it in settings), _modelled_messages(settings[-1], states)
     )
     beware = chain.from_iterable(_beware(it.values) for it in settings)
+    prices = chain.from_iterable(_prices(it) for it in settings)
     rows = (
+        ("prices", "; ".join(dict.fromkeys(prices))),
         ("real", "; ".join(dict.fromkeys(real))),
         ("modelled", "; ".join(dict.fromkeys(modelled))),
         ("beware", "; ".join(dict.fromkeys(beware))),
-        ("not here", "".join(_not_measured(settings)) + NOT_HERE),
+        ("not here", _not_here(settings)),
     )
     return [(name, text) for name, text in rows if text]
 
 
-def _not_measured(settings: Sequence[TraceSettings]) -> Iterator[str]:
-    if not all(it.values.get("measured") for it in settings):
-        yield "instructions, "
+def _not_here(settings: Sequence[TraceSettings]) -> str:
+    is_module = all(it.values.get("engine") == MODULE_ENGINE for it in settings)
+    if is_module:
+        return NOT_HERE_OF_MODULES
+    if all(it.values.get("measured") for it in settings):
+        if any(it.values.get("engine") == "both" for it in settings):
+            return f"{NOT_HERE}; {NOT_HELD} of messages that were not measured"
+        return NOT_HERE
+    return f"{NOT_COUNTED}; {NOT_HERE}; {NOT_HELD}"
+
+
+def _prices(settings: TraceSettings) -> Iterator[str]:
+    """Say what instructions were counted by, and what that assumes."""
+    regime = recorded_prices(settings)
+    if not settings.values.get("measured") or regime is None:
+        return
+    words = assumption_words(regime)
+    assumed = f"; assumed, as the sources leave it open: {words}" if words else ""
+    yield f"{regime.name}{assumed} (sqlstable prices)"
 
 
 def _real(settings: Mapping[str, object]) -> Iterator[str]:
+    if settings.get("engine") == MODULE_ENGINE:
+        yield "the module as it is deployed, its bytes and their layout, the OS pages touched"
+        yield "the heap after a query or trap"
+        yield "instructions, counted by the weights that the replica's source has"
+        if settings.get("limits") is not None:
+            yield f"limits of {clean(str(settings['limits']))}"
+        return
     yield "SQLite, the bytes and their layout, the OS pages touched"
     if settings.get("limits") is not None:
         yield f"limits of {clean(str(settings['limits']))}"
@@ -263,11 +331,20 @@ def _real(settings: Mapping[str, object]) -> Iterator[str]:
 
 
 def _modelled(settings: Mapping[str, object]) -> Iterator[str]:
+    if settings.get("engine") == MODULE_ENGINE:
+        yield "the order of messages, time, cycles and randomness, which are the same in every run"
     if settings.get("engine") == "native":
         yield "the heap after a query or trap (native engine)"
     if settings.get("preset") is not None:
         name = clean(str(settings["preset"]))
         yield f"preset {name}: the PRAGMAs of that product, not its commit path"
+    if settings.get("measured"):
+        found = TraceSettings(settings)
+        fees, day = trace_fees(found), min(fees_day(found) or FEES_DATE, FEES_DATE)
+        yield (
+            f"cycles by the list of {day} for a subnet of {fees.node_count} nodes and a heap "
+            f"with {64 if fees.is_64 else 32}-bit addresses"
+        )
 
 
 def _beware(settings: Mapping[str, object]) -> Iterator[str]:
@@ -307,12 +384,14 @@ def _state(values: Mapping[str, object], width: int, *, all_settings: bool) -> l
 
 def is_default(name: str, value: object) -> bool:
     """Tell whether a setting is what it is when nothing is said, and need not be stated."""
+    if name == "assumptions":
+        return True  # the words on prices state them
     return name not in STATED and (value is None or value == DEFAULTS.get(name))
 
 
 def named_lines(name: str, text: str, width: int) -> list[Text]:
     """Return a paragraph with its name in front, as below every table."""
-    indent = 10
+    indent = max(10, len(name) + 1)
     lines = paragraph(text, width, style="dim", indent=indent)
     first = Text(name.ljust(indent), style="dim bold")
     first.append(lines[0].plain.lstrip(), style="not bold")

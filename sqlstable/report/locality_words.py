@@ -14,6 +14,7 @@ from sqlstable.analysis.locality.reuse import MissRatioCurve
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.report.call_words import is_of_module
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import UNKNOWN, bar, count, counted, percent, size
 from sqlstable.report.sparks import sparkline
@@ -154,8 +155,10 @@ def _miss_ratio_lines(
     """Draw the curve over sizes that grow by a factor, the configured cache marked below."""
     name = UNIT_NAMES[unit]
     text = (
-        f"of a cache of so many {name}s that keeps those touched last, behind SQLite's own: what "
-        "that one answered never came here"
+        f"of a cache of so many {name}s that keeps those touched last, behind the module's own"
+        if is_of_module(trace.settings)
+        else f"of a cache of so many {name}s that keeps those touched last, behind SQLite's own: "
+        "what that one answered never came here"
     )
     yield from _figure("miss ratio", text, width)
     last = max(1, _distinct(curve))

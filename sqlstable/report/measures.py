@@ -9,6 +9,8 @@ from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from sqlstable.ic.words import INSTRUCTION_PHASES
+from sqlstable.report.numbers import count
+from sqlstable.report.sample_words import ESTIMATED
 from sqlstable.report.table import Column, number
 from sqlstable.report.view import Fields, Row, values_of
 from sqlstable.trace.format.schema import COST_FIELDS, HEAP_FIELDS, STABLE_COLUMNS, STABLE_FIELDS
@@ -51,6 +53,16 @@ def _known(names: Sequence[str]) -> Callable[[object], Row]:
 SPENT: Final[Fields[Instructions | None]] = Fields(INSTRUCTIONS, _known(INSTRUCTION_PARTS))
 """What it cost, where that is known."""
 
+HOW_KNOWN: Final[Fields[Measured]] = Fields(
+    ("instructions_measured", "instructions_error_band"),
+    lambda it: (
+        (None, None)
+        if it.instructions is None
+        else (it.instructions.measured, it.instructions.error_band)
+    ),
+)
+"""Whether that was counted, or else within which share of it one such estimate lies."""
+
 COST: Final = SPENT.at(attrgetter("instructions"))
 """What something cost."""
 
@@ -59,6 +71,9 @@ PHASES: Final[Fields[Statement]] = Fields(
     lambda it: [(it.phase_instructions or {}).get(phase) for phase in INSTRUCTION_PHASES],
 )
 """What a statement's phases cost, encoding its rows included."""
+
+CYCLES: Final[Fields[Any]] = Fields(("cycles",), lambda it: (it.cycles,))
+"""What it cost in cycles, where instructions were counted."""
 
 HEAP: Final[Fields[HeapUse | None]] = Fields(
     tuple(f"heap_{name}" for name in HEAP_FIELDS), _known(HEAP_FIELDS)
@@ -79,6 +94,15 @@ class TableMeasure:
     drop: int
     "When its column goes where there is no room; 0 for never."
     is_main: bool = False
+    is_estimated: Callable[[Any], bool] = lambda _: False
+    "Tells of a `Measured` whether the number was not counted."
+
+    def spelled(self, row: Any) -> str | int | None:  # noqa: ANN401  a `Measured`
+        """Return the number as tables show it: with a sign where it was estimated."""
+        found = self.of(row)
+        if found is None or not self.is_estimated(row):
+            return found
+        return f"{ESTIMATED} {count(found)}"
 
 
 TABLE_MEASURES: Final = (
@@ -88,6 +112,7 @@ TABLE_MEASURES: Final = (
         "instr.",
         lambda it: None if it.instructions is None else it.instructions.total,
         9,
+        is_estimated=lambda it: it.instructions is not None and not it.instructions.measured,
     ),
 )
 """The measures of every table, from left to right."""
@@ -106,6 +131,25 @@ def shown_measures(rows: Iterable[Measured]) -> tuple[TableMeasure, ...]:
     )
 
 
+def cycle_columns(rows: Iterable[Any], *, drop: int) -> list[Column[Any]]:
+    """Return a column of cycles; none where no row has some that are not free.
+
+    Args:
+        rows: Each `Measured`, with ``cycles``.
+        drop: When it goes where there is no room.
+    """
+    if not any(it.cycles for it in rows):
+        return []
+
+    def spelled(row: Any) -> str | int | None:  # noqa: ANN401  as said
+        spent = row.instructions
+        if row.cycles is None or spent is None or spent.measured:
+            return row.cycles  # type: ignore[no-any-return]
+        return f"{ESTIMATED} {count(row.cycles)}"
+
+    return [number("cycles", spelled, drop=drop)]
+
+
 def measure_columns(
     measures: Iterable[TableMeasure], style: Callable[[Any, bool], str] | None = None
 ) -> list[Column[Any]]:
@@ -122,7 +166,7 @@ def _column(measure: TableMeasure, style: Callable[[Any, bool], str] | None) -> 
     main = "bold" * measure.is_main
     return number(
         measure.heading,
-        measure.of,
+        measure.spelled,
         drop=measure.drop,
         style=main if style is None else lambda row: style(row, measure.is_main),
     )

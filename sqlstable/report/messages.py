@@ -7,10 +7,13 @@ from rich.text import Text
 from sqlstable.analysis.totals import Totals, outside_total, totals
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.words import INSTRUCTION_PHASES
+from sqlstable.report.call_words import has_calls_alone
+from sqlstable.report.cost_words import cost_lines, spent_words
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import count, counted
+from sqlstable.report.sample_words import ESTIMATED, sample_lines
 from sqlstable.report.text import clean, shorten
-from sqlstable.trace.model import Message, Part
+from sqlstable.trace.model import Instructions, Message, Part
 
 TRAP_LINES_MAX: Final = 4
 
@@ -69,13 +72,22 @@ def trap_lines(message: Message, width: int) -> list[Text]:
 
 
 def instruction_lines(trace: TraceSource, width: int) -> list[Text]:
-    """Say what all messages cost, and where; nothing where nobody counted."""
-    total = totals(trace)
-    return sum_lines(total, width)
+    """Say what all messages cost, and where; of stable memory alone where nobody counted."""
+    return [
+        *sum_lines(totals(trace), width, has_statements=not has_calls_alone(trace)),
+        *cost_lines(trace, width),
+        *sample_lines(trace, width),
+    ]
 
 
-def sum_lines(total: Totals, width: int) -> list[Text]:
-    """Say what messages cost together: in statements by phase, and around them."""
+def sum_lines(total: Totals, width: int, *, has_statements: bool = True) -> list[Text]:
+    """Say what messages cost together: in statements by phase, and around them.
+
+    Args:
+        total: What they come to.
+        width: Columns of the terminal.
+        has_statements: Whether there are any: a message that is one whole has nothing around it.
+    """
     spent, inside, around = (
         total.instructions,
         total.statement_instructions,
@@ -83,18 +95,23 @@ def sum_lines(total: Totals, width: int) -> list[Text]:
     )
     if spent is None:
         return []
-    words = (
-        f"{count(spent.total)} instructions: computation {count(spent.computation)}, "
-        f"stable memory {count(spent.stable)}, heap {count(spent.heap)}"
-    )
+    sign = estimated(spent)
+    words = f"{sign}{count(spent.total)} instructions: {spent_words(spent)}"
     lines = paragraph(words, width)
-    if inside is not None and around is not None:
-        words = f"in statements {count(inside.total)}{_phases(total, inside.heap)}"
+    if has_statements and inside is not None and around is not None:
+        words = f"in statements {sign}{count(inside.total)}{_phases(total, inside.heap)}"
         lines += paragraph(words, width, indent=2)
         lines += paragraph(
-            f"around statements {count(around.total)}: opening, requests, replies", width, indent=2
+            f"around statements {sign}{count(around.total)}: opening, requests, replies",
+            width,
+            indent=2,
         )
     return lines
+
+
+def estimated(spent: Instructions) -> str:
+    """Return the sign of what was not counted, to stand before it; else nothing."""
+    return "" if spent.measured else f"{ESTIMATED} "
 
 
 def _phases(total: Totals, heap: int) -> str:

@@ -36,18 +36,33 @@ class Share:
     rest: bool = False
 
 
-def shares(owners: Iterable[OwnerUse]) -> list[Share]:
+def shares(owners: Iterable[OwnerUse], whole: int | None = None) -> list[Share]:
     """Return the owners to show, the roles of each put together, the most accessed first.
+
+    Args:
+        owners: What a row touched of each owner and role.
+        whole: OS pages that the row accessed. Where nodes of several roles share OS pages, as in a
+            stable B-tree, the roles of an owner add up to more than it has; it has no more than the
+            others leave.
 
     Examples:
         >>> leaf = OwnerUse("album", "album", "table", "leaf", 12, 0)
         >>> inner = OwnerUse("album", "album", "table", "interior", 1, 0)
         >>> shares([leaf, inner])
         [Share(name='album', os_pages_accessed=13, rest=False)]
+        >>> shares([leaf, inner], whole=12)
+        [Share(name='album', os_pages_accessed=12, rest=False)]
     """
     accessed: dict[str, int] = defaultdict(int)
+    least: dict[str, int] = defaultdict(int)
     for owner in owners:
-        accessed[clean(owner.name or owner.kind)] += owner.os_pages_accessed
+        name = clean(owner.name or owner.kind)
+        accessed[name] += owner.os_pages_accessed
+        least[name] = max(least[name], owner.os_pages_accessed)
+    if whole is not None and sum(accessed.values()) > whole:
+        left = whole - sum(least.values())
+        for name, number in accessed.items():
+            accessed[name] = min(number, max(left, 0) + least[name])
     ranked = sorted(accessed.items(), key=lambda item: (-item[1], item[0]))
     if len(ranked) <= OWNERS_SHOWN:
         return [Share(*item) for item in ranked]
@@ -59,7 +74,11 @@ def shares(owners: Iterable[OwnerUse]) -> list[Share]:
 
 
 def owner_column(
-    rows: Iterable[Row], owners: Callable[[Row], Sequence[Share] | None], *, name_width_max: int
+    rows: Iterable[Row],
+    owners: Callable[[Row], Sequence[Share] | None],
+    *,
+    name_width_max: int,
+    drop: int = 1,
 ) -> Column[Row]:
     """Return the column that holds the owners of these rows, the names cut to a width.
 
@@ -67,6 +86,7 @@ def owner_column(
         rows: What each stands for.
         owners: What ``shares`` returned of a row, or None where owners are not asked for.
         name_width_max: Columns of the terminal.
+        drop: When it goes where there is no room.
     """
     listed = [share for row in rows for share in owners(row) or ()]
     widest = max((cell_len(share.name) for share in listed), default=0)
@@ -80,7 +100,7 @@ def owner_column(
         return [_line(share, whole, name_width, count_width) for share in found]
 
     width = name_width + 1 + BAR_CELLS + 1 + count_width
-    return Column(HEADING, shown, width=max(width, len(HEADING)), drop=1)
+    return Column(HEADING, shown, width=max(width, len(HEADING)), drop=drop)
 
 
 def _line(share: Share, whole: int, name_width: int, count_width: int) -> Text:

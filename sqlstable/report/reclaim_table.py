@@ -7,10 +7,13 @@ from typing import Final
 from rich.text import Text
 
 from sqlstable.analysis.reclaimable import NewImage, ReclaimReport, Way
+from sqlstable.ic.cycle_fees import CycleFees
+from sqlstable.ic.idle_burn import DAY_S, MONTH_DAYS
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.report.frame import named_lines, provenance_lines, settings_lines, title
 from sqlstable.report.grid import Cell, ColorSystem, cell, paragraph, render
 from sqlstable.report.limit_words import limit_words
+from sqlstable.report.money_words import cycles_words
 from sqlstable.report.numbers import UNKNOWN, count, counted, percent, size
 from sqlstable.report.table import Column, Table, number
 from sqlstable.report.text import clean, fit, shorten
@@ -194,7 +197,10 @@ def _glossary(report: ReclaimReport) -> Iterator[tuple[str, str]]:
             "instr.",
             "not counted by the native engine, and have a limit: --engine wasm counts them",
         )
-    yield (
-        "prices",
-        "those of storage are not here yet; it is charged by bytes and time, as GiB-seconds",
+    fees = CycleFees()
+    month = fees.memory(size_bytes=report.stable_bytes, seconds=MONTH_DAYS * DAY_S)
+    words = (
+        f"to hold {size(report.stable_bytes)} costs {cycles_words(month)} cycles a month on a "
+        f"subnet of {fees.node_count} nodes; what all of a canister costs: sqlstable status"
     )
+    yield "storage", words

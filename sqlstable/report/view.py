@@ -101,9 +101,11 @@ class View:
     has_plans: bool = False
     "Whether plans can stand under its rows."
     json: Callable[[TraceSource], Iterator[str]] | None = None
-    "Its JSON in pieces, where the JSON of a whole trace does not hold it."
+    "Its JSON in pieces, where the JSON of a whole trace does not hold all of it."
     is_one_pass: bool = False
     "Whether its table goes through the statements once, so that they need not stay in memory."
+    of_calls: "View | None" = None
+    "The same of a module in whose messages no SQL is seen, where its words are others."
 
     @property
     def header(self) -> tuple[str, ...]:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 from sqlstable.errors import SettingsError
 
 if TYPE_CHECKING:
+    from sqlstable.analysis.trace_source import TraceSource
     from sqlstable.report.view import View
 
-By = Literal["statement", "shape", "owner", "message", "advice", "locality", "os-page"]
+By = Literal[
+    "statement", "shape", "owner", "message", "advice", "locality", "os-page", "checkpoint"
+]
 """What one row of a view stands for."""
 
 VIEWS: Final[tuple[By, ...]] = get_args(By)
@@ -30,3 +33,15 @@ def view_named(by: str) -> "View":
     found: View = import_module(f"sqlstable.report.by_{by.replace('-', '_')}").VIEW
     assert found.by == by, "a view is called as its module is"
     return found
+
+
+def view_of(by: str, trace: "TraceSource") -> "View":
+    """Return a view in the words that a trace asks for.
+
+    Raises:
+        SettingsError: There is no such view.
+    """
+    from sqlstable.report.call_words import has_calls_alone  # noqa: PLC0415  as above
+
+    found = view_named(by)
+    return found.of_calls if found.of_calls and has_calls_alone(trace) else found

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from sqlstable.ic.charged import Charged, Payloads
 from sqlstable.trace.markup import html_table
 
 SQL_SHOWN_CHARACTERS: Final = 100
@@ -121,7 +122,10 @@ class OwnerUse:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Statement:
-    """One SQL statement inside a message; ``executemany`` is one statement with many runs."""
+    """One SQL statement inside a message; ``executemany`` is one statement with many runs.
+
+    A message of a module in which no SQL is seen is one statement, too: its call.
+    """
 
     index: int
     "Counted from 0 over the whole trace."
@@ -132,7 +136,7 @@ class Statement:
     shape: str
     "The statement with its literals replaced by placeholders, to group equal work."
     kind: str
-    "read, write, ddl, transaction or pragma."
+    "read, write, ddl, transaction or pragma; call for a whole message of a module, without SQL."
     row_count: int
     runs: int
     plan: tuple[str, ...]
@@ -150,6 +154,8 @@ class Statement:
     "By the names in INSTRUCTION_PHASES; what the heap costs is in none of them."
     loops: tuple[LoopUse, ...] = ()
     "Where the build counts the rows that loops visit."
+    charged: Charged | None = None
+    "What price lists charge for; None in traces of format version 1 to 6."
 
     def __repr__(self) -> str:
         """Say what it is on one line; its fields have the rest."""
@@ -211,6 +217,58 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class ModuleCall:
+    """What a message of a canister's own module was called with, and what it answered."""
+
+    method: str
+    "Name of the method, or of the export that ran, such as ``canister_heartbeat``."
+    text: str
+    "The call with its arguments, in Candid where their types are known, else in hex."
+    answer: str
+    "reply, reject or none: three different things."
+    answer_bytes: int
+    "Of the reply, or of the words of the reject."
+    answer_text: str | None
+    "The words of the reject; of a reply what it says, where its types are known."
+    calls_made: int
+    "Calls to other canisters."
+
+
+TRAPPED: Final = "it trapped, "
+"""How a difference of a message begins that did not fit on the measured engine."""
+
+
+class SampleGroup(NamedTuple):
+    """Messages of equal work, of which some are measured and stand for the others."""
+
+    kind: str
+    "Of message."
+    cache: str | None
+    outcome: str
+    shape: str
+    "Of their statements, one to a line."
+    work: int
+    """How much it was on the native engine, within a power of two: the binary digits of the VM
+    steps, and 256 times those of the rows."""
+    block: int
+    "Stretch of time, counted from 0; within it all messages are as likely to be measured."
+    reason: str = ""
+    "Why they cannot be measured; empty: they can."
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a message stands for that ran on the native engine, and maybe on the measured one."""
+
+    group: SampleGroup
+    os_pages_accessed: int | None = None
+    "On the measured engine; None where it did not run there."
+    os_pages_dirty: int | None = None
+    difference: str | None = None
+    "How it ended otherwise there, such as by a trap; None: it did not."
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message: it committed whole, was discarded whole, or trapped."""
 
@@ -248,6 +306,15 @@ class Message:
     in traces of format version 1 to 4."""
     parts: tuple[Part, ...] = ()
     "Those of a step of the life cycle, in the order in which they ran."
+    call: ModuleCall | None = None
+    "What a canister's own module was called with; None where SQL was all that was asked."
+    charged: Charged | None = None
+    """What price lists charge for, of its statements and of what lies around them; None in traces
+    of format version 1 to 6."""
+    payloads: Payloads | None = None
+    "None where nobody counted bytes, as on the native engine."
+    sample: Sample | None = None
+    "None where one engine alone ran."
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,3 +485,8 @@ class TraceSettings:
 
     def __getitem__(self, name: str) -> object:
         return self.values[name]
+
+    @property
+    def has_wide_heap(self) -> bool:
+        """Whether the canister's heap has addresses of 64 bits, so that instructions are dearer."""
+        return self.values.get("heap_address_bits") == 64

@@ -32,13 +32,10 @@ class Trampoline:
         self._quick = _quick_call()
         self._context = 0
         self._traps: list[ctypes.c_void_p] = []
-        self.set_deadline: Callable[[int], None] = store.set_epoch_deadline
-        "Lets calls trap when so many epochs from now on have passed."
         if self._quick is not None:
             context = ctypes.cast(store._context(), ctypes.c_void_p).value  # noqa: SLF001  see above
             assert context is not None
             self._context = context
-            self.set_deadline = partial(_quick_deadline(), context)
 
     def call_of(self, function: "wasmtime.Func", parameter_count: int) -> Call:
         """Return what calls ``function``.
@@ -122,10 +119,14 @@ def _quick_call() -> Callable[[int, int, int, int, int], int | None] | None:
 
 
 class Globals:
-    """The mutable globals of a module, all read and all set at once."""
+    """The mutable globals of a module, all read and all set at once.
+
+    References are read and set like numbers: functions belong to the store as long as it lives, and
+    of other things a canister has nothing but the null reference.
+    """
 
     def __init__(self, store: "wasmtime.Store", found: "list[wasmtime.Global]") -> None:
-        """Take them; numbers go the quick way, and where that is not there, the public one."""
+        """Take them; they go the quick way, and where that is not there, the public one."""
         self._store = store
         self._globals = found
         self._is_quick = _quick_call() is not None
@@ -146,10 +147,6 @@ class Globals:
         self._gets = [partial(get, *place) for place in places]
         self._sets = [partial(set_, *place) for place in places]
         self._size = size * len(found)
-        self.values()
-        # References belong to the store, and are not to be kept as bytes.
-        numbers = (ffi.WASMTIME_I32, ffi.WASMTIME_I64, ffi.WASMTIME_F32, ffi.WASMTIME_F64)
-        self._is_quick = all(value.kind in map(_number_of, numbers) for value in self._buffer)
 
     def values(self) -> Any:  # noqa: ANN401  for `set_values` only
         """Return what they hold."""
@@ -172,25 +169,48 @@ class Globals:
                 raise _error_of(error, ctypes.c_void_p())
 
     def typed(self) -> list[tuple[str, Any]]:
-        """Return the type and the value of each."""
-        return [
-            (str(one.type(self._store).content), one.value(self._store)) for one in self._globals
-        ]
+        """Return the type and the value of each that holds a number, or a vector as a number."""
+        found = self._numeric()
+        if not self._is_quick:
+            return [(kind, self._globals[index].value(self._store)) for index, kind in found]
+        self.values()
+        return [(kind, _value_of(self._buffer[index], kind)) for index, kind in found]
 
     def set_typed(self, values: Sequence[tuple[str, Any]]) -> None:
         """Let them hold what `typed` returned."""
-        for one, (_, value) in zip(self._globals, values, strict=True):
-            one.set_value(self._store, value)
+        self.values()
+        for (index, kind), (_, value) in zip(self._numeric(), values, strict=True):
+            if not self._is_quick or kind != VECTOR:
+                self._globals[index].set_value(self._store, value)
+                continue
+            raw = value.to_bytes(_VECTOR_BYTES, "little")
+            ctypes.memmove(self._buffer[index].of.v128, raw, _VECTOR_BYTES)
+            error = self._sets[index]()
+            assert not error
+
+    def _numeric(self) -> list[tuple[int, str]]:
+        """Return index and type of those that hold numbers."""
+        if self._is_quick:
+            self.values()
+            kinds = [_NUMERIC_KINDS.get(int(value.kind)) for value in self._buffer]
+        else:
+            types = [str(one.type(self._store).content) for one in self._globals]
+            kinds = [kind if kind in _NUMERIC_KINDS.values() else None for kind in types]
+        return [(index, kind) for index, kind in enumerate(kinds) if kind is not None]
 
 
-def _number_of(kind: Any) -> int:  # noqa: ANN401  wasmtime's
-    return int(getattr(kind, "value", kind))
+VECTOR: Final = "v128"
+
+_VECTOR_BYTES: Final = 16
+
+_NUMERIC_KINDS: Final = {0: "i32", 1: "i64", 2: "f32", 3: "f64", 4: VECTOR}
+"""Source: wasmtime's include/wasmtime/val.h, ``WASMTIME_I32`` and following."""
 
 
-@cache
-def _quick_deadline() -> Callable[[int, int], None]:
-    prototype = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
-    return prototype(("wasmtime_context_set_epoch_deadline", _private_interface().dll))
+def _value_of(raw: Any, kind: str) -> Any:  # noqa: ANN401  a ``wasmtime_val_t``
+    if kind == VECTOR:
+        return int.from_bytes(bytes(raw.of.v128), "little")
+    return getattr(raw.of, kind)
 
 
 def _private_interface() -> Any:  # noqa: ANN401  a module

@@ -4,53 +4,45 @@
 
 * Memories never move while they stay within what they reserve, so their addresses are asked once;
   stable memory and the shim's lists are asked again where they could have left it.
-* An upgrade does not make a new instance, because wasmtime frees none before its store: the heap is
-  filled with zeros, gets the bytes and the mutable globals that a new instance has, and is then as
-  a new one's. Tables keep what they hold, which modules of C never change.
-* The *kept* heap (``heap_kept`` in the shim, and the globals here) is the heap as the last message
-  left it. A rollback goes back to it, whatever happened to the instance meanwhile.
+* An upgrade to the same module does not make a new instance of it, because wasmtime frees none
+  before its store: the heap is filled with zeros, gets the bytes and the module the state that new
+  ones have, and is then as a new one. Another module is joined to the same shim and heap, or, where
+  its addresses are of another width, to a heap and a shim of its own, on the same stable memory.
+* The *kept* heap (``heap_kept`` in the shim, the module that was there and its state here) is the
+  heap as the last message left it. A rollback goes back to it, whatever happened meanwhile.
 """
 
 import ctypes
 import struct
+from collections.abc import Iterable
+from functools import partial
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlstable.errors import Trap
 from sqlstable.ic.limits import Limits
+from sqlstable.ic.system_calls import ANY_CONTEXT_BIT, CONTEXT_BITS
 from sqlstable.ic.units import GIB, WASM_PAGE_BYTES
 from sqlstable.ic.words import WRITE
 from sqlstable.wasm import shim
+from sqlstable.wasm.backtraces import backtrace_of
 from sqlstable.wasm.calls import Call, Globals, Trampoline
-from sqlstable.wasm.interrupts import LISTENER, NEVER, NEXT_INTERRUPT
-from sqlstable.wasm.joining import join, reserving, shim_values
+from sqlstable.wasm.environment import Entry, Environment, ExecutionResult
+from sqlstable.wasm.executing import entered, explained, place, result_of
+from sqlstable.wasm.interrupts import LISTENER
+from sqlstable.wasm.joined import Joined
+from sqlstable.wasm.joining import reserving
+from sqlstable.wasm.modules import Modules
+from sqlstable.wasm.profiled import KeptTrees, ProfileMemory
 from sqlstable.wasm.program import LIVE, Program, wasmtime_module
-from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX as HEAP_WASM_PAGES_MAX
-from sqlstable.wasm.rewrite.rewriter import SHIM_MODULE, START_EXPORT
-from sqlstable.wasm.traps import trap_of
+from sqlstable.wasm.rewrite.rewriter import START_EXPORT
+from sqlstable.wasm.side import Side
 
 if TYPE_CHECKING:
-    from wasmtime import Limits as WasmLimits
     from wasmtime import Memory, Store
 
 _MAY_LEAVE_BYTES: Final = 48 * GIB
 """Where a memory is larger, its address is asked again; less than any memory reserves."""
-
-_CALLS: Final = {
-    "begin_message": 3,
-    "begin_call": 1,
-    "reserve_kept": 0,
-    "commit": 1,
-    "rollback": 1,
-    "tell": 0,
-    "host_access": 3,
-    "enter_access": 3,
-    "host_grow": 2,
-    "stable64_size": 0,
-    "set_stable_size": 1,
-    "keep_heap": 1,
-    "reset_heap": 1,
-}
 
 
 class Instance:
@@ -66,57 +58,52 @@ class Instance:
         self, program: Program, *, stable_wasm_pages_max: int, limits: Limits | None
     ) -> None:
         """Instantiate the shim and the module; nothing runs yet."""
-        self.program = program
         self.limits = limits
         self.instruction_limit = shim.INSTRUCTIONS_MAX
         wasmtime = wasmtime_module()
         self._trap_type: type[Exception] = wasmtime.Trap
         self._store: Store = wasmtime.Store(program.engine)
-        self._store.set_epoch_deadline(NEVER)
-        LISTENER.listen(program.engine)
-        self._heap = self._memory(
-            wasmtime.Limits(program.layout.heap_wasm_pages, HEAP_WASM_PAGES_MAX), is_64=False
-        )
-        self._stable = self._memory(wasmtime.Limits(0, None), is_64=True)
-        linker = wasmtime.Linker(program.engine)
-        linker.define(self._store, SHIM_MODULE, "heap", self._heap)
-        linker.define(self._store, SHIM_MODULE, "stable", self._stable)
+        # By itself a store refuses more than ten thousand of each.
+        self._store.set_limits(instances=_MANY, tables=_MANY, memories=_MANY)
+        LISTENER.listen()
         with reserving():
-            joined = linker.instantiate(self._store, program.shim)
-        self._shim: Any = joined.exports(self._store)
-        for name, value in shim_values(program, stable_wasm_pages_max).items():
-            self.set_value(name, value)
-        self._instance, self._unknown = join(self._store, linker, program, self._shim)
-        self._learn_addresses()
-        trampoline = Trampoline(self._store)
-        self._trampoline = trampoline
-        calls = {
-            name: trampoline.call_of(self._shim[name], count) for name, count in _CALLS.items()
-        }
-        self._begin_message = calls["begin_message"]
-        self._begin_call, self._tell = calls["begin_call"], calls["tell"]
-        self._commit, self._rollback = calls["commit"], calls["rollback"]
-        self._reserve_kept = calls["reserve_kept"]
-        self._host_access, self._host_grow = calls["host_access"], calls["host_grow"]
-        self._enter_access, self._note_size = calls["enter_access"], calls["stable64_size"]
-        self._set_stable_size, self._keep_heap = calls["set_stable_size"], calls["keep_heap"]
-        self._reset_heap = calls["reset_heap"]
-        self._entries: dict[str, Call] = {}
+            self._stable: Memory = wasmtime.Memory(
+                self._store, wasmtime.MemoryType(wasmtime.Limits(0, None), is_64=True)
+            )
+        self._trampoline = Trampoline(self._store)
         self._is_heap_touched = False
         self._told: shim.ShimStatus | None = None
         "What the shim told, as long as nothing has moved since."
+        self._mode = _ANY_MODE
         self._is_running = False
         "Whether code of the canister runs, or was cut off before the shim could be called again."
-        mutable = [self._instance[name] for name in program.layout.mutable_globals]
-        self.globals = Globals(self._store, mutable)
-        # A new instance's globals, and its heap without the zeros at the end.
-        self._new_globals = self._kept_globals = self.globals.values()
-        self._new_heap = self.heap_bytes().rstrip(b"\0")
-        if START_EXPORT in program.layout.exports:
-            start = self._trampoline.call_of(self._instance[START_EXPORT], 0)
-            self._entries[START_EXPORT] = start
-        self._keep_heap(shim.WHOLE)
+        self._modules = Modules(
+            self._store, self._trampoline, self._stable, stable_wasm_pages_max, program
+        )
+        self.trees = KeptTrees(partial(_profile_of, self._modules))
+        self._use(self._modules.side)
+        self._stable_address = self._side.address(self._stable)
         LIVE.add(self)
+
+    @property
+    def side(self) -> Side:
+        """The heap and the shim of the module that runs."""
+        return self._side
+
+    @property
+    def joined(self) -> Joined:
+        """The module that runs."""
+        return self._modules.joined
+
+    @property
+    def program(self) -> Program:
+        """What runs."""
+        return self.joined.program
+
+    @property
+    def globals(self) -> Globals:
+        """The mutable globals of the module that runs."""
+        return self.joined.globals
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -127,50 +114,104 @@ class Instance:
         self._shim_call(
             self._begin_message, instructions, _signed(accessed_max), _signed(dirty_max)
         )
+        self.trees.begin()
 
     def call(self, name: str, argument: bytes) -> bytes:
         """Call an entry point of the canister, and return its reply.
 
         Raises:
             Trap: It trapped; the message must be rolled back.
+            ModuleError: The module exports no such function.
         """
-        entry = self._entries.get(name)
-        if entry is None:
-            entry = self._entries[name] = self._trampoline.call_of(self._instance[name], 0)
+        status = self.enter(self.joined.entry(name), argument, ANY_CONTEXT_BIT, _ANY_MODE)
+        return ctypes.string_at(self._addresses["reply"], status.reply_size)
+
+    def execute(self, entry: Entry, argument: bytes, environment: Environment) -> ExecutionResult:
+        """Run an execution in the open message, and return what it left; errors as `call`."""
+        call, mode, numbers = entered(self.joined, entry, environment)
+        place(self._side, environment)
+        status = self.enter(call, argument, CONTEXT_BITS[environment.context], mode, numbers)
+        return result_of(self._side, status)
+
+    def enter(
+        self, entry: Call, argument: bytes, bit: int, mode: str, numbers: tuple[int, ...] = ()
+    ) -> shim.ShimStatus:
+        """Let code of the canister run in a context, given as its bit and as its name.
+
+        Raises:
+            Trap: It trapped; the message must be rolled back.
+        """
+        self.run(entry, argument, bit, mode, numbers)
+        self.follow_stable(self.tell().stable_size)
+        return self.tell()
+
+    def run(
+        self, entry: Call, argument: bytes, bit: int, mode: str, numbers: tuple[int, ...] = ()
+    ) -> None:
+        """Do the same, and ask for nothing; an interrupt ends it if this is the main thread."""
         size = len(argument)
         if size > _ARGUMENT_BYTES_MAX:
             raise Trap(f"the call has {size} bytes, and a heap has 4 GiB; make several of it")
-        self._is_heap_touched = True
-        self._shim_call(self._begin_call, size)
-        self._told = None
+        self._is_heap_touched, self._mode = True, mode
+        self._shim_call(self._begin_call, size, bit)
         if size:
             ctypes.memmove(self._addresses["argument"], argument, size)
-        self._run(entry)
-        status = self.tell()
-        self._follow_stable(status.stable_size)
-        return ctypes.string_at(self._addresses["reply"], status.reply_size)
+        self.joined.begin_execution()
+        if get_ident() == _MAIN_THREAD:
+            self._is_running = True
+            LISTENER.running = self._side.guard
+        try:
+            entry(*numbers)
+        except self._trap_type as trap:
+            is_interrupted = self._stop_running()
+            raise self._explained(trap, is_interrupted=is_interrupted) from None
+        except BaseException:
+            # Python had an exception for its thread as soon as it got that back.
+            self._stop_running()
+            raise
+        if self._is_running:
+            LISTENER.release(self._side.guard)
+            self._is_running = False
 
     def start(self, name: str, argument: bytes) -> None:
-        """Make the heap new, and call ``canister_init`` or ``canister_post_upgrade``.
+        """Make the heap new, and call ``canister_init`` or ``canister_post_upgrade``, if exported.
 
         Raises:
             Trap: It trapped; the message must be rolled back, which brings the old heap back.
         """
         self.renew_heap()
-        if START_EXPORT in self._entries:
-            self._begin_call(0)
-            self._run(self._entries[START_EXPORT])
-        self.call(name, argument)
+        if self.joined.has_start:
+            self.enter(self.joined.entry(START_EXPORT), b"", ANY_CONTEXT_BIT, _ANY_MODE)
+        if name in self.program.layout.exports:
+            self.call(name, argument)
 
     def renew_heap(self, data: bytes | None = None) -> None:
         """Make the heap what a new instance's is, or other bytes; the kept one stays."""
         self._is_heap_touched, self._told = True, None
-        data = self._new_heap if data is None else data
-        wasm_pages = max(self.program.layout.heap_wasm_pages, len(data) // WASM_PAGE_BYTES)
-        if not self._reset_heap(wasm_pages):
-            raise Trap("this computer has no memory left for the heap")
-        ctypes.memmove(self._heap_address, data, len(data))
-        self.globals.set_values(self._new_globals)
+        self._modules.renew(data)
+
+    def install(self, program: Program, *, keeps_heap: bool = False) -> None:
+        """Go on with another module in the open message, on the same stable memory.
+
+        Nothing of it runs. A rollback goes back to the module before, with its heap and state.
+
+        Args:
+            program: The new module; the same one begins anew.
+            keeps_heap: Whether it finds the heap as it is, instead of a new one; its globals are
+                new in any case.
+
+        Raises:
+            ModuleError: The module cannot be instantiated; the message has to be rolled back.
+            Trap: This computer has no memory left for the heap; likewise.
+            SettingsError: The heap should be kept, and has addresses of another width; or this
+                process has no addresses left.
+        """
+        self._is_heap_touched, self._told = True, None
+        self.trees.keep()
+        try:
+            self._modules.install(program, keeps_heap=keeps_heap)
+        finally:
+            self._use(self._modules.side)
 
     def prepare_commit(self) -> None:
         """Do what a commit could fail at.
@@ -182,48 +223,34 @@ class Instance:
 
     def commit(self, *, is_new_heap: bool) -> None:
         """Keep what the message did, to stable memory and to the heap; again does no harm."""
+        self.trees.keep()
+        told = self._told
         self._shim_call(self._commit, self._how(is_new_heap=is_new_heap))
-        self._kept_globals = self.globals.values()
+        self._side.shrink(told)
+        self._modules.commit()
         self._is_heap_touched = False
 
     def rollback(self, *, is_new_heap: bool) -> None:
         """Take back what the message did, to stable memory and to the heap; again does no harm."""
         if self._is_running:
             self._stop_running()
+        self.trees.keep()
+        told = self._told
         self._shim_call(self._rollback, self._how(is_new_heap=is_new_heap))
-        self.globals.set_values(self._kept_globals)
+        self._side.shrink(told)
+        self._modules.rollback()
+        if self._side is not self._modules.side:
+            self._use(self._modules.side)
         self._is_heap_touched = False
 
     def keep_heap(self) -> None:
         """Let a rollback go back to the heap as it is now."""
         self._shim_call(self._keep_heap, shim.WHOLE)
-        self._kept_globals = self.globals.values()
+        self._modules.keep()
 
     def end_unseen(self) -> None:
         """Forget what was counted and marked so far; the heap stays as it is, and the kept one."""
         self._shim_call(self._commit, shim.KEEP_NOTHING)
-
-    def forget_below(self, address: int) -> None:
-        """Forget the message's accesses below an address, and what they cost; and all other calls.
-
-        In a fresh heap the database is opened anew and the memory manager is not: its tables were
-        read when the canister was upgraded, in a message of its own.
-        """
-        status, marks = self.tell(), self._marks()
-        rows = memoryview(self.noted(shim.LOG, status.log_count)).cast("q").tolist()
-        accesses = [row for row in zip(*[iter(rows)] * 3, strict=True) if row[0] <= WRITE]
-        forgotten = [length for _, start, length in accesses if start < address]
-        free = self.program.regime.stable_call_cost(
-            accesses=len(forgotten), bytes_moved=sum(forgotten)
-        )
-        counter = status.counter + status.page_charges + free
-        self.end_unseen()
-        for kind, start, length in accesses:
-            if start >= address:
-                self._enter_access(start, length, 3 if kind == WRITE else 2)
-        for at, part in marks:
-            ctypes.memmove(at, part, len(part))
-        self.set_value("counter", counter - self.tell().page_charges)
 
     def tell(self) -> shim.ShimStatus:
         """Return what the message has done so far; the shim is asked if anything has moved."""
@@ -256,7 +283,7 @@ class Instance:
     def host_grow(self, wasm_pages: int, wasm_pages_max: int) -> int:
         """Grow stable memory; returns the old size, or -1."""
         old = self._shim_call(self._host_grow, _signed(wasm_pages), _signed(wasm_pages_max))
-        self._follow_stable(self.tell().stable_size)
+        self.follow_stable(self.tell().stable_size)
         return old
 
     def note_size(self) -> None:
@@ -266,7 +293,7 @@ class Instance:
     def set_stable_size(self, wasm_pages: int) -> bool:
         """Set the size between messages; returns whether there was room. Bytes are the caller's."""
         is_set = bool(self._shim_call(self._set_stable_size, wasm_pages))
-        self._follow_stable(wasm_pages)
+        self.follow_stable(wasm_pages)
         return is_set
 
     # -- what was noted -------------------------------------------------------------------------
@@ -280,16 +307,16 @@ class Instance:
 
     def heap_bytes(self) -> bytes:
         """Return the heap as it is now."""
-        return ctypes.string_at(self._heap_address, self.value("heap_size") * WASM_PAGE_BYTES)
+        return self._side.heap_bytes()
 
     def set_value(self, name: str, value: int) -> None:
         """Set one of the shim's globals."""
         self._told = None
-        self._shim[name].set_value(self._store, value)
+        self._side.set_value(name, value)
 
     def value(self, name: str) -> int:
         """Return one of the shim's globals."""
-        return int(self._shim[name].value(self._store))
+        return self._side.value(name)
 
     def close(self) -> None:
         """Give everything back; the machine is not used afterwards."""
@@ -307,7 +334,7 @@ class Instance:
             size: Bytes that are going to be read; large ones might have moved it.
         """
         if size > _MAY_LEAVE_BYTES:
-            self._addresses[memory] = self._address(self._shim[memory])
+            self._addresses[memory] = self._side.address(self._side.exports[memory])
         return self._addresses[memory]
 
     def _how(self, *, is_new_heap: bool) -> int:
@@ -315,24 +342,6 @@ class Instance:
         if not self._is_heap_touched:
             return shim.KEEP_NOTHING
         return shim.WHOLE if is_new_heap else shim.BY_MARKS
-
-    def _run(self, entry: Call) -> None:
-        """Let code of the canister run, which an interrupt ends if this is the main thread."""
-        self._told = None
-        if get_ident() == _MAIN_THREAD:
-            self._is_running = True
-            self._trampoline.set_deadline(NEXT_INTERRUPT)
-        try:
-            entry()
-        except self._trap_type as trap:
-            self._stop_running()
-            raise self._explained(trap) from None
-        except BaseException:
-            # Python had an exception for its thread as soon as it got that back.
-            self._stop_running()
-            raise
-        self._trampoline.set_deadline(NEVER)
-        self._is_running = False
 
     def _shim_call(self, call: Call, *numbers: int) -> int:
         """Call the shim; what it refuses, or finds no memory for, is a trap of ours."""
@@ -350,60 +359,51 @@ class Instance:
         self._stop_running()
         self._is_heap_touched, self._told = True, None
 
-    def _stop_running(self) -> None:
-        """Make the shim's calls come to their end again."""
-        self._trampoline.set_deadline(NEVER)
+    def _stop_running(self) -> bool:
+        """Make the shim's calls come to their end again; returns whether an interrupt came."""
         self._trampoline.forget_traps()
+        is_interrupted = self._is_running and LISTENER.release(self._side.guard)
         self._is_running = False
+        return is_interrupted
 
-    def _explained(self, trap: Any) -> Trap:  # noqa: ANN401  wasmtime's
-        status = self.tell()
-        code = trap.trap_code
-        for name, called in self._unknown.items():
-            if called.value(self._store):
-                called.set_value(self._store, 0)
-                msg = f"ic0.{name} is not known here; leave the call out, or test it with PocketIC"
-                return Trap(msg)
-        text = ctypes.string_at(self.address_of("text"), status.text_size)
-        return trap_of(
-            status.trap_code,
-            text=text.decode(errors="replace"),
-            wasm_trap=None if code is None else code.name,
-            limits=self.limits,
-            instruction_limit=self.instruction_limit,
+    def _explained(self, trap: Any, *, is_interrupted: bool = False) -> Trap:  # noqa: ANN401  wasmtime's
+        name = _INTERRUPT if is_interrupted else trap.trap_code and trap.trap_code.name
+        numbers = self.limits, self.instruction_limit
+        found = self.joined.called_unknown() or explained(
+            self._side, self.tell(), name, self._mode, *numbers
         )
+        found.backtrace = backtrace_of(trap, self.program.layout.function_count)
+        return found
 
-    def _memory(self, limits: "WasmLimits", *, is_64: bool) -> "Memory":
-        wasmtime = wasmtime_module()
-        with reserving():
-            memory: Memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits, is_64=is_64))
-        return memory
-
-    def _learn_addresses(self) -> None:
-        names = {
-            *("argument", "reply", "debug", "text", "status", "heap_marks", "bytemap", "undo"),
-            *(item.memory for item in shim.LISTS),
-        }
-        self._addresses = {name: self._address(self._shim[name]) for name in names}
-        self._heap_address = self._address(self._heap)
-        self._stable_address = self._address(self._stable)
-        self._numbers = (ctypes.c_int64 * len(shim.ShimStatus._fields)).from_address(
-            self._addresses["status"]
-        )
-
-    def _address(self, memory: "Memory") -> int:
-        return ctypes.addressof(memory.data_ptr(self._store).contents)
-
-    def _follow_stable(self, wasm_pages: int) -> None:
+    def follow_stable(self, wasm_pages: int) -> None:
         """Ask where stable memory is, if it has grown so far that it could have moved."""
         if wasm_pages * WASM_PAGE_BYTES > _MAY_LEAVE_BYTES:
-            self._stable_address = self._address(self._stable)
+            self._stable_address = self._side.address(self._stable)
 
-    def _marks(self) -> list[tuple[int, bytes]]:
-        size = self._heap.size(self._store) * (WASM_PAGE_BYTES // 4096)
-        start = self._addresses["heap_marks"]
-        return [(at, ctypes.string_at(at, size)) for at in (start, start + (1 << 20))]
+    def _use(self, side: Side) -> None:
+        """Let calls and addresses be those of a side."""
+        self._side, self._told = side, None
+        calls = side.calls
+        self._begin_message = calls["begin_message"]
+        self._begin_call, self._tell = calls["begin_call"], calls["tell"]
+        self._commit, self._rollback = calls["commit"], calls["rollback"]
+        self._reserve_kept = calls["reserve_kept"]
+        self._host_access, self._host_grow = calls["host_access"], calls["host_grow"]
+        self._note_size = calls["stable64_size"]
+        self._set_stable_size, self._keep_heap = calls["set_stable_size"], calls["keep_heap"]
+        self._addresses = side.addresses
+        self._numbers = (ctypes.c_int64 * len(shim.ShimStatus._fields)).from_address(
+            side.addresses["status"]
+        )
 
+
+_MANY: Final = 1 << 30
+
+_INTERRUPT: Final = "INTERRUPT"
+"""A name in `sqlstable.wasm.traps.WASM_TRAPS`."""
+
+_ANY_MODE: Final = "update"
+"""Where code runs that asks for nothing a context would forbid."""
 
 _ARGUMENT_BYTES_MAX: Final = (1 << 32) - 1
 
@@ -420,12 +420,60 @@ def stable_bytes(machine: Instance) -> bytes:
     return bytes((ctypes.c_char * size).from_address(machine.stable_address))
 
 
+def statement_texts(machine: Instance) -> bytes:
+    """Return the texts of statements that the message told of, each behind its size."""
+    size = machine.value("statements_size")
+    return ctypes.string_at(machine.address_of("statements", size), size) if size else b""
+
+
 def put_stable(machine: Instance, address: int, data: bytes) -> None:
     """Change bytes of stable memory between messages; nobody counts that."""
     assert address + len(data) <= machine.stable_wasm_pages * WASM_PAGE_BYTES
     ctypes.memmove(machine.stable_address + address, data, len(data))
 
 
+def _profile_of(modules: Modules) -> ProfileMemory | None:
+    # Apart from the instance: what holds itself is freed late.
+    return modules.joined.profile
+
+
 def _signed(value: int) -> int:
     """Return an unsigned 64-bit number as wasmtime takes it."""
     return value - (1 << 64) if value >> 63 else value
+
+
+def call_each(machine: Instance, name: str, arguments: Iterable[bytes]) -> None:
+    """Call an entry point once for each argument, and ask neither for replies nor for counts.
+
+    Raises:
+        Trap: One of the calls trapped; the message must be rolled back.
+        ModuleError: The module exports no such function.
+    """
+    entry = machine.joined.entry(name)
+    for argument in arguments:
+        machine.run(entry, argument, ANY_CONTEXT_BIT, _ANY_MODE)
+    machine.follow_stable(machine.tell().stable_size)
+
+
+def forget_below(machine: Instance, address: int) -> None:
+    """Forget the message's accesses below an address, and what they cost; and all other calls.
+
+    In a fresh heap the database is opened anew and the memory manager is not: its tables were
+    read when the canister was upgraded, in a message of its own.
+    """
+    status, side = machine.tell(), machine.side
+    marks = side.marks()
+    rows = memoryview(machine.noted(shim.LOG, status.log_count)).cast("q").tolist()
+    accesses = [row for row in zip(*[iter(rows)] * 3, strict=True) if row[0] <= WRITE]
+    forgotten = [length for _, start, length in accesses if start < address]
+    free = machine.program.regime.stable_call_cost(
+        accesses=len(forgotten), bytes_moved=sum(forgotten)
+    )
+    counter = status.counter + status.page_charges + free
+    machine.end_unseen()
+    for kind, start, length in accesses:
+        if start >= address:
+            side.calls["enter_access"](start, length, 3 if kind == WRITE else 2)
+    for at, part in marks:
+        ctypes.memmove(at, part, len(part))
+    machine.set_value("counter", counter - machine.tell().page_charges)

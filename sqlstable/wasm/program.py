@@ -12,21 +12,23 @@ import json
 import logging
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, cast
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from sqlstable.errors import ModuleError, SettingsError
-from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime
-from sqlstable.ic.units import GIB
+from sqlstable.ic.assumptions import assumed
+from sqlstable.ic.prices import INSTALL_PER_OPERATOR, PRICE_REGIMES, PriceRegime
+from sqlstable.ic.units import GIB, KIB, OS_PAGE_BYTES
 from sqlstable.wasm import cache as kept
 from sqlstable.wasm.interrupts import LISTENER
 from sqlstable.wasm.rewrite.binary import WASM_PAGES_MAX
-from sqlstable.wasm.rewrite.rewriter import SHIM_MODULE, RewriteOptions, Rewritten, rewrite
-from sqlstable.wasm.shim import shim_text
+from sqlstable.wasm.rewrite.metering import EXTRAS
+from sqlstable.wasm.rewrite.rewriter import RewriteOptions, Rewritten, rewrite
+from sqlstable.wasm.shim import ShimStatus, shim_text
 from sqlstable.wasm.stack import set_stack
 
 if TYPE_CHECKING:
@@ -38,12 +40,8 @@ WASMTIME_VERSION: Final = "50.0.1"
 _REINSTALL: Final = f"install sqlstable again, or pip install wasmtime=={WASMTIME_VERSION}"
 """sqlstable depends on just this release, so it is missing only where somebody took it away."""
 
-_REWRITER_FILES: Final = frozenset(
-    (
-        *("assembly.py", "binary.py", "heap_marks.py", "helpers.py", "metering.py"),
-        *("operators.py", "bytereader.py", "rewriter.py"),
-    )
-)
+OS_PAGE_SIZES: Final = (OS_PAGE_BYTES, 16 * KIB)
+"""Sizes of OS pages that can be charged."""
 
 NEAR_BYTES: Final = 64 * GIB
 FAR_BYTES: Final = 512 * GIB
@@ -67,6 +65,16 @@ class ModuleShape:
     "Module, name, and types of parameters and results of each function that it imports."
     exports: frozenset[str]
     "Names of the functions that it exports."
+    is_64: bool
+    "Whether addresses of the heap have 64 bits."
+    dropped_flags: tuple[str, ...]
+    "Names of exported globals that are 1 once a data segment is dropped; 0 for each message."
+    has_active_data: bool
+    "Whether segments are written to the heap when the module is instantiated."
+    function_count: int
+    "Functions as the module came, the imported ones included."
+    operator_count: int
+    "Operators that installing the module is charged for."
 
     @classmethod
     def of(cls, rewritten: Rewritten) -> "ModuleShape":
@@ -80,6 +88,11 @@ class ModuleShape:
                 for module, name, kind in rewritten.imports
             ),
             rewritten.exports,
+            is_64=rewritten.heap.is_64,
+            dropped_flags=rewritten.dropped_flags,
+            has_active_data=rewritten.has_active_data,
+            function_count=rewritten.function_count,
+            operator_count=rewritten.compiled_operator_count,
         )
 
     def to_bytes(self) -> bytes:
@@ -107,21 +120,68 @@ class ModuleShape:
             tuple(values["mutable_globals"]),
             imports,
             frozenset(values["exports"]),
+            is_64=values["is_64"],
+            dropped_flags=tuple(values["dropped_flags"]),
+            has_active_data=values["has_active_data"],
+            function_count=values["function_count"],
+            operator_count=values["operator_count"],
         )
         return layout, data[end:]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Program:
     """What a machine is made of."""
 
     name: str
     layout: "ModuleShape"
     watches_heap: bool
+    has_borders: bool
+    "Whether the module marks borders of phases, as our own builds do."
+    os_page_bytes: int
+    "Size of the OS pages that are charged: 4096, or 16 384 as on some computers."
     regime: PriceRegime
+    "What is counted, for heaps as this module's is."
     engine: "Engine"
     shim: "Module"
     module: "Module"
+    has_extras: bool = True
+    "Whether the other tables of price lists are counted, too."
+    has_profile: bool = False
+    "Whether functions say when they are entered and left."
+    source: bytes = field(default=b"", repr=False)
+    "With a profile the module as it came, which may name its functions."
+
+    @property
+    def install_instructions(self) -> int:
+        """What installing the module is charged, before any of it runs."""
+        return self.layout.operator_count * INSTALL_PER_OPERATOR
+
+    @property
+    def counts_heap(self) -> bool:
+        """Whether it is known what the heap is charged for, by this list or by another one.
+
+        That is counted in any case, but where a heap that would be charged is not to be watched.
+        """
+        return self.watches_heap or not self.regime.charges_heap
+
+    def heap_cost(self, status: ShimStatus) -> int:
+        """Return what a message is charged for its heap, which is on no counter; 0 if not watched.
+
+        Args:
+            status: What the shim told of the message.
+        """
+        if not self.watches_heap:
+            return 0
+        return self.regime.heap_cost(
+            wasm_pages_accessed=status.heap_regions_accessed,
+            wasm_pages_written=status.heap_regions_written,
+            os_pages_written=status.heap_os_pages_priced,
+        )
+
+
+_PROGRAMS: Final[WeakValueDictionary[tuple[object, ...], Program]] = WeakValueDictionary()
+"""Those in use, by all that went into them."""
 
 
 def wasmtime_module() -> Any:  # noqa: ANN401  a module
@@ -137,7 +197,7 @@ def wasmtime_module() -> Any:  # noqa: ANN401  a module
             f"the wasm engine needs wasmtime, which cannot be imported ({error}); "
             f"{_REINSTALL}, or use engine native"
         ) from error
-    found = version("wasmtime")
+    found = _release(version)
     if found != WASMTIME_VERSION:
         raise SettingsError(
             f"the wasm engine needs wasmtime {WASMTIME_VERSION}, and {found} is installed; "
@@ -146,6 +206,16 @@ def wasmtime_module() -> Any:  # noqa: ANN401  a module
     return module
 
 
+@cache
+def _release(version_of: Callable[[str], str]) -> str:
+    """Return the release of wasmtime that is installed; that takes longer than a message."""
+    return version_of("wasmtime")
+
+
+_COMPILING: Final = (
+    "compiling the Wasm module (%s, %.1f MB); that is done once, and takes about 2 s for each MB"
+)
+
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -153,7 +223,7 @@ _LOG: Final = logging.getLogger(__name__)
 def shared_program(
     name: str,
     read: Callable[[str], bytes],
-    regime_name: str,
+    prices: tuple[str, tuple[tuple[str, str], ...]],
     *,
     watches_heap: bool,
     reach_bytes: int = NEAR_BYTES,
@@ -163,7 +233,7 @@ def shared_program(
     Args:
         name: What the module is called.
         read: Returns its bytes by that name.
-        regime_name: What is counted, a name in `PRICE_REGIMES`.
+        prices: What is counted: a name in `PRICE_REGIMES`, and what is assumed of it.
         watches_heap: Whether what is touched in the heap is reported and charged.
         reach_bytes: Addresses that each memory reserves.
 
@@ -175,65 +245,91 @@ def shared_program(
     return make_program(
         read(name),
         name=name,
-        regime=PRICE_REGIMES[regime_name],
+        regime=assumed(PRICE_REGIMES[prices[0]], dict(prices[1])),
         watches_heap=watches_heap,
+        has_borders=True,
         reach_bytes=reach_bytes,
     )
 
 
-def make_program(
+def make_program(  # noqa: PLR0913  each is a choice
     wasm: bytes,
     *,
     name: str,
     regime: PriceRegime,
     watches_heap: bool,
+    has_borders: bool = False,
+    has_extras: bool = True,
+    has_profile: bool = False,
+    os_page_bytes: int = OS_PAGE_BYTES,
+    is_benchmark: bool = False,
     reach_bytes: int = NEAR_BYTES,
 ) -> Program:
     """Return the program of any canister module.
 
+    Args:
+        wasm: The module.
+        name: What it is called.
+        regime: What is counted.
+        watches_heap: Whether what is touched in the heap is reported and charged.
+        has_borders: Whether the module marks borders of phases, as our own builds do.
+        has_extras: Whether the other tables of price lists are counted, too.
+        has_profile: Whether functions say when they are entered and left; no count changes.
+        os_page_bytes: Size of the OS pages that are charged, 4096 or 16 384; limits stay with 4096.
+        is_benchmark: Whether the module may have as many methods as on a subnet for benchmarks.
+        reach_bytes: Addresses that each memory reserves.
+
     Raises:
-        ModuleError: The module is damaged, needs what is not supported, or imports from elsewhere
-            than ``ic0``.
+        ModuleError: The module is damaged, needs what is not supported, or the Internet Computer
+            refuses it.
+        SettingsError: There are no OS pages of that size.
     """
-    # Always with marks, which cost less than copying the heap for each rollback that might come.
-    options = RewriteOptions(weights=regime.table, has_heap_marks=True)
+    if os_page_bytes not in OS_PAGE_SIZES:
+        raise SettingsError(f"os_page_bytes is {os_page_bytes}; it must be 4096 or 16384")
+    options = RewriteOptions(  # with marks: copying the heap for each message would cost more
+        weights=regime.table,
+        has_extras=has_extras,
+        has_heap_marks=True,
+        is_deployed=not has_borders,  # our own builds have a method twice: update and query
+        has_profile=has_profile,
+        os_pages_priced=os_page_bytes // OS_PAGE_BYTES,
+        is_benchmark=is_benchmark,
+    )
     engine = _engine(reach_bytes)
-    key = _key(reach_bytes, wasm, options.key, regime.table.key, *_rewriter_sources())
-    found = _loaded(engine, key)
-    if found is None:
-        _LOG.info("compiling the Wasm module (%s); that is done once, and takes seconds", name)
+    tables = regime.table, *EXTRAS.values()
+    key = _key(reach_bytes, wasm, options.key, *(it.key for it in tables), *_rewriter_sources())
+    known = name, key, regime.label, watches_heap, has_borders, has_profile, os_page_bytes
+    if (program := _PROGRAMS.get(known)) is not None:
+        return program
+    if (found := _loaded(engine, key)) is None:
+        _LOG.info(_COMPILING, name, len(wasm) / 1e6)
         rewritten = rewrite(wasm, options)
-        layout = ModuleShape.of(rewritten)
-        _check_imports(rewritten)
-        module = _compiled(engine, rewritten.wasm)
-        kept.keep(key, layout.to_bytes() + bytes(module.serialize()))
-    else:
-        layout, module = found
-    return Program(
+        found = ModuleShape.of(rewritten), _compiled(engine, rewritten.wasm)
+        kept.keep(key, found[0].to_bytes() + bytes(found[1].serialize()))
+    layout, module = found
+    program = _PROGRAMS[known] = Program(
         name=name,
         layout=layout,
         watches_heap=watches_heap,
-        regime=regime,
+        has_borders=has_borders,
+        os_page_bytes=os_page_bytes,
+        regime=regime.for_heap(is_64=layout.is_64),
         engine=engine,
-        shim=_shim(reach_bytes),
+        shim=_shim(reach_bytes, is_64=layout.is_64),
         module=module,
+        has_extras=has_extras,
+        has_profile=has_profile,
+        source=wasm if has_profile else b"",
     )
+    return program
 
 
+@cache
 def _rewriter_sources() -> list[bytes]:
     """Return what the rewriter is made of: its version may lag behind while it is worked on."""
     package = files("sqlstable.wasm.rewrite")
     names = sorted(item.name for item in package.iterdir() if item.name.endswith(".py"))
-    return [(package / name).read_bytes() for name in names if name in _REWRITER_FILES]
-
-
-def _check_imports(rewritten: Rewritten) -> None:
-    for module, function, _ in rewritten.imports:
-        if module not in ("ic0", SHIM_MODULE):
-            raise ModuleError(
-                f"the module imports {function!r} from {module!r}; a canister has imports from "
-                "'ic0' only: build it for the Internet Computer, without WASI or JavaScript"
-            )
+    return [(package / name).read_bytes() for name in names]
 
 
 def _forget() -> None:
@@ -244,6 +340,10 @@ def _forget() -> None:
     for cached in (shared_program, _shim, _engine):
         cached.cache_clear()
     gc.collect()
+    # What somebody still holds is not freed by Python any more before wasmtime is gone.
+    for program in list(_PROGRAMS.values()):
+        for owned in (program.module, program.shim, program.engine):
+            owned.close()
 
 
 LIVE: Final[WeakSet[Any]] = WeakSet()
@@ -257,21 +357,20 @@ def _engine(reach_bytes: int) -> "Engine":
     config.memory_reservation = reach_bytes
     set_stack(config)
     config.cranelift_nan_canonicalization = True
-    config.epoch_interruption = True
     atexit.register(_forget)
     return cast("Engine", wasmtime.Engine(config))
 
 
 @cache
-def _shim(reach_bytes: int) -> "Module":
+def _shim(reach_bytes: int, *, is_64: bool) -> "Module":
     from sqlstable.wasm.shim import shim  # noqa: PLC0415  assembled only where needed
 
     engine = _engine(reach_bytes)
-    key = _key(reach_bytes, shim_text())
+    key = _key(reach_bytes, shim_text(is_64=is_64))
     content = kept.load(key)
     module = None if content is None else _deserialized(engine, content)
     if module is None:
-        module = _compiled(engine, shim())
+        module = _compiled(engine, shim(is_64=is_64))
         kept.keep(key, bytes(module.serialize()))
     return module
 
@@ -281,7 +380,7 @@ def _key(reach_bytes: int, *parts: bytes | str) -> str:
         *parts,
         f"wasmtime {WASMTIME_VERSION}",
         f"{platform.system()} {platform.machine()}",
-        f"reservation {reach_bytes}, canonical NaN, epochs",
+        f"reservation {reach_bytes}, canonical NaN",
     )
 
 

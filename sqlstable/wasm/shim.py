@@ -1,8 +1,8 @@
 """The shim: stable memory and the system calls of a canister, as a WebAssembly module.
 
-``shim.wat``, beside this file, is the shim; it says what it does. This file assembles it, and
-describes what a driver reads and sets there as data, so that no name or offset stands anywhere
-else.
+The files in ``shim/``, beside this one, are the shim; ``memory.wat`` and ``calls.wat`` say what it
+does. This file assembles it, for heaps with 32-bit and with 64-bit addresses, and describes what a
+driver reads and sets there as data, so that no name or offset stands anywhere else.
 """
 
 import re
@@ -12,6 +12,9 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 
 from sqlstable.ic.prices import SystemCosts
+from sqlstable.ic.units import GIB, WASM_PAGE_BYTES
+from sqlstable.wasm.rewrite.heap_marks import EXTRA_CELLS, MARKS_BYTES, MARKS_WASM_PAGES
+from sqlstable.wasm.shimtext import calls_put_in, default_environment
 
 KEEP_NOTHING: Final = 0
 BY_MARKS: Final = 1
@@ -30,7 +33,41 @@ BORDER: Final = 0x53
 BORDER_OPERATORS: Final = "i32.const call drop"
 """What a module marks it by; the shim gives back what they cost, so that borders are free."""
 
+HEAP_WASM_PAGES_MAX: Final = {False: 4 * GIB // WASM_PAGE_BYTES, True: 6 * GIB // WASM_PAGE_BYTES}
+"""How large a heap may become, by whether its addresses have 64 bits.
+
+Source: dfinity/developer-docs docs/references/resource-limits.md @ b58cf042, 2026-08-18.
+"""
+
+WRITTEN: Final = {False: 1 << 20, True: 1 << 21}
+"""Where the second array of heap marks begins, likewise; the size of each."""
+
 _NAME: Final = re.compile(r'@"([^"]*)"')
+
+
+DRIVER_CALLS: Final = {
+    "begin_message": 3,
+    "begin_call": 2,
+    "reserve_environment": 1,
+    "reserve_kept": 0,
+    "commit": 1,
+    "rollback": 1,
+    "tell": 0,
+    "settle": 0,
+    "host_access": 3,
+    "enter_access": 3,
+    "host_grow": 2,
+    "stable64_size": 0,
+    "set_stable_size": 1,
+    "keep_heap": 1,
+    "reset_heap": 1,
+}
+"""The shim's functions for the driver, and how many numbers each takes."""
+
+OF_DRIVER_ONLY: Final = frozenset(
+    {*DRIVER_CALLS, "count_heap", "heap_charge", "statement"} - {"stable64_size"}
+)
+"""Functions of the shim that are no system calls, whatever a module imports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +100,17 @@ OF_DRIVER: Final = 8
 BORDERS: Final = List(
     "borders",
     "border_count",
-    ("mark", "instructions", "log_count", "page_charges", "heap_regions", "heap_os_pages"),
+    (
+        *("mark", "instructions", "log_count", "page_charges", "heap_regions", "heap_os_pages"),
+        *("extra_2023", "extra_flat", "charged_os_pages_dirty"),
+        *("charged_regions_accessed", "charged_regions_dirty"),
+    ),
 )
 """Borders of phases, with what the message had used and done when each was passed.
 
-The last two are counted where a statement begins (mark 1), with heap marks: Wasm pages of the heap
-accessed, and written in the upper 32 bits; OS pages of it written.
+Those of the heap are counted where a statement begins (mark 1), with heap marks: Wasm pages
+accessed, and written in the upper 32 bits; OS pages written, as they are charged. The last ones are
+as in `ShimStatus`.
 """
 
 LISTS: Final = (ACCESSED, DIRTY, LOG, BORDERS)
@@ -95,6 +137,17 @@ class ShimStatus(NamedTuple):
     heap_os_pages_written: int
     heap_regions_accessed: int
     heap_regions_written: int
+    heap_os_pages_priced: int
+    "OS pages written as they are charged, each group of four as one where those of 16 KiB are."
+    extra_2023: int
+    """What the weights of 2023 count beyond today's, see
+    `sqlstable.wasm.rewrite.metering.EXTRAS`."""
+    extra_flat: int
+    "Likewise the flat ones; it is negative."
+    charged_os_pages_dirty: int
+    "Stable OS pages that the canister was the first to write, counted as they are charged."
+    charged_regions_accessed: int
+    charged_regions_dirty: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +158,6 @@ class Buffer:
     "Name of the exported memory"
     size: str
     "Name of the exported global that holds their number"
-    offset: int = 0
-    "Where in the memory they begin"
 
 
 ARGUMENT: Final = Buffer("argument", "argument_size")
@@ -119,17 +170,8 @@ DEBUG: Final = Buffer("debug", "debug_size")
 TEXT: Final = Buffer("text", "text_size")
 """What a trap says, for `sqlstable.wasm.traps.trap_of`."""
 
-CALLER: Final = Buffer("principals", "caller_size", 0)
-SELF: Final = Buffer("principals", "self_size", 64)
-CONTROLLER: Final = Buffer("principals", "controller_size", 128)
-SUBNET: Final = Buffer("principals", "subnet_size", 192)
-CERTIFIED_DATA: Final = Buffer("principals", "certified_size", 256)
-
-_NAMES_OFFSET: Final = 1024
-"""Where the shim's constant texts begin, in the same memory."""
-
-PRINCIPAL_BYTES_MAX: Final = 29
-"""Source: dfinity/developer-docs docs/references/ic-interface-spec, textual representation."""
+SHIM_NAME: Final = "sqlstable:shim"
+"""What the shim is called in backtraces."""
 
 
 def cost_globals(costs: SystemCosts) -> dict[str, int]:
@@ -142,14 +184,69 @@ def cost_globals(costs: SystemCosts) -> dict[str, int]:
     return {f"charge_{name}": getattr(costs, name) for name in SystemCosts.__dataclass_fields__}
 
 
-def shim_text() -> str:
-    """Return the shim in the text format, with its names put into a memory.
+_POINTERS: Final = {
+    False: {
+        r"\bi64\.of_ptr\b": "i64.extend_i32_u",
+        r"\bptr\.of_i64\b": "i32.wrap_i64",
+        r"\b(i32\.of_ptr|ptr\.of_i32)\b": "block (result i32)",
+        r"\bptr\b": "i32",
+    },
+    True: {
+        r"\b(i64\.of_ptr|ptr\.of_i64)\b": "block (result i64)",
+        r"\bi32\.of_ptr\b": "i32.wrap_i64",
+        r"\bptr\.of_i32\b": "i64.extend_i32_u",
+        r"\bptr\b": "i64",
+    },
+}
+"""What stands for the words on heap addresses, by whether they have 64 bits; conversions first,
+which have the type in their names.
+
+Where there is nothing to convert, a block that gives its operand stands for it.
+"""
+
+
+def pointers_put_in(text: str, *, is_64: bool) -> str:
+    """Return a text of the shim with one type of heap addresses in the place of ``ptr``.
 
     Examples:
-        >>> '(data (memory $principals) (i32.const 1024)' in shim_text()
+        >>> pointers_put_in("(ptr.add (ptr.of_i64 (local.get $a)) (ptr.const 1))", is_64=False)
+        '(i32.add (i32.wrap_i64 (local.get $a)) (i32.const 1))'
+        >>> pointers_put_in("(ptr.add (ptr.of_i64 (local.get $a)) (ptr.const 1))", is_64=True)
+        '(i64.add (block (result i64) (local.get $a)) (i64.const 1))'
+    """
+    numbers = {
+        "HEAP_WASM_PAGES_MAX": HEAP_WASM_PAGES_MAX[is_64],
+        "MARKS_WASM_PAGES": MARKS_WASM_PAGES[is_64],
+        "CELLS_START": MARKS_BYTES[is_64],
+        "CELLS_BYTES": 8 * EXTRA_CELLS[is_64],
+        "WRITTEN": WRITTEN[is_64],
+    }
+    for name, number in numbers.items():
+        text = re.sub(rf"\b{name}\b", str(number), text)
+    for pattern, replacement in _POINTERS[is_64].items():
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+_PARTS: Final = ("memory.wat", "calls.wat", "cycles.wat", "outgoing.wat", "statements.wat")
+
+
+def _part(name: str) -> str:
+    """Return one part of the shim without its comments."""
+    text = (files("sqlstable.wasm") / "shim" / name).read_text(encoding="utf-8")
+    return "\n".join(line.partition(";;")[0] for line in text.splitlines())
+
+
+def shim_text(*, is_64: bool = False) -> str:
+    """Return the shim in the text format, with its names put into a memory.
+
+    Args:
+        is_64: Whether addresses of the heap have 64 bits.
+
+    Examples:
+        >>> '(data (memory $words) (i64.const 0)' in shim_text()
         True
     """
-    text = (files("sqlstable.wasm") / "shim.wat").read_text(encoding="utf-8")
     names = ""
     places: dict[str, int] = {}
 
@@ -157,19 +254,22 @@ def shim_text() -> str:
         nonlocal names
         name = match.group(1)
         if name not in places:
-            places[name] = _NAMES_OFFSET + len(names)
+            places[name] = len(names)
             names += name
-        return f"(i32.const {places[name]}) (i32.const {len(name)})"
+        return f"(i64.const {places[name]}) (i64.const {len(name)})"
 
-    code = "\n".join(_NAME.sub(placed, line.partition(";;")[0]) for line in text.splitlines())
-    end = code.rindex(")")
-    data = f'(data (memory $principals) (i32.const {_NAMES_OFFSET}) "{names}")'
-    return f"{code[:end]}{data})\n"
+    text = calls_put_in("\n".join(map(_part, _PARTS)))
+    code = pointers_put_in(_NAME.sub(placed, text), is_64=is_64)
+    data = f'(data (memory $words) (i64.const 0) "{names}")'
+    return f"(module ${SHIM_NAME}\n{code}\n{data}\n{default_environment()})\n"
 
 
 @cache
-def shim() -> bytes:
+def shim(*, is_64: bool = False) -> bytes:
     r"""Return the shim in the binary format.
+
+    Args:
+        is_64: Whether addresses of the heap have 64 bits.
 
     Raises:
         ImportError: wasmtime is missing.
@@ -180,4 +280,4 @@ def shim() -> bytes:
     """
     from wasmtime import wat2wasm  # noqa: PLC0415  slow to import
 
-    return bytes(wat2wasm(shim_text()))
+    return bytes(wat2wasm(shim_text(is_64=is_64)))

@@ -1,7 +1,7 @@
 """Stable memory whose bytes lie in a Wasm memory.
 
 To a canister and to whoever observes it, that is a `StableMemory` as any other, over a `ShimStore`.
-Bytes, marks, limits, undo log and access log are the shim's (``shim.wat``); the canister's module
+Bytes, marks, limits, undo log and access log are the shim's (``shim/``); the canister's module
 works there without any Python, and what Python itself reads and writes (an import, say) goes by
 the same rules.
 
@@ -11,6 +11,18 @@ the same rules.
   always is what the message sees.
 * The heap belongs to the message as well: commit keeps it, rollback brings it back.
 * A reinstallation gets a machine of its own; the old one waits until the message has ended.
+
+**Another module** on the same bytes: in a message, `ShimStore.install`. Nothing is copied, and
+nothing of the module runs; whoever upgrades calls its entry points then, each in a part of the
+message of its own where the Internet Computer has it so. Commit keeps the new module, rollback
+brings the old one back: with its heap, globals and tables, and stable memory as it was.
+
+* upgrade: ``begin``, the old module's ``canister_pre_upgrade``, ``install``, the new one's
+  ``canister_start`` and ``canister_post_upgrade``, ``commit``
+* upgrade that keeps the heap: the same with ``install(..., keeps_heap=True)``
+* reinstallation: ``begin``, ``wipe``, ``install``, ``canister_start``, ``canister_init``,
+  ``commit``
+* the same module anew: ``install`` with the same program
 """
 
 import ctypes
@@ -22,7 +34,8 @@ from typing import Final
 
 from sqlstable.errors import MessageError, OutOfBoundsTrap, Trap
 from sqlstable.ic.limits import Limits, resolve_limits
-from sqlstable.ic.units import OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.ic.units import NO_LIMIT, OS_PAGE_BYTES, WASM_PAGE_BYTES, os_pages_spanned
+from sqlstable.ic.words import ANSWERING_KINDS, DISCARDED_KINDS
 from sqlstable.memory.backing import Backing, Bytes, check_size
 from sqlstable.memory.bytemap import ACCESSED, DIRTY, Bytemap
 from sqlstable.memory.image.durable import PageChange
@@ -33,15 +46,13 @@ from sqlstable.wasm import shim
 from sqlstable.wasm.instance import Instance
 from sqlstable.wasm.overlay import Overlay
 from sqlstable.wasm.program import FAR_BYTES, NEAR_BYTES, Program
+from sqlstable.wasm.side import NO_REPLY_LIMIT, REPLIES_MAX
 
 MakeProgram = Callable[[int], Program]
 """Returns the program whose memories reserve so many bytes."""
 
 _UINT64_MAX: Final = (1 << 64) - 1
 _INT64_MAX: Final = (1 << 63) - 1
-
-_HEAP_MARKS_BYTES: Final = 2 << 20
-"""Both arrays of the shim's ``heap_marks``."""
 
 
 class ShimStore:
@@ -56,14 +67,13 @@ class ShimStore:
     def __init__(
         self, make_program: MakeProgram, limits: Limits | None, image_file: ImageFile | None = None
     ) -> None:
-        self._make_program = make_program
         self._limits = limits
         self._reach_bytes = NEAR_BYTES
         if image_file is not None and image_file.wasm_pages * WASM_PAGE_BYTES > NEAR_BYTES // 2:
             self._reach_bytes = FAR_BYTES
         self.backing: Backing = ShimBytes(self._committed)
         self.staging: Backing = ShimBytes(self.read)
-        self.machine = self._new_machine()
+        self.machine = self._new_machine(make_program(self._reach_bytes))
         "What works on it now; another one after a reinstallation."
         self._wiped: Instance | None = None
         "The machine before, while a message has wiped it."
@@ -77,6 +87,8 @@ class ShimStore:
         self._bounds: tuple[int, int, int] | None = None
         "Limits of the message that began last, on instructions and OS pages."
         self._bounds_kind = ""
+        self.heap_bytes_max = NO_LIMIT
+        "How large a heap the message that began last may leave behind."
         self._before_part = 0, 0
         "OS pages accessed and dirtied by earlier parts of the message, again ones counted again."
         self._mirrored = 0, 0
@@ -84,6 +96,8 @@ class ShimStore:
         self._is_new_heap = False
         self._is_behind = False
         self._is_looking = False
+        self.is_driven = False
+        "Whether others than the canister have used the bytes in the open message."
         self._undo_places: dict[int, int] | None = None
         "Where the old bytes of each dirty OS page are, once somebody asks; until the message ends."
 
@@ -99,12 +113,14 @@ class ShimStore:
     def size(self) -> int:
         """Return the size in Wasm pages."""
         if not self._is_looking:
+            self.is_driven = True
             self.machine.note_size()
         return self.machine.stable_wasm_pages
 
     def grow(self, wasm_pages: int, wasm_pages_max: int) -> int:
         """Add zeroed Wasm pages."""
         self._refuse_looking()
+        self.is_driven = True
         return self.machine.host_grow(wasm_pages & _UINT64_MAX, wasm_pages_max)
 
     def access(self, address: int, length: int, *, write: bool) -> None:
@@ -115,6 +131,7 @@ class ShimStore:
         if not (0 <= address <= last and 0 <= length <= last):
             raise OutOfBoundsTrap(OUT_OF_BOUNDS)
         if not self._is_looking:
+            self.is_driven = True
             self.machine.host_access(address, length, is_write=write)
         elif address + length > last:
             raise OutOfBoundsTrap(OUT_OF_BOUNDS)
@@ -153,8 +170,12 @@ class ShimStore:
         if self._bounds is None or limits is not bytemap.limits or kind != self._bounds_kind:
             bytemap.begin(limits, kind)
             instructions = shim.INSTRUCTIONS_MAX
-            if limits is not None and bytemap.is_enforced:
-                instructions = min(instructions, limits.of(kind).instructions_max)
+            enforced = limits if bytemap.is_enforced else None
+            if enforced is not None:
+                self.machine.limits = enforced
+                instructions = min(instructions, enforced.of(kind).instructions_max)
+            self.machine.side.limit_replies(_replies_max(enforced, kind))
+            self.heap_bytes_max = _heap_max(enforced, kind)
             self._bounds_kind = kind
             self._bounds = instructions, bytemap.accessed_max, bytemap.dirty_max
         self.machine.begin_message(*self._bounds)
@@ -209,6 +230,15 @@ class ShimStore:
         self._end()
         return is_changed
 
+    def begin_again(self) -> None:
+        """Take back what the open message did, bytes and heap; it goes on from its beginning."""
+        assert self._bounds is not None
+        self.machine.rollback(is_new_heap=self._is_new_heap)
+        kind = self._kind
+        self._end()
+        self._kind = kind
+        self.machine.begin_message(*self._bounds)
+
     @property
     def bytemap(self) -> Bytemap:
         """The marks that the shim has now, copied where it has more."""
@@ -231,7 +261,7 @@ class ShimStore:
     def wipe(self) -> None:
         """Go on with a new machine, which has a new heap."""
         assert self._kind is not None
-        machine = self._new_machine()
+        machine = self._new_machine(self.machine.program)
         self._wiped, self.machine = self.machine, machine
         self.begin(self._bytemap.limits, self._kind)
 
@@ -246,6 +276,22 @@ class ShimStore:
     def renew_heap(self) -> None:
         """Take note that the open message makes the heap anew: marks do not tell what changed."""
         self._is_new_heap = True
+
+    def install(self, make_program: MakeProgram, *, keeps_heap: bool = False) -> None:
+        """Go on with another module in the open message, on the same bytes; nothing of it runs.
+
+        Args:
+            make_program: Gives the new program; the one that runs begins anew.
+            keeps_heap: Whether it finds the heap as it is; its globals are new in any case.
+
+        Raises:
+            ModuleError: The module cannot be instantiated; the message has to be rolled back.
+            Trap: This computer has no memory left; likewise.
+            SettingsError: The heap should be kept, and has addresses of another width; likewise.
+        """
+        assert self._kind is not None
+        self._is_new_heap = True
+        self.machine.install(make_program(self._reach_bytes), keeps_heap=keeps_heap)
 
     def keep_heap(self) -> None:
         """Let the heap of the open query outlive it: it stands for an earlier one."""
@@ -286,7 +332,9 @@ class ShimStore:
         marks, status = machine.address_of("bytemap"), machine.tell()
         for os_page in self._listed(shim.ACCESSED, status.accessed_count):
             ctypes.memset(marks + os_page, 0, 1)
-        ctypes.memset(machine.address_of("heap_marks"), 0, _HEAP_MARKS_BYTES)
+        machine.trees.keep()
+        machine.side.clear_marks()
+        machine.trees.begin()
         # They do not tell any more what the message did to the heap.
         self._is_new_heap = True
         self._before_part = status.accessed_count, status.dirty_count
@@ -304,23 +352,32 @@ class ShimStore:
         os_pages: list[int] = memoryview(self.machine.noted(what, count)).cast("q").tolist()
         return [*dict.fromkeys(os_pages)] if any(self._before_part) else os_pages
 
-    def _new_machine(self) -> Instance:
+    def _new_machine(self, program: Program) -> Instance:
         reach = self._reach_bytes // WASM_PAGE_BYTES
         return Instance(
-            self._make_program(self._reach_bytes),
+            program,
             stable_wasm_pages_max=min(size_max(self._limits), reach),
             limits=self._limits,
         )
 
     def _committed(self, address: int, length: int) -> bytes:
         """Return bytes as they are now, but for OS pages that the message wrote their old ones."""
+        end = self._committed_wasm_pages * WASM_PAGE_BYTES
+        if self._wiped is not None:
+            # It has all that was there; the machine that works now began with nothing.
+            there = max(min(end - address, length), 0)
+            old = ctypes.string_at(self._wiped.stable_address + address, there) if there else b""
+            return old + bytes(length - there)
         content = bytearray(self.read(address, length))
         if self._undo_places is None:
             count = self.machine.tell().dirty_count
             dirty = memoryview(self.machine.noted(shim.DIRTY, count)).cast("q").tolist()
             # The first part that wrote it has kept its old bytes.
             self._undo_places = {dirty[at]: at for at in reversed(range(count))}
-        for os_page in os_pages_spanned(address, length):
+        # What the message has grown was not there, and has no old bytes.
+        if address + length > end:
+            content[max(end - address, 0) :] = bytes(min(address + length - end, length))
+        for os_page in os_pages_spanned(address, max(min(length, end - address), 0)):
             place = self._undo_places.get(os_page)
             if place is None:
                 continue
@@ -337,10 +394,23 @@ class ShimStore:
 
     def _end(self) -> None:
         self._kind = None
-        self._is_new_heap = False
+        self._is_new_heap = self.is_driven = False
         self._undo_places = None
         self._before_part = self._mirrored = 0, 0
         self._bytemap.clear()
+
+
+def _replies_max(limits: Limits | None, kind: str) -> tuple[int, int, int]:
+    """Return how large replies may be, as `REPLIES_MAX`; nobody waits for one of other kinds."""
+    if limits is None:
+        return REPLIES_MAX
+    call = limits.reply_max(kind) if kind in ANSWERING_KINDS else NO_REPLY_LIMIT
+    return limits.query_reply_bytes_max, limits.reply_bytes_max, call
+
+
+def _heap_max(limits: Limits | None, kind: str) -> int:
+    """Return how large a heap a message may leave behind; a query leaves none."""
+    return NO_LIMIT if limits is None or kind in DISCARDED_KINDS else limits.heap_bytes_max
 
 
 class ShimBytes:

@@ -22,11 +22,8 @@ Ending = Literal["trap", "trap and upgrade", "ROLLBACK"]
 
 ENDINGS: Final[tuple[Ending, ...]] = get_args(Ending)
 
-JOURNALS: Final = {
-    "native": ("memory", "off", "delete", "truncate", "persist"),
-    "wasm": ("memory", "off"),
-}
-"""Journal modes of layout managed that each engine has; those of the wasm engine keep no file."""
+JOURNALS: Final = ("memory", "off", "delete", "truncate", "persist")
+"""Journal modes of layout managed."""
 
 ROWS: Final = 400
 """Rows that the transaction changes."""
@@ -84,7 +81,7 @@ class Hazard:
 def hazards(engine: EngineName, sizes: Iterable[str] = tuple(CACHES)) -> Iterator[Hazard]:
     """Measure every journal mode of an engine, with both caches or those of some ``sizes``."""
     for size in sizes:
-        for journal_mode in JOURNALS[engine]:
+        for journal_mode in JOURNALS:
             yield measure(engine, journal_mode, size)
 
 

@@ -37,6 +37,7 @@ from sqlstable.ic.words import (
 )
 from sqlstable.layout.layout import Peek
 from sqlstable.layout.layouts import layout_named, recognised
+from sqlstable.memory.copying import copied
 from sqlstable.memory.manager import DEFAULT_BUCKET_WASM_PAGES
 from sqlstable.memory.stable import StableMemory
 from sqlstable.sqlite.header import HEADER_BYTES, parse_header
@@ -134,7 +135,7 @@ class _Start:
     @contextmanager
     def canister(self, engine: EngineName) -> Iterator[Canister]:
         """Open a canister on a copy."""
-        with _copied(self.memory) as memory:
+        with copied(self.memory) as memory:
             chosen: Keywords = {
                 **self.keywords,
                 "memory": memory,
@@ -216,15 +217,6 @@ def _imported(path: Path, folder: Path, limits: Limits | None, keywords: Keyword
     with open_source(path, SourceOptions()) as source, Canister(image, **chosen) as canister:
         canister.import_database(source)
     return image
-
-
-def _copied(memory: StableMemory) -> StableMemory:
-    made = StableMemory(limits=memory.limits)
-    made.grow(memory.wasm_pages)
-    pieces = [(0, memory.image())] if memory.image_file is None else memory.image_file.pieces()
-    for address, data in pieces:
-        made.write(address, data)
-    return made
 
 
 # -- the report -----------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def call(canister, images):
 
 @pytest.mark.parametrize(
     ("layout", "journal_mode"),
-    [*(("managed", mode) for mode in JOURNALS["native"]), ("raw", "memory"), ("froghub", "memory")],
+    [*(("managed", mode) for mode in JOURNALS), ("raw", "memory"), ("froghub", "memory")],
 )
 def test_a_trap_at_each_access_behind_an_await_leaves_the_commit_point(layout, journal_mode):
     options = {"layout": layout, "journal_mode": journal_mode, "cache_size": 10}

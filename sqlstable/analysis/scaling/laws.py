@@ -32,8 +32,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sqlstable.analysis.scaling.student import t_quantile
 from sqlstable.errors import SettingsError
+from sqlstable.trace.student import t_quantile
 
 CONFIDENCE: Final = 0.95
 

@@ -14,17 +14,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlstable.analysis.upgrading.upgrade_runs import Mean, SizeRun, UpgradeComparison
+from sqlstable.ic.cycle_fees import fee_rates
+from sqlstable.ic.idle_burn import DAY_S
 from sqlstable.ic.units import GIB
 
-STORAGE_CYCLES: Final = 127_000
-"""Cycles that a GiB of memory costs a second, heap or stable, on a subnet of 13 nodes.
-
-Source:
-    dfinity/ic rs/config/src/subnet_config.rs CyclesAccountManagerConfig @ 1bc0a5953, 2025-10-31;
-    dfinity/developer-docs docs/references/cycle-costs.md, 2026-08-18.
-"""
-
-DAY_S: Final = 86_400
+STORAGE_CYCLES: Final = fee_rates().storage_gib_second
+"""Cycles that a GiB of memory costs a second, heap or stable, on a subnet of 13 nodes."""
 
 
 @dataclass(frozen=True, slots=True)

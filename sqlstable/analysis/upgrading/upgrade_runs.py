@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlstable.analysis.scaling.laws import CONFIDENCE
-from sqlstable.analysis.scaling.student import t_quantile
+from sqlstable.trace.student import t_quantile
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,6 @@ _EVENTS_MAX: Final = 6_000_000
 
 _sets_size: Final = re.compile(r"\bcache_size\s*[=(]", re.IGNORECASE).search
 
-_LEAN_SLOT_BYTES: Final = 4096
-"""The lean build has a fixed pool for SQLite pages of up to this size, whatever cache_size says."""
-
 
 @dataclass(frozen=True, slots=True)
 class CacheEstimate:
@@ -101,7 +98,7 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
         >>> canister.close()
     """
     page_size, recorded_size = _setting(trace, "page_size"), _setting(trace, "cache_size")
-    _check(trace, page_size, recorded_size, sizes)
+    _check(trace, recorded_size, sizes)
     model = _Model(trace, page_size, recorded_size)
     wanted = sorted({*sizes}) or _doubled(recorded_size, model.fitting_size, model.sizes_max)
     return PageCacheWhatIf(
@@ -113,12 +110,12 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
     )
 
 
-def _check(trace: TraceSource, page_size: int, recorded_size: int, sizes: Sequence[int]) -> None:
+def _check(trace: TraceSource, recorded_size: int, sizes: Sequence[int]) -> None:
     """Refuse what a trace does not have."""
-    if trace.settings.values.get("build") == "lean" and page_size <= _LEAN_SLOT_BYTES:
+    if trace.settings.values.get("build") == "lean":
         raise TraceError(
-            f"the lean build keeps SQLite pages of {page_size} bytes in a small pool, whatever "
-            "cache_size says; record with --build standard to see what a larger cache would do"
+            "the lean build has a page cache of its own, which chooses how much of cache_size to "
+            "use; record with --build standard to see what a larger cache would do"
         )
     too_small = [size for size in sizes if size < recorded_size]
     if too_small:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from sqlstable.cli.story import Story
 
-StoryName = Literal["shop", "survival", "await"]
+StoryName = Literal["shop", "survival", "await", "cost"]
 """What can be asked for, the first look first."""
 
 MODULES: Final[dict[StoryName, str]] = {
     "shop": "first_look",
     "survival": "survival",
     "await": "awaiting",
+    "cost": "cost",
 }
 """Where each story is."""
 

@@ -245,7 +245,7 @@ class _Awaits:
         checks = [
             Check(
                 "delete, truncate and persist, whose journals are files in stable memory, save the "
-                "database at an upgrade, as native shows; memory and off do not",
+                "database at an upgrade; memory and off do not",
                 saved,
             ),
             Check("none saves the other message's row, though it was answered", kept == 0),
@@ -258,8 +258,7 @@ class _Awaits:
                 "right. Behind a trap the native engine begins with a new page cache, so that the "
                 "open transaction is lost there already, and what had come to stable memory of it "
                 'stays. On the Internet Computer, and on wasm, the heap comes back: "still open", '
-                "and all that comes next becomes part of the transaction. Journals in files are "
-                "shown on native only: the wasm engine has none."
+                "and all that comes next becomes part of the transaction."
             ),
             columns=("journal", "engine", *hazard.ENDINGS),
             rows=rows,

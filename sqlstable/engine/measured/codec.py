@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 from sqlstable.database.settings import Settings
+from sqlstable.database.values import encoded_sql
 from sqlstable.errors import ModuleError, SettingsError, SqlError
 from sqlstable.ic.units import INT64_MAX, INT64_MIN
 from sqlstable.layout.layouts import LAYOUTS, layout_named
@@ -81,14 +82,20 @@ _NUMBER_BYTES_MAX: Final = 10
 _UINT32_MAX: Final = (1 << 32) - 1
 
 _GROWTHS: Final = {"bucket": 0, "wasm-page": 1}
-_JOURNALS: Final = {"memory": 0, "off": 1}
+_JOURNALS: Final = {"memory": 0, "off": 1, "delete": 2, "truncate": 3, "persist": 4}
+_FILES_VERSION: Final = 4
 
 
 # -- settings -------------------------------------------------------------------------------------
 
 
 def encode_settings(
-    settings: Settings, *, now_ms: int, name: str = "main.db", is_foreign: bool = False
+    settings: Settings,
+    *,
+    now_ms: int,
+    name: str = "main.db",
+    is_foreign: bool = False,
+    files: bytes = b"",
 ) -> bytes:
     """Return the argument of ``canister_init`` and ``canister_post_upgrade``.
 
@@ -98,20 +105,15 @@ def encode_settings(
             `sqlstable.database.vfs.julian_milliseconds`; more than 0.
         name: What SQLite calls the database.
         is_foreign: Whether the database came from elsewhere, and is to be opened defensively.
+        files: Those beside it in stable memory, see `sqlstable.engine.measured.further_files`.
 
     Raises:
-        SettingsError: The journal mode needs a file, or the name is too long.
+        SettingsError: The module does not know the layout, or the name is too long.
 
     Examples:
         >>> len(encode_settings(Settings(), now_ms=1, name="app.db"))
         54
     """
-    journal = _JOURNALS.get(settings.journal_mode)
-    if journal is None:
-        raise SettingsError(
-            f"journal_mode {settings.journal_mode} keeps a file beside the database, which the "
-            f"wasm engine does not; choose {' or '.join(_JOURNALS)}, or the native engine"
-        )
     layout = layout_named(settings.layout)
     if layout.traits.module_settings is None:
         known = " or ".join(it.name for it in LAYOUTS if it.traits.module_settings is not None)
@@ -126,6 +128,8 @@ def encode_settings(
             f"{NAME_BYTES_MAX}, and no NUL"
         )
     version, number = layout.traits.module_settings
+    if files:
+        version = _FILES_VERSION
     head = _SETTINGS.pack(
         version,
         settings.page_size,
@@ -133,13 +137,13 @@ def encode_settings(
         number,
         settings.bucket_pages,
         _GROWTHS[settings.growth],
-        journal,
+        _JOURNALS[settings.journal_mode],
         int(settings.foreign_keys),
         int(is_foreign),
         len(name_bytes),
         now_ms,
     )
-    return head + name_bytes
+    return head + name_bytes + files
 
 
 def encode_heap_settings(settings: Settings, *, now_ms: int, way: int, window: int) -> bytes:
@@ -253,14 +257,7 @@ def encode_many(
 
 
 def _head(sql: str, flags: int, key: bytes | None) -> list[bytes]:
-    if "\0" in sql:
-        raise SqlError(
-            f"the SQL has a NUL character, at {sql.index(chr(0))}; SQLite would stop there"
-        )
-    try:
-        text = sql.encode()
-    except UnicodeEncodeError as error:
-        raise SqlError(f"the SQL is not to be had in UTF-8: {error}") from None
+    text = encoded_sql(sql)
     if key is None:
         parts = [_U32.pack(flags)]
     else:
@@ -270,7 +267,8 @@ def _head(sql: str, flags: int, key: bytes | None) -> list[bytes]:
 
 
 def _append_row(parts: list[bytes], params: Sequence[Any] | Mapping[str, Any]) -> None:
-    if isinstance(params, Mapping):
+    # Tuples are most of them, and asking for a mapping costs more than all the rest.
+    if type(params) is not tuple and isinstance(params, Mapping):
         parts.append(_TYPED_U32.pack(_NAMED, len(params)))
         for name, value in params.items():
             text = _utf8(name, "the name of a parameter")

@@ -12,10 +12,12 @@ message: a trap brings the old one back warm, a query's is thrown away, an upgra
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Self
+from functools import partial
+from typing import Final
 
 import apsw
 
+from sqlstable.database.cabinet import MAIN_NAME
 from sqlstable.database.settings import Settings
 from sqlstable.database.vfs import StableVFS, julian_milliseconds
 from sqlstable.engine.inspector import Inspector
@@ -29,13 +31,17 @@ from sqlstable.engine.measured.codec import (
     encode_settings,
     random_key,
 )
+from sqlstable.engine.measured.cursors import WasmCursor, encode_cursor
+from sqlstable.engine.measured.further_files import further_files
 from sqlstable.engine.measured.located import LocatedDatabase
 from sqlstable.engine.measured.notes import (
+    Border,
     CallNote,
-    HeapTouched,
     MessageNotes,
     NotedLog,
+    WholeNote,
 )
+from sqlstable.engine.measured.overrun import Overrun
 from sqlstable.engine.measured.schema_copy import Piece, Plan, Plans
 from sqlstable.engine.statements import (
     EARLIER_TRANSACTION,
@@ -46,16 +52,20 @@ from sqlstable.engine.statements import (
 )
 from sqlstable.errors import ImageError, SqlError, Trap
 from sqlstable.ic.words import CacheState
+from sqlstable.layout.layout import Peek
 from sqlstable.layout.layouts import layout_named
 from sqlstable.memory.stable import StableMemory
 from sqlstable.wasm import shim
+from sqlstable.wasm.instance import forget_below
 from sqlstable.wasm.shim import ShimStatus
 from sqlstable.wasm.shimstore import catch_up, shim_of
 from sqlstable.wasm.stack import check_thread
-from sqlstable.wasm.traps import TrapCode, trap_of
 
 _UPDATE: Final = "canister_update execute"
 _QUERY: Final = "canister_query execute"
+_CURSORS: Final = {_UPDATE: "canister_update cursor", _QUERY: "canister_query cursor"}
+"""The entry points of cursors, by those of whole requests."""
+
 _READ_SCHEMA: Final = encode_request("PRAGMA cache_size")
 """Asks for what the schema is needed for, and is no statement that reads: one would end what
 ``PRAGMA defer_foreign_keys`` has begun."""
@@ -82,6 +92,7 @@ class WasmEngine:
         counters: Whether replies carry SQLite's counters.
         is_foreign: Whether the database came from elsewhere, and is to be opened defensively.
         noted: What the open message has executed on the heap before this one.
+        asks_plans: Whether statements are given with their plans.
     """
 
     def __init__(
@@ -92,14 +103,15 @@ class WasmEngine:
         counters: bool,
         is_foreign: bool = False,
         noted: list[CallNote] | None = None,
+        asks_plans: bool = True,
     ) -> None:
         """Take note; `open` opens."""
+        self._asks_plans = asks_plans
         self.is_foreign = is_foreign
         self.message_number = 0
         self._memory = memory
         self._store = shim_of(memory)
-        self._settings = settings
-        self._counters = counters
+        self._settings, self._counters = settings, counters
         self._vfs: StableVFS | None = None
         self._inspector: Inspector | None = None
         self._plans = Plans(self._observing, foreign_keys=settings.foreign_keys)
@@ -108,9 +120,12 @@ class WasmEngine:
         self.calls = [] if noted is None else noted
         self._finish = self._kept_finish = _IDLE
         self._cursors: list[WasmCursor] = []
+        self._cursor_number = 0
+        "Of the cursor opened last; each has another one as long as a heap lives."
         self._last_results: Sequence[StatementResult] = ()
+        self._stepped: WasmCursor | None = None
         self._key_number, self._random_key = -1, b""
-        self._wasm_page_cost_max = self._store.machine.program.regime.heap_cost_max(1)
+        self._overrun = Overrun(memory)
         self.database = LocatedDatabase(layout_named(settings.layout), memory)
         "Where it lies."
 
@@ -148,15 +163,16 @@ class WasmEngine:
         self.message_number += 1
         self._name = _QUERY if kind == "query" else _UPDATE
         self._cache = cache if kind == "query" else "warm"
+        self._overrun.make_heap = None if self._cache == "warm" else self.enter
         return self._cache != "warm"
 
     def enter(self) -> None:
-        """Make a cold or fresh heap inside of the message."""
+        """Make a cold or fresh heap inside of the message; again, if it begins once more."""
         if self._cache == "fresh":
             self._plans.renew()
             self._start("canister_post_upgrade")
             self._finish = _IDLE
-            self._store.machine.forget_below(self.database.front_bytes)
+            forget_below(self._store.machine, self.database.front_bytes)
         elif self._cache == "cold":
             memory = self._memory
             machine = self._store.machine
@@ -182,7 +198,8 @@ class WasmEngine:
 
     def discard_heap(self) -> None:
         """Take note that the message trapped; the memory's rollback brings the old heap back."""
-        self._finish = self._kept_finish
+        # A step that was cut off may have left its cursor.
+        self._finish, self._stepped = self._kept_finish, None
         self._cursors.clear()
         self._plans.take_back()
 
@@ -195,7 +212,8 @@ class WasmEngine:
     def execute(self, sql: str, params: Params = None, /) -> Rows:
         """Execute statements of the open message, and return all their rows."""
         request = encode_request(sql, params, counters=self._counters, key=self._key())
-        self._plans.learn(sql, params)
+        if self._asks_plans:
+            self._plans.learn(sql, params)
         return self._send(sql, request, params)
 
     def explained(self, error: Exception, sql: str) -> Exception:
@@ -203,7 +221,7 @@ class WasmEngine:
         return error
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
-        """Execute once per row.
+        """Execute once per row: one statement, or several one after the other.
 
         Raises:
             SqlError: SQLite refused.
@@ -213,22 +231,32 @@ class WasmEngine:
         if request is None:
             return []
         try:
-            return self._send(sql, request)
+            found = self._send(sql, request)
         except SqlError as error:
             # All rows went with the request; SQLite came so far.
-            error.row = self._last_results[-1].runs if self._last_results else 1
+            error.row = _runs(self._last_results) or 1
             raise
+        _join(self.calls[-1], sql, len(found))
+        return found
+
+    def request_of(self, sql: str, params: Params, rows: Sequence[Params] | None) -> bytes | None:
+        """Return what `execute` sends, or with rows `executemany`; None where there is no row."""
+        if rows is None:
+            return encode_request(sql, params, counters=self._counters, key=self._key())
+        return encode_many(sql, rows, counters=self._counters, key=self._key())
 
     def open_cursor(self, sql: str, params: Params = None) -> "WasmCursor":
-        """Run a statement to its end, and hand its rows out one by one.
+        """Begin a statement, which stops at each row until it is asked for the next one.
 
         Raises:
             SqlError: SQLite refused.
             Trap: The message trapped inside.
         """
-        cursor = WasmCursor(self.execute(sql, params), self._cursors)
-        if not cursor.is_finished:
-            self._cursors.append(cursor)
+        request = encode_request(sql, params, counters=self._counters, key=self._key())
+        self._plans.learn(sql, params)
+        self._cursor_number += 1
+        cursor = WasmCursor(self._send_cursor, self._cursors, sql, params, self._cursor_number)
+        cursor.open(request)
         return cursor
 
     def unfinished(self, *, keep_transaction: bool = False) -> str | None:
@@ -279,57 +307,73 @@ class WasmEngine:
             instruction_limit=machine.instruction_limit,
             regime=machine.program.regime,
             watches_heap=machine.program.watches_heap,
+            counts_heap=machine.program.counts_heap,
+            has_extras=machine.program.has_extras,
         )
         self.calls = []
+        self._overrun.sent.clear()
         return notes
 
     # -- inside ---------------------------------------------------------------------------------
 
     def _start(self, name: str, *, has_started: bool = False) -> None:
-        settings = self._settings
+        settings, memory = self._settings, self._memory
+        main_name, files = further_files(layout_named(settings.layout), Peek.at(memory))
         argument = encode_settings(
             settings,
             now_ms=julian_milliseconds(settings.now),
+            name=main_name or MAIN_NAME,
             is_foreign=self.is_foreign,
+            files=files,
         )
-        memory = self._memory
         check_thread()
         self._store.renew_heap()
         machine = self._store.machine
+        run = machine.call if has_started else machine.start
         try:
-            (machine.call if has_started else machine.start)(name, argument)
+            self._overrun.start(partial(run, name, argument))
         except Trap as trap:
             memory.poison(trap)
             if memory.kind == "query" or "cannot be opened" not in str(trap):
                 raise memory.poison(trap) from None
             raise ImageError(str(trap)) from trap
-        self._check_instructions(self._store.machine.tell())
 
-    def _send(self, sql: str, request: bytes, params: Params = None) -> Rows:
+    def _send_cursor(self, cursor: WasmCursor, action: int, request: bytes) -> Rows:
+        """Let a cursor do something, which belongs to its one statement."""
+        data = encode_cursor(action, cursor.number, request)
+        self._last_results, self._stepped = (), cursor
+        try:
+            return self._send(cursor.sql, data, cursor.params, name=_CURSORS[self._name])
+        finally:
+            self._stepped = None
+            cursor.note(self._last_results)
+
+    def _send(
+        self, sql: str, request: bytes, params: Params = None, *, name: str | None = None
+    ) -> Rows:
         memory, machine = self._memory, self._store.machine
         plan, is_of_concern = self._plans.known(sql)
         try:
-            data = machine.call(self._name, request)
+            data, status = self._overrun.call(name or self._name, request)
         except Trap as trap:
-            self._note(sql, plan, machine.tell(), (), is_trapped=True)
+            self._note(sql, plan, machine.tell(), len(request), (), is_trapped=True)
             raise memory.poison(trap) from None
         except KeyboardInterrupt:
             # The message is lost, and what it cost up to here is this statement's.
             with suppress(Trap):
-                self._note(sql, plan, machine.tell(), (), is_trapped=True)
+                self._note(sql, plan, machine.tell(), len(request), (), is_trapped=True)
             raise
-        status = machine.tell()
         reply = decode_whole(data)
         assert reply.finish is not None
         self._finish = reply.finish
         rows = reply.rows if len(reply.statements) != 1 else reply.statements[0].rows
-        self._note(sql, plan, status, reply.statements, is_failed=reply.failure is not None)
+        is_failed = reply.failure is not None
+        self._note(sql, plan, status, len(request), reply.statements, is_failed=is_failed)
         self._last_results = reply.statements
-        plans = self._plans
-        if is_of_concern or reply.finish.is_autocommit != plans.is_autocommit:
-            pieces, is_sure = _pieces(sql, reply)
-            plans.follow(pieces, params, is_autocommit=reply.finish.is_autocommit, is_sure=is_sure)
-        self._check_instructions(status)
+        if is_of_concern or reply.finish.is_autocommit != self._plans.is_autocommit:
+            pieces, sure = _pieces(sql, reply)
+            autocommit = reply.finish.is_autocommit
+            self._plans.follow(pieces, params, is_autocommit=autocommit, is_sure=sure)
         if reply.failure is not None:
             raise sql_error(reply.failure.message, sql)
         return rows
@@ -339,48 +383,32 @@ class WasmEngine:
         sql: str,
         plan: Plan,
         status: ShimStatus,
+        request_bytes: int,
         results: Sequence[StatementResult],
         *,
         is_trapped: bool = False,
         is_failed: bool = False,
     ) -> None:
-        counts = []
+        counts = [len(each.rows) for each in results]
         for each in results:
-            counts.append(len(each.rows))
-            # They may be many, and are the caller's.
-            each.rows = []
-        self.calls.append(
-            CallNote(
-                sql=sql,
-                results=results,
-                row_counts=counts,
-                border_start=self.calls[-1].border_stop if self.calls else 0,
-                border_stop=status.border_count,
-                log_stop=status.log_count,
-                instructions_stop=self._store.machine.instruction_limit - status.counter,
-                page_charges_stop=status.page_charges,
-                heap_regions_stop=status.heap_regions_accessed | status.heap_regions_written << 32,
-                heap_os_pages_stop=status.heap_os_pages_written,
-                plans=[plan.lines] if is_trapped or len(counts) == 1 else [],
-                is_trapped=is_trapped,
-                is_failed=is_failed,
-                is_readonly=plan.is_readonly,
-            )
+            each.rows = []  # they may be many, and are the caller's
+        call = CallNote(
+            sql=sql,
+            results=results,
+            row_counts=counts,
+            border_start=self.calls[-1].border_stop if self.calls else 0,
+            border_stop=status.border_count,
+            end_row=Border.now(status, self._store.machine.instruction_limit),
+            request_bytes=request_bytes,
+            reply_bytes=0 if is_trapped else status.reply_size,
+            plans=[plan.lines] if is_trapped or len(counts) == 1 else [],
+            is_trapped=is_trapped,
+            is_failed=is_failed,
+            is_readonly=plan.is_readonly,
         )
-
-    def _check_instructions(self, status: ShimStatus) -> None:
-        """Trap where the counter and what the heap costs are more than the message may use."""
-        machine = self._store.machine
-        program = machine.program
-        # Nearly always even all of the heap would not cost as much as is left.
-        is_enough = status.counter > self._wasm_page_cost_max * status.heap_size
-        if is_enough or not program.watches_heap:
-            return
-        if HeapTouched.of(status).cost(program.regime) > status.counter:
-            trap = trap_of(
-                TrapCode.OUT_OF_INSTRUCTIONS, instruction_limit=machine.instruction_limit
-            )
-            raise self._memory.poison(trap)
+        if self._stepped is not None:
+            self._stepped.take(call)
+        self.calls.append(call)
 
     def _key(self) -> bytes:
         if self._key_number != self.message_number:
@@ -406,42 +434,28 @@ class WasmEngine:
         self._plans.close()
 
 
-class WasmCursor:
-    """The rows of a statement that has run, handed out one by one."""
+def _join(call: CallNote, sql: str, row_count: int) -> None:
+    """Let several statements of a call count as one."""
+    if len(call.results) > 1:
+        call.whole = WholeNote(sql, [call], row_count, _runs(call.results))
 
-    def __init__(self, rows: Rows, open_cursors: "list[WasmCursor]") -> None:
-        self._rows = iter(rows)
-        self._open_cursors = open_cursors
-        self._next: tuple[Any, ...] | None = next(self._rows, None)
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether there is no row left."""
-        return self._next is None
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> tuple[Any, ...]:
-        row, self._next = self._next, next(self._rows, None)
-        if self._next is None:
-            self.close()
-        if row is None:
-            raise StopIteration
-        return row
-
-    def close(self) -> None:
-        """End the statement, finished or not."""
-        self._next = None
-        if self in self._open_cursors:
-            self._open_cursors.remove(self)
+def _runs(results: Sequence[StatementResult]) -> int:
+    """Return for how many rows of parameters statements have run, or begun to."""
+    if not results:
+        return 0
+    first = results[0].facts.begin
+    if any(each.facts.begin != first for each in results):
+        return sum(each.facts.begin == first for each in results)
+    return sum(each.runs for each in results)
 
 
 def _pieces(sql: str, reply: Answer) -> tuple[list[Piece], bool]:
     """Return the statements of a text that ran, and whether these are surely all."""
     results = reply.statements
     failed = reply.failure is not None
-    ran = results[:-1] if failed else results
+    # A cursor is in the middle of the last one until that has ended.
+    ran = results[:-1] if failed else [each for each in results if each.is_ended]
     # What failed is the last one, or what could not be prepared behind it.
     is_sure = not failed or not results or not sql.encode()[results[-1].facts.end :].strip()
     return [Piece(each.facts.cut_from(sql), each.facts.is_readonly) for each in ran], is_sure

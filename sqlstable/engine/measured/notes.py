@@ -5,7 +5,7 @@ whoever wants numbers asks `MessageNotes`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -82,26 +82,28 @@ class NotedLog:
         """Whether some accesses were not the canister's, but the driver's, as in an import."""
         return bool((self._rows[:, 0] >= shim.OF_DRIVER).any())
 
-    def page_cost(self, regime: PriceRegime) -> int:
-        """Return what the canister pays for OS pages and regions, whoever was there before it."""
+    def touched(self) -> "StableTouched":
+        """Return what the canister itself has touched, whoever was there before it."""
         rows = self._rows
         moved = rows[(rows[:, 0] <= WRITE) & (rows[:, 2] > 0)]
         written = moved[moved[:, 0] == WRITE]
-        return regime.stable_page_cost(
-            wasm_pages_accessed=_distinct(moved, WASM_PAGE_BYTES),
-            wasm_pages_dirty=_distinct(written, WASM_PAGE_BYTES),
-            os_pages_dirty=_distinct(written, OS_PAGE_BYTES),
+        return StableTouched(
+            _distinct(written, OS_PAGE_BYTES),
+            _distinct(moved, WASM_PAGE_BYTES),
+            _distinct(written, WASM_PAGE_BYTES),
         )
 
-    def stable_cost(self, start: int, stop: int | None, regime: PriceRegime) -> int:
-        """Return what the canister's calls of a part cost, without OS pages and regions."""
+    def calls(self, start: int, stop: int) -> "StableCalls":
+        """Return the canister's calls of a part."""
         rows = self._rows[start:stop]
+        if not len(rows):
+            return NO_CALLS
         kinds = rows[:, 0]
         moved = kinds <= WRITE
-        return regime.stable_call_cost(
-            accesses=int(np.count_nonzero(moved)),
-            bytes_moved=int(rows[moved, 2].sum()),
-            grows=int(np.count_nonzero(kinds == GROW)),
+        return StableCalls(
+            int(np.count_nonzero(moved)),
+            int(rows[moved, 2].sum()),
+            int(np.count_nonzero(kinds == GROW)),
         )
 
     def _columns(self, rows: _Numbers) -> Accesses:
@@ -124,6 +126,78 @@ def _distinct(accesses: _Numbers, unit_bytes: int) -> int:
 _CHUNK_ROWS: Final = 1 << 16
 
 
+class StableCalls(NamedTuple):
+    """Calls on stable memory that are charged."""
+
+    accesses: int
+    bytes_moved: int
+    grows: int
+
+    def cost(self, regime: PriceRegime) -> int:
+        """Return what they cost, without OS pages and regions."""
+        return regime.stable_call_cost(
+            accesses=self.accesses, bytes_moved=self.bytes_moved, grows=self.grows
+        )
+
+
+NO_CALLS: Final = StableCalls(0, 0, 0)
+
+
+class StableTouched(NamedTuple):
+    """First touches of stable memory."""
+
+    os_pages_dirty: int
+    wasm_pages_accessed: int
+    wasm_pages_dirty: int
+
+    def cost(self, regime: PriceRegime) -> int:
+        """Return what a regime charges for them."""
+        return regime.stable_page_cost(
+            os_pages_dirty=self.os_pages_dirty,
+            wasm_pages_accessed=self.wasm_pages_accessed,
+            wasm_pages_dirty=self.wasm_pages_dirty,
+        )
+
+
+class Border(NamedTuple):
+    """A row of `shim.BORDERS`: what a message had used and done there."""
+
+    mark: int
+    instructions: int
+    log_count: int
+    page_charges: int
+    heap_regions: int
+    heap_os_pages: int
+    extra_2023: int
+    extra_flat: int
+    charged_os_pages_dirty: int
+    charged_regions_accessed: int
+    charged_regions_dirty: int
+
+    @classmethod
+    def now(cls, status: shim.ShimStatus, instruction_limit: int) -> "Border":
+        """Return what one would say where the shim has told the rest."""
+        return cls(
+            Mark.GLUE,
+            instruction_limit - status.counter,
+            status.log_count,
+            status.page_charges,
+            status.heap_regions_accessed | status.heap_regions_written << 32,
+            status.heap_os_pages_priced,
+            status.extra_2023,
+            status.extra_flat,
+            status.charged_os_pages_dirty,
+            status.charged_regions_accessed,
+            status.charged_regions_dirty,
+        )
+
+
+assert Border._fields == shim.BORDERS.columns
+
+NO_BORDER: Final = Border(*(0 for _ in Border._fields))
+"""Where a message begins."""
+
+
 @dataclass(slots=True)
 class CallNote:
     """One call of the canister inside a message."""
@@ -135,38 +209,29 @@ class CallNote:
     row_counts: list[int]
     border_start: int
     border_stop: int
-    log_stop: int
-    instructions_stop: int
-    page_charges_stop: int
-    heap_regions_stop: int
-    "Wasm pages of the heap accessed so far, and written in the upper half."
-    heap_os_pages_stop: int
+    end_row: Border
+    "The end of the call as one more border."
+    request_bytes: int
+    reply_bytes: int
     plans: list[tuple[str, ...]]
     "Lines of EXPLAIN QUERY PLAN for each statement."
     is_trapped: bool = False
     is_failed: bool = False
     is_readonly: bool = False
     "What SQLite says of the text, for a call that trapped and so has no results."
-
-    @property
-    def end_row(self) -> tuple[int, ...]:
-        """The end of the call as one more border."""
-        return (
-            Mark.GLUE,
-            self.instructions_stop,
-            self.log_stop,
-            self.page_charges_stop,
-            self.heap_regions_stop,
-            self.heap_os_pages_stop,
-        )
+    whole: "WholeNote | None" = None
+    "What it is a part of; None where each of its statements counts as one."
 
 
-class Cost(NamedTuple):
-    """Instructions, and what is part of them."""
+@dataclass(slots=True)
+class WholeNote:
+    """What counts as one statement, though the module was called several times or ran several."""
 
-    total: int
-    stable: int
-    heap: int
+    sql: str
+    calls: list[CallNote] = field(default_factory=list)
+    row_count: int = 0
+    "Rows that were handed out."
+    runs: int = 1
 
 
 class HeapTouched(NamedTuple):
@@ -176,6 +241,8 @@ class HeapTouched(NamedTuple):
     wasm_pages_written: int
     os_pages_written: int
     size_bytes: int
+    os_pages_priced: int
+    "OS pages written, as they are charged."
 
     @classmethod
     def of(cls, status: shim.ShimStatus) -> "HeapTouched":
@@ -185,6 +252,7 @@ class HeapTouched(NamedTuple):
             status.heap_regions_written,
             status.heap_os_pages_written,
             status.heap_size * WASM_PAGE_BYTES,
+            status.heap_os_pages_priced,
         )
 
     def cost(self, regime: PriceRegime) -> int:
@@ -192,7 +260,7 @@ class HeapTouched(NamedTuple):
         return regime.heap_cost(
             wasm_pages_accessed=self.wasm_pages_accessed,
             wasm_pages_written=self.wasm_pages_written,
-            os_pages_written=self.os_pages_written,
+            os_pages_written=self.os_pages_priced,
         )
 
 
@@ -208,13 +276,15 @@ class MessageNotes:
     instruction_limit: int
     regime: PriceRegime
     watches_heap: bool
+    counts_heap: bool
+    has_extras: bool
     earlier_heaps: tuple[HeapTouched, ...] = ()
     "What the parts before the last one did to the heap, each with marks of its own."
 
     @property
     def heap(self) -> HeapTouched | None:
-        """What the message did to the heap, or None where nobody watched; of all its parts."""
-        if not self.watches_heap:
+        """What the message did to the heap, or None where nobody counted; of all its parts."""
+        if not self.counts_heap:
             return None
         last = HeapTouched.of(self.status)
         parts = (*self.earlier_heaps, last)
@@ -223,23 +293,13 @@ class MessageNotes:
             sum(part.wasm_pages_written for part in parts),
             sum(part.os_pages_written for part in parts),
             last.size_bytes,
+            sum(part.os_pages_priced for part in parts),
         )
 
     @property
-    def cost(self) -> Cost:
-        """Instructions of the whole message."""
-        heap = last = 0
-        if self.watches_heap:
-            last = HeapTouched.of(self.status).cost(self.regime)
-            heap = last + sum(each.cost(self.regime) for each in self.earlier_heaps)
-        # The parts before the last one have theirs on the counter.
-        counted = self.instruction_limit - self.status.counter + last
-        pages = self.status.page_charges
-        if self.log.has_drivers:
-            # The canister pays for what it accesses, also where the driver did before.
-            found = max(pages, self.log.page_cost(self.regime))
-            counted, pages = counted + found - pages, found
-        return Cost(counted, pages + self.log.stable_cost(0, None, self.regime), heap)
+    def end(self) -> Border:
+        """Where it ended, as one more border."""
+        return Border.now(self.status, self.instruction_limit)
 
     def border_rows(self) -> _Numbers:
         """Return the borders as rows of `shim.BORDERS`."""

@@ -32,6 +32,7 @@ from weakref import WeakSet, finalize
 
 from sqlstable.errors import ImageError, SettingsError, Trap
 from sqlstable.ic.units import MIB, WASM_PAGE_BYTES, amount
+from sqlstable.ic.words import DISCARDED_KINDS
 from sqlstable.memory.image.belonging import find_misfit, may_lack_sectors, pending_records
 from sqlstable.memory.image.commitlog import (
     UNKNOWN_BOOT,
@@ -161,7 +162,7 @@ class ImageFile:
             self._refusal = self._find_change() or self._mend_log()
         if self._refusal is not None:
             raise ImageError(f"{self.name}: {self._refusal}")
-        if self.is_read_only and kind != "query":
+        if self.is_read_only and kind not in DISCARDED_KINDS:
             raise Trap(
                 f"{self.name} is read-only, so only queries run on it; make it writable and open "
                 f"it again for messages of kind {kind}"

@@ -24,6 +24,7 @@ from sqlstable.analysis.locality.locality import locality
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.whatif.page_cache import page_cache_what_if
 from sqlstable.errors import TraceError
+from sqlstable.report.by_advice import nothing_words
 from sqlstable.report.frame import provenance
 from sqlstable.report.html.comparison_sheet import comparison_sheet, comparison_words
 from sqlstable.report.html.locality_sheet import locality_sheet
@@ -60,6 +61,7 @@ def render_html(trace: TraceSource, *, name: str = "") -> str:
         refusal=drawn.refusal,
         summary=summary_words(trace),
         advice=advise(trace),
+        nothing=nothing_words(trace),
         stated=stated_settings(trace.settings),
         settings=setting_rows(trace.settings),
         provenance=provenance([trace.settings], trace.summary.states),

@@ -1,7 +1,7 @@
 """The sheet of two traces side by side, and what stands above it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlstable.analysis.compare import Comparison, StatementPair, settings_that_differ
@@ -11,6 +11,7 @@ from sqlstable.report.comparison import (
     changes_counted,
     glossary,
     marks_of,
+    of_calls,
     plan_changes,
     result_change,
 )
@@ -30,6 +31,26 @@ from sqlstable.report.numbers import count
 from sqlstable.report.text import clean
 
 NO_NAME: Final = ("before", "after")
+
+_OF_STATEMENTS: Final = (
+    "Statements, before and after",
+    (
+        "Paired by their SQL, then by their shape. Numbers are those after, and what they changed "
+        "by. Open a row for those before and the plan: lines that went have a minus, those that "
+        "came a plus."
+    ),
+)
+_OF_CALLS: Final = (
+    "Calls, before and after",
+    (
+        "Paired by method and argument, then by method. Numbers are those after, and what they "
+        "changed by. Open a row for those before."
+    ),
+)
+"""Titles and notes of sheets."""
+
+_OF_SQL: Final = ("plan", "rows", "kind")
+"""Columns that say nothing of calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +96,8 @@ def comparison_words(comparison: Comparison, names: tuple[str, str]) -> Comparis
 def _totals(comparison: Comparison) -> Iterator[TotalRow]:
     before, after = comparison.before, comparison.after
     yield TotalRow("messages", count(before.message_count), count(after.message_count))
-    yield TotalRow("statements", count(before.statement_count), count(after.statement_count))
+    if not of_calls(comparison):
+        yield TotalRow("statements", count(before.statement_count), count(after.statement_count))
     for measure in TABLE_MEASURES:
         sides = (measure.of(before), measure.of(after))
         if sides != (None, None):
@@ -100,13 +122,16 @@ def comparison_sheet(comparison: Comparison) -> Sheet:
         SheetDetail("result", "Result", _result, LINE, is_list=True),
         SheetDetail("plans", "Plan", _plans, LINE, is_list=True),
     ]
+    title, note = _OF_STATEMENTS
+    if of_calls(comparison):
+        title, note = _OF_CALLS
+        columns = [it for it in columns if it.name not in _OF_SQL]
+        columns[1] = replace(columns[1], heading="call")
     words = SheetWords(
         "statements",
-        "Statements, before and after",
+        title,
         "statement",
-        "Paired by their SQL, then by their shape. Numbers are those after, and what they changed "
-        "by. Open a row for those before and the plan: lines that went have a minus, those that "
-        "came a plus.",
+        note,
         (),
         tuple(glossary(comparison)),
     )

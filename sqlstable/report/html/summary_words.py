@@ -9,6 +9,9 @@ from rich.text import Text
 from sqlstable.analysis.totals import Totals, totals
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import share, tightest_limit, verdict
+from sqlstable.report.by_checkpoint import checkpoint_lines
+from sqlstable.report.call_words import has_calls_alone
+from sqlstable.report.cost_words import subnet_words
 from sqlstable.report.frame import (
     NO_SETTINGS,
     SETTINGS,
@@ -22,8 +25,9 @@ from sqlstable.report.growth_words import growth_lines
 from sqlstable.report.html.trace_sheets import WIDE
 from sqlstable.report.limit_words import fit_lines, tightest_words
 from sqlstable.report.measures import TABLE_MEASURES
-from sqlstable.report.messages import sum_lines
+from sqlstable.report.messages import estimated, instruction_lines
 from sqlstable.report.numbers import count, size
+from sqlstable.report.sample_words import sampled_words
 from sqlstable.report.text import clean
 from sqlstable.trace.model import Message, TraceSettings
 
@@ -76,6 +80,11 @@ class SummaryWords:
     kinds: tuple[KindRow, ...]
     sentences: tuple[str, ...]
 
+    @property
+    def has_heap(self) -> bool:
+        """Whether it is known of any kind in which state its messages found the heap."""
+        return any(it.cache for it in self.kinds)
+
 
 def summary_words(trace: TraceSource) -> SummaryWords:
     """Return what a trace comes to."""
@@ -87,15 +96,26 @@ def summary_words(trace: TraceSource) -> SummaryWords:
     elif found.nearest is not None:
         tone = "good"
     measures, kinds = _kinds(trace.messages)
+    has_parts = total.instructions is not None
     return SummaryWords(
         tone,
         tuple(plain(fit_lines(trace, WIDE))),
         tuple(plain([*unfinished_lines(trace.settings, WIDE), *fault_lines(trace, WIDE)])),
-        tuple(_tiles(total)),
+        tuple(
+            _tiles(
+                total,
+                has_statements=not has_calls_alone(trace),
+                sampled=sampled_words(trace),
+            )
+        ),
         measures,
         kinds,
         # What all instructions together were spent on stands in their tile.
-        (*plain(sum_lines(total, WIDE)[1:]), *_growth(trace)),
+        (
+            *plain(instruction_lines(trace, WIDE)[has_parts:]),
+            *plain(checkpoint_lines(trace, WIDE)),
+            *_growth(trace),
+        ),
     )
 
 
@@ -132,9 +152,10 @@ def stated_settings(settings: TraceSettings) -> tuple[str, ...]:
     )
 
 
-def _tiles(total: Totals) -> Iterator[Tile]:
+def _tiles(total: Totals, *, has_statements: bool, sampled: str) -> Iterator[Tile]:
     yield Tile("messages", count(total.message_count))
-    yield Tile("statements", count(total.statement_count))
+    if has_statements:
+        yield Tile("statements", count(total.statement_count))
     stable = total.stable
     dirty = f"{count(stable.os_pages_dirty)} dirty"
     yield Tile("OS pages accessed", count(stable.os_pages_accessed), dirty)
@@ -144,7 +165,14 @@ def _tiles(total: Totals) -> Iterator[Tile]:
             f"computation {count(parts.computation)}, stable memory {count(parts.stable)}, heap "
             f"{count(parts.heap)}"
         )
-        yield Tile("instructions", count(parts.total), words)
+        yield Tile("instructions", f"{estimated(parts)}{count(parts.total)}", f"{words}{sampled}")
+    if total.cycles is not None and total.cycles.known is not None:
+        sign = "" if total.instructions is None else estimated(total.instructions)
+        yield Tile(
+            "cycles",
+            f"{sign}{count(total.cycles.known)}",
+            f"{subnet_words(total.cycles)}; queries are free",
+        )
     moved = f"{size(stable.bytes_read)} read, {size(stable.bytes_written)} written"
     if total.image_bytes is not None:
         yield Tile("stable memory at the end", size(total.image_bytes), moved)
@@ -166,7 +194,7 @@ def _kinds(messages: Sequence[Message]) -> tuple[tuple[str, ...], tuple[KindRow,
             kind=clean(kind),
             cache="" if cache is None else clean(cache),
             message_count=count(group.message_count),
-            measures=tuple(count(group.most[place]) for place in known),
+            measures=tuple(group.spelled(place) for place in known),
             tightest="" if group.nearest is None else tightest_words(group.nearest),
             message=None if group.nearest is None else group.nearest.index,
             exceeding=group.exceeding,
@@ -186,8 +214,14 @@ class _Kind:
     def __init__(self) -> None:
         self.message_count = self.exceeding = self.trapped = 0
         self.most: list[int | None] = [None] * len(TABLE_MEASURES)
+        self._spelled: list[str | int | None] = [None] * len(TABLE_MEASURES)
         self.nearest: Message | None = None
         self._share = _NOTHING_USED
+
+    def spelled(self, place: int) -> str:
+        """Spell the largest of a measure."""
+        found = self._spelled[place]
+        return found if isinstance(found, str) else count(found)
 
     def add(self, message: Message) -> None:
         self.message_count += 1
@@ -197,6 +231,7 @@ class _Kind:
             found, most = measure.of(message), self.most[place]
             if found is not None and (most is None or found > most):
                 self.most[place] = found
+                self._spelled[place] = measure.spelled(message)
         tightest = tightest_limit(message)
         used = _NOTHING_USED if tightest is None else share(tightest)
         if used > self._share:

@@ -6,10 +6,13 @@ from typing import Any, Final
 
 from sqlstable.analysis.groups import OwnerGroup, ShapeGroup, group_by_owner, group_by_shape
 from sqlstable.analysis.growth import growth_steps
+from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.statement_prices import group_cycles, instruction_cycles
 from sqlstable.analysis.totals import around_statements
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import applies, not_counted, share, tightest_limit, verdict
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
+from sqlstable.report.call_words import answer_words, has_calls_alone, is_of_module
 from sqlstable.report.growth_words import step_lines
 from sqlstable.report.html.sheet import (
     Sheet,
@@ -25,8 +28,10 @@ from sqlstable.report.messages import outcome, part_words, told_parts
 from sqlstable.report.numbers import count
 from sqlstable.report.owner_column import shares
 from sqlstable.report.plan_words import plan_lines
+from sqlstable.report.sample_words import ESTIMATED
 from sqlstable.report.view import Glossary
-from sqlstable.report.views import view_named
+from sqlstable.report.views import view_of
+from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.model import LoopUse, Message, OutsideUse, OwnerUse, Statement
 
 WIDE: Final = 1 << 20
@@ -35,6 +40,14 @@ WIDE: Final = 1 << 20
 PARTS_PER_MILLION: Final = 1_000_000
 KEPT: Final = 4096
 """Of plans and owners in words, as many as are made once only."""
+
+_OF_SQL: Final = frozenset(
+    ("hits", "rows", "runs", "vm_steps", "fullscan", "sorts", "kind", "cache")
+)
+"""Columns that say nothing of calls."""
+
+_NO_COLUMNS: Final = ("of limit", "heap")
+"""Words of the terminal's table of calls for what pages have no column of."""
 
 LINE: Final[tuple[SheetColumn[str], ...]] = (SheetColumn("line", "", lambda it: it, "text"),)
 """A line of text below a row."""
@@ -45,6 +58,17 @@ _OWNERS: Final[tuple[SheetColumn[OwnerUse], ...]] = (
     SheetColumn("role", "role", lambda it: it.role, "text"),
     SheetColumn("accessed", "OS pages accessed", lambda it: it.os_pages_accessed),
     SheetColumn("dirty", "dirty", lambda it: it.os_pages_dirty),
+)
+
+
+def _how_known(measured: Any) -> str | None:  # noqa: ANN401  whatever is measured
+    """Say that instructions were estimated; nothing where they were counted, or not known."""
+    spent = measured.instructions
+    return None if spent is None or spent.measured else f"{ESTIMATED} estimated"
+
+
+_HOW_KNOWN: Final[SheetColumn[Any]] = SheetColumn(
+    "known", "instr. are", _how_known, "choice", "wide"
 )
 
 
@@ -62,28 +86,25 @@ def trace_sheets(trace: TraceSource) -> tuple[Sheet, ...]:
 
 def messages_sheet(trace: TraceSource) -> Sheet:
     """Return a row for each message, with its verdict and its tightest limit."""
-    steps = growth_steps(trace)
-
-    def told(message: Message) -> Iterator[str]:
-        if message.trap is not None:
-            yield message.trap
-        yield from map(part_words, told_parts(message))
-        missing = not_counted(message)
-        if message.limits:
-            yield f"the verdict is about {coverage_words(message)}" + (
-                f"; not counted: {', '.join(missing)}" if missing else ""
-            )
-        yield from (line.plain for line in step_lines(steps.get(message.index), WIDE))
-
+    fees, told = trace_fees(trace.settings), _told(trace)
     columns: list[SheetColumn[Message]] = [
         SheetColumn("index", "#", lambda it: it.index),
         SheetColumn("kind", "kind", lambda it: it.kind, "choice", "wide"),
         SheetColumn("content", "message", lambda it: _content(trace, it), "text"),
         SheetColumn("label", "label", lambda it: it.label, "choice", "detail"),
+        SheetColumn(
+            "answer",
+            "answer",
+            lambda it: answer_words(it) or None,
+            "text",
+            "wide" if is_of_module(trace.settings) else "detail",
+        ),
+        SheetColumn("said", "answered", _answered, "text", "detail"),
         SheetColumn("cache", "heap", lambda it: it.cache, "choice", "detail"),
         SheetColumn("outcome", "outcome", outcome, "choice", "detail"),
         SheetColumn("continues", "continues message", lambda it: it.continues, place="detail"),
         *measure_sheet_columns(_itself),
+        _HOW_KNOWN,
         SheetColumn(
             "tightest",
             "tightest limit",
@@ -93,6 +114,7 @@ def messages_sheet(trace: TraceSource) -> Sheet:
             sort_by="share",
         ),
         SheetColumn("share", "share of it", _share, place="nowhere"),
+        SheetColumn("cycles", "cycles", lambda it: message_cycles(it, fees).total, place="wide"),
         SheetColumn("verdict", "verdict", verdict, "choice"),
         SheetColumn("statements", "statements", lambda it: len(it.statements), place="detail"),
         *_instruction_columns(),
@@ -118,13 +140,35 @@ def messages_sheet(trace: TraceSource) -> Sheet:
         "message",
         "What commits whole or leaves nothing, and what limits are about.",
         ({"words": "Its statements", "sheet": "statements", "there": "message", "here": "index"},),
-        _glossary("message"),
+        _glossary("message", trace),
     )
     return sheet(words, columns, trace.messages, count=len(trace.messages), details=details)
 
 
+def _told(trace: TraceSource) -> Callable[[Message], Iterator[str]]:
+    """Return what there is to know of a message beside its numbers."""
+    steps = growth_steps(trace)
+
+    def told(message: Message) -> Iterator[str]:
+        if message.trap is not None:
+            yield message.trap
+        yield from map(part_words, told_parts(message))
+        missing = not_counted(message)
+        if message.limits:
+            yield f"the verdict is about {coverage_words(message)}" + (
+                f"; not counted: {', '.join(missing)}" if missing else ""
+            )
+        yield from (line.plain for line in step_lines(steps.get(message.index), WIDE))
+
+    return told
+
+
+def _answered(message: Message) -> str | None:
+    return None if message.call is None else message.call.answer_text
+
+
 def _limits(message: Message) -> Iterator[str]:
-    return (limit_words(use) for use in message.limits if applies(use))
+    return (limit_words(use, message) for use in message.limits if applies(use))
 
 
 def _share(message: Message) -> int | None:
@@ -141,6 +185,8 @@ def _around(trace: TraceSource) -> Callable[[Message], int | None]:
 
 
 def _content(trace: TraceSource, message: Message) -> str:
+    if message.call is not None:
+        return message.call.text
     if message.label is not None:
         return message.label
     if not message.statements:
@@ -167,11 +213,18 @@ def statements_sheet(trace: TraceSource) -> Sheet:
         SheetColumn("label", "label", lambda it: messages[it.message].label, "choice", "detail"),
         SheetColumn("cache", "heap", lambda it: messages[it.message].cache, "choice", "detail"),
         *measure_sheet_columns(_itself),
+        _HOW_KNOWN,
         SheetColumn("hits", "hits", lambda it: it.sqlite.hits, place="wide"),
         SheetColumn("rows", "rows", lambda it: it.row_count, place="wide"),
         SheetColumn("whose", "whose OS pages", lambda it: whose(it.owners), "text", "wide"),
         SheetColumn("runs", "runs", lambda it: it.runs, place="detail"),
         *_instruction_columns(),
+        SheetColumn(
+            "cycles",
+            "cycles",
+            instruction_cycles(trace),
+            place="detail",
+        ),
         SheetColumn("vm_steps", "steps of SQLite", lambda it: it.sqlite.vm_steps, place="detail"),
         SheetColumn(
             "fullscan", "rows scanned", lambda it: it.sqlite.fullscan_steps, place="detail"
@@ -195,15 +248,25 @@ def statements_sheet(trace: TraceSource) -> Sheet:
             ),
         ),
     ]
+    title, note = (
+        ("Calls", "Open a row for whose OS pages it touched.")
+        if has_calls_alone(trace)
+        else (
+            "Statements",
+            "Open a row for its plan, whose OS pages it touched, and what its phases cost.",
+        )
+    )
     words = SheetWords(
         "statements",
-        "Statements",
+        title,
         "statement",
-        "Open a row for its plan, whose OS pages it touched, and what its phases cost.",
+        note,
         ({"words": "Its message", "sheet": "messages", "there": "index", "here": "message"},),
-        _glossary("statement"),
+        _glossary("statement", trace),
     )
     statements = trace.summary.statement_count
+    if has_calls_alone(trace):
+        columns = [it for it in columns if it.name not in _OF_SQL]
     return sheet(words, columns, trace.statements, count=statements, details=details)
 
 
@@ -230,13 +293,15 @@ def _plan(plan: tuple[str, ...], loops: tuple[LoopUse, ...]) -> tuple[str, ...]:
 
 def shapes_sheet(trace: TraceSource) -> Sheet:
     """Return a row for each shape of statement, the one that accessed most OS pages first."""
-    groups = group_by_shape(trace.statements)
+    groups = group_by_shape(trace.statements, group_cycles(trace))
     columns: list[SheetColumn[tuple[int, ShapeGroup]]] = [
         SheetColumn("index", "#", lambda it: it[0]),
         SheetColumn("shape", "shape", lambda it: it[1].shape or "(empty statement)", "text"),
         SheetColumn("kind", "kind", lambda it: it[1].kind, "choice", "detail"),
         SheetColumn("times", "times", lambda it: it[1].statement_count),
         *measure_sheet_columns(_second),
+        SheetColumn("known", _HOW_KNOWN.heading, lambda it: _how_known(it[1]), "choice", "wide"),
+        SheetColumn("cycles", "cycles", lambda it: it[1].cycles, place="wide"),
         SheetColumn("max", "at most", lambda it: it[1].os_pages_accessed_max, place="wide"),
         SheetColumn("runs", "runs", lambda it: it[1].run_count, place="detail"),
         SheetColumn("rows", "rows", lambda it: it[1].row_count, place="wide"),
@@ -246,13 +311,23 @@ def shapes_sheet(trace: TraceSource) -> Sheet:
         SheetDetail("plan", "Plans", _plans, LINE, is_list=True),
         SheetDetail("owners", "Whose OS pages", lambda it: it[1].owners, _OWNERS),
     ]
+    title, note = (
+        ("Methods", "Calls of one method by one kind of message, put together.")
+        if has_calls_alone(trace)
+        else (
+            "Shapes of statements",
+            "Statements that differ in their literals only, put together.",
+        )
+    )
+    if has_calls_alone(trace):
+        columns = [it for it in columns if it.name not in _OF_SQL]
     words = SheetWords(
         "shapes",
-        "Shapes of statements",
+        title,
         "shape",
-        "Statements that differ in their literals only, put together.",
+        note,
         (),
-        _glossary("shape"),
+        _glossary("shape", trace),
     )
     return sheet(words, columns, enumerate(groups, 1), count=len(groups), details=details)
 
@@ -266,7 +341,8 @@ def _plans(numbered: tuple[int, ShapeGroup]) -> Iterator[str]:
 
 def owners_sheet(trace: TraceSource) -> Sheet:
     """Return a row for each owner and role, the one with most OS pages accessed first."""
-    groups = group_by_owner(trace.statements)
+    noun = "call" if has_calls_alone(trace) else "statement"
+    groups = group_by_owner(trace.statements, group_cycles(trace))
     columns: list[SheetColumn[tuple[int, OwnerGroup]]] = [
         SheetColumn("index", "#", lambda it: it[0]),
         SheetColumn("owner", "owner", lambda it: it[1].name or it[1].kind, "text"),
@@ -274,16 +350,17 @@ def owners_sheet(trace: TraceSource) -> Sheet:
         SheetColumn("role", "role", lambda it: it[1].role or None, "choice", "wide"),
         SheetColumn("table", "of table", _table, "choice", "wide"),
         *measure_sheet_columns(_second),
-        SheetColumn("times", "statements", lambda it: it[1].statement_count, place="wide"),
+        SheetColumn("cycles", "cycles", lambda it: it[1].cycles, place="wide"),
+        SheetColumn("times", f"{noun}s", lambda it: it[1].statement_count, place="wide"),
     ]
     words = SheetWords(
         "owners",
         "Owners by role",
         "owner",
         "Tables, indexes and whatever else OS pages belong to, by role in the B-tree. Instructions "
-        "are those of the statements that touched an owner, whole, so rows do not add up.",
+        f"and cycles are those of the {noun}s that touched an owner, whole, so rows do not add up.",
         (),
-        _glossary("owner"),
+        _glossary("owner", trace),
     )
     return sheet(words, columns, enumerate(groups, 1), count=len(groups))
 
@@ -323,6 +400,7 @@ def _instruction_columns() -> list[SheetColumn[Any]]:
     return [column(part) for part in INSTRUCTION_PARTS if part != "total"]
 
 
-def _glossary(by: Any) -> tuple[tuple[str, str], ...]:  # noqa: ANN401  the name of a view
-    words: Glossary = view_named(by).glossary
-    return tuple(words)
+def _glossary(by: Any, trace: TraceSource) -> tuple[tuple[str, str], ...]:  # noqa: ANN401  the name of a view
+    words: Glossary = view_of(by, trace).glossary
+    left_out = _NO_COLUMNS if has_calls_alone(trace) else ()
+    return tuple(it for it in words if it[0] not in left_out)

@@ -15,6 +15,7 @@ from sqlstable.analysis.locality.locality import Locality, locality
 from sqlstable.analysis.page_map import PageMap, page_map
 from sqlstable.analysis.page_time import PageTime, page_time
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.report.call_words import is_of_module
 from sqlstable.report.frame import STATED, setting
 from sqlstable.report.locality_words import sqlite_locality
 from sqlstable.report.picture_names import PictureEnding, PictureName
@@ -72,7 +73,7 @@ class Figures:
 def _miss_ratio(axes: Axes, figures: Figures) -> None:
     found = figures.cached_pages
     cache_size = configured_cache_pages(figures.trace) if found.unit == "sqlite" else None
-    draw_miss_ratio(axes, found, cache_size)
+    draw_miss_ratio(axes, found, cache_size, of_module=is_of_module(figures.trace.settings))
 
 
 PICTURES: Final[Mapping[PictureName, Callable[[Axes, Figures], None]]] = MappingProxyType(

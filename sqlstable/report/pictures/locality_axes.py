@@ -48,16 +48,20 @@ def draw_reuse(axes: Axes, found: Locality) -> None:
     counts_on(axes.yaxis)
 
 
-def draw_miss_ratio(axes: Axes, found: Locality, cache_size: int | None) -> None:
+def draw_miss_ratio(
+    axes: Axes, found: Locality, cache_size: int | None, *, of_module: bool = False
+) -> None:
     """Draw the miss ratio of every cache size, with the configured cache marked.
 
     Args:
         axes: Where to.
         found: Of SQLite pages, where a cache of SQLite's is marked.
         cache_size: The configured cache, in pages of the same kind; None for no mark.
+        of_module: Whether it is of a canister's own module, with a cache of its own or none.
     """
     unit = UNIT_NAMES[found.unit]
-    label(axes, "Misses behind SQLite's own cache", f"cache, in {unit}s touched last", "miss ratio")
+    title = f"Misses behind {'the module' if of_module else 'SQLite'}'s own cache"
+    label(axes, title, f"cache, in {unit}s touched last", "miss ratio")
     percent_on(axes.yaxis)
     axes.set_ylim(0, 1.05)
     if not found.touches:

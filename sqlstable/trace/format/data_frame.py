@@ -1,6 +1,7 @@
 """A trace as a data frame, column by column: no record is made for any row.
 
-The columns are those of the view ``statements``, whatever the version of the format.
+The columns are those of the view ``statements``, whatever the version of the format, and what the
+instructions cost in cycles.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sqlstable.ic.message_fees import instruction_fees
 from sqlstable.ic.words import PHASES
+from sqlstable.trace.format.record_frames import frame_fees
 from sqlstable.trace.format.schema import (
+    CHARGED_COLUMNS,
+    CHARGES_SINCE_VERSION,
     COSTS_SINCE_VERSION,
     COUNTER_NAMES,
     INSTRUCTION_COLUMNS,
@@ -47,6 +52,13 @@ def statement_frame(pandas: Any, snapshot: TracePart) -> Any:  # noqa: ANN401  p
         columns |= _phase(snapshot, index, phase)
     costs = "statement_cost" if snapshot.version >= COSTS_SINCE_VERSION else None
     columns |= _gapped(pandas, snapshot, index, INSTRUCTION_COLUMNS, costs)
+    charges = "statement_charge" if snapshot.version >= CHARGES_SINCE_VERSION else None
+    columns |= _gapped(pandas, snapshot, index, CHARGED_COLUMNS, charges)
+    fees = frame_fees(snapshot)
+    counts = columns["instructions_total"].to_numpy(dtype=object, na_value=None).tolist()
+    spent = zip(columns["message_kind"], counts, strict=True)
+    cycles = [instruction_fees(kind, count, fees) for kind, count in spent]
+    columns["cycles"] = pandas.array(cycles, dtype="Int64")
     return pandas.DataFrame(columns, index=pandas.Index(index, name="statement_index"))
 
 

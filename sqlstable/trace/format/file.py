@@ -11,6 +11,7 @@ table                  one row for each
 ``message``            message
 ``message_limit``      limit of a message; a ``limit_value`` of NULL is no limit
 ``message_part``       part of a step of the life cycle, with what it used
+``message_call``       message of a module: what was called, and what it answered
 ``outside``            use of stable memory by no statement, under the name of its cause
 ``area``               file in stable memory after a message that changed its size
 ``sql_text``           SQL text with its shape and kind; equal texts share a row
@@ -19,6 +20,10 @@ table                  one row for each
 ``statement_phase``    phase of a statement that touched stable memory: prepare, run, commit
 ``message_cost``       message whose instructions are known, with what it did to the heap
 ``statement_cost``     statement whose instructions are known
+``message_charge``     message: what price lists charge for, and its payloads
+``message_sample``     message: which others it stands for, where only some were measured
+``shape_sample``       messages of equal work, of which only some were measured
+``statement_charge``   statement, likewise
 ``statement_loop``     loop of a statement's plan, from builds that count visited rows
 ``owner``              owner of SQLite pages: table, index, freelist …
 ``statement_owner``    owner whose OS pages a statement touched
@@ -37,7 +42,8 @@ The blocks are those of ``sqlstable.trace.blocks``, orders those of
 ``statements``, ``shapes``, ``statement_owners`` and ``owner_runs`` join what belongs together; the
 view ``areas`` says what fills each area. Version 1 of the format had no areas, costs
 and loops; version 2 names no limit of a trap and no fault of the owners; version 3 no phase of an
-access, and not what the database is when the trace ends; version 4 no parts.
+access, and not what the database is when the trace ends; version 4 no parts; version 5 no calls of
+modules.
 
 Invariants:
 

@@ -13,10 +13,13 @@ from sqlstable.errors import TraceError
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.units import NO_LIMIT
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
+from sqlstable.trace.format.charges import charged_of, charges_by_index, payloads_of
+from sqlstable.trace.format.estimating import samples_by_message
 from sqlstable.trace.format.records import Records
 from sqlstable.trace.format.schema import (
     AREA_FIELDS,
     AREAS_SINCE_VERSION,
+    CALLS_SINCE_VERSION,
     CONTINUES_SINCE_VERSION,
     COST_FIELDS,
     COSTS_SINCE_VERSION,
@@ -54,6 +57,7 @@ from sqlstable.trace.model import (
     LimitUse,
     LoopUse,
     Message,
+    ModuleCall,
     OutsideUse,
     Owner,
     OwnerFault,
@@ -374,8 +378,8 @@ class Trace:
 
         The columns are those of the view ``statements``, the first of them the index: every
         count is a column of its own, of the whole statement as ``calls_read`` …, of its phases as
-        ``prepare_calls_read`` …. SQLite's counters are missing where they were not asked for, and
-        ``instructions_total`` … where nobody counted.
+        ``prepare_calls_read`` …, the units of price lists as ``charged_…``; ``cycles`` pay its
+        instructions. What was not asked for, or not counted, is missing.
 
         Raises:
             TraceError: pandas is not installed, or the file is damaged.
@@ -424,8 +428,8 @@ class Trace:
         """Return a data frame with one row per message.
 
         Every count is a column: calls, bytes, OS and Wasm pages, ``instructions_total`` …, what was
-        done to the heap, ``bytes_changed``, and of each limit ``used_…`` and ``limit_…``, and
-        ``continues``. What was not measured is missing. Otherwise as `accesses_frame`.
+        done to the heap, ``charged_…``, payloads, ``bytes_changed``, and of each limit ``used_…``
+        and ``limit_…``, ``continues``, and all ``cycles``. Else as `accesses_frame`.
         """
         with reading(self._name):
             return _record_frame(self._snapshot, "message_values", library)
@@ -547,7 +551,13 @@ def _messages(snapshot: TracePart) -> Iterator[Message]:
     parts: dict[int, list[Row]] = {}
     if snapshot.version >= PARTS_SINCE_VERSION:
         parts = _grouped(select("SELECT * FROM message_part", "message_index, position"))
+    calls: dict[int, ModuleCall] = {}
+    if snapshot.version >= CALLS_SINCE_VERSION:
+        rows = select("SELECT * FROM message_call", "message_index")
+        calls = {index: ModuleCall(*call) for index, *call in rows}
+    samples = samples_by_message(snapshot)
     costs = _costs(snapshot, "message_cost", "message_index")
+    charges = charges_by_index(snapshot, "message_index")
     for row in select("SELECT * FROM message", "message_index"):
         index, kind, label, outcome, trap, discarded_writes, cache, image_bytes, *rest = row
         if snapshot.version < TRAP_LIMITS_SINCE_VERSION:
@@ -570,6 +580,10 @@ def _messages(snapshot: TracePart) -> Iterator[Message]:
             bytes_changed,
             continues,
             tuple(Part(*part) for _, *part in parts.get(index, ())),
+            calls.get(index),
+            charged_of(charges.get(index)),
+            payloads_of(charges.get(index)),
+            sample=samples.get(index),
         )
 
 
@@ -632,6 +646,7 @@ def _statements(snapshot: TracePart) -> Iterator[Statement]:
     }
     owners, loops = _owners(snapshot), _loops(snapshot)
     costs = _costs(snapshot, "statement_cost", "statement_index")
+    charges = charges_by_index(snapshot, "statement_index")
     for row in snapshot.select_of_statements("SELECT * FROM statement"):
         index, message, sql_index, plan_index, row_count, runs, *counts = row
         sql, shape, kind = sql_texts[sql_index]
@@ -650,6 +665,7 @@ def _statements(snapshot: TracePart) -> Iterator[Statement]:
             _instructions(cost),
             _phase_instructions(cost),
             loops.get(index, ()),
+            charged_of(charges.get(index)),
         )
 
 

@@ -1,11 +1,19 @@
 """Messages, statements, owners and limits of a trace as columns of frames, one row a record."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from sqlstable.ic.cycle_fees import CycleFees
+from sqlstable.ic.message_fees import PaidMessage, instruction_fees, message_fees
 from sqlstable.ic.words import PHASES
+from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.format.frames import FrameColumns, column_of
 from sqlstable.trace.format.schema import (
+    CALL_FIELDS,
+    CALLS_SINCE_VERSION,
+    CHARGED_COLUMNS,
+    CHARGES_SINCE_VERSION,
     CONTINUES_SINCE_VERSION,
     COST_FIELDS,
     COSTS_SINCE_VERSION,
@@ -13,10 +21,12 @@ from sqlstable.trace.format.schema import (
     HEAP_FIELDS,
     INSTRUCTION_COLUMNS,
     ORDERS_SINCE_VERSION,
+    PAYLOAD_FIELDS,
     STABLE_COLUMNS,
     TRAP_LIMITS_SINCE_VERSION,
 )
 from sqlstable.trace.format.storage import OF_MESSAGES, OF_STATEMENTS, Row, TracePart
+from sqlstable.trace.model import TraceSettings
 
 Records = Literal["messages", "statements"]
 """What there may be many of."""
@@ -40,7 +50,7 @@ _TEXTS: Final = frozenset(
             "sql",
             "shape",
         ),
-        *("shape", "plan", "name", "table", "role"),
+        *("shape", "plan", "name", "table", "role", "method", "text", "answer", "answer_text"),
     )
 )
 """Columns of texts; all others are numbers."""
@@ -85,10 +95,12 @@ def message_values(snapshot: TracePart) -> RecordValues:
     rows = snapshot.select_of_messages(f"SELECT {', '.join(names)} FROM message", "message_index")  # noqa: S608  our own names
     found = _columns(rows, [name.rpartition(" ")[2] for name in names])
     keys = found["message_index"]
-    if version >= COSTS_SINCE_VERSION:
-        found |= _beside(snapshot, keys, "message_cost", _MESSAGE_COSTS, "message_index")
-    else:
-        found |= {name: [None] * len(keys) for name in _MESSAGE_COSTS}
+    for table, columns, since in (
+        ("message_cost", _MESSAGE_COSTS, COSTS_SINCE_VERSION),
+        ("message_charge", (*CHARGED_COLUMNS, *PAYLOAD_FIELDS), CHARGES_SINCE_VERSION),
+        ("message_call", CALL_FIELDS, CALLS_SINCE_VERSION),
+    ):
+        found |= _beside_since(snapshot, since, keys, table, columns, "message_index")
     limits = limit_values(snapshot)
     # Those of the whole trace, so that each part has the same columns.
     listed = snapshot.select("SELECT DISTINCT name FROM message_limit ORDER BY name")
@@ -98,6 +110,7 @@ def message_values(snapshot: TracePart) -> RecordValues:
     for name, uses in of_name.items():
         pairs = [uses.get(key, (None, None)) for key in keys]
         found |= {f"used_{name}": [it[0] for it in pairs], f"limit_{name}": [it[1] for it in pairs]}
+    found["cycles"] = _message_cycles(found, frame_fees(snapshot))
     return found
 
 
@@ -125,11 +138,15 @@ def statement_values(snapshot: TracePart) -> RecordValues:
             snapshot, keys, "statement_phase", STABLE_COLUMNS, "statement_index", condition, 0
         )
         found |= {f"{phase}_{name}": values for name, values in of_phase.items()}
-    if snapshot.version >= COSTS_SINCE_VERSION:
-        return found | _beside(
-            snapshot, keys, "statement_cost", INSTRUCTION_COLUMNS, "statement_index"
-        )
-    return found | {name: [None] * len(keys) for name in INSTRUCTION_COLUMNS}
+    for table, columns, since in (
+        ("statement_cost", INSTRUCTION_COLUMNS, COSTS_SINCE_VERSION),
+        ("statement_charge", CHARGED_COLUMNS, CHARGES_SINCE_VERSION),
+    ):
+        found |= _beside_since(snapshot, since, keys, table, columns, "statement_index")
+    fees = frame_fees(snapshot)
+    spent = zip(found["message_kind"], found["instructions_total"], strict=True)
+    found["cycles"] = [instruction_fees(kind, count, fees) for kind, count in spent]
+    return found
 
 
 def owner_values(snapshot: TracePart) -> RecordValues:
@@ -162,6 +179,35 @@ def record_parts(snapshot: TracePart, records: Records) -> Iterator[RecordValues
             yield statement_values(snapshot.of_statements(first, stop))
 
 
+def frame_fees(snapshot: TracePart) -> CycleFees:
+    """Return the prices in cycles of frames."""
+    rows = snapshot.select("SELECT name, value FROM settings")
+    settings = TraceSettings({name: json.loads(value) for name, value in rows})
+    return trace_fees(settings)
+
+
+_PAID: Final = (
+    *("kind", "instructions_total", "request_bytes", "method", "continues"),
+    *("call_count", "call_bytes", "image_bytes", "heap_size_bytes"),
+)
+
+
+def _message_cycles(columns: RecordValues, fees: CycleFees) -> list[int | None]:
+    """Return what messages cost, whole; None where a part of it is not known."""
+    return [
+        message_fees(
+            PaidMessage(
+                *(kind, spent, request, method or "", continues is not None),
+                *(calls or 0, call_bytes or 0, image + (heap or 0)),
+            ),
+            fees,
+        ).total
+        for kind, spent, request, method, continues, calls, call_bytes, image, heap in zip(
+            *(columns[name] for name in _PAID), strict=True
+        )
+    ]
+
+
 def _since(version: int, since: int, name: str) -> str:
     return name if version >= since else f"NULL AS {name}"
 
@@ -188,6 +234,20 @@ def _plans(snapshot: TracePart) -> dict[int, str]:
     ):
         lines.setdefault(plan, []).append(line)
     return {plan: "\n".join(listed) for plan, listed in lines.items()}
+
+
+def _beside_since(
+    snapshot: TracePart,
+    since: int,
+    keys: Sequence[int],
+    table: str,
+    names: Sequence[str],
+    key: str,
+) -> dict[str, Sequence[Any]]:
+    """Return columns of a table likewise, of which an older trace has none."""
+    if snapshot.version < since:
+        return {name: [None] * len(keys) for name in names}
+    return _beside(snapshot, keys, table, names, key)
 
 
 def _beside(

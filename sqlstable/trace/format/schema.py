@@ -6,16 +6,19 @@ The comments in the SQL explain each column. They become part of the file, so ``
 
 from typing import Final
 
+from sqlstable.ic.charged import CHARGED_UNITS
+from sqlstable.ic.prices import REPLICA, REPLICA_2023, REPLICA_FLAT
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 
-TRACE_FORMAT_VERSION: Final = 5
+TRACE_FORMAT_VERSION: Final = 7
 """``PRAGMA user_version`` of the trace files written here.
 
 Version 2 added the tables ``area``, ``message_cost``, ``statement_cost`` and ``statement_loop``,
 and the view ``areas``. Version 3 added ``owner_fault`` and ``message.trap_limit``, and leaves
 phases that touched nothing out of ``statement_phase``; its views have instructions. Version 4 added
 ``access_order``, ``address_run``, ``schema_object`` and ``tree``, and two columns of ``message``.
-Version 5 added ``message.continues`` and ``message_part``.
+Version 5 added ``message.continues`` and ``message_part``. Version 6 added ``message_call``.
+Version 7 added ``message_charge``, ``statement_charge``, ``shape_sample`` and ``message_sample``.
 """
 
 AREAS_SINCE_VERSION: Final = 2
@@ -39,6 +42,30 @@ CONTINUES_SINCE_VERSION: Final = 5
 
 PARTS_SINCE_VERSION: Final = 5
 """The format version from which on steps of the life cycle have parts."""
+
+CALLS_SINCE_VERSION: Final = 6
+"""The format version from which on messages of modules say what was called, and what came back."""
+
+CHARGES_SINCE_VERSION: Final = 7
+"""The format version from which on there is what price lists charge for, and payloads."""
+
+COMPUTATION_TABLES: Final = (REPLICA.name, REPLICA_2023.name, REPLICA_FLAT.name)
+"""Tables of weights by which computation is kept, in the order of their columns."""
+
+CHARGED_COLUMNS: Final = (
+    *(f"charged_computation_{name.replace('-', '_')}" for name in COMPUTATION_TABLES),
+    *(f"charged_{name}" for name in CHARGED_UNITS),
+)
+"""Columns of a `sqlstable.ic.charged.Charged`."""
+
+PAYLOAD_FIELDS: Final = ("request_bytes", "reply_bytes", "call_count", "call_bytes")
+"""Fields of a `sqlstable.ic.charged.Payloads`, each the name of its column."""
+
+SAMPLES_SINCE_VERSION: Final = 7
+"""The format version from which on messages may stand for others that were not measured."""
+
+CALL_FIELDS: Final = ("method", "text", "answer", "answer_bytes", "answer_text", "calls_made")
+"""Fields of a `sqlstable.trace.model.ModuleCall`, each the name of its column."""
 
 PART_FIELDS: Final = ("name", "os_pages_accessed", "os_pages_dirty", "instructions")
 """Fields of a `sqlstable.trace.model.Part`, each the name of its column."""
@@ -101,6 +128,19 @@ _COST_COLUMNS: Final = """instructions_total INTEGER NOT NULL,
   -- 1 counted, 0 estimated, and the relative error of an estimate
   measured INTEGER NOT NULL, error_band REAL"""
 
+_CHARGE_COLUMNS: Final = """-- instructions of operators, and of system calls but for stable
+  -- memory, by each table of weights; NULL where nobody counted by it
+  charged_computation_replica INTEGER,
+  charged_computation_replica_2023 INTEGER, charged_computation_replica_flat INTEGER,
+  -- reads and writes of stable memory, the bytes they moved, and calls of grow
+  charged_stable_accesses INTEGER, charged_stable_bytes INTEGER, charged_stable_grows INTEGER,
+  -- first touches in the message, or in its part: OS pages and regions (Wasm pages)
+  charged_stable_os_pages_dirty INTEGER,
+  charged_stable_regions_accessed INTEGER, charged_stable_regions_dirty INTEGER,
+  -- NULL where the heap was not watched
+  charged_heap_regions_accessed INTEGER, charged_heap_regions_written INTEGER,
+  charged_heap_os_pages_written INTEGER"""
+
 _SCHEMA: Final = """
 CREATE TABLE settings (
   name TEXT NOT NULL PRIMARY KEY ON CONFLICT REPLACE,
@@ -108,7 +148,7 @@ CREATE TABLE settings (
 );
 CREATE TABLE message (
   message_index INTEGER PRIMARY KEY,    -- from 0 over the whole trace
-  kind TEXT NOT NULL,                   -- install, update, query, upgrade or reinstall
+  kind TEXT NOT NULL,                   -- install, update, query, upgrade, callback, timer …
   label TEXT,                           -- as given by the script
   outcome TEXT NOT NULL,                -- committed, discarded or trapped
   trap TEXT,                            -- text of the trap
@@ -139,6 +179,15 @@ CREATE TABLE message_part (             -- parts of a step of the life cycle, as
   instructions INTEGER,                 -- NULL: nobody counted
   PRIMARY KEY (message_index, position)
 ) WITHOUT ROWID;
+CREATE TABLE message_call (             -- messages of a module that is run as it is deployed
+  message_index INTEGER PRIMARY KEY REFERENCES message,
+  method TEXT NOT NULL,                 -- name of the method, or of the export that ran
+  text TEXT NOT NULL,                   -- the call with its arguments: add_user("ana")
+  answer TEXT NOT NULL,                 -- reply, reject or none
+  answer_bytes INTEGER NOT NULL,        -- bytes of the reply, or of the words of the reject
+  answer_text TEXT,                     -- words of the reject; the reply where its types are known
+  calls_made INTEGER NOT NULL           -- calls to other canisters
+);
 CREATE TABLE outside (
   message_index INTEGER NOT NULL REFERENCES message, outside_index INTEGER NOT NULL,
   name TEXT NOT NULL,                   -- what made the accesses: open, close, blob, backup …
@@ -162,7 +211,8 @@ CREATE TABLE area (                     -- whose stable memory is, after message
 CREATE TABLE sql_text (
   sql_index INTEGER PRIMARY KEY, sql TEXT NOT NULL,
   shape TEXT NOT NULL,                  -- the SQL with its literals replaced by ?
-  kind TEXT NOT NULL                    -- read, write, ddl, transaction or pragma
+  kind TEXT NOT NULL                    -- read, write, ddl, transaction, pragma, or call: a message
+                                        -- of a module, whose text is that of its call
 );
 CREATE TABLE plan (                     -- lines of EXPLAIN QUERY PLAN, indented by their depth
   plan_index INTEGER NOT NULL, line_index INTEGER NOT NULL, line TEXT NOT NULL,
@@ -196,6 +246,32 @@ CREATE TABLE statement_cost (           -- likewise, of one statement
   {cost},
   instructions_prepare INTEGER,         -- by phase, without the heap; reply is encoding its rows
   instructions_run INTEGER, instructions_commit INTEGER, instructions_reply INTEGER
+);
+CREATE TABLE message_charge (           -- what price lists charge for
+  message_index INTEGER PRIMARY KEY REFERENCES message,
+  {charge},
+  request_bytes INTEGER,                -- of its argument; NULL, as the rest: nobody counted
+  reply_bytes INTEGER,                  -- of its reply, or of the words of its reject
+  call_count INTEGER, call_bytes INTEGER -- calls to other canisters; names and arguments of those
+);
+CREATE TABLE statement_charge (         -- likewise, of one statement
+  statement_index INTEGER PRIMARY KEY REFERENCES statement,
+  {charge}
+);
+CREATE TABLE shape_sample (             -- messages of equal work, of which some were measured
+  sample_index INTEGER PRIMARY KEY,
+  message_kind TEXT NOT NULL, cache TEXT, outcome TEXT NOT NULL,
+  shape TEXT NOT NULL,                  -- of their statements, one to a line
+  work INTEGER NOT NULL,                -- bits of the VM steps + 256 * bits of the rows, natively
+  block INTEGER NOT NULL,               -- stretch of time; all in it are as likely to be measured
+  reason TEXT NOT NULL                  -- why none can be measured; '': they can
+);
+CREATE TABLE message_sample (           -- of messages that ran natively, and maybe measured, too
+  message_index INTEGER PRIMARY KEY REFERENCES message,
+  sample_index INTEGER NOT NULL REFERENCES shape_sample,
+  os_pages_accessed INTEGER,            -- on the measured engine; NULL: it did not run there
+  os_pages_dirty INTEGER,
+  difference TEXT                       -- how it ended otherwise there; NULL: it did not
 );
 CREATE TABLE statement_loop (           -- loops of plans, by builds that count what they visit
   statement_index INTEGER NOT NULL REFERENCES statement, position INTEGER NOT NULL,
@@ -266,7 +342,8 @@ SELECT statement.statement_index, message_index, message.kind AS message_kind, l
   ), '') AS plan,
   row_count, runs, hits, vm_steps, fullscan_steps, sorts,
   {of_statement}, {of_prepare}, {of_run}, {of_commit},
-  {instructions}
+  {instructions},
+  {charges}
 FROM statement JOIN message USING (message_index) JOIN sql_text USING (sql_index)
   LEFT JOIN statement_phase AS prepare
     ON prepare.statement_index = statement.statement_index AND prepare.phase = 'prepare'
@@ -274,7 +351,8 @@ FROM statement JOIN message USING (message_index) JOIN sql_text USING (sql_index
     ON run.statement_index = statement.statement_index AND run.phase = 'run'
   LEFT JOIN statement_phase AS "commit"
     ON "commit".statement_index = statement.statement_index AND "commit".phase = 'commit'
-  LEFT JOIN statement_cost ON statement_cost.statement_index = statement.statement_index;
+  LEFT JOIN statement_cost ON statement_cost.statement_index = statement.statement_index
+  LEFT JOIN statement_charge ON statement_charge.statement_index = statement.statement_index;
 CREATE VIEW shapes AS                   -- equal work together, the most OS pages first
 SELECT shape, kind, count(*) AS statement_count, sum(runs) AS runs, sum(row_count) AS row_count,
   sum(os_pages_accessed) AS os_pages_accessed_sum, max(os_pages_accessed) AS os_pages_accessed_max,
@@ -317,7 +395,9 @@ def schema() -> str:
     return _SCHEMA.format(
         stable=_STABLE_COLUMNS,
         cost=_COST_COLUMNS,
+        charge=_CHARGE_COLUMNS,
         of_statement=", ".join(f"statement.{name} AS {name}" for name in names),
         instructions=", ".join(INSTRUCTION_COLUMNS),
+        charges=", ".join(CHARGED_COLUMNS),
         **columns,
     )

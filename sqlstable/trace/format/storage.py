@@ -7,13 +7,16 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from sqlstable.errors import TraceError
 
 Row = tuple[Any, ...]
 """One row of a table, or of a query's result."""
 
+
+Connection: TypeAlias = sqlite3.Connection
+"""For modules that make no connection themselves."""
 
 Select = Callable[[str, Mapping[str, object]], list[Row]]
 """Runs a query on a trace, with named parameters, and returns all rows."""
@@ -60,6 +63,10 @@ class TracePart:
             first_statement=self._first_statement_from(first),
             last_statement=self._first_statement_from(last + 1) - 1,
         )
+
+    def read_by(self, select: Select) -> "TracePart":
+        """Return the same part, read by another connection."""
+        return TracePart(select, version=self.version, **self._bounds())
 
     def _part(self, **bounds: int) -> "TracePart":
         return TracePart(self._select, version=self.version, **{**self._bounds(), **bounds})
@@ -128,6 +135,10 @@ def reading(name: str) -> Iterator[None]:
     """Turn errors of reading the named trace, or its rows, into `TraceError`."""
     try:
         yield
+    except MemoryError as error:  # what SQLite's own refusal to allocate becomes
+        raise TraceError(
+            f"{name} is damaged, or needs more memory than there is; record it again"
+        ) from error
     except (sqlite3.Error, ValueError, TypeError, LookupError) as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):

@@ -32,6 +32,11 @@ class StreamedTrace:
         self.statements: Sequence[Statement] = Records(trace.statement_count, trace.statements_at)
 
     @property
+    def whole(self) -> Trace:
+        """The trace that it shows."""
+        return self._trace
+
+    @property
     def settings(self) -> TraceSettings:
         """The circumstances of the run."""
         return self._trace.settings

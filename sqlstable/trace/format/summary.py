@@ -1,10 +1,12 @@
 """What a whole trace comes to, added up by SQLite: no record is made for any of its rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from sqlstable.ic.words import INSTRUCTION_PHASES
+from sqlstable.trace.format.estimating import SampleBlock, blocks_seen
+from sqlstable.trace.format.kind_sums import KindSums, half_sums, joined_halves, kind_sums
 from sqlstable.trace.format.schema import (
     COSTS_SINCE_VERSION,
     STABLE_COLUMNS,
@@ -21,9 +23,6 @@ _BOUND: Final = {
     "message": "message_index <= :last_message",
     "statement": "statement_index <= :last_statement",
 }
-
-_HALF_BITS: Final = 32
-_HALF_MASK: Final = (1 << _HALF_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +56,24 @@ class Summary:
     "For each combination of limits that messages have, the first with it, ascending."
     unlimited_count: int
     "Messages that no limit applies to."
+    blocks: tuple[SampleBlock, ...] = ()
+    "Messages of equal work, some of them measured; none where one engine alone ran."
+    kinds: tuple[KindSums, ...] = ()
+    "What the messages of each kind come to, by the names of the kinds."
 
 
 def summary(snapshot: TracePart) -> Summary:
     """Add up what is in a trace."""
     [(messages, *halves)] = snapshot.select(
-        f"SELECT count(*), {_sums(*STABLE_COLUMNS)}"  # noqa: S608  our own names
+        f"SELECT count(*), {half_sums(*STABLE_COLUMNS)}"  # noqa: S608  our own names
         f" FROM message WHERE {_BOUND['message']}"
     )
-    calls_and_pages = _joined(halves)
+    calls_and_pages = joined_halves(halves)
     [(statements, with_statements, with_hits, *halves)] = snapshot.select(
         "SELECT count(*), count(DISTINCT message_index), count(hits),"  # noqa: S608  our own names
-        f" {_sums('row_count', 'hits')} FROM statement WHERE {_BOUND['statement']}"
+        f" {half_sums('row_count', 'hits')} FROM statement WHERE {_BOUND['statement']}"
     )
-    rows, hits = _joined(halves)
+    rows, hits = joined_halves(halves)
     return Summary(
         message_count=messages,
         bare_count=messages - with_statements,
@@ -87,23 +90,9 @@ def summary(snapshot: TracePart) -> Summary:
         nearest=_nearest(snapshot),
         limited=_limited(snapshot),
         unlimited_count=messages - _limited_count(snapshot),
+        blocks=blocks_seen(snapshot),
+        kinds=kind_sums(snapshot),
     )
-
-
-def _sums(*columns: str) -> str:
-    """Return SQL for the sums of columns, upper and lower halves apart, so that none overflows."""
-    return ", ".join(
-        f"ifnull(sum({column} >> {_HALF_BITS}), 0), ifnull(sum({column} & {_HALF_MASK}), 0)"
-        for column in columns
-    )
-
-
-def _joined(halves: Sequence[int]) -> list[int]:
-    """Return the sums of which `_sums` asked for the halves."""
-    return [
-        (upper << _HALF_BITS) + lower
-        for upper, lower in zip(halves[::2], halves[1::2], strict=True)
-    ]
 
 
 def _message_instructions(snapshot: TracePart, messages: int) -> Instructions | None:
@@ -125,12 +114,12 @@ def _instructions(snapshot: TracePart, what: str, count: int) -> Instructions | 
     parts = ("total", "computation", "stable", "heap")
     columns = tuple(f"instructions_{part}" for part in parts)
     [(known, measured, *halves)] = snapshot.select(
-        f"SELECT count(*), ifnull(min(measured), 1), {_sums(*columns)}"  # noqa: S608  our own names
+        f"SELECT count(*), ifnull(min(measured), 1), {half_sums(*columns)}"  # noqa: S608  our own names
         f" FROM {what}_cost WHERE {_BOUND[what]}"
     )
     if known != count:
         return None
-    total, computation, stable, heap = _joined(halves)
+    total, computation, stable, heap = joined_halves(halves)
     return Instructions(total, computation, stable, heap, bool(measured))
 
 
@@ -139,12 +128,12 @@ def _phase_instructions(snapshot: TracePart, count: int) -> Mapping[str, int] | 
         return None
     columns = tuple(f"instructions_{phase}" for phase in INSTRUCTION_PHASES)
     [(known, *halves)] = snapshot.select(
-        f"SELECT count({columns[0]}), {_sums(*columns)}"  # noqa: S608  our own names
+        f"SELECT count({columns[0]}), {half_sums(*columns)}"  # noqa: S608  our own names
         f" FROM statement_cost WHERE {_BOUND['statement']}"
     )
     if known != count:
         return None
-    return dict(zip(INSTRUCTION_PHASES, _joined(halves), strict=True))
+    return dict(zip(INSTRUCTION_PHASES, joined_halves(halves), strict=True))
 
 
 def _states(snapshot: TracePart) -> frozenset[MessageState]:

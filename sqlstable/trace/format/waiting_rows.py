@@ -5,15 +5,25 @@ from operator import attrgetter
 from typing import Final
 
 from sqlstable.ic.units import NO_LIMIT
-from sqlstable.ic.words import INSTRUCTION_PHASES
+from sqlstable.trace.format.charges import (
+    NO_PAYLOADS,
+    NOT_CHARGED,
+    NOT_COMPUTED,
+    payload_row,
+    unit_row,
+)
 from sqlstable.trace.format.columns import FEW_VALUES
+from sqlstable.trace.format.cost_rows import (
+    message_cost_row,
+    part_row,
+    statement_cost_row,
+)
 from sqlstable.trace.format.schema import (
     AREA_FIELDS,
-    COST_FIELDS,
+    CALL_FIELDS,
+    COMPUTATION_TABLES,
     COUNTER_NAMES,
-    HEAP_FIELDS,
     LOOP_FIELDS,
-    PART_FIELDS,
     STABLE_FIELDS,
     TREE_FIELDS,
 )
@@ -40,6 +50,7 @@ _KNOWN_MAX: Final = 1 << 16
 _ToRow = Callable[[object], Row]
 
 # In the order of the columns: of a message all, of a statement those after its four indexes.
+_BY_TABLE: Final = COMPUTATION_TABLES
 _stable_row: Final[_ToRow] = attrgetter(*STABLE_FIELDS)
 _message_row: Final[_ToRow] = attrgetter(
     *("index", "kind", "label", "outcome", "trap", "discarded_writes", "cache", "image_bytes"),
@@ -47,18 +58,15 @@ _message_row: Final[_ToRow] = attrgetter(
     *("trap_limit", "bytes_changed"),
 )
 _area_row: Final[_ToRow] = attrgetter(*AREA_FIELDS)
-_cost_row: Final[_ToRow] = attrgetter(*COST_FIELDS)
-_heap_row: Final[_ToRow] = attrgetter(*HEAP_FIELDS)
 _tree_row: Final[_ToRow] = attrgetter(*TREE_FIELDS)
 _loop_row: Final[_ToRow] = attrgetter(*LOOP_FIELDS)
-_part_row: Final[_ToRow] = attrgetter(*PART_FIELDS)
-_NO_HEAP: Final = (None,) * len(HEAP_FIELDS)
+_call_row: Final[_ToRow] = attrgetter(*CALL_FIELDS)
 _statement_row: Final[_ToRow] = attrgetter(
     *("row_count", "runs", *(f"sqlite.{name}" for name in COUNTER_NAMES)),
 )
 _owner_row: Final[_ToRow] = attrgetter("name", "table", "kind", "role")
 
-_TEXTS: Final = ("sql_text", "owner", "plan", "access_order")
+_TEXTS: Final = ("sql_text", "owner", "plan", "access_order", "shape_sample")
 """Tables of numbered values, which messages refer to; one that nobody refers to does no harm."""
 
 
@@ -69,6 +77,7 @@ class WaitingRows(dict[str, list[Row]]):
         message_count: Messages that are here whole.
         block_bytes: Bytes of their blocks.
         has_end: Whether what the trace ends with is among them, to replace what was said before.
+        has_samples: Whether messages have been added that stand for others.
         whole: How many rows of each table belong to whole messages, while one is being added.
     """
 
@@ -77,11 +86,12 @@ class WaitingRows(dict[str, list[Row]]):
     def __init__(self, tables: Iterable[str]) -> None:
         super().__init__((table, []) for table in tables)
         self.message_count = self.block_bytes = 0
-        self.has_end = False
+        self.has_end = self.has_samples = False
         self.whole = None
         self._sql_texts = _Numbers(self["sql_text"])
         self._owners = _Numbers(self["owner"])
         self._plans = _Numbers(self["plan"], enumerate)
+        self._samples = _Numbers(self["shape_sample"])
         self._orders = _Numbers(self["access_order"], _order_rows)
 
     def take_back(self) -> None:
@@ -115,13 +125,30 @@ class WaitingRows(dict[str, list[Row]]):
             order_index = self._orders[(encode_spans(order),)]
         self["message"].append((*_message_row(message), order_index, message.continues))
         if message.instructions is not None:
-            heap = _NO_HEAP if message.heap is None else _heap_row(message.heap)
-            self["message_cost"].append((index, *_cost_row(message.instructions), *heap))
+            self["message_cost"].append(message_cost_row(message, message.instructions))
+        if message.charged is not None:
+            payloads = message.payloads
+            brought = NO_PAYLOADS if payloads is None else payload_row(payloads)
+            computation = message.charged.computation
+            computed = NOT_COMPUTED if computation is None else map(computation.get, _BY_TABLE)
+            row = (*computed, *unit_row(message.charged), *brought)
+            self["message_charge"].append((index, *row))
+        elif message.payloads is not None:
+            row = (*NOT_CHARGED, *payload_row(message.payloads))
+            self["message_charge"].append((index, *row))
+        if message.sample is not None:
+            sample = message.sample
+            there = (sample.os_pages_accessed, sample.os_pages_dirty, sample.difference)
+            self["message_sample"].append((index, self._samples[sample.group], *there))
+            self.has_samples = True
         for position, use in enumerate(message.limits):
+            # As `limit_row`, which would be a call for each of several.
             limit = None if use.limit == NO_LIMIT else use.limit
             self["message_limit"].append((index, position, use.name, use.used, limit))
         for position, part in enumerate(message.parts):
-            self["message_part"].append((index, position, *_part_row(part)))
+            self["message_part"].append(part_row(index, position, part))
+        if message.call is not None:
+            self["message_call"].append((index, *_call_row(message.call)))
         for position, outside in enumerate(message.outside):
             row = (index, position, outside.name, *_stable_row(outside.stable))
             self["outside"].append(row)
@@ -140,10 +167,13 @@ class WaitingRows(dict[str, list[Row]]):
                 row = whole if use is statement.stable else _stable_row(use)
                 self["statement_phase"].append((index, phase, *row))
         if statement.instructions is not None:
-            spent = statement.phase_instructions or {}
-            self["statement_cost"].append(
-                (index, *_cost_row(statement.instructions), *map(spent.get, INSTRUCTION_PHASES))
-            )
+            self["statement_cost"].append(statement_cost_row(statement, statement.instructions))
+        if statement.charged is not None:
+            charged = statement.charged
+            computation = charged.computation
+            computed = NOT_COMPUTED if computation is None else map(computation.get, _BY_TABLE)
+            row = (*computed, *unit_row(charged))
+            self["statement_charge"].append((index, *row))
         for position, loop in enumerate(statement.loops):
             self["statement_loop"].append((index, position, *_loop_row(loop)))
         for position, owner in enumerate(statement.owners):

@@ -14,6 +14,7 @@ from typing import Final, Self
 from sqlstable.errors import TraceError
 from sqlstable.ic.accesses import Accesses
 from sqlstable.trace.blocks import EMPTY_BLOCK, encode_accesses
+from sqlstable.trace.format.estimating import estimate
 from sqlstable.trace.format.reader import Trace, open_trace
 from sqlstable.trace.format.schema import (
     TRACE_APPLICATION_ID,
@@ -247,6 +248,7 @@ class TraceWriter:
         if self._release.alive:
             if self._failure is None:
                 self._flush()
+                self._estimate()
             return Trace(self._shared.use(), self._name)
         assert self._path is not None, "a trace in memory ends with its writer"
         return open_trace(self._path)
@@ -268,6 +270,7 @@ class TraceWriter:
             if self._failure is None:
                 self._rows["settings"] += _setting_rows({"closed": True})
                 self._flush()
+                self._estimate()
                 self._failure = f"{self._name} is closed"
                 # Back to one file, which can be copied alone and read from anywhere. Where
                 # somebody is reading it right now it stays as it is, readable nevertheless.
@@ -322,6 +325,16 @@ class TraceWriter:
             self._settle()
             raise
         self._forget_waiting()
+
+    def _estimate(self) -> None:
+        """Say what messages cost, as far as they were not measured and others stand for them."""
+        if not self._rows.has_samples:
+            return
+        connection = self._shared.connection
+        with writing(self._name):
+            connection.execute("BEGIN")
+            estimate(connection)
+            connection.execute("COMMIT")
 
     def _settle(self) -> None:
         """Undo or finish what an exception from outside has cut off, wherever that was.

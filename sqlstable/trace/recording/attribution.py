@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import groupby, pairwise
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from sqlstable.ic.accesses import Accesses, TakenAccesses
+from sqlstable.ic.charged import Charged
 from sqlstable.ic.limits import Limits, part_kind
+from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import (
     GROW,
@@ -33,20 +35,25 @@ from sqlstable.trace.access_stream import NO_PHASE
 from sqlstable.trace.footprint import Footprint
 from sqlstable.trace.model import (
     AccessSpan,
-    HeapUse,
-    Instructions,
     LimitUse,
     Message,
+    ModuleCall,
     OutsideUse,
     OwnerUse,
     Part,
+    Sample,
     SqliteCounters,
+    StableUse,
     Statement,
 )
+from sqlstable.trace.payload_uses import payload_uses
 from sqlstable.trace.recording.few import FewMeter
+from sqlstable.trace.recording.first_touches import charged_alone, charged_in_order
 from sqlstable.trace.recording.many import ManyMeter
-from sqlstable.trace.recording.owner_numbers import Places
+from sqlstable.trace.recording.owner_numbers import AnyPlaces
 from sqlstable.trace.recording.raw import (
+    NO_COSTS,
+    Costs,
     OutsideSpan,
     RawMessage,
     RawStatement,
@@ -55,6 +62,7 @@ from sqlstable.trace.recording.raw import (
 from sqlstable.trace.shape import shape_of
 
 _entry_and_phase: Final = itemgetter(1, 2)
+_charged_of: Final[Callable[[RawStatement], Charged | None]] = attrgetter("charged")
 
 MESSAGE: Final = "message"
 """Name of accesses between statements that nothing else names."""
@@ -80,11 +88,18 @@ class MessageFacts(NamedTuple):
     "Index of its first statement there."
     limits: Limits | None = None
     "Those that hold for it, whether they are enforced or not."
+    prices: PriceRegime | None = None
+    "What its stable memory is charged by where nobody counts instructions."
     os_pages_accessed: int = 0
     os_pages_dirty: int = 0
     continues: int | None = None
     "Index of the message that it goes on from, behind an await."
     parts: tuple[Part, ...] = ()
+    call: Callable[[], ModuleCall] | None = None
+    "Says what was called, and what it answered, of a canister's own module."
+    sample: Sample | None = None
+    "What it stands for where it may have run on both engines."
+    is_called_by_canister: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +122,7 @@ def attribute(
     *,
     first_statement: int,
     owners: Sequence[tuple[OwnerUse, ...]] = (),
-    places: Places | None = None,
+    places: AnyPlaces | None = None,
     bytes_changed: int | None = None,
 ) -> Attributed:
     """Attribute everything that was recorded during one message.
@@ -123,45 +138,46 @@ def attribute(
     Returns:
         Records whose calls and bytes add up to what the memory saw.
     """
-    meter = _meter(raw)
-    items, statements = [], []
+    # As `_meter`, which would be a call for each message.
+    few = raw.accesses.few()
+    meter = ManyMeter(raw.accesses) if few is None else FewMeter(few)
+    items = [*map(statement_of, raw.statements)]
+    outside = _outside(raw, items)
+    costs = NO_COSTS if raw.costs is None else _told(raw.costs(), facts)
+    is_alone = len(items) == 1 and not outside and not raw.part_starts
+    charges, charged = [*map(_charged_of, items)], costs.charged
+    if raw.costs is None and not is_alone:
+        charges, charged = charged_in_order(raw, items, outside)  # type: ignore[assignment]
+    statements = []
     accesses: dict[int, Callable[[], Iterable[Accesses]]] = {}
-    for index, entry in enumerate(raw.statements, start=first_statement):
-        item = statement_of(entry)
-        items.append(item)
+    for place, item in enumerate(items):
         if places is not None:
             uses = meter.owners(item.spans, places)
         else:
-            uses = owners[index - first_statement] if owners else ()
-        statements.append(_statement(index, facts.message, item, meter, uses))
+            uses = owners[place] if owners else ()
+        whole, of_phases = meter.phases(item.spans)
+        if raw.costs is None and is_alone:
+            calls = whole.calls
+            charged = charges[0] = charged_alone(
+                calls.read + calls.write,
+                whole.bytes_read + whole.bytes_written,
+                calls.grow,
+                whole.os_pages_dirty,
+                whole.wasm_pages_accessed,
+                whole.wasm_pages_dirty,
+            )
+        index = first_statement + place
+        statements.append(
+            _statement(index, facts.message, item, whole, of_phases, uses, charges[place])
+        )
         accesses[index] = partial(meter.accesses, item.spans)
     outside_uses, outside_accesses = [], []
-    outside = _outside(raw, items)
     for span in outside:
         outside_uses.append(OutsideUse(span.name, meter.outside(span.start, span.stop)))
         outside_accesses.append(partial(meter.accesses, ((span.start, span.stop, RUN),)))
     footprint, stable = meter.whole()
-    instructions, heap = (None, None) if raw.costs is None else _told(raw.costs(), facts)
-    message = Message(
-        index=facts.message,
-        kind=facts.kind,
-        label=facts.label,
-        outcome=facts.outcome,
-        trap=facts.trap,
-        discarded_writes=facts.discarded_writes,
-        cache=facts.cache,
-        statements=tuple(range(first_statement, first_statement + len(items))),
-        stable=stable,
-        outside=tuple(outside_uses),
-        limits=_limits_used(facts, instructions),
-        image_bytes=facts.image_bytes,
-        instructions=instructions,
-        heap=heap,
-        trap_limit=facts.trap_limit,
-        bytes_changed=bytes_changed,
-        continues=facts.continues,
-        parts=facts.parts,
-    )
+    statement_range = range(first_statement, first_statement + len(items))
+    message = _message(facts, costs, charged, statement_range, stable, outside_uses, bytes_changed)
     return Attributed(
         message,
         tuple(statements),
@@ -172,7 +188,43 @@ def attribute(
     )
 
 
-def owner_uses(raw: RawMessage, places: Places) -> list[tuple[OwnerUse, ...]]:
+def _message(
+    facts: MessageFacts,
+    costs: Costs,
+    charged: Charged | None,
+    statements: range,
+    stable: StableUse,
+    outside: Sequence[OutsideUse],
+    bytes_changed: int | None,
+) -> Message:
+    instructions = costs.instructions
+    return Message(
+        index=facts.message,
+        kind=facts.kind,
+        label=facts.label,
+        outcome=facts.outcome,
+        trap=facts.trap,
+        discarded_writes=facts.discarded_writes,
+        cache=facts.cache,
+        statements=tuple(statements),
+        stable=stable,
+        outside=tuple(outside),
+        limits=_limits_used(facts, costs),
+        image_bytes=facts.image_bytes,
+        instructions=instructions,
+        heap=costs.heap,
+        trap_limit=facts.trap_limit,
+        bytes_changed=bytes_changed,
+        continues=facts.continues,
+        parts=facts.parts,
+        call=None if facts.call is None else facts.call(),
+        charged=charged,
+        payloads=costs.payloads,
+        sample=facts.sample,
+    )
+
+
+def owner_uses(raw: RawMessage, places: AnyPlaces) -> list[tuple[OwnerUse, ...]]:
     """Return the owners of what each statement of a message touched.
 
     Owners change with the next message, so that this is found before it; everything else that is
@@ -182,13 +234,11 @@ def owner_uses(raw: RawMessage, places: Places) -> list[tuple[OwnerUse, ...]]:
     return [meter.owners(statement_of(entry).spans, places) for entry in raw.statements]
 
 
-def _told(
-    costs: tuple[Instructions | None, HeapUse | None], facts: MessageFacts
-) -> tuple[Instructions | None, HeapUse | None]:
-    instructions = costs[0]
+def _told(costs: Costs, facts: MessageFacts) -> Costs:
+    instructions = costs.instructions
     if facts.kind == "load_snapshot" and instructions is not None and not instructions.total:
         # No code ran. What the Internet Computer charges for it is no count of ours.
-        return None, None
+        return costs._replace(instructions=None, heap=None, charged=None)
     return costs
 
 
@@ -197,14 +247,14 @@ def _meter(raw: RawMessage) -> FewMeter | ManyMeter:
     return ManyMeter(raw.accesses) if few is None else FewMeter(few)
 
 
-def _limits_used(facts: MessageFacts, instructions: Instructions | None) -> tuple[LimitUse, ...]:
+def _limits_used(facts: MessageFacts, costs: Costs) -> tuple[LimitUse, ...]:
     """Return how much of each limit a message has used, where there are any."""
     limits = facts.limits
     if limits is None:
         return ()
     stable_bytes_max = limits.stable_memory_wasm_pages_max * WASM_PAGE_BYTES
     message = limits.of(facts.kind)
-    stable = (
+    uses: tuple[LimitUse, ...] = (
         *(
             _os_pages_used(facts, limits)
             if facts.parts
@@ -217,9 +267,17 @@ def _limits_used(facts: MessageFacts, instructions: Instructions | None) -> tupl
         ),
         _limit_use(STABLE_MEMORY_BYTES, facts.image_bytes, stable_bytes_max),
     )
-    if instructions is None:
-        return stable
-    return (*stable, LimitUse(INSTRUCTIONS, instructions.total, message.instructions_max))
+    if costs.instructions is not None:
+        used = costs.instructions.total
+        uses = (*uses, LimitUse(INSTRUCTIONS, used, message.instructions_max))
+    if costs.payloads is None:
+        return uses
+    is_from_outside = not facts.is_called_by_canister
+    # Where both engines ran it, the measured one may have trapped alone.
+    trap = facts.sample.difference if facts.sample and not facts.trap else facts.trap
+    return uses + payload_uses(
+        facts.kind, costs.payloads, limits, trap=trap, is_from_outside=is_from_outside
+    )
 
 
 def _os_pages_used(facts: MessageFacts, limits: Limits) -> tuple[LimitUse, LimitUse]:
@@ -305,15 +363,16 @@ def _statement(
     index: int,
     message: int,
     item: RawStatement,
-    meter: FewMeter | ManyMeter,
+    whole: StableUse,
+    uses: Sequence[StableUse],
     owners: tuple[OwnerUse, ...],
+    charged: Charged | None,
 ) -> Statement:
-    whole, uses = meter.phases(item.spans)
     return Statement(
         index=index,
         message=message,
         sql=item.text.sql,
-        shape=shape_of(item.text.sql),
+        shape=item.text.shape or shape_of(item.text.sql),
         kind=item.text.kind,
         row_count=item.row_count,
         runs=item.runs,
@@ -325,6 +384,7 @@ def _statement(
         instructions=item.instructions,
         phase_instructions=item.phase_instructions,
         loops=item.loops,
+        charged=charged,
     )
 
 

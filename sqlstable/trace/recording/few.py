@@ -16,7 +16,7 @@ from sqlstable.ic.units import OS_PAGE_SHIFT, OS_PAGES_PER_WASM_PAGE
 from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.footprint import EMPTY, Footprint
 from sqlstable.trace.model import NO_USE, Calls, OwnerUse, StableUse
-from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
+from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, AnyPlaces, sorted_uses
 from sqlstable.trace.recording.raw import Span
 
 _WASM_PAGE_SHIFT: Final = OS_PAGES_PER_WASM_PAGE.bit_length() - 1
@@ -124,7 +124,7 @@ class FewMeter:
         self._tallies.append(tally)
         return tally.use
 
-    def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
+    def owners(self, spans: Sequence[Span], places: AnyPlaces) -> tuple[OwnerUse, ...]:
         """Return the owners of what was touched in spans."""
         accessed: set[int] = set()
         dirty: set[int] = set()

@@ -11,7 +11,7 @@ from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import PHASES, WRITE
 from sqlstable.trace.footprint import EMPTY, Footprint, measure, unite, units_spanned
 from sqlstable.trace.model import OwnerUse, StableUse
-from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, Places, sorted_uses
+from sqlstable.trace.recording.owner_numbers import OWNER_SHIFT, AnyPlaces, sorted_uses
 from sqlstable.trace.recording.raw import Span
 
 _Numbers = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ class ManyMeter:
         self._footprints.append(footprint)
         return footprint.use
 
-    def owners(self, spans: Sequence[Span], places: Places) -> tuple[OwnerUse, ...]:
+    def owners(self, spans: Sequence[Span], places: AnyPlaces) -> tuple[OwnerUse, ...]:
         """Return the owners of what was touched in spans."""
         accessed_keys, dirty_keys = [], []
         for chunk in self.accesses(spans):

@@ -5,7 +5,7 @@ other files. A SQLite page that the message dirtied belongs to whom it belongs a
 any other one to whom it belonged last.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -84,8 +84,37 @@ class Places:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class AddressPlaces:
+    """Gives the numbers of owners where addresses alone say whose they are."""
+
+    owners: Sequence[Owner]
+    "By their numbers."
+    index_of: Callable[[int], int]
+    "Returns the number of an address's owner."
+    indexes_of: Callable[[_Numbers], _Numbers]
+    "Returns the numbers of many."
+
+    def owner_at(self, number: int) -> Owner:
+        """Return the owner with a number."""
+        return self.owners[number]
+
+    def number_of(self, os_page: int, address: int, offset: int) -> int:
+        """Return the number of the owner of one OS page of one access."""
+        return self.index_of(max(os_page * OS_PAGE_BYTES, address))
+
+    def numbers_of(
+        self, chunk: Accesses, os_pages: _Numbers, origin: npt.NDArray[np.intp]
+    ) -> _Numbers:
+        """Return the number of the owner of each OS page of each access."""
+        return self.indexes_of(np.maximum(os_pages * OS_PAGE_BYTES, chunk.address[origin]))
+
+
+AnyPlaces = Places | AddressPlaces
+
+
 def sorted_uses(
-    places: Places, accessed: Mapping[int, int], dirty: Mapping[int, int]
+    places: AnyPlaces, accessed: Mapping[int, int], dirty: Mapping[int, int]
 ) -> tuple[OwnerUse, ...]:
     """Return how many OS pages each owner has, the most accessed first.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from sqlstable.ic.accesses import TakenAccesses
+from sqlstable.ic.charged import Charged, Payloads
 from sqlstable.ic.words import EFFECTS, RUN
 from sqlstable.trace.model import HeapUse, Instructions, LoopUse
 
@@ -64,10 +65,12 @@ class StatementText:
     sql: str
     "Verbatim, without leading comments and closing semicolon."
     kind: str
-    "read, write, ddl, transaction or pragma."
+    "read, write, ddl, transaction or pragma; call where the text is that of a call."
     is_readonly: bool
     plan: tuple[str, ...] = ()
     "Lines of EXPLAIN QUERY PLAN."
+    shape: str | None = None
+    "What groups it with equal work, where that does not come from SQL."
     effect: int = field(init=False)
     "What the statement may change: `NOTHING`, `ROWS`, `SCHEMA` or `CONNECTION`."
 
@@ -95,6 +98,8 @@ class RawStatement(NamedTuple):
     instructions: Instructions | None = None
     phase_instructions: Mapping[str, int] | None = None
     loops: tuple[LoopUse, ...] = ()
+    charged: Charged | None = None
+    "What price lists charge for, where the engine has counted; else accesses say it."
 
 
 Counters = tuple[int | None, int | None, int | None, int | None]
@@ -126,14 +131,28 @@ class OutsideSpan(NamedTuple):
     name: str
 
 
+class Costs(NamedTuple):
+    """What an engine that counts says of a whole message."""
+
+    instructions: Instructions | None
+    heap: HeapUse | None
+    charged: Charged | None
+    payloads: Payloads | None
+
+
+NO_COSTS: Final = Costs(None, None, None, None)
+
+
 class RawMessage(NamedTuple):
     """Everything recorded during one message."""
 
     accesses: TakenAccesses
     statements: Sequence[RawStatement | QuickStatement]
     outside: tuple[OutsideSpan, ...]
-    costs: Callable[[], tuple[Instructions | None, HeapUse | None]] | None = None
+    costs: Callable[[], Costs] | None = None
     "Says what the whole message cost, where that is known."
+    part_starts: tuple[int, ...] = ()
+    "Positions where parts of a step began, in which everything is touched for the first time."
 
 
 def clean_sql(sql: str) -> str:

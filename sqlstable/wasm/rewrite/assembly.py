@@ -10,7 +10,10 @@ _BLOCK_TYPES: Final = {"empty": 0x40, **{name: code for code, name in VALUE_TYPE
 _BLOCKS: Final = frozenset(("block", "loop", "if"))
 _SIGNED: Final = frozenset(("i32.const", "i64.const"))
 _INDEXED: Final = frozenset(
-    ("local.get", "local.set", "local.tee", "global.get", "global.set", "call", "br", "br_if")
+    (
+        *("local.get", "local.set", "local.tee", "global.get", "global.set"),
+        *("call", "br", "br_if", "data.drop"),
+    )
 )
 _FIXED: Final = {
     "memory.size": b"\0",
@@ -50,6 +53,8 @@ def assemble(text: str, **names: int) -> bytes:
             parts.append(signed(number()))
         elif word in _INDEXED:
             parts.append(unsigned(number()))
+        elif word == "memory.init":
+            parts.append(unsigned(number()) + b"\0")
         elif word in _FIXED:
             parts.append(_FIXED[word])
         elif word in LOADS or word in STORES:

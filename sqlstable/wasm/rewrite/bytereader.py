@@ -115,16 +115,23 @@ class Reader:
 
     def u32(self) -> int:
         """Return an unsigned number below 2^32."""
+        return self._unsigned(32, _U32_BYTES_MAX)
+
+    def u64(self) -> int:
+        """Return an unsigned number below 2^64."""
+        return self._unsigned(64, _S64_BYTES_MAX)
+
+    def _unsigned(self, bits: int, bytes_max: int) -> int:
         start = self.position
         value = 0
-        for index in range(_U32_BYTES_MAX):
+        for index in range(bytes_max):
             byte = self.byte()
             value |= (byte & 0x7F) << (7 * index)
             if byte < 0x80:
-                if value >> 32:
+                if value >> bits:
                     break
                 return value
-        raise self.error("a number there has more than 32 bits; the module is damaged", start)
+        raise self.error(f"a number there has more than {bits} bits; the module is damaged", start)
 
     def signed(self, bits: int) -> int:
         """Return a signed number of at most ``bits`` bits."""

@@ -1,12 +1,12 @@
 """WebAssembly's operators: their names, their encodings, and cutting code into them.
 
-Supported are the first version of WebAssembly and the finished additions that compilers emit
-today: sign extension, saturating truncation, bulk memory, reference types, several results, mutable
-globals. Whatever else begins an operator (SIMD, threads, tail calls, exceptions, garbage
-collection) is refused by name.
+Supported is what the Internet Computer takes: WebAssembly 2.0 (with vectors, bulk memory, reference
+types, several results), tail calls, and memories and tables with 64-bit addresses. Whatever else
+begins an operator (threads, exceptions, garbage collection, relaxed vectors) is refused by name.
 
 Code is cut by one regular expression, because a loop over single bytes in Python takes ten times as
-long. Only ``br_table`` is read by hand: how long it is stands in its own first number.
+long. Read by hand are only ``br_table``, whose length stands in its own first number, and what is
+written longer than need be: such operators come out in their shortest form.
 
 **Limitations.** Types are not checked; wasmtime does that, for the module as it came.
 
@@ -18,6 +18,15 @@ import re
 from typing import Final
 
 from sqlstable.errors import ModuleError
+from sqlstable.wasm.rewrite.bytereader import Reader, signed, unsigned
+from sqlstable.wasm.rewrite.simd import (
+    LANE_LOADS,
+    LANE_STORES,
+    RELAXED_FIRST,
+    SIMD_NAMES,
+    VECTOR_LOADS,
+    VECTOR_STORES,
+)
 
 
 def _words(text: str) -> list[str]:
@@ -38,6 +47,8 @@ _CONTROL: Final = {
     0x0F: "return",
     0x10: "call",
     0x11: "call_indirect",
+    0x12: "return_call",
+    0x13: "return_call_indirect",
     0x1A: "drop",
     0x1B: "select",
     0x1C: "select t",
@@ -108,6 +119,7 @@ NAMES: Final[dict[bytes, str]] = {
     **{bytes([0x28 + index]): name for index, name in enumerate(_MEMORY)},
     **{bytes([0x45 + index]): name for index, name in enumerate(_NUMERIC)},
     **{bytes([0xFC, index]): name for index, name in enumerate(_PREFIXED)},
+    **{b"\xfd" + unsigned(number): name for number, name in SIMD_NAMES.items()},
 }
 """Name of each operator, by the bytes it begins with."""
 
@@ -119,33 +131,60 @@ assert NAMES[b"\xc4"] == "i64.extend32_s"
 assert NAMES[b"\x3e"] == "i64.store32"
 assert NAMES[b"\xfc\x11"] == "table.fill"
 
-LOADS: Final = frozenset(name for name in _MEMORY if ".load" in name)
-STORES: Final = frozenset(name for name in _MEMORY if ".store" in name)
+LOADS: Final = frozenset(name for name in _MEMORY if ".load" in name) | VECTOR_LOADS | LANE_LOADS
+STORES: Final = (
+    frozenset(name for name in _MEMORY if ".store" in name) | VECTOR_STORES | LANE_STORES
+)
 
 UNSUPPORTED: Final = {
     **dict.fromkeys((0x06, 0x07, 0x08, 0x09, 0x0A, 0x18, 0x19, 0x1F), "exceptions"),
-    **dict.fromkeys((0x12, 0x13), "tail calls"),
     **dict.fromkeys((0x14, 0x15, 0xD4, 0xD5, 0xD6), "typed function references"),
     **dict.fromkeys((0xD3, 0xFB), "garbage collection"),
-    0xFD: "SIMD",
     0xFE: "threads",
 }
 """What an operator with that first byte belongs to."""
 
 _U32: Final = rb"[\x80-\xff]{0,4}[\x00-\x7f]"
-_S64: Final = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
+_U64: Final = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
+_MEMARG: Final = rb"[\x00-\x1f]" + _U64  # a larger alignment would name another memory
+
+
+def _vectors(names: frozenset[str]) -> bytes:
+    """Return an expression for vector operators, without what follows."""
+    numbers = [number for number, name in SIMD_NAMES.items() if name in names]
+    short = b"".join(rb"\x%02x" % number for number in numbers if number < 0x80)
+    long = b"".join(rb"\x%02x" % number for number in numbers if number >= 0x80)
+    if not long:
+        return rb"\xfd[" + short + rb"]"
+    return rb"\xfd(?:[" + short + rb"]|[" + long + rb"]\x01)"
+
+
+_OF_16_BYTES: Final = frozenset(("v128.const", "i8x16.shuffle"))
+_OF_A_LANE: Final = frozenset(
+    name for name in SIMD_NAMES.values() if "extract_lane" in name or "replace_lane" in name
+)
+_OF_VECTORS: Final = (
+    frozenset(SIMD_NAMES.values())
+    - VECTOR_LOADS
+    - VECTOR_STORES
+    - LANE_LOADS
+    - LANE_STORES
+    - _OF_16_BYTES
+    - _OF_A_LANE
+)
 
 _OPERATOR: Final = b"|".join(
     (
         rb"[\x0c\x0d\x10\x20-\x26\xd2]" + _U32,
         rb"\x41" + _U32,
         rb"[\x00\x01\x05\x0b\x0f\x1a\x1b\x45-\xc4\xd1]",
-        rb"[\x28-\x3e][\x00-\x1f]" + _U32,  # a larger alignment would name another memory
+        rb"[\x28-\x3e]" + _MEMARG,
         rb"[\x02-\x04]" + _U32,
-        rb"\x42" + _S64,
+        rb"\x42" + _U64,
         rb"\x43[\x00-\xff]{4}",
         rb"\x44[\x00-\xff]{8}",
-        rb"\x11" + _U32 + _U32,
+        rb"[\x11\x13]" + _U32 + _U32,
+        rb"\x12" + _U32,
         rb"[\x3f\x40]\x00",
         rb"\x1c\x01[\x6f-\x7f]",
         rb"\xd0[\x6f\x70]",
@@ -155,12 +194,17 @@ _OPERATOR: Final = b"|".join(
         rb"\xfc\x0b\x00",
         rb"\xfc[\x09\x0d\x0f-\x11]" + _U32,
         rb"\xfc[\x0c\x0e]" + _U32 + _U32,
+        _vectors(_OF_VECTORS),
+        _vectors(VECTOR_LOADS | VECTOR_STORES) + _MEMARG,
+        _vectors(LANE_LOADS | LANE_STORES) + _MEMARG + rb"[\x00-\xff]",
+        _vectors(_OF_A_LANE) + rb"[\x00-\xff]",
+        _vectors(_OF_16_BYTES) + rb"[\x00-\xff]{16}",
     )
 )
 _ONE: Final = re.compile(_OPERATOR, re.DOTALL)
 # Possessive, so that code which does not match is given up at once instead of tried again.
 _RUN: Final = re.compile(b"(?:" + _OPERATOR + b")*+", re.DOTALL)
-_NUMBER: Final = re.compile(_U32)
+_NUMBER: Final = re.compile(_U64)
 _BR_TABLE: Final = 0x0E
 
 
@@ -188,10 +232,12 @@ def cut(code: bytes, start: int, stop: int) -> list[bytes]:
         position = run.end()
         if position == stop:
             return operators
-        if code[position] != _BR_TABLE:
-            raise _refused(code, position, stop)
-        after = _after_br_table(code, position, stop)
-        operators.append(code[position:after])
+        if code[position] == _BR_TABLE:
+            after = _after_br_table(code, position, stop)
+            operators.append(code[position:after])
+        else:
+            operator, after = _read(code, position, stop)
+            operators.append(operator)
         position = after
 
 
@@ -202,7 +248,10 @@ def name_of(operator: bytes) -> str:
         >>> name_of(bytes.fromhex("fc0a0000")), name_of(bytes.fromhex("41ff00"))
         ('memory.copy', 'i32.const')
     """
-    return NAMES[operator[:2] if operator[0] == 0xFC else operator[:1]]
+    first = operator[0]
+    if first < 0xFC:
+        return NAMES[operator[:1]]
+    return NAMES[operator[: 2 if operator[1] < 0x80 else 3]]
 
 
 def numbers_of(operator: bytes) -> list[int]:
@@ -212,7 +261,8 @@ def numbers_of(operator: bytes) -> list[int]:
         >>> numbers_of(bytes.fromhex("2802 8001"))
         [2, 128]
     """
-    start = 2 if operator[0] == 0xFC else 1
+    first = operator[0]
+    start = 1 if first < 0xFC else 2 if operator[1] < 0x80 else 3
     return [_unsigned(number) for number in _NUMBER.findall(operator, start)]
 
 
@@ -247,18 +297,101 @@ def _cut_off(position: int) -> ModuleError:
     )
 
 
+_FOLLOWING: Final = {
+    **dict.fromkeys(
+        _words(
+            "br br_if call return_call ref.func local.get local.set local.tee global.get "
+            "global.set table.get table.set table.grow table.size table.fill data.drop elem.drop"
+        ),
+        "i",
+    ),
+    **dict.fromkeys(_words("call_indirect return_call_indirect table.init table.copy"), "ii"),
+    **dict.fromkeys(_words("block loop if"), "s"),
+    **dict.fromkeys(_words("memory.size memory.grow memory.fill"), "m"),
+    **dict.fromkeys((*_MEMORY, *VECTOR_LOADS, *VECTOR_STORES), "a"),
+    **dict.fromkeys(LANE_LOADS | LANE_STORES, "ab"),
+    **dict.fromkeys(_OF_A_LANE, "b"),
+    **dict.fromkeys(_OF_16_BYTES, "bbbbbbbbbbbbbbbb"),
+    "memory.init": "im",
+    "memory.copy": "mm",
+    "i32.const": "s",
+    "i64.const": "l",
+    "f32.const": "bbbb",
+    "f64.const": "bbbbbbbb",
+    "ref.null": "s",
+    "select t": "t",
+}
+"""What follows an operator: an index, a signed number of 33 or 64 bits, the index of a memory,
+alignment and offset of an access, a byte, or types."""
+
+_ALIGNMENT_SHIFT_MAX: Final = 31
+
+
+def _read(code: bytes, position: int, stop: int) -> tuple[bytes, int]:
+    """Read an operator that may be written longer than need be.
+
+    Returns:
+        It in its shortest form, and the byte behind it.
+    """
+    reader = Reader(code, position, stop, "function body")
+    first = reader.byte()
+    begin = bytes([first])
+    try:
+        if first in (0xFC, 0xFD):
+            begin += unsigned(reader.u32())
+        name = NAMES.get(begin)
+        if name is None or name == "br_table":
+            raise _refused(code, position, stop)
+        parts = [_following(reader, kind, position) for kind in _FOLLOWING.get(name, "")]
+    except ModuleError as error:
+        if "supported" in str(error):
+            raise
+        raise _refused(code, position, stop) from error
+    return begin + b"".join(parts), reader.position
+
+
+def _following(reader: Reader, kind: str, position: int) -> bytes:
+    if kind == "i":
+        return unsigned(reader.u32())
+    if kind in "sl":
+        return signed(reader.signed(33 if kind == "s" else 64))
+    if kind == "b":
+        return bytes([reader.byte()])
+    if kind == "t":
+        types = reader.vector(reader.byte)
+        if len(types) != 1:
+            raise reader.error("a select there has not one type", position)
+        return b"\x01" + bytes(types)
+    number = reader.u32()
+    if kind == "m":
+        if number:
+            raise reader.unsupported("several memories", position)
+        return b"\0"
+    assert kind == "a"
+    if number > _ALIGNMENT_SHIFT_MAX:
+        if number & 0x40:
+            raise reader.unsupported("several memories", position)
+        raise reader.error(f"an alignment of 2^{number} is too large", position)
+    return unsigned(number) + unsigned(reader.u64())
+
+
 def _refused(code: bytes, position: int, stop: int) -> ModuleError:
     """Say why no operator could be read."""
     first = code[position]
     feature = UNSUPPORTED.get(first)
-    if 0x28 <= first <= 0x3E and position + 1 < stop and code[position + 1] & 0x40:
-        feature = "several memories"
+    name = NAMES.get(bytes([first]), "unknown")
+    if first in (0xFC, 0xFD):
+        number = _NUMBER.match(code, position + 1, stop)
+        value = -1 if number is None else _unsigned(number.group())
+        if first == 0xFD and value >= RELAXED_FIRST:
+            feature = "relaxed SIMD"
+        begin = bytes([first]) + unsigned(max(value, 0))
+        name = NAMES.get(begin, f"prefix of number {value}")
     if feature is not None:
         return ModuleError(
             f"byte {position}: operator 0x{first:02x} belongs to {feature}, which is not "
-            "supported; build the module without it"
+            "supported, nor is it on the Internet Computer; build the module without it"
         )
-    name = NAMES.get(bytes([first]), "prefixed" if first == 0xFC else "unknown")
     return ModuleError(
         f"byte {position}: the operator 0x{first:02x} ({name}) there is unknown, or damaged, or "
         "does not fit in its function; build the module again"

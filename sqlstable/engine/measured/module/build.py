@@ -184,6 +184,7 @@ def _compile(build: Build, amalgamation: Path, scratch: Path) -> bytes:
         *(sys.executable, "-m", "ziglang", "cc", *_COMPILER_FLAGS),
         *(f"-D{option}" for option in (*COMMON_OPTIONS, *build.options)),
         f"-Wl,-z,stack-size={build.stack_bytes}",
+        *(() if build.global_base is None else (f"-Wl,--global-base={build.global_base}",)),
         *("-I", str(amalgamation), str(amalgamation / "sqlite3.c")),
         *(str(SOURCES / name) for name in (*SOURCE_NAMES, *build.sources)),
         *("-o", str(output)),

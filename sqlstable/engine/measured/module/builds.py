@@ -4,17 +4,18 @@
 standard  SQLite as canisters run it; nothing in it that ordinary statements would pay for
 profile   also counts the rows that each loop of a plan visits (``SQLITE_ENABLE_STMT_SCANSTATUS``),
           which costs instructions
-lean      set up for prices that charge each 64 KiB region of the heap: a page cache of a few fixed
-          slots and one small pool for everything else, see ``source/lean.c``
+lean      set up for prices that charge each 64 KiB region of the heap: a page cache that writes no
+          region on a hit, ``source/pcache.c``, and the rest of the heap close together,
+          ``source/lean.c``
 heap      keeps the database in the heap instead, and in stable memory only while the canister is
           upgraded, see ``source/heap.c``; to compare with, so not among `BUILDS`
 ========  =========================================================================================
 
-How ``lean`` fails: what does not fit its pool of 104 KiB spills over into the ordinary heap, which
-is dearer and fails only where the heap ends, as in the others. Its stack has 72 KiB, not 1 MiB:
-expressions nest 200 deep, not 1000 (an SQL error beyond), and views of views more than 100 deep may
-trap ("out of bounds memory access": the stack lies at the bottom of the heap, so nothing is
-overwritten).
+How ``lean`` fails: what does not fit its pool of about 120 KiB spills over into the ordinary heap,
+which is dearer and fails only where the heap ends, as in the others. Its stack has 68 KiB, not
+1 MiB: expressions nest 200 deep, not 1000 (an SQL error beyond), and views of views more than 100
+deep may trap ("out of bounds memory access": the stack lies at the bottom of the heap, so nothing
+is overwritten).
 """
 
 import hashlib
@@ -112,6 +113,8 @@ class Build:
     "SQLite pages that the page cache should be set to; None: as the settings have it."
     sources: tuple[str, ...] = ()
     "Beside `SOURCE_NAMES`."
+    global_base: int | None = None
+    "Address of constants and variables; None: they follow the stack."
 
 
 BUILDS: Final = {
@@ -123,24 +126,25 @@ BUILDS: Final = {
             "lean",
             options=(
                 "SQLSTABLE_LEAN",
-                "SQLITE_ENABLE_MEMSYS5",
                 # Appending to the reply costs 500 instructions each time, and heap far more.
                 "SQLSTABLE_REPLY_BYTES=2048",
                 # Its stack is small.
                 "SQLITE_MAX_EXPR_DEPTH=200",
             ),
-            # One Wasm page and a little: its top shares a 64 KiB region with what lies behind it.
-            stack_bytes=72 * KIB,
-            # Two of the eight slots of source/lean.c serve SQLite as scratch space.
-            cache_size=6,
+            # One region and a little: its top shares a region with what lies behind it.
+            stack_bytes=68 * KIB,
+            # The constants that small messages read, and all variables, then lie in one region.
+            global_base=212 * KIB,
+            # Eight regions; source/lean.h has room for the headers of so many.
+            cache_size=128,
+            sources=("dense.c", "pcache.c"),
         ),
     )
 }
 """Those that a canister's SQLite can be, by name."""
 
 SOURCE_NAMES: Final = (
-    *("execute.c", "placement.c", "random.c", "reply.c", "vfs.c", "canister.c"),
-    # Last, so that its pool lies behind all other variables.
+    *("execute.c", "placement.c", "random.c", "reply.c", "vfs.c", "canister.c", "files.c"),
     "lean.c",
 )
 """Our own sources, in the order in which they are linked."""
@@ -219,7 +223,11 @@ def load_program(
         ModuleError: The build's file was changed.
     """
     return shared_program(
-        build, load, regime.name, watches_heap=watches_heap, reach_bytes=reach_bytes
+        build,
+        load,
+        (regime.name, regime.assumptions),
+        watches_heap=watches_heap,
+        reach_bytes=reach_bytes,
     )
 
 

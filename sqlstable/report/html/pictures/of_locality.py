@@ -9,6 +9,7 @@ from sqlstable.analysis.configured_cache import configured_cache_pages
 from sqlstable.analysis.locality.cached_misses import sqlite_miss_ratio
 from sqlstable.analysis.locality.locality import Locality
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.report.call_words import is_of_module
 from sqlstable.report.html.pictures.picture import Json, Picture, PictureTable, whole
 from sqlstable.report.numbers import count, counted
 
@@ -58,8 +59,9 @@ def miss_ratio_picture(found: Locality, trace: TraceSource) -> Picture:
         id="miss-ratio",
         title="Miss ratio by size of a cache",
         note=f"Of the {unit}s that the workload asked stable memory for, the share that a cache of "
-        "each size would still have had to fetch, if it kept those used last. What SQLite's cache "
-        f"answered never came here, so this is a cache behind it.{setting}",
+        "each size would still have had to fetch, if it kept those used last. What "
+        f"{'the module' if is_of_module(trace.settings) else 'SQLite'}'s cache answered never came "
+        f"here, so this is a cache behind it.{setting}",
         table=PictureTable(
             (f"Cache, in {unit}s", "Misses", "Miss ratio"),
             tuple(

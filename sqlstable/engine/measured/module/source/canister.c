@@ -59,6 +59,21 @@ static int on_commit(void *context) {
   return 0;
 }
 
+static const char *journal_name(uint32_t journal) {
+  switch (journal) {
+    case JOURNAL_OFF:
+      return "off";
+    case JOURNAL_DELETE:
+      return "delete";
+    case JOURNAL_TRUNCATE:
+      return "truncate";
+    case JOURNAL_PERSIST:
+      return "persist";
+    default:
+      return "memory";
+  }
+}
+
 /* The same in the same order as the native engine, so that opening touches the same. */
 static void open_database(const Settings *settings, const char *name) {
   int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
@@ -82,7 +97,7 @@ static void open_database(const Settings *settings, const char *name) {
   set_number("page_size", settings->page_size);
   set("temp_store", "memory");
   set("synchronous", "off");
-  set("journal_mode", settings->journal == JOURNAL_OFF ? "off" : "memory");
+  set("journal_mode", journal_name(settings->journal));
   set_number("cache_size", settings->cache_sqlite_pages);
   set("foreign_keys", settings->foreign_keys ? "on" : "off");
   if (settings->is_foreign) {
@@ -92,31 +107,44 @@ static void open_database(const Settings *settings, const char *name) {
   sqlite3_commit_hook(database, on_commit, NULL);
 }
 
+/* Hands over to the files what comes behind settings and name. */
+static void set_up_files(const Settings *settings, uint32_t size) {
+  uint32_t start = sizeof *settings + settings->name_bytes;
+  uint8_t *records = allocate((uint64_t)(size - start) + 1, "the list of further files");
+  msg_arg_data_copy((uintptr_t)records, start, size - start);
+  files_set_up(records, size - start);
+  sqlite3_free(records);
+}
+
 static void start(void) {
   struct {
     Settings settings;
     char name[NAME_BYTES_MAX + 1];
   } argument = {0};
   __wasm_call_ctors();
-  uint32_t size = msg_arg_data_size();
-  if (size < sizeof argument.settings || size > sizeof argument - 1) {
-    trap_with("the settings have %u bytes", size);
-  }
-  msg_arg_data_copy((uintptr_t)&argument, 0, size);
+  uint32_t size = msg_arg_data_size(), room = sizeof argument - 1;
+  if (size < sizeof argument.settings) trap_with("the settings have %u bytes", size);
+  msg_arg_data_copy((uintptr_t)&argument, 0, size < room ? size : room);
   const Settings *settings = &argument.settings;
+  uint32_t has_files = settings->version == SETTINGS_VERSION_FILES, end = size;
+  if (has_files && settings->name_bytes <= NAME_BYTES_MAX) {
+    end = sizeof argument.settings + settings->name_bytes;
+    argument.name[settings->name_bytes] = 0;
+  }
+  if (end > room || end > size) trap_with("the settings have %u bytes", size);
 #ifdef SQLSTABLE_HEAP
   heap_configure(settings);
   is_in_heap = settings->version == SETTINGS_VERSION_HEAP;
   if (!(is_in_heap || settings->version == SETTINGS_VERSION) ||
-      settings->name_bytes != size - sizeof argument.settings) {
+      settings->name_bytes != end - sizeof argument.settings) {
     trap_with("the settings are of version %u with a name of %u bytes", settings->version,
               settings->name_bytes);
   }
 #else
-  if (settings->version != SETTINGS_VERSION ||
-      settings->name_bytes != size - sizeof argument.settings) {
+  if (!(has_files || settings->version == SETTINGS_VERSION) ||
+      settings->name_bytes != end - sizeof argument.settings) {
     if (settings->version != SETTINGS_VERSION_BEHIND_LENGTH ||
-        settings->name_bytes != size - sizeof argument.settings) {
+        settings->name_bytes != end - sizeof argument.settings) {
       trap_with("the settings are of version %u with a name of %u bytes", settings->version,
                 settings->name_bytes);
     }
@@ -131,6 +159,7 @@ static void start(void) {
 #else
   placement_open(settings);
 #endif
+  if (has_files) set_up_files(settings, size);
   open_database(settings, argument.name);
 }
 
@@ -152,14 +181,31 @@ EXPORT("canister_post_upgrade") void canister_post_upgrade(void) {
 EXPORT("canister_post_upgrade") void canister_post_upgrade(void) { start(); }
 #endif
 
-static void execute(void) {
+static inline void answer(void (*request_of)(sqlite3 *, uint8_t *, uint32_t)) {
   if (!database) trap_with("the canister has no database: canister_init was not called");
   uint32_t size = msg_arg_data_size();
   uint8_t *request = allocate((uint64_t)size + 1, "the request"); /* SQLite allocates no 0 bytes */
   msg_arg_data_copy((uintptr_t)request, 0, size);
-  execute_request(database, request, size);
+  request_of(database, request, size);
   sqlite3_free(request);
 }
 
-EXPORT("canister_update execute") void canister_update_execute(void) { execute(); }
-EXPORT("canister_query execute") void canister_query_execute(void) { execute(); }
+EXPORT("canister_update execute") void canister_update_execute(void) {
+  lean_begin(1);
+  answer(execute_request);
+}
+
+EXPORT("canister_query execute") void canister_query_execute(void) {
+  lean_begin(0);
+  answer(execute_request);
+}
+
+EXPORT("canister_update cursor") void canister_update_cursor(void) {
+  lean_begin(1);
+  answer(cursor_request);
+}
+
+EXPORT("canister_query cursor") void canister_query_cursor(void) {
+  lean_begin(0);
+  answer(cursor_request);
+}

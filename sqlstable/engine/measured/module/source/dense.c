@@ -14,7 +14,9 @@
 
 #include "module.h"
 
-#ifdef SQLSTABLE_HEAP
+#if defined(SQLSTABLE_HEAP) || defined(SQLSTABLE_LEAN)
+
+#include "lean.h"
 
 #define IN_USE 1u
 #define BEFORE_IN_USE 2u
@@ -32,9 +34,30 @@ typedef struct Chunk {
   struct Chunk *next, *last;
 } Chunk;
 
+#ifdef SQLSTABLE_LEAN
+
+/* Beside what it hands out, which begins in the pool. */
+typedef struct Allocator {
+  Chunk *bins[BINS];
+  uint32_t filled[(BINS + 31) / 32];
+  uint8_t *top, *top_end;
+} Allocator;
+
+_Static_assert(sizeof(Allocator) <= LEAN_ALLOCATOR_BYTES, "lean.h leaves too little");
+
+#define ALLOCATOR ((Allocator *)NEAR->allocator)
+#define bins (ALLOCATOR->bins)
+#define filled (ALLOCATOR->filled)
+#define top (ALLOCATOR->top)
+#define top_end (ALLOCATOR->top_end)
+
+#else
+
 static Chunk *bins[BINS];
 static uint32_t filled[(BINS + 31) / 32];
 static uint8_t *top, *top_end;
+
+#endif
 
 static uint32_t bytes_of(const Chunk *chunk) { return chunk->bytes & ~FLAGS; }
 
@@ -235,6 +258,12 @@ static const sqlite3_mem_methods dense_methods = {
     .xShutdown = dense_shut_down,
 };
 
-void dense_configure(void) { sqlite3_config(SQLITE_CONFIG_MALLOC, &dense_methods); }
+void dense_configure(void) {
+#ifdef SQLSTABLE_LEAN
+  top = NEAR->pool;
+  top_end = __global_base - HEADER_BYTES;
+#endif
+  sqlite3_config(SQLITE_CONFIG_MALLOC, &dense_methods);
+}
 
 #endif

@@ -11,7 +11,16 @@
 **               u8 type            0 NULL, 1 i64, 2 f64, 3 text, 4 blob, 5 blob of zeros
 **               8 bytes (1, 2, 5: its length), or u32 length and bytes (3, 4)
 **
-** Positional values are used up by the statements in their order; the last must use the rest.
+** Positional values are used up by the statements in their order; the last must use the rest. Where
+** there are several rows and several statements, all statements run for each row.
+**
+** Request of a cursor, whose statements stop at each row
+**   u32 action                     0 open, 1 step, 2 close
+**   u32 number                     of the cursor, chosen by who opens it
+**   0: a request as above          with at most one row of parameters
+**
+** The reply has at most one record 2: then it is the last but 6, and the cursor is open. Each reply
+** to a step begins with record 1 again, whichever statement it is.
 **
 ** Reply: records, each beginning with u8 kind; a number has seven bits in each byte, the lowest
 ** first, the highest bit set where another byte follows; a signed one is 0, -1, 1, -2 ... counted
@@ -68,6 +77,9 @@ typedef struct Value {
   uint32_t byte_count;
 } Value;
 
+/* What both requests and cursors need is compiled twice, so that cursors cost requests nothing. */
+#define TWICE static inline __attribute__((always_inline))
+
 /* One request while it is answered. */
 typedef struct Request {
   sqlite3 *database;
@@ -80,7 +92,20 @@ typedef struct Request {
   uint32_t value_count; /* of the current row */
   uint32_t used;        /* positional values that earlier statements have used */
   Reader values;        /* positional: those that are left; named: all of the row */
+  uint32_t text_rows;   /* of several statements for each row: rows that are left */
 } Request;
+
+/* A request that is answered row by row. */
+typedef struct Cursor {
+  struct Cursor *next;
+  uint32_t number;
+  uint8_t *bytes; /* of the request: SQL and values */
+  Request request;
+  sqlite3_stmt *statement; /* NULL before its first and behind its last row */
+  const char *begin, *end; /* of the statement, or where the next one begins */
+} Cursor;
+
+static Cursor *cursors;
 
 /* ---- reading ---- */
 
@@ -226,7 +251,7 @@ static int bind_by_name(Request *request, sqlite3_stmt *statement, int index) {
 /* Binds the parameters of a statement; SQLITE_RANGE where the values do not fit, which vfs_detail
 ** then explains.
 */
-static int bind(Request *request, sqlite3_stmt *statement, int is_last) {
+TWICE int bind(Request *request, sqlite3_stmt *statement, int is_last) {
   int count = sqlite3_bind_parameter_count(statement);
   if (request->kind == POSITIONAL) return bind_positional(request, statement, count, is_last);
   if (count > 0 && request->kind == 0) {
@@ -242,7 +267,7 @@ static int bind(Request *request, sqlite3_stmt *statement, int is_last) {
 
 /* ---- what is known of a statement ---- */
 
-static void reply_statement(Request *request, sqlite3_stmt *statement, const char *begin,
+TWICE void reply_statement(Request *request, sqlite3_stmt *statement, const char *begin,
                             const char *end) {
   int column_count = sqlite3_column_count(statement);
   int is_named = (request->flags & (FLAG_NAMES | FLAG_DESCRIBE)) != 0;
@@ -259,12 +284,20 @@ static void reply_statement(Request *request, sqlite3_stmt *statement, const cha
   }
 }
 
+static int is_of_cursor(sqlite3_stmt *statement) {
+  for (Cursor *each = cursors; each; each = each->next) {
+    if (each->statement == statement) return 1;
+  }
+  return 0;
+}
+
 /* FTS5 and R-trees run SQL of their own, in statements that they keep: its steps belong to the
 ** statement that caused it, as in the native engine.
 */
 static uint32_t statement_counter(sqlite3 *database, int counter) {
   uint32_t sum = 0;
   for (sqlite3_stmt *each = NULL; (each = sqlite3_next_stmt(database, each)) != NULL;) {
+    if (cursors && is_of_cursor(each)) continue;
     sum += (uint32_t)sqlite3_stmt_status(each, counter, 1);
   }
   return sum;
@@ -332,7 +365,7 @@ static void reply_loops(sqlite3_stmt *statement) {
 }
 #endif
 
-static void reply_end(Request *request, sqlite3_stmt *statement, uint64_t runs, uint64_t rows) {
+TWICE void reply_end(Request *request, sqlite3_stmt *statement, uint64_t runs, uint64_t rows) {
   sqlite3 *database = request->database;
   int is_counted = (request->flags & FLAG_COUNTERS) != 0;
 #ifdef SQLITE_ENABLE_STMT_SCANSTATUS
@@ -377,10 +410,15 @@ static int step(sqlite3_stmt *statement, uint64_t *rows) {
   return code;
 }
 
+/* How often a statement runs before the next one, where there are several rows of parameters. */
+static uint32_t runs_at_once(const Request *request) {
+  return request->text_rows ? 1 : request->row_count;
+}
+
 /* Runs a statement once, or once for each row of parameters; returns SQLITE_DONE or the error. */
 static int run(Request *request, sqlite3_stmt *statement, int is_last, uint64_t *runs,
                uint64_t *rows) {
-  uint32_t left = request->row_count > 1 ? request->row_count : 1;
+  uint32_t left = request->row_count > 1 ? runs_at_once(request) : 1;
   for (;;) {
     MARK(PHASE_RUN);
     int code = bind(request, statement, is_last);
@@ -413,13 +451,10 @@ static int is_blank(const char *at) {
 static int run_statement(Request *request, sqlite3_stmt *statement, const char *begin,
                          const char *end) {
   uint64_t runs = 0, rows = 0;
-  int code;
-  if (request->row_count > 1 && !is_blank(end)) {
-    explain("several rows of parameters go with one statement, and another one follows");
-    code = SQLITE_RANGE;
-  } else {
-    code = run(request, statement, is_blank(end), &runs, &rows);
+  if (request->row_count > 1 && request->text_rows == 0 && !is_blank(end)) {
+    request->text_rows = request->row_count;
   }
+  int code = run(request, statement, is_blank(end), &runs, &rows);
   MARK(PHASE_GLUE);
   reply_end(request, statement, runs, rows);
   if (code == SQLITE_RANGE && vfs_detail[0]) {
@@ -433,12 +468,17 @@ static int run_statement(Request *request, sqlite3_stmt *statement, const char *
   return code == SQLITE_DONE;
 }
 
-static void run_all(Request *request) {
+/* Runs all statements of the text; returns whether they did. */
+static int run_text(Request *request) {
   const char *at = request->sql, *sql_end = request->sql + request->sql_bytes;
   while (at < sql_end) {
     sqlite3_stmt *statement = NULL;
     const char *end = NULL;
+#ifdef SQLSTABLE_LEAN
+    if (vfs_detail[0]) vfs_detail[0] = 0; /* it lies in a region that is seldom written */
+#else
     vfs_detail[0] = 0;
+#endif
     MARK(PHASE_PREPARE);
     /* The NUL behind the SQL counts, which spares SQLite a copy. */
     int code =
@@ -446,40 +486,174 @@ static void run_all(Request *request) {
     MARK(PHASE_GLUE);
     if (code != SQLITE_OK) {
       reply_sqlite_error(request, at);
-      return;
+      return 0;
     }
     if (statement) {
       reply_statement(request, statement, at, end);
       if (request->flags & FLAG_DESCRIBE) {
         sqlite3_finalize(statement);
       } else if (!run_statement(request, statement, at, end)) {
-        return;
+        return 0;
       }
     }
     /* SQLite stops at a NUL, and would stop there for ever. */
     if (end == at) trap_with("the SQL has a NUL at byte %d", (int)(at - request->sql));
     at = end;
   }
+  return 1;
+}
+
+static void run_all(Request *request) {
+  while (run_text(request) && request->text_rows > 1) {
+    request->text_rows--;
+    take_row(request);
+  }
+}
+
+TWICE void read_request(Request *request, uint8_t *bytes) {
+  Reader *reader = &request->rows;
+  request->flags = take_u32(reader);
+  if (request->flags & FLAG_RANDOM) {
+    uint32_t key_bytes = take_u32(reader);
+    random_seed(take(reader, key_bytes), key_bytes);
+  }
+  request->sql_bytes = take_u32(reader);
+  request->sql = (const char *)take(reader, request->sql_bytes);
+  uint8_t *behind_sql = bytes + (reader->at - bytes);
+  request->row_count = take_u32(reader);
+  *behind_sql = 0; /* no longer needed, and SQLite likes its SQL to end in NUL */
+  if (request->row_count > 0) take_row(request);
+  if (request->flags & FLAG_COLD) sqlite3_db_release_memory(request->database);
+  if (request->flags & FLAG_COUNTERS) reset_counters(request->database);
 }
 
 void execute_request(sqlite3 *database, uint8_t *bytes, uint32_t byte_count) {
   Request request = {.database = database, .rows = {bytes, bytes + byte_count}};
-  Reader *reader = &request.rows;
-  request.flags = take_u32(reader);
-  if (request.flags & FLAG_RANDOM) {
-    uint32_t key_bytes = take_u32(reader);
-    random_seed(take(reader, key_bytes), key_bytes);
-  }
-  request.sql_bytes = take_u32(reader);
-  request.sql = (const char *)take(reader, request.sql_bytes);
-  uint8_t *behind_sql = bytes + (reader->at - bytes);
-  request.row_count = take_u32(reader);
-  *behind_sql = 0; /* no longer needed, and SQLite likes its SQL to end in NUL */
-  if (request.row_count > 0) take_row(&request);
-  if (request.flags & FLAG_COLD) sqlite3_db_release_memory(database);
-  if (request.flags & FLAG_COUNTERS) reset_counters(database);
+  read_request(&request, bytes);
   reply_start();
   run_all(&request);
+  reply_finish_record(database);
+  reply_finish();
+}
+
+/* ---- cursors ---- */
+
+enum { CURSOR_OPEN, CURSOR_STEP, CURSOR_CLOSE };
+
+/* Lets the statement of a cursor go. `code` is what it came to, or SQLITE_ROW where its rows are not
+** all asked for. Returns whether the next one may run.
+*/
+static int end_cursor_statement(Cursor *cursor, int code) {
+  Request *request = &cursor->request;
+  sqlite3_stmt *statement = cursor->statement;
+  if (code == SQLITE_ROW) {
+    MARK(PHASE_RUN);
+    code = sqlite3_reset(statement) == SQLITE_OK ? SQLITE_DONE : SQLITE_ERROR;
+  }
+  MARK(PHASE_GLUE);
+  cursor->statement = NULL;
+  reply_end(request, statement, 1, 0);
+  if (code == SQLITE_RANGE && vfs_detail[0]) {
+    reply_error(SQLITE_RANGE, SQLITE_RANGE, -1, "");
+  } else if (code != SQLITE_DONE) {
+    reply_sqlite_error(request, cursor->begin);
+  }
+  MARK(PHASE_RUN);
+  sqlite3_finalize(statement);
+  MARK(PHASE_GLUE);
+  return code == SQLITE_DONE;
+}
+
+/* Prepares the next statement of a cursor; returns SQLITE_DONE where there is none, and SQLITE_ERROR
+** where SQLite refuses it, which is replied then.
+*/
+static int next_statement(Cursor *cursor) {
+  Request *request = &cursor->request;
+  const char *sql_end = request->sql + request->sql_bytes;
+  while (cursor->end < sql_end) {
+    const char *end = NULL;
+    cursor->begin = cursor->end;
+    vfs_detail[0] = 0;
+    MARK(PHASE_PREPARE);
+    int code = sqlite3_prepare_v2(request->database, cursor->begin,
+                                  (int)(sql_end - cursor->begin) + 1, &cursor->statement, &end);
+    MARK(PHASE_GLUE);
+    if (code != SQLITE_OK) {
+      reply_sqlite_error(request, cursor->begin);
+      return SQLITE_ERROR;
+    }
+    if (end == cursor->begin) trap_with("the SQL has a NUL at byte %d", (int)(end - request->sql));
+    cursor->end = end;
+    if (cursor->statement) return SQLITE_ROW;
+  }
+  return SQLITE_DONE;
+}
+
+/* Goes on to the next row; returns whether there is one. */
+static int advance(Cursor *cursor) {
+  Request *request = &cursor->request;
+  for (;;) {
+    int code = SQLITE_OK, is_new = cursor->statement == NULL;
+    if (is_new && next_statement(cursor) != SQLITE_ROW) return 0;
+    reply_statement(request, cursor->statement, cursor->begin, cursor->end);
+    MARK(PHASE_RUN);
+    vfs_detail[0] = 0;
+    if (is_new) code = bind(request, cursor->statement, is_blank(cursor->end));
+    if (code == SQLITE_OK) code = sqlite3_step(cursor->statement);
+    if (code == SQLITE_ROW) {
+      MARK(PHASE_ENCODE);
+      reply_u8(RECORD_ROW);
+      reply_row(cursor->statement, sqlite3_column_count(cursor->statement));
+      MARK(PHASE_GLUE);
+      return 1;
+    }
+    if (!end_cursor_statement(cursor, code)) return 0;
+  }
+}
+
+static Cursor *open_cursor(sqlite3 *database, uint32_t number, const Reader *rest) {
+  Cursor *cursor = allocate(sizeof *cursor, "a cursor");
+  uint32_t byte_count = (uint32_t)(rest->end - rest->at);
+  memset(cursor, 0, sizeof *cursor);
+  cursor->bytes = allocate((uint64_t)byte_count + 1, "the request of a cursor");
+  memcpy(cursor->bytes, rest->at, byte_count);
+  cursor->number = number;
+  cursor->request.database = database;
+  cursor->request.rows = (Reader){cursor->bytes, cursor->bytes + byte_count};
+  read_request(&cursor->request, cursor->bytes);
+  cursor->begin = cursor->end = cursor->request.sql;
+  cursor->next = cursors;
+  cursors = cursor;
+  return cursor;
+}
+
+static void free_cursor(Cursor *cursor) {
+  Cursor **at = &cursors;
+  while (*at != cursor) at = &(*at)->next;
+  *at = cursor->next;
+  sqlite3_free(cursor->bytes);
+  sqlite3_free(cursor);
+}
+
+void cursor_request(sqlite3 *database, uint8_t *bytes, uint32_t byte_count) {
+  Reader reader = {bytes, bytes + byte_count};
+  uint32_t action = take_u32(&reader), number = take_u32(&reader);
+  Cursor *cursor = cursors;
+  if (action == CURSOR_OPEN) {
+    cursor = open_cursor(database, number, &reader);
+  } else {
+    while (cursor && cursor->number != number) cursor = cursor->next;
+    if (!cursor) trap_with("no cursor %u is open", number);
+  }
+  reply_start();
+  int is_open = 0;
+  if (action != CURSOR_CLOSE) {
+    is_open = advance(cursor);
+  } else if (cursor->statement) {
+    reply_statement(&cursor->request, cursor->statement, cursor->begin, cursor->end);
+    end_cursor_statement(cursor, SQLITE_ROW);
+  }
+  if (!is_open) free_cursor(cursor);
   reply_finish_record(database);
   reply_finish();
 }

@@ -18,10 +18,11 @@
 #define SETTINGS_VERSION_BEHIND_LENGTH 2 /* the same, of a database behind its length */
 #define SETTINGS_VERSION_HEAP 3 /* the same for build heap: `layout` is a WAY_..., and
                                 ** `bucket_wasm_pages` the SQLite pages of its window */
+#define SETTINGS_VERSION_FILES 4 /* as 1, and behind the name come the further files, see files.c */
 
 enum { LAYOUT_MANAGED, LAYOUT_RAW };
 enum { GROWTH_BUCKET, GROWTH_WASM_PAGE };
-enum { JOURNAL_MEMORY, JOURNAL_OFF };
+enum { JOURNAL_MEMORY, JOURNAL_OFF, JOURNAL_DELETE, JOURNAL_TRUNCATE, JOURNAL_PERSIST };
 
 typedef struct Settings {
   uint32_t version;
@@ -49,6 +50,15 @@ uint64_t placement_address(uint64_t offset);
 int placement_grow(uint64_t size_bytes); /* 0: there is no room */
 void placement_set_origin(uint64_t address); /* in layout raw: of offset 0 */
 
+/* Virtual memories of further files, by their ids: only where `has_memories`. */
+extern int has_memories;
+
+int memory_is_held(uint32_t id); /* whether it has buckets */
+uint64_t memory_bytes(uint32_t id);
+uint64_t memory_bucket_bytes(void);
+uint64_t memory_address(uint32_t id, uint64_t offset);
+int memory_grow(uint32_t id, uint64_t size_bytes, int is_exact); /* 0: there is no room */
+
 /* ---- the database file (vfs.c) ---- */
 
 extern const char vfs_name[];
@@ -57,7 +67,20 @@ extern char vfs_detail[256]; /* what SQLite's own message does not say of the la
 void vfs_set_up(int64_t now_ms, const char *database_name);
 void vfs_put_behind_length(void);
 uint64_t vfs_file_bytes(void);
+const char *vfs_main_name(void);
+int vfs_check_pragma(char **pragma);
 void explain(const char *format, ...); /* writes vfs_detail */
+
+/* ---- further files: attached databases, journals, and what is in the heap (files.c) ---- */
+
+#define FILE_HANDLE_BYTES 8 /* of a sqlite3_file of theirs */
+
+void files_set_up(const uint8_t *records, uint32_t byte_count);
+int files_open(const char *name, sqlite3_file *file, int flags);
+void files_delete(const char *name);
+int files_exist(const char *name);
+int files_is_journal_live(const char *database_name); /* whether somebody has it open */
+int files_refuse_length(const char *name);            /* explains; returns SQLITE_CANTOPEN */
 
 /* ---- random() and randomblob() as the native engine has them (random.c) ---- */
 
@@ -78,10 +101,18 @@ void reply_finish(void);
 /* ---- requests (execute.c) ---- */
 
 void execute_request(sqlite3 *database, uint8_t *request, uint32_t request_bytes);
+void cursor_request(sqlite3 *database, uint8_t *request, uint32_t request_bytes);
 
 /* ---- the lean build's heap (lean.c); nothing in the others ---- */
 
 void lean_configure(void);
+
+/* A message begins; 0: what it leaves in the heap is thrown away. */
+#ifdef SQLSTABLE_LEAN
+void lean_begin(int keeps);
+#else
+#define lean_begin(KEEPS) ((void)0)
+#endif
 
 /* ---- the heap build: a database that may be in the heap, kept over upgrades (heap.c) ---- */
 

@@ -3,7 +3,8 @@
 ** Two layouts, byte for byte those of the native engine:
 **
 **   managed  a memory manager of ic-stable-structures, layout version 1; the database is virtual
-**            memory 120, and other virtual memories are left alone
+**            memory 120, further files have memories of their own (files.c), and all others are
+**            left alone
 **   raw      the database begins at address 0, or further on where something is in front of it
 **
 ** The manager's calls on stable memory are the crate's (dfinity/stable-structures
@@ -34,6 +35,8 @@ typedef struct Header {
 
 _Static_assert(sizeof(Header) == HEADER_BYTES, "the header's fields are packed by nature");
 
+int has_memories;
+
 static uint32_t layout, growth;
 
 /* Of layout raw. */
@@ -46,6 +49,14 @@ static uint16_t *buckets;     /* of the database, in the order of its bytes; NUL
 static uint32_t bucket_count; /* of the database */
 static uint32_t buckets_room; /* entries that `buckets` has room for */
 static uint64_t origin;       /* address of offset 0; of all others while contiguous */
+
+/* The buckets of a memory of a further file. */
+typedef struct Extent {
+  uint16_t *buckets;
+  uint32_t count, room;
+} Extent;
+
+static Extent *further; /* by memory id; in the heap once a memory behind the database's has any */
 
 static uint64_t wasm_pages_needed(uint64_t size_bytes) {
   return (size_bytes + WASM_PAGE_BYTES - 1) / WASM_PAGE_BYTES;
@@ -83,6 +94,25 @@ static void add_bucket(uint32_t bucket) {
   bucket_count++;
 }
 
+/* ---- the buckets of further files ---- */
+
+static void add_further_bucket(uint32_t id, uint32_t bucket) {
+  if (!further) {
+    further = allocate(MEMORIES_MAX * sizeof *further, "the buckets of further files");
+    memset(further, 0, MEMORIES_MAX * sizeof *further);
+  }
+  Extent *extent = &further[id];
+  if (extent->count == extent->room) {
+    uint32_t room = 2 * extent->room + 14;
+    uint16_t *list = allocate(room * sizeof *list, "the list of buckets");
+    if (extent->count) memcpy(list, extent->buckets, extent->count * sizeof *list);
+    sqlite3_free(extent->buckets);
+    extent->buckets = list;
+    extent->room = room;
+  }
+  extent->buckets[extent->count++] = (uint16_t)bucket;
+}
+
 static void forget_buckets(void) {
   sqlite3_free(buckets);
   buckets = NULL;
@@ -117,34 +147,40 @@ static void format(uint32_t bucket_wasm_pages) {
   forget_buckets();
 }
 
-static void make_room(uint32_t allocated) {
+static void make_room(uint32_t id, uint32_t allocated) {
   uint64_t required = 1 + (uint64_t)allocated * header.bucket_wasm_pages;
   if (required <= stable64_size()) return;
   /* The crate asks a second time. */
   uint64_t have = stable64_size();
   if (stable64_grow(required - have) == UINT64_MAX) {
-    trap_with("MemoryId(%d): grow failed: %u buckets of %u Wasm pages need %llu Wasm pages, and "
+    trap_with("MemoryId(%u): grow failed: %u buckets of %u Wasm pages need %llu Wasm pages, and "
               "the memory below has %llu and cannot grow so far; raise its limit, take smaller "
               "buckets, or store less",
-              DATABASE_MEMORY_ID, allocated, header.bucket_wasm_pages, required, have);
+              id, allocated, header.bucket_wasm_pages, required, have);
   }
 }
 
-static int grow_managed(uint64_t wasm_pages) {
-  uint64_t before = header.sizes_wasm_pages[DATABASE_MEMORY_ID];
+static int grow_managed(uint32_t id, uint64_t wasm_pages) {
+  uint64_t before = header.sizes_wasm_pages[id];
   uint32_t first = header.allocated_buckets;
   /* From the sizes, not from the buckets held: a memory may hold one too many. */
   uint64_t allocated = first + buckets_needed(wasm_pages) - buckets_needed(before);
   if (allocated > BUCKETS_MAX) return 0;
-  const uint8_t owner = DATABASE_MEMORY_ID;
+  const uint8_t owner = (uint8_t)id;
   for (uint32_t bucket = first; bucket < allocated; bucket++) {
     growing_write(HEADER_BYTES + bucket, &owner, 1);
   }
-  make_room((uint32_t)allocated);
-  header.sizes_wasm_pages[DATABASE_MEMORY_ID] = wasm_pages;
+  make_room(id, (uint32_t)allocated);
+  header.sizes_wasm_pages[id] = wasm_pages;
   header.allocated_buckets = (uint16_t)allocated;
   growing_write(0, &header, HEADER_BYTES);
-  for (uint32_t bucket = first; bucket < allocated; bucket++) add_bucket(bucket);
+  for (uint32_t bucket = first; bucket < allocated; bucket++) {
+    if (id == DATABASE_MEMORY_ID) {
+      add_bucket(bucket);
+    } else {
+      add_further_bucket(id, bucket);
+    }
+  }
   return 1;
 }
 
@@ -174,6 +210,7 @@ static void read_owners(void) {
     if (owner == NO_OWNER) continue;
     held[owner]++;
     if (owner == DATABASE_MEMORY_ID) add_bucket(bucket);
+    if (owner > DATABASE_MEMORY_ID) add_further_bucket(owner, bucket);
   }
   for (uint32_t bucket = header.allocated_buckets; bucket < BUCKETS_MAX; bucket++) {
     if (table[bucket] != NO_OWNER) {
@@ -213,6 +250,7 @@ static void open_managed(const Settings *settings) {
 /* ---- what the file system asks ---- */
 
 void placement_open(const Settings *settings) {
+  has_memories = settings->layout == LAYOUT_MANAGED;
   layout = settings->layout;
   growth = settings->growth;
   if (layout == LAYOUT_RAW) {
@@ -246,5 +284,26 @@ int placement_grow(uint64_t size_bytes) {
   }
   if (needed <= header.sizes_wasm_pages[DATABASE_MEMORY_ID]) return 1;
   if (growth == GROWTH_BUCKET) needed = buckets_needed(needed) * header.bucket_wasm_pages;
-  return grow_managed(needed);
+  return grow_managed(DATABASE_MEMORY_ID, needed);
+}
+
+/* ---- what further files ask, in layout managed ---- */
+
+int memory_is_held(uint32_t id) { return further && further[id].count > 0; }
+
+uint64_t memory_bytes(uint32_t id) { return header.sizes_wasm_pages[id] * WASM_PAGE_BYTES; }
+
+uint64_t memory_bucket_bytes(void) { return bucket_bytes; }
+
+uint64_t memory_address(uint32_t id, uint64_t offset) {
+  return bucket_address(further[id].buckets[offset / bucket_bytes]) + offset % bucket_bytes;
+}
+
+int memory_grow(uint32_t id, uint64_t size_bytes, int is_exact) {
+  uint64_t needed = wasm_pages_needed(size_bytes);
+  if (needed <= header.sizes_wasm_pages[id]) return 1;
+  if (growth == GROWTH_BUCKET && !is_exact) {
+    needed = buckets_needed(needed) * header.bucket_wasm_pages;
+  }
+  return grow_managed(id, needed);
 }

@@ -17,11 +17,19 @@
 #define SHIFT 397
 #define KEY_BYTES_MAX 256
 
+#ifdef SQLSTABLE_LEAN
+#include "lean.h"
+_Static_assert(KEY_BYTES_MAX <= LEAN_KEY_BYTES, "lean.h leaves too little");
+#define key (NEAR->random_key)
+#define key_bytes (NEAR->random_key_bytes)
+#define is_seeded (NEAR->random_is_seeded)
+#else
 static uint8_t key[KEY_BYTES_MAX];
 static uint32_t key_bytes;
+static int is_seeded;
+#endif
 static uint32_t *state; /* allocated with the first random number */
 static uint32_t next_word;
-static int is_seeded;
 
 /* A message may send several requests: the same key goes on where it was. */
 void random_seed(const uint8_t *new_key, uint32_t new_key_bytes) {

@@ -24,8 +24,14 @@ enum {
   VALUE_INT32 = 8
 };
 
+#ifdef SQLSTABLE_LEAN
+#include "lean.h"
+#define buffer (NEAR->reply)
+#define used (NEAR->reply_used)
+#else
 static uint8_t *buffer;
 static uint32_t used;
+#endif
 
 static void flush(void) {
   if (used > 0) msg_reply_data_append((uintptr_t)buffer, used);

@@ -1,7 +1,7 @@
-/* SQLite's file system: one database file in stable memory, and no other file.
+/* SQLite's file system: the database file in stable memory; all other files are those of files.c.
 **
-** Journals are in the heap (journal_mode memory or off), and so are temporary files and tables
-** (SQLITE_TEMP_STORE=3). One connection has the file open; locks have nobody to keep out.
+** Temporary files and tables are in the heap (SQLITE_TEMP_STORE=3), and so are journals unless the
+** journal mode has a file for them. One connection has the file open; locks have nobody to keep out.
 **
 ** The exact size is kept here while the file is open. Stable memory knows only what is allocated,
 ** so on opening the size follows from the first 100 bytes, which SQLite asks for before anything
@@ -22,12 +22,13 @@ char vfs_detail[256];
 
 static char main_name[255];
 static int64_t now;
-static int is_open;
 
 static int is_size_known;
 static uint64_t file_bytes;
 
 uint64_t vfs_file_bytes(void) { return file_bytes; }
+
+const char *vfs_main_name(void) { return main_name; }
 
 void explain(const char *format, ...) {
   va_list arguments;
@@ -169,38 +170,31 @@ static int file_lock(sqlite3_file *file, int level) {
   return SQLITE_OK;
 }
 
+/* SQLite asks where there is a journal: one that somebody has open is not to be played back. */
 static int file_check_reserved_lock(sqlite3_file *file, int *is_held) {
   (void)file;
-  *is_held = 0;
+  *is_held = files_is_journal_live(main_name);
   return SQLITE_OK;
 }
 
-static int is_beginning_of(const char *name, const char *value) {
-  return sqlite3_strnicmp(name, value, (int)strlen(value)) == 0;
-}
-
-/* Refuses journals that need a file. SQLite takes the beginning of a mode's name for the mode, and
-** looks through them in this order.
+/* Refuses the journal that needs shared memory. SQLite takes the beginning of a mode's name for the
+** mode. Word for word as the native engine refuses.
 */
-static int check_pragma(char **pragma) {
-  static const char *const refused[] = {"delete", "persist", "truncate", "wal"};
+int vfs_check_pragma(char **pragma) {
   const char *name = pragma[1], *value = pragma[2];
   if (sqlite3_stricmp(name, "journal_mode") != 0 || value == NULL) return SQLITE_NOTFOUND;
-  for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++) {
-    if (is_beginning_of(refused[i], value)) {
-      pragma[0] = sqlite3_mprintf(
-          "journal_mode %s needs a file beside the database, which the wasm engine does not keep; "
-          "choose journal_mode memory or off, which need none, or the native engine",
-          refused[i]);
-      return SQLITE_ERROR;
-    }
+  if (value[0] == 0 || sqlite3_strnicmp("wal", value, (int)strlen(value)) != 0) {
+    return SQLITE_NOTFOUND;
   }
-  return SQLITE_NOTFOUND;
+  pragma[0] = sqlite3_mprintf(
+      "journal_mode wal is not available: no canister has the shared memory that a write-ahead log "
+      "needs; choose memory or off, or in layout managed delete, truncate or persist");
+  return SQLITE_ERROR;
 }
 
 static int file_control(sqlite3_file *file, int operation, void *argument) {
   (void)file;
-  return operation == SQLITE_FCNTL_PRAGMA ? check_pragma(argument) : SQLITE_NOTFOUND;
+  return operation == SQLITE_FCNTL_PRAGMA ? vfs_check_pragma(argument) : SQLITE_NOTFOUND;
 }
 
 static int file_sector_size(sqlite3_file *file) {
@@ -216,7 +210,6 @@ static int file_characteristics(sqlite3_file *file) {
 
 static int file_close(sqlite3_file *file) {
   (void)file;
-  is_open = 0;
   return SQLITE_OK;
 }
 
@@ -240,39 +233,35 @@ static const sqlite3_io_methods file_methods = {
 
 static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *given) {
   (void)vfs;
-  file->pMethods = NULL;
-  if (!(flags & SQLITE_OPEN_MAIN_DB) || name == NULL || is_open ||
-      strcmp(name, main_name) != 0) {
-    explain("the wasm engine keeps one database file, opened as '%s'; '%s' would be a second one: "
-            "attach ':memory:', or use the native engine",
-            main_name, name ? name : "");
-    return SQLITE_CANTOPEN;
+  if (given) *given = flags;
+  if (!(flags & SQLITE_OPEN_MAIN_DB) || name == NULL || strcmp(name, main_name) != 0) {
+    file->pMethods = NULL;
+    return files_open(name, file, flags);
   }
   file->pMethods = &file_methods;
-  is_open = 1;
-  if (given) *given = flags;
   return SQLITE_OK;
 }
 
 static int vfs_delete(sqlite3_vfs *vfs, const char *name, int is_directory_synced) {
   (void)vfs;
-  (void)name;
   (void)is_directory_synced;
+  files_delete(name);
   return SQLITE_OK;
 }
 
-/* SQLite asks for journals only, and there are none. */
+/* SQLite asks for journals only. No stable memory is involved. */
 static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *exists) {
   (void)vfs;
-  (void)name;
   (void)flags;
-  *exists = 0;
+  *exists = files_exist(name);
   return SQLITE_OK;
 }
 
 static int vfs_full_path(sqlite3_vfs *vfs, const char *name, int room, char *path) {
   (void)vfs;
-  if ((int)strlen(name) >= room) return SQLITE_CANTOPEN;
+  if ((int)strlen(name) >= room) {
+    return files_refuse_length(name);
+  }
   sqlite3_snprintf(room, path, "%s", name);
   return SQLITE_OK;
 }
@@ -310,7 +299,7 @@ static int vfs_last_error(sqlite3_vfs *vfs, int length, char *text) {
 
 static sqlite3_vfs vfs = {
     .iVersion = 2,
-    .szOsFile = sizeof(sqlite3_file),
+    .szOsFile = FILE_HANDLE_BYTES,
     .mxPathname = sizeof main_name,
     .zName = vfs_name,
     .xOpen = vfs_open,
@@ -383,7 +372,7 @@ static int behind_open(sqlite3_vfs *self, const char *name, sqlite3_file *file, 
                        int *given) {
   uint8_t bytes[LENGTH_BYTES] = {0};
   int code = vfs_open(self, name, file, flags, given);
-  if (code != SQLITE_OK) return code;
+  if (code != SQLITE_OK || file->pMethods != &file_methods) return code;
   behind = allocate(sizeof *behind, main_name);
   if (stable64_size() > 0) stable64_read((uintptr_t)bytes, 0, sizeof bytes);
   behind->length = (uint64_t)big_endian_32(bytes) << 32 | big_endian_32(bytes + 4);

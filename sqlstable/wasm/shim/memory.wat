@@ -1,51 +1,67 @@
-;; Stable memory, and the system calls of a canister, as one WebAssembly module: the shim.
+;; The shim, first part: memories, stable memory, the heap, messages, and what the driver calls.
 ;;
-;; It stands between a rewritten canister module and the driver. The canister imports its functions
-;; as "ic0", its memories and globals as "sqlstable". The driver calls the functions of the section
-;; "For the driver", and reads lists and buffers where they lie. Nothing here calls Python.
+;; The shim stands between a rewritten canister module and the driver. The canister imports its
+;; functions as "ic0", its memories and globals as "sqlstable". The driver calls the functions of
+;; the sections "For the driver", and reads lists and buffers where they lie. Nothing here calls
+;; Python.
 ;;
 ;; The order of checks in each call on stable memory is the replica's, and so are what it charges
 ;; and when: sqlstable/memory/api.py has the rules and their sources, and a test compares the two.
 ;;
+;; All parts, this one and the files beside it, are the fields of one module, for canisters with
+;; 32-bit heaps and with 64-bit ones. What differs is written so, and put in by sqlstable/wasm/shim.py:
+;;   ptr, ptr.add ...           type of heap addresses and sizes, and its operators: i32 or i64
+;;   i64.of_ptr, ptr.of_i64     conversions; a ptr.of_i64 is given numbers only that fit, or that
+;;   i32.of_ptr, ptr.of_i32     were checked; i32s count as unsigned
+;;   HEAP_WASM_PAGES_MAX        how large a heap may become, a plain number
+;;   MARKS_WASM_PAGES           size of the memory of marks, a plain number
+;;   WRITTEN                    where the array of OS pages written begins in it, a plain number
+;;   CELLS_START                where cells of extras begin in it, behind both arrays
+;;   CELLS_BYTES                how many bytes of them each extra has; 0 where there are none
+;;
 ;; Memories
 ;;   heap         of the canister, made by the driver
 ;;   stable       stable memory, made by the driver: it outlives this instance
-;;   heap_marks   1 for each OS page of the heap read; 1 MiB further on, written
+;;   heap_marks   1 for each OS page of the heap read; from WRITTEN on, written; then cells of extras
 ;;   heap_kept    the heap as the last message left it, to go back to
 ;;   bytemap      a byte for each stable OS page: bit 0 written, bit 1 accessed in this message
 ;;   accessed     list of i64: stable OS pages accessed, in the order of their first access
 ;;   dirty        list of i64: those written, in the order of their first write
 ;;   undo         old bytes of the OS page at the same place in dirty
-;;   log          list of (kind, address, length), three i64 each: every call on stable memory
+;;   log          list of (kind, address, length), three i64 each: every call on stable memory;
+;;                2 GiB of them end a message for lack of memory
 ;;   borders      list of (mark, instructions, log length, charges for pages, heap regions, heap OS
-;;                pages), six i64 each
+;;                pages, two extras, stable OS pages dirty, stable regions accessed and dirty, as
+;;                they were charged), eleven i64 each
+;;   statements   texts of statements that a module tells of, see statements.wat
 ;;   argument     bytes that a call takes
 ;;   reply        bytes that it answers
 ;;   debug        what the message printed
 ;;   text         what a trap says
-;;   principals   who is who, and constant texts
+;;   words        constant texts
 ;;   status       what `tell` writes for the driver: one i64 for each number
+;; Those that bytes of the heap are copied from or to have 64-bit addresses, so that each copy has a
+;; length of the heap's type.
 ;;
 ;; A message begins with begin_message, runs one or more calls, each after begin_call, and ends with
 ;; commit or rollback. What a message did can be read until it ends.
 
-(module
-  (import "sqlstable" "heap" (memory $heap 0))
+  (import "sqlstable" "heap" (memory $heap ptr 0))
   (import "sqlstable" "stable" (memory $stable i64 0))
 
-  (memory $heap_marks (export "heap_marks") 32 32)
-  (memory $heap_kept (export "heap_kept") 0 65536)
+  (memory $heap_marks (export "heap_marks") MARKS_WASM_PAGES MARKS_WASM_PAGES)
+  (memory $heap_kept (export "heap_kept") ptr 0 HEAP_WASM_PAGES_MAX)
   (memory $bytemap (export "bytemap") i64 0)
   (memory $accessed (export "accessed") i64 0)
   (memory $dirty (export "dirty") i64 0)
   (memory $undo (export "undo") i64 0)
-  (memory $log (export "log") i64 0)
+  (memory $log (export "log") i64 0 32768)
   (memory $borders (export "borders") i64 0)
-  (memory $argument (export "argument") 0 65536)
-  (memory $reply (export "reply") 0 65536)
-  (memory $debug (export "debug") 0 65536)
-  (memory $text (export "text") 0 65536)
-  (memory $principals (export "principals") 1 1)
+  (memory $argument (export "argument") i64 0 65536)
+  (memory $reply (export "reply") i64 0 65536)
+  (memory $debug (export "debug") i64 0 65536)
+  (memory $text (export "text") i64 0 65536)
+  (memory $words i64 1 1)
   (memory $status (export "status") 1 1)
 
   ;; ---- What the canister module shares -------------------------------------------------------
@@ -53,6 +69,11 @@
   (global $counter (export "counter") (mut i64) (i64.const 0))      ;; instructions left
   (global $heap_size (export "heap_size") (mut i32) (i32.const 0))  ;; Wasm pages, logical
   (global $trap_code (export "trap_code") (mut i32) (i32.const 0))
+
+  ;; What other tables of weights count beyond today's: sqlstable.wasm.rewrite.metering.EXTRAS.
+  ;; What lies in cells since they were last settled comes to it.
+  (global $extra_2023 (export "extra_2023") (mut i64) (i64.const 0))
+  (global $extra_flat (export "extra_flat") (mut i64) (i64.const 0))
 
   ;; Values of $trap_code: sqlstable.wasm.traps.TrapCode.
   (global $OUT_OF_INSTRUCTIONS i32 (i32.const 1))
@@ -87,6 +108,10 @@
   (global $cost_performance_counter (export "charge_performance_counter") (mut i64) (i64.const 0))
   (global $cost_debug_print (export "charge_debug_print") (mut i64) (i64.const 0))
   (global $cost_trap (export "charge_trap") (mut i64) (i64.const 0))
+  (global $cost_call_new (export "charge_call_new") (mut i64) (i64.const 0))
+  (global $cost_call_perform (export "charge_call_perform") (mut i64) (i64.const 0))
+  (global $cost_cost_http_request_v2 (export "charge_cost_http_request_v2")
+    (mut i64) (i64.const 0))
   (global $cost_stable_access (export "charge_stable_access") (mut i64) (i64.const 0))
   (global $cost_stable_byte (export "charge_stable_byte") (mut i64) (i64.const 0))
   (global $cost_stable_grow (export "charge_stable_grow") (mut i64) (i64.const 0))
@@ -98,26 +123,17 @@
   (global $cost_heap_region_written (export "charge_heap_region_written") (mut i64) (i64.const 0))
   ;; What a border costs in the canister module; given back, so that borders are free.
   (global $cost_border (export "charge_border") (mut i64) (i64.const 0))
+  (global $border_extra_2023 (export "border_extra_2023") (mut i64) (i64.const 0))
+  (global $border_extra_flat (export "border_extra_flat") (mut i64) (i64.const 0))
 
+  ;; How many OS pages of 4 KiB are charged as one: 1, or 4 where a computer's own have 16 KiB.
+  (global $os_pages_priced (export "os_pages_priced") (mut i32) (i32.const 1))
+  (global $has_borders (export "has_borders") (mut i32) (i32.const 0))
   (global $has_heap_marks (export "has_heap_marks") (mut i32) (i32.const 0))
+  ;; Whether an access beyond the heap, which trapped, may have left its mark beyond the heap, too.
+  (global $marks_anywhere (export "marks_anywhere") (mut i32) (i32.const 0))
   (global $stable_size_max (export "stable_size_max") (mut i64) (i64.const 8192000))  ;; 500 GiB
-  (global $log_capacity (export "log_capacity") (mut i32) (i32.const 4096))  ;; of debug prints
-
-  ;; What the canister may ask for.
-  (global $time_ns (export "time_ns") (mut i64) (i64.const 0))
-  (global $version (export "version") (mut i64) (i64.const 1))
-  (global $is_replicated (export "is_replicated") (mut i32) (i32.const 1))
-  (global $cycle_balance (export "cycle_balance") (mut i64) (i64.const 0))
-  (global $timer_ns (export "timer_ns") (mut i64) (i64.const 0))
-  ;; Principals: the caller's bytes from 0 on, the canister's own from 64, its controller's from
-  ;; 128, its subnet's from 192; certified data from 256; texts from 1024, see $name_call.
-  (global $caller_size (export "caller_size") (mut i32) (i32.const 1))
-  (global $self_size (export "self_size") (mut i32) (i32.const 1))
-  (global $controller_size (export "controller_size") (mut i32) (i32.const 0))
-  (global $subnet_size (export "subnet_size") (mut i32) (i32.const 1))
-  (global $certified_size (export "certified_size") (mut i32) (i32.const 0))
-  ;; Both the anonymous caller and the canister's own name are one byte until they are set.
-  (data (memory $principals) (i32.const 0) "\04")
+  (global $log_capacity i64 (i64.const 4096))  ;; of debug prints
 
   ;; ---- The message -------------------------------------------------------------------------
 
@@ -125,13 +141,17 @@
   (global $accessed_max (export "accessed_max") (mut i64) (i64.const -1))
   (global $dirty_max (export "dirty_max") (mut i64) (i64.const -1))
   (global $page_charges (export "page_charges") (mut i64) (i64.const 0))
-  (global $log_remaining (mut i32) (i32.const 0))
+  ;; First touches that a canister was charged for, whatever they cost: OS pages written, regions.
+  (global $charged_os_pages_dirty (export "charged_os_pages_dirty") (mut i64) (i64.const 0))
+  (global $charged_regions_accessed (export "charged_regions_accessed") (mut i64) (i64.const 0))
+  (global $charged_regions_dirty (export "charged_regions_dirty") (mut i64) (i64.const 0))
+  (global $log_remaining (export "log_remaining") (mut i64) (i64.const 0))
   ;; For tests: the call on stable memory with this index in its message traps. None has -1.
   (global $trap_at (export "trap_at") (mut i64) (i64.const -1))
 
   (global $stable_size (export "stable_size_now") (mut i64) (i64.const 0))
   (global $stable_size_kept (export "stable_size_kept") (mut i64) (i64.const 0))
-  (global $heap_size_kept (export "heap_size_kept") (mut i32) (i32.const 0))
+  (global $heap_size_kept (mut i32) (i32.const 0))
 
   (global $accessed_count (export "accessed_count") (mut i64) (i64.const 0))
   (global $dirty_count (export "dirty_count") (mut i64) (i64.const 0))
@@ -140,18 +160,29 @@
   (global $regions_accessed (export "stable_regions_accessed") (mut i64) (i64.const 0))
   (global $regions_dirty (export "stable_regions_dirty") (mut i64) (i64.const 0))
 
-  ;; Of the call.
-  (global $argument_size (export "argument_size") (mut i32) (i32.const 0))
-  (global $reply_size (export "reply_size") (mut i32) (i32.const 0))
-  (global $debug_size (export "debug_size") (mut i32) (i32.const 0))
-  (global $text_size (export "text_size") (mut i32) (i32.const 0))
-  (global $answer (export "answer") (mut i32) (i32.const 0))  ;; 0 none, 1 reply, 2 reject
-
   ;; ---- Trapping and charging ---------------------------------------------------------------
 
   (func $stop (param $code i32)
     (global.set $trap_code (local.get $code))
     (unreachable))
+
+  ;; Moves what the canister module has counted in cells into the globals of the extras.
+  (func $settle (export "settle") (local $at i32)
+    (block $done
+      (loop $next
+        (br_if $done (i32.ge_u (local.get $at) (i32.const CELLS_BYTES)))
+        (global.set $extra_2023
+          (i64.add (global.get $extra_2023)
+            (i64.load $heap_marks offset=CELLS_START (local.get $at))))
+        (global.set $extra_flat
+          (i64.add (global.get $extra_flat)
+            (i64.load $heap_marks offset=CELLS_START
+              (i32.add (local.get $at) (i32.const CELLS_BYTES)))))
+        (i64.store $heap_marks offset=CELLS_START (local.get $at) (i64.const 0))
+        (i64.store $heap_marks offset=CELLS_START
+          (i32.add (local.get $at) (i32.const CELLS_BYTES)) (i64.const 0))
+        (local.set $at (i32.add (local.get $at) (i32.const 8)))
+        (br $next))))
 
   ;; Takes instructions off the counter. One that would wrap around goes to the lowest there is.
   (func $charge (param $amount i64) (local $left i64)
@@ -162,14 +193,11 @@
     (if (i64.lt_s (local.get $left) (i64.const 0))
       (then (call $stop (global.get $OUT_OF_INSTRUCTIONS)))))
 
-  (func $charge_call (call $charge (global.get $cost_call)))
-
-  ;; A call that copies bytes between the heap and the replica.
-  (func $charge_copy (param $size i32) (param $per_byte i64)
-    (call $charge
-      (i64.add
-        (global.get $cost_call)
-        (i64.mul (i64.extend_i32_u (local.get $size)) (local.get $per_byte)))))
+  ;; What so many bytes cost; of more than any heap has, more than any message has.
+  (func $cost_of (param $size i64) (param $per_byte i64) (result i64)
+    (if (i64.gt_u (local.get $size) (i64.const 0xffffffffff))
+      (then (local.set $size (i64.const 0xffffffffff))))
+    (i64.mul (local.get $size) (local.get $per_byte)))
 
   ;; ---- Lists -------------------------------------------------------------------------------
 
@@ -228,9 +256,9 @@
     (global.set $log_count (i64.add (global.get $log_count) (i64.const 1))))
 
   ;; Where a statement begins (mark 1) it also tells what the heap touched before: regions accessed,
-  ;; and written in the upper half; OS pages written. Elsewhere both are 0.
+  ;; and written in the upper half; OS pages written, as they are charged. Elsewhere both are 0.
   (func $push_border (param $mark i32) (local $end i64) (local $regions i64) (local $os_pages i64)
-    (local.set $end (i64.mul (global.get $border_count) (i64.const 48)))
+    (local.set $end (i64.mul (global.get $border_count) (i64.const 88)))
     (if (i32.and (i32.eq (local.get $mark) (i32.const 1)) (global.get $has_heap_marks))
       (then
         (call $count_heap)
@@ -238,9 +266,9 @@
           (i64.or
             (i64.extend_i32_u (global.get $heap_regions_accessed))
             (i64.shl (i64.extend_i32_u (global.get $heap_regions_written)) (i64.const 32))))
-        (local.set $os_pages (i64.extend_i32_u (global.get $heap_os_pages_written)))))
+        (local.set $os_pages (i64.extend_i32_u (global.get $heap_os_pages_priced)))))
     (if (i64.gt_u
-          (i64.add (local.get $end) (i64.const 48))
+          (i64.add (local.get $end) (i64.const 88))
           (i64.shl (memory.size $borders) (i64.const 16)))
       (then (call $grown (memory.grow $borders
         (call $growth (memory.size $borders) (i64.add (memory.size $borders) (i64.const 1)))))))
@@ -251,43 +279,42 @@
     (i64.store $borders offset=24 (local.get $end) (global.get $page_charges))
     (i64.store $borders offset=32 (local.get $end) (local.get $regions))
     (i64.store $borders offset=40 (local.get $end) (local.get $os_pages))
+    (call $settle)
+    (i64.store $borders offset=48 (local.get $end) (global.get $extra_2023))
+    (i64.store $borders offset=56 (local.get $end) (global.get $extra_flat))
+    (i64.store $borders offset=64 (local.get $end) (global.get $charged_os_pages_dirty))
+    (i64.store $borders offset=72 (local.get $end) (global.get $charged_regions_accessed))
+    (i64.store $borders offset=80 (local.get $end) (global.get $charged_regions_dirty))
     (global.set $border_count (i64.add (global.get $border_count) (i64.const 1))))
 
   ;; ---- The heap, as system calls see it --------------------------------------------------------
 
-  ;; Marks what a system call touches: $array 0 for read, 1 MiB for written.
-  (func $mark_heap (param $address i32) (param $size i32) (param $array i32) (local $last i32)
-    (if (i32.or (i32.eqz (global.get $has_heap_marks)) (i32.eqz (local.get $size)))
+  ;; Marks what a system call touches, inside of the heap: $array 0 for read, WRITTEN for written.
+  (func $mark_heap (param $address i64) (param $size i64) (param $array i32)
+    (local $at i32) (local $last i32)
+    (if (i32.or (i32.eqz (global.get $has_heap_marks)) (i64.eqz (local.get $size)))
       (then (return)))
     (local.set $last
       (i32.add (local.get $array)
-        (i32.shr_u
-          (i32.sub (i32.add (local.get $address) (local.get $size)) (i32.const 1))
-          (i32.const 12))))
-    (local.set $address
-      (i32.add (local.get $array) (i32.shr_u (local.get $address) (i32.const 12))))
+        (i32.wrap_i64
+          (i64.shr_u
+            (i64.sub (i64.add (local.get $address) (local.get $size)) (i64.const 1))
+            (i64.const 12)))))
+    (local.set $at
+      (i32.add (local.get $array)
+        (i32.wrap_i64 (i64.shr_u (local.get $address) (i64.const 12)))))
     (loop $next
-      (i32.store8 $heap_marks (local.get $address) (i32.const 1))
-      (local.set $address (i32.add (local.get $address) (i32.const 1)))
-      (br_if $next (i32.le_u (local.get $address) (local.get $last)))))
+      (i32.store8 $heap_marks (local.get $at) (i32.const 1))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br_if $next (i32.le_u (local.get $at) (local.get $last)))))
 
-  (func $check_heap (param $address i64) (param $size i64)
-    ;; Both are below 2^33 here, so that their sum does not wrap around.
-    (if (i64.gt_u
-          (i64.add (local.get $address) (local.get $size))
-          (i64.shl (i64.extend_i32_u (global.get $heap_size)) (i64.const 16)))
+  (func $check_heap (param $address i64) (param $size i64) (local $end i64)
+    (local.set $end (i64.shl (i64.extend_i32_u (global.get $heap_size)) (i64.const 16)))
+    ;; A sum could wrap around.
+    (if (i32.or
+          (i64.gt_u (local.get $size) (local.get $end))
+          (i64.gt_u (local.get $address) (i64.sub (local.get $end) (local.get $size))))
       (then (call $stop (global.get $HEAP_OUT_OF_BOUNDS)))))
-
-  ;; A range of the heap that a system call reads or writes: inside, and marked.
-  (func $heap_read (param $address i32) (param $size i32)
-    (call $check_heap
-      (i64.extend_i32_u (local.get $address)) (i64.extend_i32_u (local.get $size)))
-    (call $mark_heap (local.get $address) (local.get $size) (i32.const 0)))
-
-  (func $heap_written (param $address i32) (param $size i32)
-    (call $check_heap
-      (i64.extend_i32_u (local.get $address)) (i64.extend_i32_u (local.get $size)))
-    (call $mark_heap (local.get $address) (local.get $size) (i32.const 0x100000)))
 
   ;; ---- Stable memory -----------------------------------------------------------------------
 
@@ -301,33 +328,42 @@
           (i64.load $bytemap offset=8 (local.get $os_page)))
         (i64.mul (local.get $bits) (i64.const 0x0101010101010101)))))
 
-  ;; Marks one OS page with $bits (2 read, 3 written) that has not all of them; returns what that
-  ;; costs.
+  ;; Whether an OS page that becomes dirty is charged: not where another one of its group was.
+  (func $is_priced (param $os_page i64) (result i32)
+    (if (i32.eq (global.get $os_pages_priced) (i32.const 1)) (then (return (i32.const 1))))
+    (i32.eqz
+      (i32.and
+        (i32.load $bytemap (i64.and (local.get $os_page) (i64.const -4)))
+        (i32.const 0x01010101))))
+
+  ;; Marks one OS page with $bits (2 read, 3 written) that has not all of them; returns what a
+  ;; canister is charged for by that, in fields of 21 bits: a region accessed, a region dirty, and an
+  ;; OS page dirty. No access of a canister has more of them than a heap has OS pages.
   (func $mark (param $os_page i64) (param $mark i32) (param $bits i32) (result i64)
-    (local $cost i64)
+    (local $units i64)
     (if (i32.eqz (local.get $mark))
       (then
         (call $push_accessed (local.get $os_page))
         (if (call $is_new_region (local.get $os_page) (i64.const 2))
           (then
             (global.set $regions_accessed (i64.add (global.get $regions_accessed) (i64.const 1)))
-            (local.set $cost (global.get $cost_stable_region_accessed))))))
+            (local.set $units (i64.const 1))))))
     (if (i32.eq (local.get $bits) (i32.const 3))
       (then
         (call $push_dirty (local.get $os_page))
-        (local.set $cost (i64.add (local.get $cost) (global.get $cost_dirty_os_page)))
+        (if (call $is_priced (local.get $os_page))
+          (then (local.set $units (i64.add (local.get $units) (i64.const 0x40000000000)))))
         (if (call $is_new_region (local.get $os_page) (i64.const 1))
           (then
             (global.set $regions_dirty (i64.add (global.get $regions_dirty) (i64.const 1)))
-            (local.set $cost
-              (i64.add (local.get $cost) (global.get $cost_stable_region_dirty)))))))
+            (local.set $units (i64.add (local.get $units) (i64.const 0x200000)))))))
     (i32.store8 $bytemap (local.get $os_page) (i32.or (local.get $mark) (local.get $bits)))
-    (local.get $cost))
+    (local.get $units))
 
   ;; Accesses the OS pages $os_page to $last: the whole access is checked before any is marked.
-  ;; Returns what a canister pays for it.
+  ;; Returns what a canister pays for, as $mark does.
   (func $touch (param $os_page i64) (param $last i64) (param $bits i32) (result i64)
-    (local $at i64) (local $mark i32) (local $fresh i64) (local $clean i64) (local $cost i64)
+    (local $at i64) (local $mark i32) (local $fresh i64) (local $clean i64) (local $units i64)
     (local.set $at (local.get $os_page))
     (loop $next
       (local.set $mark (i32.load8_u $bytemap (local.get $at)))
@@ -352,14 +388,32 @@
     (loop $next
       (local.set $mark (i32.load8_u $bytemap (local.get $at)))
       (if (i32.ne (i32.and (local.get $mark) (local.get $bits)) (local.get $bits))
-        (then (local.set $cost
-          (i64.add (local.get $cost)
+        (then (local.set $units
+          (i64.add (local.get $units)
             (call $mark (local.get $at) (local.get $mark) (local.get $bits))))))
       (local.set $at (i64.add (local.get $at) (i64.const 1)))
       (br_if $next (i64.le_u (local.get $at) (local.get $last))))
-    (local.get $cost))
+    (local.get $units))
 
-  (func $charge_pages (param $cost i64)
+  ;; Charges for what $touch has returned.
+  (func $charge_pages (param $units i64)
+    (local $accessed i64) (local $dirty i64) (local $os_pages i64) (local $cost i64)
+    (local.set $accessed (i64.and (local.get $units) (i64.const 0x1fffff)))
+    (local.set $dirty
+      (i64.and (i64.shr_u (local.get $units) (i64.const 21)) (i64.const 0x1fffff)))
+    (local.set $os_pages (i64.shr_u (local.get $units) (i64.const 42)))
+    (global.set $charged_regions_accessed
+      (i64.add (global.get $charged_regions_accessed) (local.get $accessed)))
+    (global.set $charged_regions_dirty
+      (i64.add (global.get $charged_regions_dirty) (local.get $dirty)))
+    (global.set $charged_os_pages_dirty
+      (i64.add (global.get $charged_os_pages_dirty) (local.get $os_pages)))
+    (local.set $cost
+      (i64.add
+        (i64.add
+          (i64.mul (local.get $accessed) (global.get $cost_stable_region_accessed))
+          (i64.mul (local.get $dirty) (global.get $cost_stable_region_dirty)))
+        (i64.mul (local.get $os_pages) (global.get $cost_dirty_os_page))))
     (global.set $page_charges (i64.add (global.get $page_charges) (local.get $cost)))
     (call $charge (local.get $cost)))
 
@@ -372,10 +426,12 @@
           (i64.lt_u (local.get $end) (local.get $offset))
           (i64.gt_u (local.get $end) (i64.shl (global.get $stable_size) (i64.const 16))))
       (then (call $stop (global.get $STABLE_OUT_OF_BOUNDS))))
-    ;; No heap has more than 4 GiB; how large this one is comes last.
+    ;; No heap has more than so many Wasm pages; how large this one is comes last.
     (if (i32.or
-          (i64.gt_u (local.get $address) (i64.const 0x100000000))
-          (i64.gt_u (local.get $size) (i64.const 0x100000000)))
+          (i64.gt_u
+            (local.get $address) (i64.shl (i64.const HEAP_WASM_PAGES_MAX) (i64.const 16)))
+          (i64.gt_u
+            (local.get $size) (i64.shl (i64.const HEAP_WASM_PAGES_MAX) (i64.const 16))))
       (then (call $stop (global.get $HEAP_OUT_OF_BOUNDS))))
     (call $charge_pages
       (call $touch
@@ -398,10 +454,9 @@
     (call $access
       (local.get $offset) (local.get $address) (local.get $size) (i32.const 2))
     (call $push_log (global.get $READ) (local.get $offset) (local.get $size))
-    (call $mark_heap
-      (i32.wrap_i64 (local.get $address)) (i32.wrap_i64 (local.get $size)) (i32.const 0x100000))
+    (call $mark_heap (local.get $address) (local.get $size) (i32.const WRITTEN))
     (memory.copy $heap $stable
-      (i32.wrap_i64 (local.get $address)) (local.get $offset) (i32.wrap_i64 (local.get $size))))
+      (ptr.of_i64 (local.get $address)) (local.get $offset) (ptr.of_i64 (local.get $size))))
 
   (func $write (param $offset i64) (param $address i64) (param $size i64)
     (if (i64.eqz (local.get $size))
@@ -411,10 +466,9 @@
     (call $access
       (local.get $offset) (local.get $address) (local.get $size) (i32.const 3))
     (call $push_log (global.get $WRITE) (local.get $offset) (local.get $size))
-    (call $mark_heap
-      (i32.wrap_i64 (local.get $address)) (i32.wrap_i64 (local.get $size)) (i32.const 0))
+    (call $mark_heap (local.get $address) (local.get $size) (i32.const 0))
     (memory.copy $stable $heap
-      (local.get $offset) (i32.wrap_i64 (local.get $address)) (i32.wrap_i64 (local.get $size))))
+      (local.get $offset) (ptr.of_i64 (local.get $address)) (ptr.of_i64 (local.get $size))))
 
   ;; Adds zeroed Wasm pages; returns the old size, or -1 where the result would pass $max.
   (func $grow (param $pages i64) (param $max i64) (param $kind i64) (result i64)
@@ -496,318 +550,21 @@
       (i64.extend_i32_u (local.get $src))
       (i64.extend_i32_u (local.get $size))))
 
-  ;; ---- Argument, reply, caller ---------------------------------------------------------------
-
-  ;; Traps for a use that the interface does not allow; the bytes of $name are the call's name.
-  (func $violate (param $name i32) (param $size i32)
-    (call $name_call (local.get $name) (local.get $size))
-    (call $stop (global.get $CONTRACT)))
-
-  ;; A part of a buffer that holds $have bytes.
-  (func $check_part (param $offset i32) (param $size i32) (param $have i32)
-    (if (i64.gt_u
-          (i64.add (i64.extend_i32_u (local.get $offset)) (i64.extend_i32_u (local.get $size)))
-          (i64.extend_i32_u (local.get $have)))
-      (then (call $violate @"a copy reaches beyond what there is"))))
-
-  (func $copy_principal
-    (param $from i32) (param $have i32) (param $dst i32) (param $offset i32) (param $size i32)
-    (call $charge_copy (local.get $size) (global.get $cost_copied_byte))
-    (call $check_part (local.get $offset) (local.get $size) (local.get $have))
-    (call $heap_written (local.get $dst) (local.get $size))
-    (memory.copy $heap $principals
-      (local.get $dst) (i32.add (local.get $from) (local.get $offset)) (local.get $size)))
-
-  (func (export "msg_arg_data_size") (result i32)
-    (call $charge_call)
-    (global.get $argument_size))
-
-  (func (export "msg_arg_data_copy") (param $dst i32) (param $offset i32) (param $size i32)
-    (call $charge_copy (local.get $size) (global.get $cost_copied_byte))
-    (call $check_part (local.get $offset) (local.get $size) (global.get $argument_size))
-    (call $heap_written (local.get $dst) (local.get $size))
-    (memory.copy $heap $argument (local.get $dst) (local.get $offset) (local.get $size)))
-
-  ;; Makes room for $size bytes behind the reply so far.
-  (func $reserve_reply (param $size i32) (local $need i64)
-    (local.set $need
-      (i64.shr_u
-        (i64.add
-          (i64.add
-            (i64.extend_i32_u (global.get $reply_size)) (i64.extend_i32_u (local.get $size)))
-          (i64.const 0xffff))
-        (i64.const 16)))
-    (if (i64.gt_u (local.get $need) (i64.extend_i32_u (memory.size $reply)))
-      (then (call $grown (i64.extend_i32_s (memory.grow $reply
-        (i32.wrap_i64
-          (call $growth (i64.extend_i32_u (memory.size $reply)) (local.get $need)))))))))
-
-  (func $append_reply (param $src i32) (param $size i32)
-    (call $charge_copy (local.get $size) (global.get $cost_transmitted_byte))
-    (if (global.get $answer) (then (call $violate @"msg_reply: this call is answered already")))
-    (call $heap_read (local.get $src) (local.get $size))
-    (call $reserve_reply (local.get $size))
-    (memory.copy $reply $heap
-      (global.get $reply_size) (local.get $src) (local.get $size))
-    (global.set $reply_size (i32.add (global.get $reply_size) (local.get $size))))
-
-  (func (export "msg_reply_data_append") (param $src i32) (param $size i32)
-    (call $append_reply (local.get $src) (local.get $size)))
-
-  (func (export "msg_reply")
-    (call $charge_call)
-    (if (global.get $answer) (then (call $violate @"msg_reply: this call is answered already")))
-    (global.set $answer (i32.const 1)))
-
-  ;; The message of a reject stands in the reply's place.
-  (func (export "msg_reject") (param $src i32) (param $size i32)
-    (global.set $reply_size (i32.const 0))
-    (call $append_reply (local.get $src) (local.get $size))
-    (global.set $answer (i32.const 2)))
-
-  (func (export "msg_reject_code") (result i32) (call $charge_call) (i32.const 0))
-  (func (export "msg_deadline") (result i64) (call $charge_call) (i64.const 0))
-
-  (func (export "msg_caller_size") (result i32) (call $charge_call) (global.get $caller_size))
-  (func (export "msg_caller_copy") (param $dst i32) (param $offset i32) (param $size i32)
-    (call $copy_principal (i32.const 0) (global.get $caller_size)
-      (local.get $dst) (local.get $offset) (local.get $size)))
-
-  (func (export "canister_self_size") (result i32) (call $charge_call) (global.get $self_size))
-  (func (export "canister_self_copy") (param $dst i32) (param $offset i32) (param $size i32)
-    (call $copy_principal (i32.const 64) (global.get $self_size)
-      (local.get $dst) (local.get $offset) (local.get $size)))
-
-  (func (export "subnet_self_size") (result i32) (call $charge_call) (global.get $subnet_size))
-  (func (export "subnet_self_copy") (param $dst i32) (param $offset i32) (param $size i32)
-    (call $copy_principal (i32.const 192) (global.get $subnet_size)
-      (local.get $dst) (local.get $offset) (local.get $size)))
-
-  (func (export "is_controller") (param $src i32) (param $size i32) (result i32)
-    (local $at i32)
-    (call $charge
-      (i64.add
-        (global.get $cost_is_controller)
-        (i64.mul (i64.extend_i32_u (local.get $size)) (global.get $cost_copied_byte))))
-    (call $heap_read (local.get $src) (local.get $size))
-    (if (i32.ne (local.get $size) (global.get $controller_size)) (then (return (i32.const 0))))
-    (block $equal
-      (loop $next
-        (br_if $equal (i32.eq (local.get $at) (local.get $size)))
-        (if (i32.ne
-              (i32.load8_u $heap (i32.add (local.get $src) (local.get $at)))
-              (i32.load8_u $principals offset=128 (local.get $at)))
-          (then (return (i32.const 0))))
-        (local.set $at (i32.add (local.get $at) (i32.const 1)))
-        (br $next)))
-    (i32.const 1))
-
-  ;; ---- Prints, traps, clocks, counters ---------------------------------------------------------
-
-  ;; What logging $size bytes costs: all of them up to the log's capacity are kept, those for which
-  ;; the message has room left are sent.
-  (func $logging_cost (param $size i32) (result i64) (local $kept i32) (local $sent i32)
-    (local.set $kept (local.get $size))
-    (if (i32.gt_u (local.get $kept) (global.get $log_capacity))
-      (then (local.set $kept (global.get $log_capacity))))
-    (local.set $sent (local.get $size))
-    (if (i32.gt_u (local.get $sent) (global.get $log_remaining))
-      (then (local.set $sent (global.get $log_remaining))))
-    (global.set $log_remaining (i32.sub (global.get $log_remaining) (local.get $sent)))
-    (i64.add
-      (i64.mul (i64.extend_i32_u (local.get $kept)) (global.get $cost_logged_byte))
-      (i64.mul (i64.extend_i32_u (local.get $sent)) (global.get $cost_transmitted_byte))))
-
-  ;; Prints are kept for the driver one after the other, each behind its length, four bytes.
-  (func (export "debug_print") (param $src i32) (param $size i32) (local $need i32)
-    (call $charge
-      (i64.add (global.get $cost_debug_print) (call $logging_cost (local.get $size))))
-    (call $heap_read (local.get $src) (local.get $size))
-    (local.set $need
-      (i32.shr_u
-        (i32.add
-          (i32.add (global.get $debug_size) (local.get $size)) (i32.const 0x10003))
-        (i32.const 16)))
-    (if (i32.gt_u (local.get $need) (memory.size $debug))
-      (then (call $grown (i64.extend_i32_s
-        (memory.grow $debug (i32.sub (local.get $need) (memory.size $debug)))))))
-    (i32.store $debug (global.get $debug_size) (local.get $size))
-    (memory.copy $debug $heap
-      (i32.add (global.get $debug_size) (i32.const 4)) (local.get $src) (local.get $size))
-    (global.set $debug_size
-      (i32.add (global.get $debug_size) (i32.add (local.get $size) (i32.const 4)))))
-
-  (func $reserve_text (param $size i32) (local $need i32)
-    (local.set $need (i32.add (i32.shr_u (local.get $size) (i32.const 16)) (i32.const 1)))
-    (if (i32.gt_u (local.get $need) (memory.size $text))
-      (then (call $grown (i64.extend_i32_s
-        (memory.grow $text (i32.sub (local.get $need) (memory.size $text))))))))
-
-  (func (export "trap") (param $src i32) (param $size i32)
-    (call $charge
-      (i64.add
-        (i64.add
-          (global.get $cost_trap)
-          (i64.mul (i64.extend_i32_u (local.get $size)) (global.get $cost_copied_byte)))
-        (call $logging_cost (local.get $size))))
-    (call $heap_read (local.get $src) (local.get $size))
-    (call $reserve_text (local.get $size))
-    (memory.copy $text $heap (i32.const 0) (local.get $src) (local.get $size))
-    (global.set $text_size (local.get $size))
-    (call $stop (global.get $CALLED)))
-
-  (func (export "time") (result i64) (call $charge_call) (global.get $time_ns))
-
-  (func (export "global_timer_set") (param $time i64) (result i64) (local $old i64)
-    (call $charge_call)
-    (local.set $old (global.get $timer_ns))
-    (global.set $timer_ns (local.get $time))
-    (local.get $old))
-
-  ;; Instructions used so far. A counter type whose low byte is 0x53 is a border instead: the
-  ;; driver's own builds mark phases with it. It costs nothing.
-  (func (export "performance_counter") (param $type i32) (result i64)
-    (if (i32.eq (i32.and (local.get $type) (i32.const 0xff)) (i32.const 0x53))
-      (then
-        (global.set $counter (i64.add (global.get $counter) (global.get $cost_border)))
-        (call $push_border (i32.shr_u (local.get $type) (i32.const 8)))
-        (return (i64.const 0))))
-    (call $charge (global.get $cost_performance_counter))
-    (if (i32.gt_u (local.get $type) (i32.const 1))
-      (then (call $violate @"performance_counter: there is no such counter type")))
-    (i64.add
-      (i64.sub (global.get $instruction_limit) (global.get $counter))
-      (call $heap_charge)))
-
-  (func (export "canister_version") (result i64) (call $charge_call) (global.get $version))
-  (func (export "canister_status") (result i32) (call $charge_call) (i32.const 1))
-  (func (export "in_replicated_execution") (result i32)
-    (call $charge_call)
-    (global.get $is_replicated))
-  (func (export "env_var_count") (result i32) (call $charge_call) (i32.const 0))
-
-  ;; ---- Certified data and cycles -------------------------------------------------------------
-
-  (func (export "certified_data_set") (param $src i32) (param $size i32)
-    (call $charge_copy (local.get $size) (global.get $cost_copied_byte))
-    (if (i32.gt_u (local.get $size) (i32.const 32))
-      (then (call $violate @"certified_data_set: more than 32 bytes")))
-    (call $heap_read (local.get $src) (local.get $size))
-    (memory.copy $principals $heap (i32.const 256) (local.get $src) (local.get $size))
-    (global.set $certified_size (local.get $size)))
-
-  ;; There is none without a network that signs it.
-  (func (export "data_certificate_present") (result i32) (call $charge_call) (i32.const 0))
-
-  (func $store_128 (param $dst i32) (param $amount i64)
-    (call $heap_written (local.get $dst) (i32.const 16))
-    (i64.store $heap (local.get $dst) (local.get $amount))
-    (i64.store $heap offset=8 (local.get $dst) (i64.const 0)))
-
-  (func (export "canister_cycle_balance") (result i64)
-    (call $charge_call)
-    (global.get $cycle_balance))
-  (func (export "canister_cycle_balance128") (param $dst i32)
-    (call $charge_call)
-    (call $store_128 (local.get $dst) (global.get $cycle_balance)))
-  (func (export "canister_liquid_cycle_balance128") (param $dst i32)
-    (call $charge_call)
-    (call $store_128 (local.get $dst) (global.get $cycle_balance)))
-  (func (export "msg_cycles_available") (result i64) (call $charge_call) (i64.const 0))
-  (func (export "msg_cycles_available128") (param $dst i32)
-    (call $charge_call)
-    (call $store_128 (local.get $dst) (i64.const 0)))
-  (func (export "msg_cycles_accept") (param $max i64) (result i64)
-    (call $charge_call)
-    (i64.const 0))
-  (func (export "msg_cycles_accept128") (param $high i64) (param $low i64) (param $dst i32)
-    (call $charge_call)
-    (call $store_128 (local.get $dst) (i64.const 0)))
-
-  ;; ---- Calls without meaning -----------------------------------------------------------------
-
-  ;; Traps with the name of the call.
-  (func $refuse (param $name i32) (param $size i32)
-    (call $name_call (local.get $name) (local.get $size))
-    (call $stop (global.get $NO_MEANING)))
-
-  (func (export "accept_message") (call $refuse @"accept_message"))
-  (func (export "call_new") (param i32 i32 i32 i32 i32 i32 i32 i32) (call $refuse @"call_new"))
-  (func (export "call_on_cleanup") (param i32 i32) (call $refuse @"call_on_cleanup"))
-  (func (export "call_data_append") (param i32 i32) (call $refuse @"call_data_append"))
-  (func (export "call_with_best_effort_response") (param i32)
-    (call $refuse @"call_with_best_effort_response"))
-  (func (export "call_cycles_add") (param i64) (call $refuse @"call_cycles_add"))
-  (func (export "call_cycles_add128") (param i64 i64) (call $refuse @"call_cycles_add128"))
-  (func (export "call_perform") (result i32) (call $refuse @"call_perform") (unreachable))
-  (func (export "cost_call") (param i64 i64 i32) (call $refuse @"cost_call"))
-  (func (export "cost_create_canister") (param i32) (call $refuse @"cost_create_canister"))
-  (func (export "cost_http_request") (param i64 i64 i32) (call $refuse @"cost_http_request"))
-  (func (export "cost_sign_with_ecdsa") (param i32 i32 i32 i32) (result i32)
-    (call $refuse @"cost_sign_with_ecdsa") (unreachable))
-  (func (export "cost_sign_with_schnorr") (param i32 i32 i32 i32) (result i32)
-    (call $refuse @"cost_sign_with_schnorr") (unreachable))
-  (func (export "cost_vetkd_derive_key") (param i32 i32 i32 i32) (result i32)
-    (call $refuse @"cost_vetkd_derive_key") (unreachable))
-  (func (export "cycles_burn128") (param i64 i64 i32) (call $refuse @"cycles_burn128"))
-  (func (export "data_certificate_size") (result i32)
-    (call $refuse @"data_certificate_size") (unreachable))
-  (func (export "data_certificate_copy") (param i32 i32 i32)
-    (call $refuse @"data_certificate_copy"))
-  (func (export "env_var_name_size") (param i32) (result i32)
-    (call $refuse @"env_var_name_size") (unreachable))
-  (func (export "env_var_name_copy") (param i32 i32 i32 i32) (call $refuse @"env_var_name_copy"))
-  (func (export "env_var_name_exists") (param i32 i32) (result i32)
-    (call $refuse @"env_var_name_exists") (unreachable))
-  (func (export "env_var_value_size") (param i32 i32) (result i32)
-    (call $refuse @"env_var_value_size") (unreachable))
-  (func (export "env_var_value_copy") (param i32 i32 i32 i32 i32)
-    (call $refuse @"env_var_value_copy"))
-  (func (export "msg_cycles_refunded") (result i64)
-    (call $refuse @"msg_cycles_refunded") (unreachable))
-  (func (export "msg_cycles_refunded128") (param i32) (call $refuse @"msg_cycles_refunded128"))
-  (func (export "msg_method_name_size") (result i32)
-    (call $refuse @"msg_method_name_size") (unreachable))
-  (func (export "msg_method_name_copy") (param i32 i32 i32)
-    (call $refuse @"msg_method_name_copy"))
-  (func (export "msg_reject_msg_size") (result i32)
-    (call $refuse @"msg_reject_msg_size") (unreachable))
-  (func (export "msg_reject_msg_copy") (param i32 i32 i32) (call $refuse @"msg_reject_msg_copy"))
-  (func (export "root_key_size") (result i32) (call $refuse @"root_key_size") (unreachable))
-  (func (export "root_key_copy") (param i32 i32 i32) (call $refuse @"root_key_copy"))
-
-  ;; Makes a name what the trap says. Names are written @"name" in this file; the assembler puts
-  ;; them behind the principals, and their address and length where they stood.
-  (func $name_call (param $name i32) (param $size i32)
-    (call $reserve_text (local.get $size))
-    (memory.copy $text $principals (i32.const 0) (local.get $name) (local.get $size))
-    (global.set $text_size (local.get $size)))
-
   ;; ---- For the driver: messages ----------------------------------------------------------------
 
   (func (export "begin_message")
     (param $instructions i64) (param $accessed i64) (param $dirty i64)
     ;; At most 2^62 instructions: borders give some back, which must not wrap around.
     (global.set $instruction_limit (local.get $instructions))
+    (out.set counter_from (local.get $instructions))
     (global.set $counter (local.get $instructions))
+    (call $settle)
+    (global.set $extra_2023 (i64.const 0))
+    (global.set $extra_flat (i64.const 0))
     (global.set $accessed_max (local.get $accessed))
     (global.set $dirty_max (local.get $dirty))
     (global.set $log_remaining (global.get $log_capacity))
     (global.set $trap_code (i32.const 0)))
-
-  ;; Makes room for an argument of $size bytes, which the driver then writes.
-  (func (export "begin_call") (param $size i32) (local $need i32)
-    (local.set $need
-      (i32.add
-        (i32.shr_u (local.get $size) (i32.const 16))
-        (i32.ne (i32.and (local.get $size) (i32.const 0xffff)) (i32.const 0))))
-    (if (i32.gt_u (local.get $need) (memory.size $argument))
-      (then (call $grown (i64.extend_i32_s
-        (memory.grow $argument (i32.sub (local.get $need) (memory.size $argument)))))))
-    (global.set $argument_size (local.get $size))
-    (global.set $reply_size (i32.const 0))
-    (global.set $text_size (i32.const 0))
-    (global.set $answer (i32.const 0)))
 
   ;; Keeps what the message did. $heap: 0 leaves the kept heap as it is, 1 brings it up to date by
   ;; the marks, 2 copies all of it.
@@ -854,14 +611,17 @@
     (global.set $regions_accessed (i64.const 0))
     (global.set $regions_dirty (i64.const 0))
     (global.set $page_charges (i64.const 0))
-    (global.set $debug_size (i32.const 0))
+    (global.set $charged_os_pages_dirty (i64.const 0))
+    (global.set $charged_regions_accessed (i64.const 0))
+    (global.set $charged_regions_dirty (i64.const 0))
+    (global.set $debug_size (i64.const 0))
     (call $clear_marks))
 
   ;; An access that does not move bytes: checked, marked and logged. Returns what a canister pays
-  ;; for its OS pages. $bits: 2 read, 3 written; $flags go into the kind in the log.
+  ;; for, as $touch does. $bits: 2 read, 3 written; $flags go into the kind in the log.
   (func $outside_access
     (param $offset i64) (param $size i64) (param $bits i32) (param $flags i64) (result i64)
-    (local $end i64) (local $cost i64)
+    (local $end i64) (local $units i64)
     (local.set $end (i64.add (local.get $offset) (local.get $size)))
     (if (i64.ne (local.get $size) (i64.const 0))
       (then
@@ -869,7 +629,7 @@
               (i64.lt_u (local.get $end) (local.get $offset))
               (i64.gt_u (local.get $end) (i64.shl (global.get $stable_size) (i64.const 16))))
           (then (call $stop (global.get $STABLE_OUT_OF_BOUNDS))))
-        (local.set $cost
+        (local.set $units
           (call $touch
             (i64.shr_u (local.get $offset) (i64.const 12))
             (i64.shr_u (i64.sub (local.get $end) (i64.const 1)) (i64.const 12))
@@ -880,7 +640,7 @@
         (select (global.get $WRITE) (global.get $READ) (i32.eq (local.get $bits) (i32.const 3))))
       (local.get $offset)
       (local.get $size))
-    (local.get $cost))
+    (local.get $units))
 
   ;; What the driver itself does to stable memory in a message, as when a database is imported: as
   ;; an access of the canister, but free. The driver moves the bytes.
@@ -904,9 +664,9 @@
     (i64.store $status offset=0 (i32.const 0) (global.get $counter))
     (i64.store $status offset=8 (i32.const 0) (i64.extend_i32_u (global.get $trap_code)))
     (i64.store $status offset=16 (i32.const 0) (i64.extend_i32_u (global.get $answer)))
-    (i64.store $status offset=24 (i32.const 0) (i64.extend_i32_u (global.get $reply_size)))
-    (i64.store $status offset=32 (i32.const 0) (i64.extend_i32_u (global.get $text_size)))
-    (i64.store $status offset=40 (i32.const 0) (i64.extend_i32_u (global.get $debug_size)))
+    (i64.store $status offset=24 (i32.const 0) (global.get $reply_size))
+    (i64.store $status offset=32 (i32.const 0) (global.get $text_size))
+    (i64.store $status offset=40 (i32.const 0) (global.get $debug_size))
     (i64.store $status offset=48 (i32.const 0) (global.get $accessed_count))
     (i64.store $status offset=56 (i32.const 0) (global.get $dirty_count))
     (i64.store $status offset=64 (i32.const 0) (global.get $log_count))
@@ -921,7 +681,15 @@
     (i64.store $status offset=120 (i32.const 0)
       (i64.extend_i32_u (global.get $heap_regions_accessed)))
     (i64.store $status offset=128 (i32.const 0)
-      (i64.extend_i32_u (global.get $heap_regions_written))))
+      (i64.extend_i32_u (global.get $heap_regions_written)))
+    (i64.store $status offset=136 (i32.const 0)
+      (i64.extend_i32_u (global.get $heap_os_pages_priced)))
+    (call $settle)
+    (i64.store $status offset=144 (i32.const 0) (global.get $extra_2023))
+    (i64.store $status offset=152 (i32.const 0) (global.get $extra_flat))
+    (i64.store $status offset=160 (i32.const 0) (global.get $charged_os_pages_dirty))
+    (i64.store $status offset=168 (i32.const 0) (global.get $charged_regions_accessed))
+    (i64.store $status offset=176 (i32.const 0) (global.get $charged_regions_dirty)))
 
   ;; Sets the size of stable memory between messages, as for an image that is loaded, or 0; the
   ;; driver has to write its bytes. Returns whether there was room.
@@ -943,7 +711,10 @@
   (global $heap_regions_accessed (export "heap_regions_accessed") (mut i32) (i32.const 0))
   (global $heap_regions_written (export "heap_regions_written") (mut i32) (i32.const 0))
 
-  ;; Counts the marks into the four globals above.
+  ;; Those written, each group of $os_pages_priced as one.
+  (global $heap_os_pages_priced (export "heap_os_pages_priced") (mut i32) (i32.const 0))
+
+  ;; Counts the marks into the five globals above.
   (func $count_heap (export "count_heap")
     (local $at i32) (local $end i32) (local $read i64) (local $read_2 i64)
     (local $written i64) (local $written_2 i64)
@@ -951,13 +722,14 @@
     (global.set $heap_os_pages_written (i32.const 0))
     (global.set $heap_regions_accessed (i32.const 0))
     (global.set $heap_regions_written (i32.const 0))
-    (local.set $end (i32.shl (memory.size $heap) (i32.const 4)))
+    (global.set $heap_os_pages_priced (i32.const 0))
+    (local.set $end (i32.shl (i32.of_ptr (memory.size $heap)) (i32.const 4)))
     (block $done
       (loop $next
         (br_if $done (i32.ge_u (local.get $at) (local.get $end)))
         ;; 16 OS pages of one Wasm page, eight in each word; accessed is read or written.
-        (local.set $written (i64.load $heap_marks offset=0x100000 (local.get $at)))
-        (local.set $written_2 (i64.load $heap_marks offset=0x100008 (local.get $at)))
+        (local.set $written (i64.load $heap_marks offset=WRITTEN (local.get $at)))
+        (local.set $written_2 (i64.load $heap_marks offset=WRITTEN (i32.add (local.get $at) (i32.const 8))))
         (local.set $read
           (i64.or (local.get $written) (i64.load $heap_marks (local.get $at))))
         (local.set $read_2
@@ -977,7 +749,24 @@
         (global.set $heap_regions_written
           (i32.add (global.get $heap_regions_written)
             (i64.ne (i64.or (local.get $written) (local.get $written_2)) (i64.const 0))))
-        (br $next))))
+        (if (i32.ne (global.get $os_pages_priced) (i32.const 1))
+          (then
+            (global.set $heap_os_pages_priced
+              (i32.add (global.get $heap_os_pages_priced)
+                (i32.add
+                  (call $groups (local.get $written)) (call $groups (local.get $written_2)))))))
+        (br $next)))
+    (if (i32.eq (global.get $os_pages_priced) (i32.const 1))
+      (then (global.set $heap_os_pages_priced (global.get $heap_os_pages_written)))))
+
+  ;; How many of the two groups of four OS pages in a word of marks have any.
+  (func $groups (param $marks i64) (result i32)
+    (local.set $marks
+      (i64.or (local.get $marks) (i64.shr_u (local.get $marks) (i64.const 8))))
+    (local.set $marks
+      (i64.or (local.get $marks) (i64.shr_u (local.get $marks) (i64.const 16))))
+    (i32.wrap_i64
+      (i64.popcnt (i64.and (local.get $marks) (i64.const 0x0000000100000001)))))
 
   ;; What the heap touched so far costs; it is never on the counter.
   (func $heap_charge (export "heap_charge") (result i64)
@@ -995,77 +784,134 @@
         (global.get $cost_heap_region_written))))
 
   (func $clear_marks
+    (if (global.get $marks_anywhere)
+      (then
+        (call $settle)
+        (memory.fill $heap_marks
+          (i32.const 0) (i32.const 0) (i32.shl (memory.size $heap_marks) (i32.const 16)))
+        (global.set $marks_anywhere (i32.const 0))
+        (return)))
     (if (global.get $has_heap_marks)
       (then
         (memory.fill $heap_marks
-          (i32.const 0) (i32.const 0) (i32.shl (memory.size $heap) (i32.const 4)))
+          (i32.const 0)
+          (i32.const 0)
+          (i32.shl (i32.of_ptr (memory.size $heap)) (i32.const 4)))
         (memory.fill $heap_marks
-          (i32.const 0x100000) (i32.const 0) (i32.shl (memory.size $heap) (i32.const 4))))))
+          (i32.const WRITTEN)
+          (i32.const 0)
+          (i32.shl (i32.of_ptr (memory.size $heap)) (i32.const 4))))))
 
   ;; Makes room for keeping the heap, which cannot fail then.
-  (func $reserve_kept (export "reserve_kept")
-    (if (i32.gt_u (global.get $heap_size) (memory.size $heap_kept))
-      (then (call $grown (i64.extend_i32_s (memory.grow $heap_kept
-        (i32.sub (global.get $heap_size) (memory.size $heap_kept))))))))
+  (func $reserve_kept (export "reserve_kept") (local $size ptr)
+    (local.set $size (ptr.of_i32 (global.get $heap_size)))
+    (if (ptr.gt_u (local.get $size) (memory.size $heap_kept))
+      (then
+        (if (ptr.eq (ptr.const -1)
+              (memory.grow $heap_kept (ptr.sub (local.get $size) (memory.size $heap_kept))))
+          (then (call $stop (global.get $NO_MEMORY)))))))
+
+  ;; Whole Wasm pages of the heap, from $page to before $end, become zero, kept ones, or are kept;
+  ;; 2 GiB at a time, because 4 GiB are no 32-bit length.
+  (func $step (param $page i32) (param $end i32) (result i32)
+    (local.set $end (i32.sub (local.get $end) (local.get $page)))
+    (select (local.get $end) (i32.const 0x8000)
+      (i32.lt_u (local.get $end) (i32.const 0x8000))))
+
+  (func $bytes (param $wasm_pages i32) (result ptr)
+    (ptr.shl (ptr.of_i32 (local.get $wasm_pages)) (ptr.const 16)))
+
+  (func $clear_heap (param $page i32) (param $end i32) (local $step i32)
+    (loop $next
+      (if (i32.ge_u (local.get $page) (local.get $end)) (then (return)))
+      (local.set $step (call $step (local.get $page) (local.get $end)))
+      (memory.fill $heap
+        (call $bytes (local.get $page)) (i32.const 0) (call $bytes (local.get $step)))
+      (local.set $page (i32.add (local.get $page) (local.get $step)))
+      (br $next)))
+
+  (func $clear_kept (param $page i32) (param $end i32) (local $step i32)
+    (loop $next
+      (if (i32.ge_u (local.get $page) (local.get $end)) (then (return)))
+      (local.set $step (call $step (local.get $page) (local.get $end)))
+      (memory.fill $heap_kept
+        (call $bytes (local.get $page)) (i32.const 0) (call $bytes (local.get $step)))
+      (local.set $page (i32.add (local.get $page) (local.get $step)))
+      (br $next)))
+
+  (func $copy_to_kept (param $page i32) (param $end i32) (local $step i32)
+    (loop $next
+      (if (i32.ge_u (local.get $page) (local.get $end)) (then (return)))
+      (local.set $step (call $step (local.get $page) (local.get $end)))
+      (memory.copy $heap_kept $heap
+        (call $bytes (local.get $page))
+        (call $bytes (local.get $page))
+        (call $bytes (local.get $step)))
+      (local.set $page (i32.add (local.get $page) (local.get $step)))
+      (br $next)))
+
+  (func $copy_from_kept (param $page i32) (param $end i32) (local $step i32)
+    (loop $next
+      (if (i32.ge_u (local.get $page) (local.get $end)) (then (return)))
+      (local.set $step (call $step (local.get $page) (local.get $end)))
+      (memory.copy $heap $heap_kept
+        (call $bytes (local.get $page))
+        (call $bytes (local.get $page))
+        (call $bytes (local.get $step)))
+      (local.set $page (i32.add (local.get $page) (local.get $step)))
+      (br $next)))
 
   ;; The kept heap becomes equal to the heap.
-  (func $keep_heap (export "keep_heap") (param $how i32) (local $at i32) (local $size i32)
+  (func $keep_heap (export "keep_heap") (param $how i32) (local $at i32) (local $address ptr)
     (call $reserve_kept)
     (global.set $heap_size_kept (global.get $heap_size))
     (if (i32.eq (local.get $how) (i32.const 2))
       (then
-        (local.set $size (i32.shl (global.get $heap_size) (i32.const 16)))
-        (memory.copy $heap_kept $heap (i32.const 0) (i32.const 0) (local.get $size))
+        (call $copy_to_kept (i32.const 0) (global.get $heap_size))
         ;; What lies behind must be zero, as a grown heap is.
-        (memory.fill $heap_kept
-          (local.get $size)
-          (i32.const 0)
-          (i32.sub (i32.shl (memory.size $heap_kept) (i32.const 16)) (local.get $size)))
+        (call $clear_kept (global.get $heap_size) (i32.of_ptr (memory.size $heap_kept)))
         (return)))
     (local.set $at (i32.const -1))
     (block $done
       (loop $next
         (local.set $at (call $next_written (i32.add (local.get $at) (i32.const 1))))
         (br_if $done (i32.lt_s (local.get $at) (i32.const 0)))
-        (local.set $size (i32.shl (local.get $at) (i32.const 12)))
-        (memory.copy $heap_kept $heap (local.get $size) (local.get $size) (i32.const 4096))
+        (local.set $address (ptr.shl (ptr.of_i32 (local.get $at)) (ptr.const 12)))
+        (memory.copy $heap_kept $heap
+          (local.get $address) (local.get $address) (ptr.const 4096))
         (br $next))))
 
   ;; The heap becomes equal to the kept one; what has grown since is zero again.
-  (func $restore_heap (param $how i32) (local $at i32) (local $size i32)
+  (func $restore_heap (param $how i32) (local $at i32) (local $address ptr)
     (global.set $heap_size (global.get $heap_size_kept))
     (if (i32.eq (local.get $how) (i32.const 2))
       (then
-        (local.set $size (i32.shl (global.get $heap_size_kept) (i32.const 16)))
-        (memory.copy $heap $heap_kept (i32.const 0) (i32.const 0) (local.get $size))
-        (memory.fill $heap
-          (local.get $size)
-          (i32.const 0)
-          (i32.sub (i32.shl (memory.size $heap) (i32.const 16)) (local.get $size)))
+        (call $copy_from_kept (i32.const 0) (global.get $heap_size_kept))
+        (call $clear_heap (global.get $heap_size_kept) (i32.of_ptr (memory.size $heap)))
         (return)))
     (local.set $at (i32.const -1))
     (block $done
       (loop $next
         (local.set $at (call $next_written (i32.add (local.get $at) (i32.const 1))))
         (br_if $done (i32.lt_s (local.get $at) (i32.const 0)))
-        (local.set $size (i32.shl (local.get $at) (i32.const 12)))
+        (local.set $address (ptr.shl (ptr.of_i32 (local.get $at)) (ptr.const 12)))
         (if (i32.lt_u (local.get $at) (i32.shl (global.get $heap_size_kept) (i32.const 4)))
           (then
             (memory.copy $heap $heap_kept
-              (local.get $size) (local.get $size) (i32.const 4096)))
+              (local.get $address) (local.get $address) (ptr.const 4096)))
           (else
-            (memory.fill $heap (local.get $size) (i32.const 0) (i32.const 4096))))
+            (memory.fill $heap (local.get $address) (i32.const 0) (ptr.const 4096))))
         (br $next))))
 
   ;; The first OS page from $at on that is marked as written, or -1.
   (func $next_written (param $at i32) (result i32) (local $end i32) (local $word i64)
-    (local.set $end (i32.shl (memory.size $heap) (i32.const 4)))
+    (local.set $end (i32.shl (i32.of_ptr (memory.size $heap)) (i32.const 4)))
     (loop $next
       (if (i32.ge_u (local.get $at) (local.get $end)) (then (return (i32.const -1))))
       ;; Eight marks at once, without those before $at.
       (local.set $word
         (i64.shr_u
-          (i64.load $heap_marks offset=0x100000 (i32.and (local.get $at) (i32.const -8)))
+          (i64.load $heap_marks offset=WRITTEN (i32.and (local.get $at) (i32.const -8)))
           (i64.extend_i32_u (i32.shl (i32.and (local.get $at) (i32.const 7)) (i32.const 3)))))
       (if (i64.eqz (local.get $word))
         (then
@@ -1078,15 +924,14 @@
 
   ;; Makes the heap new, for an upgrade: $pages Wasm pages of zeros. The driver instantiates the
   ;; module then, calls its start, and keeps the heap whole. Returns whether there was room.
-  (func (export "reset_heap") (param $pages i32) (result i32)
-    (memory.fill $heap
-      (i32.const 0) (i32.const 0) (i32.shl (global.get $heap_size) (i32.const 16)))
+  (func (export "reset_heap") (param $pages i32) (result i32) (local $size ptr)
+    (call $clear_heap (i32.const 0) (global.get $heap_size))
     (call $clear_marks)
-    (if (i32.gt_u (local.get $pages) (memory.size $heap))
+    (local.set $size (ptr.of_i32 (local.get $pages)))
+    (if (ptr.gt_u (local.get $size) (memory.size $heap))
       (then
-        (if (i32.eq (i32.const -1)
-              (memory.grow $heap (i32.sub (local.get $pages) (memory.size $heap))))
+        (if (ptr.eq (ptr.const -1)
+              (memory.grow $heap (ptr.sub (local.get $size) (memory.size $heap))))
           (then (return (i32.const 0))))))
     (global.set $heap_size (local.get $pages))
     (i32.const 1))
-)

@@ -1,0 +1,1 @@
+"""Benchmarks of a canister's module: what was measured, and what changed since it was kept."""

@@ -1,0 +1,1 @@
+"""Whether messages fit the Internet Computer: verdicts, slices and rounds, heap delta."""

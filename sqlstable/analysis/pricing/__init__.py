@@ -1,0 +1,1 @@
+"""What a trace costs: under any price list, in cycles, and in money."""

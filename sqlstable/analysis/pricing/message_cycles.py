@@ -1,0 +1,58 @@
+"""What a message of a trace costs in cycles, and what has to be there before it runs.
+
+`sqlstable.ic.message_fees` says what each kind of message pays for.
+
+**Limitations.** Who called is not in a trace: an update that another canister called is billed as
+one from outside. An installation of our own engine has no charge for compiling.
+"""
+
+from sqlstable.ic.cycle_fees import CycleFees
+from sqlstable.ic.message_fees import (
+    MessageCycles,
+    PaidMessage,
+    instruction_fees,
+    message_fees,
+)
+from sqlstable.ic.words import INSTRUCTIONS
+from sqlstable.trace.model import Message, Statement
+
+
+def message_cycles(
+    message: Message, fees: CycleFees, *, request_bytes: int | None = None
+) -> MessageCycles:
+    """Return what a message costs on a subnet.
+
+    Args:
+        message: Of a trace, with the instructions of the price list wanted.
+        fees: Of the subnet.
+        request_bytes: Those of its argument where the trace does not say; None leaves it open.
+    """
+    payloads, call, heap = message.payloads, message.call, message.heap
+    if payloads is not None:
+        request_bytes = payloads.request_bytes
+    elif message.kind == "callback":
+        request_bytes = None  # It has no argument, but a response.
+    limits = [use.limit for use in message.limits if use.name == INSTRUCTIONS]
+    paid = PaidMessage(
+        kind=message.kind,
+        instructions=None if message.instructions is None else message.instructions.total,
+        request_bytes=request_bytes,
+        method="" if call is None else call.method,
+        continues=message.continues is not None,
+        call_count=0 if payloads is None else payloads.call_count,
+        call_bytes=0 if payloads is None else payloads.call_bytes,
+        loaded_bytes=message.image_bytes + (0 if heap is None else heap.size_bytes),
+    )
+    return message_fees(paid, fees, instruction_limit=limits[0] if limits else None)
+
+
+def statement_cycles(statement: Statement, kind: str, fees: CycleFees) -> int | None:
+    """Return what a statement's instructions cost; its message's other prices are nobody's.
+
+    Args:
+        statement: Of a trace.
+        kind: Of its message.
+        fees: Of the subnet.
+    """
+    spent = statement.instructions
+    return instruction_fees(kind, None if spent is None else spent.total, fees)

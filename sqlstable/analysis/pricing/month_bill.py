@@ -1,0 +1,304 @@
+"""What a month of a canister costs, from a trace of some calls and how often each is made.
+
+Each call costs in the month what it cost in the trace on average; what the canister holds at the
+end of the trace is paid for all month. All of it is kept as exact fractions, and rounded where it
+is shown, so that bills add up.
+
+**Limitations.** That the calls of a month cost what those of the trace did is an assumption: a
+table that grows makes some dearer. With ``growth`` the size of stable memory goes on growing by as
+much a call; that is modelled, not measured, and stable memory grows by whole buckets, so that a
+trace with few of them says little.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from fractions import Fraction
+from typing import Final
+
+from sqlstable.analysis.pricing.call_groups import CallGroup, CallGroups, names_of, one_line
+from sqlstable.analysis.pricing.frequency import MONTH_S, Frequency, Wish
+from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.errors import SettingsError
+from sqlstable.ic.cycle_fees import REFERENCE_NODE_COUNT, CycleFees
+from sqlstable.ic.idle_burn import (
+    AS_CREATED,
+    MONTH_DAYS,
+    NOTHING_HELD,
+    Allocations,
+    IdleBurn,
+    MemorySizes,
+    freezing_limit,
+    idle_burn,
+    subnet_memory,
+)
+from sqlstable.ic.units import GIB
+
+REQUEST_BYTES: Final = 100
+"""Bytes of a request that are assumed where a trace does not say."""
+
+PARTS: Final = ("base", "execution", "ingress", "calls")
+"""What calls are paid for, by the names in `MessageCycles`."""
+
+_NAMES_SHOWN_MAX: Final = 8
+_NAME_SHOWN_CHARACTERS: Final = 60
+_SELECTORS: Final = ("message", "statement")
+
+
+@dataclass(frozen=True, slots=True)
+class BillTerms:
+    """Under which conditions a month is billed; each is an assumption that the bill states."""
+
+    day: date
+    "Of the prices in cycles, and of the memory of subnets."
+    fees: CycleFees
+    sizes: MemorySizes = NOTHING_HELD
+    "What is held beside stable memory, whose size is that at the end of the trace."
+    allocations: Allocations = AS_CREATED
+    subnet_usage_bytes: int | None = None
+    "Memory that the subnet has in use; None leaves reservations out."
+    growth: bool = False
+    "Whether stable memory goes on growing by as much a call as in the trace."
+    request_bytes: int = REQUEST_BYTES
+    balance: int | None = None
+    "Cycles of the canister; None where nobody said."
+    counted_under: str | None = None
+    "Price list that the trace was counted under, where its instructions are those of another."
+
+
+@dataclass(frozen=True, slots=True)
+class BillLine:
+    """One kind of call, for a month; cycles are exact, and of the whole month."""
+
+    name: str
+    kind: str
+    "update, query, upgrade …"
+    frequency: Frequency
+    group: CallGroup
+    "What of it is in the trace."
+
+    @property
+    def calls_per_month(self) -> Fraction:
+        """How often it is called."""
+        return self.frequency.per_month
+
+    def part(self, name: str) -> Fraction:
+        """Return the cycles of one of `PARTS`."""
+        return self.group.each(getattr(self.group, name)) * self.calls_per_month
+
+    @property
+    def each(self) -> Fraction:
+        """Cycles of a call."""
+        return self.group.each(self.group.total)
+
+    @property
+    def total(self) -> Fraction:
+        """Cycles of all its calls."""
+        return self.each * self.calls_per_month
+
+    @property
+    def grown_bytes(self) -> Fraction:
+        """By which stable memory would grow, at as much a call as in the trace."""
+        return self.group.each(self.group.grown_bytes) * self.calls_per_month
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is paid whether the canister is called or not."""
+
+    sizes: MemorySizes
+    billed_bytes: int
+    "What it holds, or has reserved where that is more."
+    burn: IdleBurn
+    "Of a day."
+    freezing_limit: int
+    "Balance below which it is frozen."
+    storage: int
+    "Cycles of the month for what it holds when the month begins."
+    presence: int
+    compute: int
+    grown_bytes: Fraction
+    "By which stable memory grows in the month; 0 unless that was asked for."
+    growth_storage: Fraction
+    "Cycles of the month for what it grows by, as if that came evenly. Modelled."
+    reserved: int | None
+    "Cycles set aside, not spent, for all that it holds and grows by; None where nobody asked."
+
+    @property
+    def total(self) -> Fraction:
+        """Cycles of the month."""
+        return self.storage + self.presence + self.compute + self.growth_storage
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """A month of 30 days."""
+
+    terms: BillTerms
+    lines: tuple[BillLine, ...]
+    standing: Standing
+    as_in_trace: bool
+    "Whether nobody said how often, so that each call is made as often as in the trace."
+    not_called: tuple[str, ...]
+    "Names in the trace that were not asked for."
+
+    def part(self, name: str) -> Fraction:
+        """Return the cycles of one of `PARTS` over all calls."""
+        return sum((line.part(name) for line in self.lines), Fraction(0))
+
+    @property
+    def calls_total(self) -> Fraction:
+        """Cycles of all calls."""
+        return sum((line.total for line in self.lines), Fraction(0))
+
+    @property
+    def total(self) -> Fraction:
+        """Cycles of the month."""
+        return self.calls_total + self.standing.total
+
+    @property
+    def days_until_frozen(self) -> Fraction | None:
+        """How long the balance lasts until the canister is frozen; None: for ever, or none given.
+
+        The freezing limit is that of the month's beginning, though growth raises it.
+        """
+        balance = self.terms.balance
+        if balance is None or (not self.total and balance >= self.standing.freezing_limit):
+            return None
+        above = max(balance - self.standing.freezing_limit, 0)
+        return above * MONTH_DAYS / self.total if above else Fraction(0)
+
+    @property
+    def prepaid(self) -> int:
+        """The most that has to be there for one of the calls, beside the freezing limit."""
+        return max((line.group.prepaid for line in self.lines), default=0)
+
+
+def bill(trace: TraceSource, wishes: Sequence[Wish], terms: BillTerms) -> Bill:
+    """Return what a month costs.
+
+    Args:
+        trace: Of the calls, with the instructions of the price list wanted.
+        wishes: How often each is made; none: each as often as in the trace.
+        terms: The conditions.
+
+    Raises:
+        SettingsError: The trace is empty or has no instructions, a name is not in it or is there
+            twice, or the subnet has no room.
+    """
+    if not len(trace.messages):
+        raise SettingsError(
+            "the trace is empty, so there is no call to bill; record a run that has some"
+        )
+    groups = CallGroups(trace, terms.fees, request_bytes=terms.request_bytes)
+    lines = _lines(groups, wishes)
+    for line in lines:
+        _check_counted(line)
+    called = {line.name for line in lines}
+    return Bill(
+        terms,
+        tuple(lines),
+        _standing(trace, lines, terms),
+        not wishes,
+        tuple(name for name in groups.by_name if name not in called),
+    )
+
+
+def _lines(groups: CallGroups, wishes: Sequence[Wish]) -> list[BillLine]:
+    if not wishes:
+        return [
+            BillLine(name, it.kind, Frequency(Fraction(it.call_count), "month"), it)
+            for name, it in groups.by_name.items()
+            if it.call_count
+        ]
+    lines: list[BillLine] = []
+    for wish in wishes:
+        group = _found(groups, wish.name)
+        if any(line.name == group.name for line in lines):
+            raise SettingsError(f"{group.name!r} is given twice; say once how often it is called")
+        lines.append(BillLine(group.name, group.kind, wish.frequency, group))
+    return lines
+
+
+def _found(groups: CallGroups, name: str) -> CallGroup:
+    """Return what is called by a name: a label, method, shape or kind; or by a number."""
+    group = groups.by_name.get(name) or groups.by_name.get(one_line(name))
+    if group is not None:
+        return group
+    word, colon, number = name.partition(":")
+    if colon and word in _SELECTORS and number.isascii() and number.isdigit():
+        index = int(number)
+        one = groups.of_message(index) if word == "message" else groups.of_statement(index)
+        if one is not None and one.call_count:
+            return one
+        raise SettingsError(f"the trace has no call with {word} {index}; report TRACE lists them")
+    known = names_of(it for it in groups.by_name.values() if it.call_count)
+    shown = [f"{it[:_NAME_SHOWN_CHARACTERS]}{'…' * (len(it) > _NAME_SHOWN_CHARACTERS)}" for it in
+             known[:_NAMES_SHOWN_MAX]]  # fmt: skip
+    more = len(known) - len(shown)
+    raise SettingsError(
+        f"nothing in the trace is called {name!r}; there are: {' | '.join(shown)}"
+        + (f" | and {more} more" if more else "")
+        + "; message:N and statement:N name one by its index"
+    )
+
+
+def _check_counted(line: BillLine) -> None:
+    if line.group.unknown:
+        raise SettingsError(
+            f"the trace has no instructions of {line.name[:_NAME_SHOWN_CHARACTERS]!r}, so its "
+            "execution has no price: record it with run --engine wasm --trace, which counts them"
+        )
+
+
+def _standing(trace: TraceSource, lines: Iterable[BillLine], terms: BillTerms) -> Standing:
+    last = trace.messages[-1]
+    given = terms.sizes
+    heap = given.heap or (0 if last.heap is None else last.heap.size_bytes)
+    sizes = MemorySizes(
+        heap=heap,
+        stable=last.image_bytes,
+        module=given.module,
+        chunk_store=given.chunk_store,
+        snapshots=given.snapshots,
+    )
+    fees, allocations = terms.fees, terms.allocations
+    billed = max(sizes.total, allocations.memory_bytes)
+    burn = idle_burn(fees, sizes, allocations)
+    grown = sum((it.grown_bytes for it in lines), Fraction(0)) if terms.growth else Fraction(0)
+    more = _billed_on_average(sizes.total, grown, allocations.memory_bytes) - billed
+    return Standing(
+        sizes=sizes,
+        billed_bytes=billed,
+        burn=burn,
+        freezing_limit=freezing_limit(burn, allocations),
+        storage=fees.memory(size_bytes=billed, seconds=MONTH_S),
+        presence=fees.presence(seconds=MONTH_S) if billed else 0,
+        compute=fees.compute(percent=allocations.compute_percent, seconds=MONTH_S),
+        grown_bytes=grown,
+        growth_storage=(
+            more
+            * (fees.rates.storage_gib_second * MONTH_S * fees.node_count)
+            / (GIB * REFERENCE_NODE_COUNT)
+        ),
+        reserved=_reserved(max(billed, sizes.total + int(grown)), terms),
+    )
+
+
+def _billed_on_average(size: int, grown: Fraction, allocated: int) -> Fraction:
+    """Return the bytes that are billed while a canister grows evenly, on average."""
+    end = size + grown
+    if allocated <= size or not grown:
+        return max(Fraction(allocated), (size + end) / 2)
+    if allocated >= end:
+        return Fraction(allocated)
+    inside = (allocated - size) / grown
+    return allocated * inside + (allocated + end) / 2 * (1 - inside)
+
+
+def _reserved(size_bytes: int, terms: BillTerms) -> int | None:
+    if terms.subnet_usage_bytes is None:
+        return None
+    return subnet_memory(terms.day).reservation(
+        terms.fees, usage_bytes=terms.subnet_usage_bytes, grown_bytes=size_bytes
+    )

@@ -1,0 +1,277 @@
+"""A trace under many price lists at once, and how far one list's total moves with what it assumes.
+
+What a list charges is linear in the units: those of messages that pay alike are added up, and each
+list is asked once. So a comparison takes one look at the trace, whatever the number of lists.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Final, Literal, get_args
+
+from sqlstable.analysis.pricing.trace_prices import MessagePrices
+from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.errors import SettingsError, TraceError
+from sqlstable.ic.assumptions import ASSUMPTIONS, assumed, assumptions_of
+from sqlstable.ic.charged import Charged, charged_together
+from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, regime_of
+from sqlstable.ic.pricing import Spent, spent
+from sqlstable.trace.model import Message, Statement, TraceSettings
+
+ComparedBy = Literal["trace", "message", "statement", "shape"]
+"""What one row of a comparison stands for."""
+
+COMPARED_BY: Final[tuple[ComparedBy, ...]] = get_args(ComparedBy)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRow:
+    """Something under each price list of a comparison, in their order."""
+
+    name: str
+    "SQL, the shape, the label or kind of a message; empty for the whole trace."
+    index: int | None
+    "Of the statement or message; of a shape that of its first statement."
+    count: int
+    "Statements, or messages, that it stands for."
+    spent: tuple[Spent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceComparison:
+    """A trace under several price lists."""
+
+    by: ComparedBy
+    lists: tuple[PriceRegime, ...]
+    today: int
+    "Which of them is that of today."
+    total: ComparedRow
+    rows: tuple[ComparedRow, ...]
+    "Empty where the whole trace is all that was asked for."
+    settings: TraceSettings
+    "Of the trace."
+
+
+class PricedSum:
+    """What messages, or statements of them, owe together under any price list."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._by_kind: dict[str, Charged] = {}
+
+    def add(self, charged: Charged | None, kind: str) -> None:
+        """Add a message or statement.
+
+        Args:
+            charged: What it is charged for; None: it ran nothing.
+            kind: Of the message.
+        """
+        self.count += 1
+        if charged is None:
+            return
+        before = self._by_kind.get(kind)
+        both = charged if before is None else charged_together([before, charged])
+        self._by_kind[kind] = both
+
+    def spent(self, regime: PriceRegime) -> Spent:
+        """Return what that comes to.
+
+        Args:
+            regime: A price list, for the heap that the trace has.
+        """
+        computation: int | None = 0
+        heap: int | None = 0
+        stable = 0
+        for kind, units in self._by_kind.items():
+            found = spent(units, regime.for_message(kind))
+            computation = _plus(computation, found.computation)
+            heap = _plus(heap, found.heap)
+            stable += found.stable
+        return Spent(computation, stable, heap)
+
+
+def _plus(before: int | None, more: int | None) -> int | None:
+    return None if before is None or more is None else before + more
+
+
+def compare_prices(
+    trace: TraceSource, *, by: ComparedBy = "trace", assume: Mapping[str, str] | None = None
+) -> PriceComparison:
+    """Return what every price list makes of a trace.
+
+    Args:
+        trace: What was recorded.
+        by: What each further row stands for: a name of `ComparedBy`.
+        assume: What all lists assume otherwise than by default, by names of
+            `sqlstable.ic.assumptions.ASSUMPTIONS`.
+
+    Raises:
+        TraceError: The trace does not hold what lists charge for.
+        SettingsError: There are no such rows.
+
+    Examples:
+        >>> COMPARED_BY
+        ('trace', 'message', 'statement', 'shape')
+    """
+    if by not in COMPARED_BY:
+        raise SettingsError(f"prices compare by {', '.join(COMPARED_BY[1:])}, and not by {by!r}")
+    lists = tuple(assumed(it, assume or {}) for it in PRICE_REGIMES.values())
+    paid = [MessagePrices(it, trace.settings).regime for it in lists]
+    whole, kinds = PricedSum(), dict[int, str]()
+    rows: dict[object, tuple[str, int, PricedSum]] = {}
+    for message in trace.messages:
+        whole.add(units_of(message), message.kind)
+        kinds[message.index] = message.kind
+        if by == "message":
+            of_one = PricedSum()
+            of_one.add(message.charged, message.kind)
+            rows[message.index] = (message.label or message.kind, message.index, of_one)
+    if by in ("statement", "shape"):
+        for statement in trace.statements:
+            key, name = _row_of(statement, by)
+            row = rows.get(key)
+            if row is None:
+                row = rows[key] = (name, statement.index, PricedSum())
+            row[2].add(units_of(statement), kinds[statement.message])
+    return PriceComparison(
+        by=by,
+        lists=lists,
+        today=[it.name for it in lists].index(regime_of(None).name),
+        total=_row("", None, whole, paid),
+        rows=tuple(_row(name, index, found, paid) for name, index, found in rows.values()),
+        settings=trace.settings,
+    )
+
+
+def _row_of(statement: Statement, by: str) -> tuple[object, str]:
+    if by == "statement":
+        return statement.index, statement.sql
+    shape = statement.shape or statement.sql
+    return (shape, statement.kind), shape
+
+
+def _row(
+    name: str, index: int | None, found: PricedSum, paid: Iterable[PriceRegime]
+) -> ComparedRow:
+    return ComparedRow(name, index, found.count, tuple(found.spent(it) for it in paid))
+
+
+def units_of(record: Message | Statement) -> Charged | None:
+    """Return what a record is charged for; None where it ran nothing.
+
+    Raises:
+        TraceError: The trace does not say.
+    """
+    charged = record.charged
+    if charged is None and (record.instructions is not None or _has_calls(record)):
+        raise TraceError(
+            "the trace has no counts of what price lists charge for, as those of format version 1 "
+            "to 6; record it again with this sqlstable: sqlstable run --engine wasm --trace FILE"
+        )
+    return charged
+
+
+def _has_calls(record: Message | Statement) -> bool:
+    calls = record.stable.calls
+    return bool(calls.read or calls.write or calls.grow)
+
+
+# -- what is assumed -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AssumedTotal:
+    """A total under other assumptions than the default ones."""
+
+    assumptions: Mapping[str, str]
+    "Those that are others."
+    spent: Spent
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """How far a trace's total moves with what a price list assumes."""
+
+    regime: PriceRegime
+    "The price list, under default assumptions."
+    default: Spent
+    single: tuple[AssumedTotal, ...]
+    "One assumption changed at a time, to each of its other values."
+    least: AssumedTotal
+    "The combination that costs least."
+    most: AssumedTotal
+    settings: TraceSettings
+    "Of the trace."
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The assumptions that concern the list."""
+        return tuple(assumptions_of(self.regime))
+
+
+def sensitivity(trace: TraceSource, regime: PriceRegime) -> Sensitivity:
+    """Say how far the total moves under each assumption, one at a time and all together.
+
+    Args:
+        trace: What was recorded.
+        regime: A price list; what it assumes otherwise than by default is left out.
+
+    Raises:
+        TraceError: The trace does not hold what the list charges for.
+    """
+    plain = PRICE_REGIMES[regime.name]
+    whole = PricedSum()
+    for message in trace.messages:
+        whole.add(units_of(message), message.kind)
+
+    def under(values: Mapping[str, str]) -> AssumedTotal:
+        changed = {name: it for name, it in values.items() if it != ASSUMPTIONS[name].default}
+        paid = MessagePrices(assumed(plain, changed), trace.settings).regime
+        return AssumedTotal(changed, whole.spent(paid))
+
+    names = tuple(assumptions_of(plain))
+    combined = [
+        under(dict(zip(names, values, strict=True)))
+        for values in product(*(ASSUMPTIONS[name].values for name in names))
+    ]
+    return Sensitivity(
+        regime=plain,
+        default=under({}).spent,
+        single=tuple(it for it in combined if len(it.assumptions) == 1),
+        # Of equal ones, that which changes least.
+        least=min(combined, key=lambda it: (_size(it), len(it.assumptions))),
+        most=max(combined, key=lambda it: (_size(it), -len(it.assumptions))),
+        settings=trace.settings,
+    )
+
+
+def _size(found: AssumedTotal) -> int:
+    known = found.spent
+    return known.stable + (known.computation or 0) + (known.heap or 0)
+
+
+def shares(found: Spent) -> Mapping[str, float | None]:
+    """Return which share of the total each part is; None where a part is not known."""
+    total = found.total
+    parts = {"computation": found.computation, "stable": found.stable, "heap": found.heap}
+    return {
+        name: None if total is None or part is None else part / total if total else 0.0
+        for name, part in parts.items()
+    }
+
+
+def times(found: Spent, other: Spent) -> float | None:
+    """Return how many times another's total one is; None where one is not known, or nothing.
+
+    Where nobody counted computation, stable memory's parts are compared.
+    """
+    mine, theirs = found.total, other.total
+    if mine is None or theirs is None:
+        mine, theirs = found.stable, other.stable
+    return mine / theirs if theirs else None
+
+
+def rows_of(found: PriceComparison) -> Iterator[ComparedRow]:
+    """Yield all rows, the whole trace last."""
+    yield from found.rows
+    yield found.total

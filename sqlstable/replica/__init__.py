@@ -1,0 +1,1 @@
+"""Several canisters beside each other: messages between them, timers, cycles; no network."""

@@ -1,0 +1,129 @@
+"""A month's bill as JSON and CSV: cycles whole, money as numbers, assumptions as sentences."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Final
+
+from sqlstable.analysis.pricing.month_bill import PARTS, Bill, BillLine
+from sqlstable.ic.money import XdrRate
+from sqlstable.report.as_csv import csv_lines
+from sqlstable.report.as_json import Json
+from sqlstable.report.bill_words import assumptions, doubts
+
+BILL_FORMAT: Final = "sqlstable-bill"
+BILL_VERSION: Final = 1
+
+
+def bill_document(
+    bill: Bill, *, rate: XdrRate, storage: str, settings: Mapping[str, object]
+) -> dict[str, Json]:
+    """Return a bill as plain data; cycles are rounded each for itself.
+
+    Args:
+        bill: It.
+        rate: What cycles cost in money.
+        storage: Whose price of memory it has.
+        settings: Those of the trace.
+    """
+    terms, standing, days = bill.terms, bill.standing, bill.days_until_frozen
+    return {
+        "format": BILL_FORMAT,
+        "version": BILL_VERSION,
+        "assumptions": [*assumptions(bill, rate, storage, settings), *doubts(bill, settings)],
+        "date": terms.day.isoformat(),
+        "nodes": terms.fees.node_count,
+        "storage": storage,
+        "price_regime": _text(settings.get("price_regime")),
+        "currency": rate.currency,
+        "per_xdr": float(rate.per_xdr),
+        "rate_date": rate.since or None,
+        "rate_source": rate.source,
+        "as_in_trace": bill.as_in_trace,
+        "calls": [_line(line, rate) for line in bill.lines],
+        "not_called": list(bill.not_called),
+        "standing": {
+            "sizes": asdict(standing.sizes),
+            "billed_bytes": standing.billed_bytes,
+            "idle_cycles_burned_per_day": standing.burn.total,
+            "freezing_limit_cycles": standing.freezing_limit,
+            "grown_bytes_modelled": round(standing.grown_bytes),
+            "reserved_cycles": standing.reserved,
+            "prepaid_cycles": bill.prepaid,
+        },
+        "cycles": {
+            **{name: round(bill.part(name)) for name in PARTS},
+            "storage": standing.storage,
+            "storage_growth_modelled": round(standing.growth_storage),
+            "presence": standing.presence,
+            "compute": standing.compute,
+            "total": round(bill.total),
+        },
+        "money": _money(bill.total, rate),
+        "balance_cycles": terms.balance,
+        "days_until_frozen": None if days is None else float(days),
+    }
+
+
+def render_bill_json(
+    bill: Bill, *, rate: XdrRate, storage: str, settings: Mapping[str, object]
+) -> Iterator[str]:
+    """Yield pieces of JSON text, in ASCII."""
+    document = bill_document(bill, rate=rate, storage=storage, settings=settings)
+    yield json.dumps(document, indent=2) + "\n"
+
+
+def render_bill_csv(bill: Bill, *, rate: XdrRate) -> Iterator[str]:
+    """Yield lines of CSV: one for each call, then what is paid without any."""
+    header = (
+        *("name", "kind", "count", "unit", "calls_per_month", "messages_seen", "cycles_each"),
+        *(f"cycles_{name}" for name in PARTS),
+        *("cycles", f"money_{rate.currency}"),
+    )
+    rows: list[tuple[str | int | float | None, ...]] = [
+        (
+            *(line.name, line.kind, float(line.frequency.count), line.frequency.unit),
+            *(float(line.calls_per_month), line.group.message_count, float(line.each)),
+            *(round(line.part(name)) for name in PARTS),
+            *(round(line.total), _money(line.total, rate)),
+        )
+        for line in bill.lines
+    ]
+    standing = bill.standing
+    for name, cycles in (
+        ("storage", Fraction(standing.storage)),
+        ("storage growth", standing.growth_storage),
+        ("presence", Fraction(standing.presence)),
+        ("compute", Fraction(standing.compute)),
+    ):
+        money = _money(cycles, rate)
+        rows.append((name, "standing", *([None] * 9), round(cycles), money))
+    return csv_lines([header, *rows])
+
+
+def _line(line: BillLine, rate: XdrRate) -> dict[str, Json]:
+    group = line.group
+    return {
+        "name": line.name,
+        "kind": line.kind,
+        "count": float(line.frequency.count),
+        "unit": line.frequency.unit,
+        "calls_per_month": float(line.calls_per_month),
+        "messages_seen": group.message_count,
+        "cycles_each": float(line.each),
+        "cycles_least": group.least,
+        "cycles_most": group.most,
+        "prepaid_cycles": group.prepaid,
+        "grown_bytes_seen": group.grown_bytes,
+        "cycles": {**{name: round(line.part(name)) for name in PARTS}, "total": round(line.total)},
+        "money": _money(line.total, rate),
+    }
+
+
+def _money(cycles: Fraction, rate: XdrRate) -> float:
+    return float(rate.money(cycles))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,117 @@
+"""How reports speak of what messages cost: instructions by part, and cycles."""
+
+from rich.text import Text
+
+from sqlstable.analysis.fitting.circumstances import trace_regime
+from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.trace_cycles import TraceCycles, stable_part, trace_cycles
+from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.ic.cycle_fees import CycleFees
+from sqlstable.ic.message_fees import FREE_KINDS
+from sqlstable.report.grid import paragraph
+from sqlstable.report.numbers import count, counted
+from sqlstable.report.sample_words import ESTIMATED
+from sqlstable.trace.fees import trace_fees
+from sqlstable.trace.model import Instructions, Message
+
+
+def spent_words(spent: Instructions, *, reply: int | None = None) -> str:
+    """Say what instructions were spent on, and how much of the computation is encoding rows.
+
+    Examples:
+        >>> spent_words(Instructions(1_006, 1_000, 4, 2))
+        'computation 1,000, stable memory 4, heap 2'
+    """
+    within = "" if reply is None else f" (reply {count(reply)})"
+    return (
+        f"computation {count(spent.computation)}{within}, stable memory {count(spent.stable)}, "
+        f"heap {count(spent.heap)}"
+    )
+
+
+def message_cost_words(message: Message, fees: CycleFees, paid: Message | None = None) -> str:
+    """Say of one message what its instructions were spent on, and its cycles; else nothing.
+
+    Args:
+        message: Of a trace.
+        fees: Prices in cycles.
+        paid: The message whose cycles are said, where that is another one.
+    """
+    spent = message.instructions
+    words = [] if spent is None or not spent.total else [spent_words(spent)]
+    sign = "" if spent is None or spent.measured else f"{ESTIMATED} "
+    return sign + " · ".join(words + message_cycle_words(paid or message, fees))
+
+
+def message_cost_lines(message: Message, fees: CycleFees, width: int) -> list[Text]:
+    """Say the same below its line."""
+    words = message_cost_words(message, fees)
+    return paragraph(words, width, style="dim", indent=2) if words else []
+
+
+def message_cycle_words(message: Message, fees: CycleFees) -> list[str]:
+    """Say how many cycles a message costs; nothing where that is not known, or it is free."""
+    total = message_cycles(message, fees).total
+    if total is None or message.kind in FREE_KINDS:
+        return []
+    return [counted(total, "cycle")]
+
+
+def cost_lines(trace: TraceSource, width: int) -> list[Text]:
+    """Say of all messages what they cost in cycles; where nobody counted, stable memory's part."""
+    found = trace.summary
+    if not found.message_count:
+        return []
+    if found.instructions is None:
+        return _stable_part_lines(trace, width)
+    fees = trace_fees(trace.settings)
+    sign = "" if found.instructions.measured else f"{ESTIMATED} "
+    words = cycle_words(trace_cycles(found.kinds, fees))
+    return paragraph(f"{sign}{words}" if words else "", width)
+
+
+def subnet_words(found: TraceCycles) -> str:
+    """Say where cycles cost so much: how many nodes a subnet has, and what else makes them dearer.
+
+    Examples:
+        >>> subnet_words(TraceCycles(0, 0, 0, 0, nodes=34, heap_address_bits=64))
+        'on a subnet of 34 nodes, at the double price of 64-bit memory'
+    """
+    wide = ", at the double price of 64-bit memory" if found.heap_address_bits == 64 else ""
+    return f"on a subnet of {found.nodes} nodes{wide}"
+
+
+def cycle_words(found: TraceCycles) -> str:
+    """Say what cycles were paid for.
+
+    Examples:
+        >>> cycle_words(TraceCycles(10_000_000, 2_000_000, 1_200_000, 0, 0, 2))
+        '13,200,000 cycles on a subnet of 13 nodes: messages 10,000,000, instructions 2,000,000, arriving 1,200,000; queries are free'
+        >>> cycle_words(TraceCycles(0, 0, 0, 0))
+        '0 cycles: queries are free'
+    """  # noqa: E501  what is printed
+    if not found.paid_count:
+        return "0 cycles: queries are free"
+    if found.known is None or found.execution is None:
+        return ""
+    parts = [f"messages {count(found.base)}", f"instructions {count(found.execution)}"]
+    parts += [f"arriving {count(found.ingress)}"] * bool(found.ingress)
+    parts += [f"calls {count(found.calls)}"] * bool(found.calls)
+    beside = ", without what arrives by its bytes, which nobody counted"
+    return (
+        f"{counted(found.known, 'cycle')} {subnet_words(found)}"
+        f"{beside * bool(found.unknown_arrivals)}: {', '.join(parts)}; queries are free"
+    )
+
+
+def _stable_part_lines(trace: TraceSource, width: int) -> list[Text]:
+    regime = trace_regime(trace.settings)
+    total = stable_part(trace.summary.kinds, regime)
+    if total is None:
+        return []
+    words = (
+        f"stable memory's part {counted(total, 'instruction')}, exact for this run's accesses, by "
+        f"the prices {regime.label}; computation, heap and cycles not counted: --engine wasm, or "
+        "--engine both for a sample"
+    )
+    return paragraph(words, width)

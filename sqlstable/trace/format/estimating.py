@@ -1,0 +1,302 @@
+"""What messages cost that were not measured, from those that stand for them.
+
+Messages of equal work are measured in part, block by block of time, in which all are as likely to
+be measured (`sqlstable.canister.sampling`). So a block is a simple random sample, and one that was
+not measured is said to cost what the others cost in the mean. Of N messages, n measured with the
+mean m and the standard deviation s, the others cost (N - n) m, give or take
+``t (N - n) s sqrt(1/n + 1/(N - n))``, and one of them m, give or take ``t s sqrt(1 + 1/n)``. A
+block with fewer than two measured messages is taken together with the one before it.
+
+Source:
+    W. G. Cochran, *Sampling Techniques*, 3rd edition, 1977, sections 2.6, 2.8 and 5.4 (stratified
+    totals, the finite population correction, and the degrees of freedom of a sum of strata).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Final
+
+from sqlstable.ic.words import INSTRUCTIONS
+from sqlstable.trace.format.schema import SAMPLES_SINCE_VERSION
+from sqlstable.trace.format.storage import OF_MESSAGES, Connection, Row, TracePart
+from sqlstable.trace.model import Sample, SampleGroup
+from sqlstable.trace.student import t_quantile
+
+CONFIDENCE: Final = 0.95
+"""How often a true value lies within what is stated."""
+
+_FREEDOM_MAX: Final = 1_000
+"""More degrees of freedom make no difference that would be shown."""
+
+_PARTS: Final = ("computation", "stable", "heap")
+
+SELECT_BLOCKS: Final = """
+SELECT shape_sample.*, count(*), count(os.message_index), {totals}
+FROM message_sample AS s JOIN shape_sample USING (sample_index)
+  LEFT JOIN message_cost AS os ON os.message_index = s.message_index AND os.measured
+WHERE {bound}
+GROUP BY sample_index ORDER BY message_kind, cache, outcome, shape, work, reason, block
+""".replace(
+    "{totals}",
+    ", ".join(f"total(instructions_{part})" for part in _PARTS)
+    + ", total(1.0 * instructions_total * instructions_total)",
+)
+"""Blocks with how many messages they have, how many were measured, and sums over these."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBlock:
+    """Messages of equal work in a stretch of time, and what was measured of them."""
+
+    indexes: tuple[int, ...]
+    "Of the rows of ``shape_sample`` that it stands for."
+    group: SampleGroup
+    messages: int
+    measured: int
+    parts: tuple[float, ...]
+    "Instructions of those that were measured: computation, stable memory, heap."
+    squares: float
+    "Sum of the squares of their totals."
+
+    @property
+    def estimated(self) -> int:
+        """How many messages the others stand for."""
+        return self.messages - self.measured if self.measured else 0
+
+    @property
+    def mean(self) -> float:
+        """Instructions of one of those that were measured, in the mean."""
+        return sum(self.parts) / self.measured if self.measured else 0.0
+
+    @property
+    def deviation(self) -> float | None:
+        """Their standard deviation; None where fewer than two were measured."""
+        if self.measured < 2:
+            return None
+        variance = (self.squares - sum(self.parts) * self.mean) / (self.measured - 1)
+        return sqrt(max(variance, 0.0))
+
+    def error(self, spread: float) -> float:
+        """Return the standard error of what the others come to, from a standard deviation."""
+        if not self.estimated:
+            return 0.0
+        return self.estimated * spread * sqrt(1 / self.measured + 1 / self.estimated)
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the standard deviation."""
+        return min(max(self.measured - 1, 1), _FREEDOM_MAX)
+
+    @property
+    def band(self) -> float:
+        """Relative error of one message of the others, with the confidence that is stated."""
+        spread = self.mean if self.deviation is None else self.deviation
+        t = t_quantile(CONFIDENCE, self.freedom)
+        return t * spread * sqrt(1 + 1 / self.measured) / self.mean if self.mean else 0.0
+
+    def with_next(self, other: "SampleBlock") -> "SampleBlock":
+        """Return both together."""
+        parts = tuple(map(sum, zip(self.parts, other.parts, strict=True)))
+        return SampleBlock(
+            self.indexes + other.indexes,
+            self.group,
+            self.messages + other.messages,
+            self.measured + other.measured,
+            parts,
+            self.squares + other.squares,
+        )
+
+
+def margin_of(blocks: Iterable[SampleBlock]) -> float:
+    """Return within which distance the sum over blocks lies, with the confidence that is stated.
+
+    A few messages may miss what is rare, and then say that all are alike. So a block has at least
+    the variance of all blocks of its group together. Degrees of freedom of the sum are those of
+    F. E. Satterthwaite, *Biometrics Bulletin* 2(6), 1946.
+    """
+    groups: dict[SampleGroup, list[SampleBlock]] = {}
+    for block in blocks:
+        groups.setdefault(block.group._replace(block=0), []).append(block)
+    variances = [it for group in groups.values() for it in _variances(group) if it[0]]
+    whole = sum(variance for variance, _ in variances)
+    if not whole:
+        return 0.0
+    freedom = whole**2 / sum(variance**2 / freedom for variance, freedom in variances)
+    return t_quantile(CONFIDENCE, min(max(int(freedom), 1), _FREEDOM_MAX)) * sqrt(whole)
+
+
+def _variances(blocks: Sequence[SampleBlock]) -> Iterator[tuple[float, int]]:
+    """Yield the variance of what is estimated in each block of a group, and its freedom."""
+    known = [(it.deviation, it.measured - 1) for it in blocks if it.deviation is not None]
+    freedom = sum(free for _, free in known)
+    pooled = sqrt(sum(it**2 * free for it, free in known) / freedom) if known else 0.0
+    for block in blocks:
+        own = block.deviation
+        if not known:
+            # One alone says nothing of the spread: take as much as it cost.
+            yield block.error(block.mean) ** 2, 1
+        elif own is not None and own > pooled:
+            yield block.error(own) ** 2, block.freedom
+        else:
+            yield block.error(pooled) ** 2, min(freedom, _FREEDOM_MAX)
+
+
+def blocks_of(rows: Iterable[Row]) -> list[SampleBlock]:
+    """Return blocks as `SELECT_BLOCKS` gives them; those that say too little joined with others."""
+    found: list[SampleBlock] = []
+    for index, *rest in rows:
+        group = SampleGroup(*rest[:7])
+        messages, measured, *sums = rest[7:]
+        block = SampleBlock((index,), group, messages, measured, tuple(sums[:3]), sums[3])
+        last = found[-1] if found else None
+        is_next = last is not None and last.group[:-2] == group[:-2] and not group.reason
+        if is_next and last is not None and min(last.measured, measured) < 2:
+            found[-1] = last.with_next(block)
+        else:
+            found.append(block)
+    return found
+
+
+def estimate(connection: Connection) -> None:
+    """Write what was not measured into a trace, in place of what was estimated before."""
+    if not connection.execute("SELECT 1 FROM pragma_table_info('message_sample')").fetchall():
+        # The trace is of an earlier format.
+        return
+    connection.execute(
+        "DELETE FROM message_cost WHERE NOT measured"
+        " AND message_index IN (SELECT message_index FROM message_sample)"
+    )
+    connection.execute(
+        "DELETE FROM statement_cost WHERE NOT measured AND statement_index IN"
+        " (SELECT statement_index FROM message_sample JOIN statement USING (message_index))"
+    )
+    connection.execute(_DELETE_LIMITS, (INSTRUCTIONS,))
+    blocks = blocks_of(connection.execute(SELECT_BLOCKS.format(bound="1")))
+    guessed = [block for block in blocks if block.estimated]
+    if guessed:
+        _estimate_messages(connection, guessed)
+        _estimate_statements(connection, guessed)
+
+
+def _estimate_messages(connection: Connection, blocks: Sequence[SampleBlock]) -> None:
+    limits = {index: limit for index, *limit in connection.execute(_SELECT_LIMITS, (INSTRUCTIONS,))}
+    connection.execute(_CREATE_BLOCKS)
+    for block in blocks:
+        parts = [round(part / block.measured) for part in block.parts]
+        [limit] = [limits[it] for it in block.indexes if it in limits][:1] or [(None, None)]
+        row = (sum(parts), *parts, block.band, *limit)
+        for index in block.indexes:
+            connection.execute("INSERT INTO temp.block VALUES (?,?,?,?,?,?,?,?)", (index, *row))
+    connection.execute(_INSERT_MESSAGES)
+    connection.execute(_INSERT_LIMITS, (INSTRUCTIONS,))
+    connection.execute("DROP TABLE temp.block")
+
+
+def _estimate_statements(connection: Connection, blocks: Sequence[SampleBlock]) -> None:
+    connection.execute(
+        "CREATE TEMP TABLE first (message_index INTEGER PRIMARY KEY, first INTEGER NOT NULL)"
+    )
+    connection.execute(
+        "INSERT INTO temp.first SELECT message_index, min(statement_index)"
+        " FROM statement GROUP BY message_index"
+    )
+    block_of = {index: at for at, block in enumerate(blocks) for index in block.indexes}
+    sums: dict[tuple[int, int], list[float]] = {}
+    for index, place, *counted in connection.execute(_SELECT_SUMS):
+        if index in block_of:
+            known = sums.setdefault((block_of[index], place), [0.0] * len(counted))
+            known[:] = map(float.__add__, known, map(float, counted))
+    connection.execute(_CREATE_PLACES)
+    for (at, place), (times, *spent) in sums.items():
+        parts = [round(part / times) for part in spent]
+        row = (place, sum(parts), *parts, blocks[at].band)
+        for index in blocks[at].indexes:
+            connection.execute("INSERT INTO temp.place VALUES (?,?,?,?,?,?,?)", (index, *row))
+    connection.execute(_INSERT_STATEMENTS)
+    connection.execute("DROP TABLE temp.place")
+    connection.execute("DROP TABLE temp.first")
+
+
+_DELETE_LIMITS: Final = """
+DELETE FROM message_limit WHERE name = ? AND message_index IN (
+  SELECT s.message_index FROM message_sample AS s
+    LEFT JOIN message_cost AS c ON c.message_index = s.message_index
+  WHERE c.message_index IS NULL
+)
+"""
+
+_SELECT_LIMITS: Final = """
+SELECT sample_index, max(limit_index), limit_value
+FROM message_limit JOIN message_sample USING (message_index) WHERE name = ? GROUP BY 1
+"""
+"""The limit on instructions of those that were measured, which is that of the others."""
+
+_CREATE_BLOCKS: Final = """
+CREATE TEMP TABLE block (
+  sample_index INTEGER PRIMARY KEY, total, computation, stable, heap, band, limit_index, limit_value
+)
+"""
+
+_INSERT_MESSAGES: Final = """
+INSERT INTO message_cost
+SELECT s.message_index, total, computation, stable, heap, 0, band, NULL, NULL, NULL, NULL
+FROM message_sample AS s JOIN temp.block USING (sample_index)
+WHERE NOT EXISTS (SELECT 1 FROM message_cost AS c WHERE c.message_index = s.message_index)
+"""
+
+_INSERT_LIMITS: Final = """
+INSERT INTO message_limit
+SELECT s.message_index, limit_index, ?, total, limit_value
+FROM message_sample AS s JOIN temp.block USING (sample_index)
+  JOIN message_cost AS c ON c.message_index = s.message_index
+WHERE limit_index IS NOT NULL AND NOT c.measured
+"""
+
+_SELECT_SUMS: Final = (
+    "SELECT sample_index, statement.statement_index - first.first, count(*), "  # noqa: S608  our own names
+    + ", ".join(f"total(instructions_{part})" for part in _PARTS)
+    + " FROM statement_cost AS cost JOIN statement USING (statement_index)"
+    " JOIN temp.first AS first USING (message_index) JOIN message_sample USING (message_index)"
+    " WHERE cost.measured GROUP BY 1, 2"
+)
+"""By sample and place in the message: how many statements were measured, and what they cost."""
+
+_CREATE_PLACES: Final = """
+CREATE TEMP TABLE place (
+  sample_index INTEGER, place INTEGER, total, computation, stable, heap, band,
+  PRIMARY KEY (sample_index, place)
+) WITHOUT ROWID
+"""
+
+_INSERT_STATEMENTS: Final = """
+INSERT INTO statement_cost
+SELECT statement.statement_index, total, computation, stable, heap, 0, band, NULL, NULL, NULL, NULL
+FROM statement JOIN temp.first AS first USING (message_index)
+  JOIN message_sample USING (message_index)
+  JOIN temp.place AS place ON place.sample_index = message_sample.sample_index
+    AND place.place = statement.statement_index - first.first
+WHERE NOT EXISTS (
+  SELECT 1 FROM statement_cost AS c WHERE c.statement_index = statement.statement_index
+)
+"""
+
+
+def blocks_seen(snapshot: TracePart) -> tuple[SampleBlock, ...]:
+    """Return the blocks of a trace, or of a part of it."""
+    if snapshot.version < SAMPLES_SINCE_VERSION:
+        return ()
+    return tuple(
+        blocks_of(snapshot.select(SELECT_BLOCKS.format(bound="s.message_index <= :last_message")))
+    )
+
+
+def samples_by_message(snapshot: TracePart) -> dict[int, Sample]:
+    """Return what messages stand for, by their index."""
+    if snapshot.version < SAMPLES_SINCE_VERSION:
+        return {}
+    groups = {
+        index: SampleGroup(*rest) for index, *rest in snapshot.select("SELECT * FROM shape_sample")
+    }
+    rows = snapshot.select(f"SELECT * FROM message_sample WHERE {OF_MESSAGES}")  # noqa: S608  our own names
+    return {index: Sample(groups[group], *rest) for index, group, *rest in rows}

@@ -1,0 +1,1 @@
+"""What people ask first about cost, measured: small messages, a map beside SQLite, single words."""

@@ -1,0 +1,1 @@
+"""Benchmarks that a canister's module exports, run as ``canbench`` runs them."""

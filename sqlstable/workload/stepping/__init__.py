@@ -1,0 +1,1 @@
+"""Workloads of a canister's module: a text of steps that reads like a terminal log."""

@@ -1,0 +1,63 @@
+;; A canister that asks another one: `ask` calls its method get, and replies what that replied.
+;; A reject is handed on; the callback of `ask_and_fail` traps, behind what `ask` had counted.
+(module
+  (@custom "icp:public candid:service"
+    "service : {\n  ask : (principal) -> (nat64);\n  ask_query : (principal) -> (nat64) composite_query;\n  ask_and_fail : (principal) -> (nat64);\n  asked : () -> (nat64) query;\n}\n")
+  (import "ic0" "msg_arg_data_size" (func $arg_size (result i32)))
+  (import "ic0" "msg_arg_data_copy" (func $arg_copy (param i32 i32 i32)))
+  (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
+  (import "ic0" "msg_reply" (func $reply))
+  (import "ic0" "msg_reject" (func $reject (param i32 i32)))
+  (import "ic0" "msg_reject_msg_size" (func $message_size (result i32)))
+  (import "ic0" "msg_reject_msg_copy" (func $message_copy (param i32 i32 i32)))
+  (import "ic0" "trap" (func $trap (param i32 i32)))
+  (import "ic0" "call_new" (func $call_new (param i32 i32 i32 i32 i32 i32 i32 i32)))
+  (import "ic0" "call_data_append" (func $call_append (param i32 i32)))
+  (import "ic0" "call_perform" (func $call_perform (result i32)))
+  (import "ic0" "stable64_grow" (func $stable_grow (param i64) (result i64)))
+  (import "ic0" "stable64_read" (func $stable_read (param i64 i64 i64)))
+  (import "ic0" "stable64_write" (func $stable_write (param i64 i64 i64)))
+  (memory (export "memory") 1)
+  (table (export "table") 3 funcref)
+  (elem (i32.const 0) $on_reply $on_reject $on_reply_fail)
+  (data (i32.const 0) "DIDL\00\00")
+  (data (i32.const 16) "get")
+  (data (i32.const 32) "the callback fails")
+  (data (i32.const 64) "DIDL\00\01\78")
+
+  (func $count
+    (call $stable_read (i64.const 512) (i64.const 0) (i64.const 8))
+    (i64.store (i32.const 512) (i64.add (i64.load (i32.const 512)) (i64.const 1)))
+    (call $stable_write (i64.const 0) (i64.const 512) (i64.const 8)))
+
+  ;; The argument is DIDL 00 01 68, 01, the principal's length, the principal.
+  (func $ask (param $on_reply i32)
+    (call $arg_copy (i32.const 1024) (i32.const 0) (call $arg_size))
+    (call $call_new
+      (i32.const 1033) (i32.load8_u (i32.const 1032))
+      (i32.const 16) (i32.const 3)
+      (local.get $on_reply) (i32.const 7) (i32.const 1) (i32.const 7))
+    (call $call_append (i32.const 0) (i32.const 6))
+    (if (call $call_perform) (then (call $trap (i32.const 32) (i32.const 18)))))
+
+  (func $on_reply (param i32)
+    (call $arg_copy (i32.const 2048) (i32.const 0) (call $arg_size))
+    (call $append (i32.const 2048) (call $arg_size))
+    (call $reply))
+  (func $on_reject (param i32)
+    (call $message_copy (i32.const 2048) (i32.const 0) (call $message_size))
+    (call $reject (i32.const 2048) (call $message_size)))
+  (func $on_reply_fail (param i32)
+    (call $count)
+    (call $trap (i32.const 32) (i32.const 18)))
+
+  (func (export "canister_init") (drop (call $stable_grow (i64.const 1))))
+  (func (export "canister_update ask") (call $count) (call $ask (i32.const 0)))
+  (func (export "canister_composite_query ask_query") (call $ask (i32.const 0)))
+  (func (export "canister_update ask_and_fail") (call $count) (call $ask (i32.const 2)))
+  (func (export "canister_query asked")
+    (call $stable_read (i64.const 71) (i64.const 0) (i64.const 8))
+    (call $append (i32.const 64) (i32.const 15))
+    (call $reply))
+  (func (export "canister_heartbeat") (call $count))
+)

@@ -1,0 +1,1 @@
+//! Nothing: the test scripts are read where cargo keeps them.

@@ -1,0 +1,309 @@
+"""A month's bill: worked by hand under each price list, and added up in other ways."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from datetime import date
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sqlstable.analysis.pricing.frequency import UNITS, Frequency, Wish, read_wish
+from sqlstable.analysis.pricing.month_bill import BillTerms, bill
+from sqlstable.errors import SettingsError
+from sqlstable.ic.cycle_fees import CycleFees
+from sqlstable.ic.idle_burn import Allocations, MemorySizes
+from sqlstable.ic.money import xdr_rate
+from sqlstable.ic.prices import PRICE_REGIMES
+from sqlstable.ic.units import GIB
+from sqlstable.report.bill_data import bill_document, render_bill_csv
+from sqlstable.report.bill_table import render_bill
+from sqlstable.trace.model import ModuleCall
+from tests.bill_world import ADD, MIB, READ, ledger_trace
+from tests.golden_files import check_golden
+from tests.hand_built import HandBuiltTrace, message, use
+
+TODAY = date(2026, 8, 18)
+TRACKER = PRICE_REGIMES["memory-tracker"]
+MONTH_S = 30 * 86_400
+
+
+def terms(day=TODAY, *, nodes=13, **changes):
+    given = BillTerms(day, CycleFees.on(day, node_count=nodes), MemorySizes(module=1_500_000))
+    return replace(given, **changes)
+
+
+def wishes(*texts):
+    return [read_wish(it) for it in texts]
+
+
+def shown(made, trace, width=100):
+    return render_bill(
+        made,
+        rate=xdr_rate("usd"),
+        storage="documented",
+        settings=trace.settings.values,
+        name="ledger.trace",
+        width=width,
+        color_system=None,
+    )
+
+
+# -- worked by hand --------------------------------------------------------------------------------
+
+# An add, on average of the two in the trace:
+#   system-api-2021  45,000 and 200,000: 122,500; calls 2 * 20 + 8,192; heap nothing: 130,732
+#   system-api       and 2 dirty OS pages, 2,000: 132,732
+#   wasm-native      50,000 and 250,000: 150,000; 8,232 + 2,000; 40 dirty heap OS pages 40,000:
+#                    200,232
+#   memory-tracker   150,000; 8,232 + 2 * 80,000; 35 regions of the heap at 80,000, 2,800,000:
+#                    3,118,232
+# Before 2024-10-30 a message costs 590,000 and 0.4 for each instruction, after it 5,000,000 and 1;
+# arriving with 100 bytes 1,400,000.
+BY_LIST = [
+    ("system-api-2021", date(2022, 6, 1), 590_000 + Fraction(4, 10) * 130_732 + 1_400_000),
+    ("system-api", date(2023, 1, 1), 590_000 + Fraction(4, 10) * 132_732 + 1_400_000),
+    ("wasm-native", date(2024, 1, 1), 590_000 + Fraction(4, 10) * 200_232 + 1_400_000),
+    ("wasm-native", date(2025, 1, 1), 5_000_000 + 200_232 + 1_400_000),
+    ("memory-tracker", TODAY, 5_000_000 + 3_118_232 + 1_400_000),
+]
+
+
+@pytest.mark.parametrize(("name", "day", "expected"), BY_LIST)
+def test_a_month_of_adds_under_each_price_list(name, day, expected):
+    trace = ledger_trace(PRICE_REGIMES[name])
+    made = bill(trace, wishes(f"{ADD}=10000/day"), terms(day))
+    (line,) = made.lines
+    # Each message's tenths of a cycle are dropped.
+    assert 0 <= expected - line.each < 1
+    assert line.total == line.each * 300_000
+    # 16 MiB of stable memory, 2 of heap, the module; 127,000 cycles a GiB and second.
+    assert made.standing.storage == (18 * MIB + 1_500_000) * 127_000 * MONTH_S // GIB
+    assert made.total == line.total + made.standing.storage
+
+
+@pytest.mark.parametrize(("name", "day", "expected"), BY_LIST)
+def test_golden_bills(name, day, expected):
+    trace = ledger_trace(PRICE_REGIMES[name])
+    made = bill(trace, wishes(f"{ADD}=10000/day", "read=5/s", "upgrade=4/month"), terms(day))
+    check_golden(f"bill_{name}_{day.year}.txt", shown(made, trace))
+
+
+def test_a_bill_with_everything_in_it():
+    trace = ledger_trace(TRACKER)
+    conditions = terms(
+        nodes=34,
+        allocations=Allocations(memory_bytes=GIB, compute_percent=2),
+        subnet_usage_bytes=1000 * GIB,
+        growth=True,
+    )
+    made = bill(trace, wishes(f"{ADD}=1000/month"), conditions)
+    standing = made.standing
+    # Half of the adds grew stable memory by 8 MiB: 1,000 of them by 4,000 MiB.
+    assert standing.grown_bytes == 4_000 * MIB
+    # Below 1 GiB it is allocated already: it grows from 19.4 to 4,019 MiB, evenly.
+    size = 18 * MIB + 1_500_000
+    inside = Fraction(GIB - size, 4_000 * MIB)
+    average = GIB * inside + Fraction(GIB + size + 4_000 * MIB, 2) * (1 - inside)
+    price = Fraction(127_000 * MONTH_S * 34, 13 * GIB)
+    assert standing.growth_storage == (average - GIB) * price
+    assert standing.storage == CycleFees(34).memory(size_bytes=GIB, seconds=MONTH_S)
+    assert standing.compute == 10_000_000 * 2 * MONTH_S * 34 // 13
+    assert standing.reserved is not None
+    assert standing.reserved > 5 * 10**12
+    check_golden("bill_everything.txt", shown(made, trace))
+
+
+def test_how_long_a_balance_lasts():
+    trace = ledger_trace(TRACKER)
+    plain = bill(trace, wishes(f"{ADD}=10000/day"), terms())
+    limit = plain.standing.freezing_limit
+
+    def billed(balance):
+        return bill(trace, wishes(f"{ADD}=10000/day"), terms(balance=balance))
+
+    assert plain.days_until_frozen is None
+    # A month's total above the limit lasts the month; half of it 15 days.
+    assert billed(limit + plain.total).days_until_frozen == 30
+    assert billed(limit + plain.total / 2).days_until_frozen == 15
+    assert (billed(limit).days_until_frozen, billed(0).days_until_frozen) == (0, 0)
+    text = " ".join(shown(billed(5 * 10**12), trace).split())
+    assert "5.000 T cycles last 52 days under this bill with storage, until frozen" in text
+
+
+def test_without_a_wish_it_is_as_in_the_trace():
+    trace = ledger_trace(TRACKER)
+    made = bill(trace, [], terms())
+    assert [(it.name, it.calls_per_month) for it in made.lines] == [
+        *(("schema", 1), (ADD, 2), ("read", 1), ("upgrade", 1))
+    ]
+    assert made.as_in_trace
+    text = shown(made, trace)
+    assert f"--calls '{ADD}=10000/day'"[:40] in text
+    assert "made as often as there" in " ".join(text.split())
+
+
+def test_one_message_and_one_statement_can_be_named():
+    trace = ledger_trace(TRACKER)
+    made = bill(trace, wishes("message:1=3", "statement:2=3"), terms())
+    # The two adds, apart: 50,000 and 250,000 of computation.
+    assert [it.each for it in made.lines] == [9_418_232, 9_618_232]
+    assert made.prepaid == 40_005_000_000
+
+
+def test_what_a_call_goes_on_with_belongs_to_it():
+    call = ModuleCall("pay", "pay()", "none", 0, None, 1)
+    base = {"instructions": None, "image_bytes": 65_536}
+    made = [message(0, "update", (), use(0), call=call, **base),
+            message(1, "callback", (), use(0), continues=0, **base),
+            message(2, "callback", (), use(0), continues=1, **base)]  # fmt: skip
+    trace = ledger_trace(TRACKER)
+    counted = [replace(it, instructions=trace.messages[1].instructions) for it in made]
+    hand = HandBuiltTrace(settings=trace.settings, messages=tuple(counted))
+    (line,) = bill(hand, wishes("pay=1"), terms()).lines
+    assert (line.group.call_count, line.group.message_count) == (1, 3)
+    # 3 * (5,000,000 + 3,018,232), and one arrival with 100 assumed bytes and a name of 3.
+    assert line.total == 3 * 8_018_232 + 1_200_000 + 103 * 2_000
+    assert bill(hand, wishes("message:0=1"), terms()).lines[0].total == line.total
+
+
+def test_queries_cost_nothing_even_where_nobody_counted():
+    trace = ledger_trace(TRACKER, is_counted=False)
+    made = bill(trace, wishes("read=100/s"), terms())
+    assert (made.calls_total, made.total) == (0, made.standing.storage)
+
+
+# -- in other ways --------------------------------------------------------------------------------
+
+COUNTS = st.fractions(min_value=Fraction(1, 1000), max_value=10**9, max_denominator=1000)
+ASKED = st.dictionaries(
+    st.sampled_from(["schema", ADD, "read", "upgrade"]),
+    st.tuples(COUNTS, st.sampled_from(sorted(UNITS))),
+    min_size=1,
+)
+
+
+@settings(max_examples=15)
+@given(ASKED, st.sampled_from([13, 28, 34]), st.data())
+def test_a_bill_of_two_is_the_bill_of_one_and_of_the_other(asked, nodes, data):
+    trace, conditions = ledger_trace(TRACKER), terms(nodes=nodes)
+    made = [Wish(name, Frequency(*often)) for name, often in asked.items()]
+    cut = data.draw(st.integers(1, len(made)))
+    whole, first = bill(trace, made, conditions), bill(trace, made[:cut], conditions)
+    rest = bill(trace, made[cut:], conditions).calls_total if made[cut:] else 0
+    assert whole.calls_total == first.calls_total + rest
+    assert whole.standing == first.standing
+    # Twice as often is twice as dear.
+    twice = [Wish(it.name, replace(it.frequency, count=2 * it.frequency.count)) for it in made]
+    assert bill(trace, twice, conditions).calls_total == 2 * whole.calls_total
+    parts = sum(whole.part(name) for name in ("base", "execution", "ingress", "calls"))
+    assert whole.total == parts + whole.standing.total
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 20 * GIB), st.integers(0, 10**6), st.integers(0, 20 * GIB))
+def test_growth_against_a_sum_over_many_moments(held, calls, allocated):
+    trace = ledger_trace(TRACKER)
+    conditions = terms(
+        sizes=MemorySizes(module=held),
+        allocations=Allocations(memory_bytes=allocated),
+        growth=True,
+    )
+    standing = bill(
+        trace, [Wish(ADD, Frequency(Fraction(calls + 1), "month"))], conditions
+    ).standing
+    moments, size = 200, standing.sizes.total
+    grown = standing.grown_bytes
+    billed = sum(max(size + grown * (2 * it + 1) / (2 * moments), allocated)
+                 for it in range(moments)) / moments  # fmt: skip
+    more = (billed - standing.billed_bytes) * 127_000 * MONTH_S / GIB
+    # Where it leaves the allocation in the middle of a moment, that moment is a little off.
+    assert abs(standing.growth_storage - more) <= grown / moments**2 * 127_000 * MONTH_S / GIB + 1
+
+
+def test_json_and_csv_say_what_the_bill_says():
+    trace = ledger_trace(TRACKER)
+    made = bill(trace, wishes(f"{ADD}=10000/day", "read=5/s"), terms())
+    rate = xdr_rate("eur", 1.2)
+    document = bill_document(made, rate=rate, storage="documented", settings=trace.settings.values)
+    assert json.loads(json.dumps(document)) == document
+    assert document["cycles"]["total"] == round(made.total)
+    assert document["money"] == pytest.approx(float(made.total) * 1.2 / 10**12)
+    rows = list(csv.DictReader(io.StringIO("".join(render_bill_csv(made, rate=rate)))))
+    assert sum(int(row["cycles"]) for row in rows) == round(made.total)
+    assert sum(float(row["money_eur"]) for row in rows) == pytest.approx(document["money"])
+    assert rows[0]["name"] == ADD
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_no_line_is_wider_than_the_terminal(width):
+    trace = ledger_trace(TRACKER)
+    for asked in ([], wishes(f"{ADD}=10000/day")):
+        text = shown(bill(trace, asked, terms(growth=True)), trace, width)
+        assert max(map(len, text.splitlines())) <= width
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+def test_an_unknown_name_is_refused_with_what_there_is():
+    with pytest.raises(SettingsError, match="called 'ad'; there are: schema \\| INSERT INTO"):
+        bill(ledger_trace(TRACKER), wishes("ad=10/day"), terms())
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["message:99=1"], "no call with message 99"),
+        (["statement:99=1"], "no call with statement 99"),
+        (["message:x=1"], "called 'message:x'"),
+        ([f"{ADD}=1", f"{ADD}=2/day"], "is given twice"),
+        ([f"{ADD}=1", f" {ADD.replace(' ', '  ')}=2/day"], "is given twice"),
+    ],
+)
+def test_a_name_that_is_none_is_refused(texts, words):
+    with pytest.raises(SettingsError, match=words):
+        bill(ledger_trace(TRACKER), wishes(*texts), terms())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("add", "write it as NAME=10000/day"),
+        ("=10/day", "write it as NAME=10000/day"),
+        ("add=", "write it as NAME=10000/day"),
+        ("add=ten/day", "write it as NAME=10000/day"),
+        ("add=1e9/day", "write it as NAME=10000/day"),
+        ("add=nan", "write it as NAME=10000/day"),
+        ("add=-5/day", "less than no calls"),
+        ("add=0/day", "0 calls in a day; give a number above 0"),
+        ("add=10/year", "'year'; it must be one of s, minute, hour, day, month"),
+        ("add=10/", "calls are counted in ''"),
+        ("add=99999999999999999999/s", "give a number above 0"),
+    ],
+)
+def test_a_frequency_that_is_none_is_refused(text, words):
+    with pytest.raises(SettingsError, match=words):
+        read_wish(text)
+
+
+def test_a_trace_without_messages_or_instructions_is_refused():
+    with pytest.raises(SettingsError, match="the trace is empty"):
+        bill(HandBuiltTrace(), [], terms())
+    native = ledger_trace(TRACKER, is_counted=False)
+    with pytest.raises(SettingsError, match=r"no instructions of 'schema'.*--engine wasm"):
+        bill(native, [], terms())
+    with pytest.raises(SettingsError, match="no instructions of 'INSERT"):
+        bill(native, wishes("read=1", f"{ADD}=1"), terms())
+
+
+def test_a_subnet_without_room_is_refused():
+    with pytest.raises(SettingsError, match="a subnet was to have"):
+        bill(ledger_trace(TRACKER), [], terms(subnet_usage_bytes=2048 * GIB))
+
+
+def test_a_name_with_an_equals_sign_is_read_from_the_right():
+    assert read_wish(f"{READ}=2/hour") == Wish(READ, Frequency(Fraction(2), "hour"))

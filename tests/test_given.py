@@ -1,0 +1,82 @@
+"""What a canister is given: a memory of its own, and choices and SQL of the right kind."""
+
+import gc
+from datetime import date
+
+import pytest
+
+from sqlstable import Canister, MessageError, SettingsError, SqlError, StableMemory
+
+ENGINES = ("native", "wasm", "both")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("other", ENGINES)
+def test_a_second_canister_over_a_memory_is_refused_and_changes_nothing(engine, other):
+    with Canister(engine=engine) as canister:
+        canister.update("CREATE TABLE t (a)")
+        before = canister.image()
+        with pytest.raises(SettingsError, match="belongs to another canister"):
+            Canister(engine=other, memory=canister.memory)
+        assert canister.image() == before
+        canister.update("INSERT INTO t VALUES (1)")
+        assert canister.query("SELECT a FROM t").rows == [(1,)]
+
+
+def test_a_copy_is_a_memory_of_its_own():
+    with Canister() as canister:
+        canister.update("CREATE TABLE t (a)")
+        with Canister(memory=StableMemory.from_image(canister.image())) as copy:
+            copy.update("INSERT INTO t VALUES (1)")
+        assert canister.query("SELECT count(*) FROM t").rows == [(0,)]
+
+
+def test_a_canister_that_nobody_has_any_more_holds_no_memory():
+    memory = StableMemory()
+    gc.disable()
+    try:
+        Canister(memory=memory)
+        with Canister(memory=memory) as canister:
+            assert canister.query("SELECT 1").rows == [(1,)]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_closed_canister_has_no_image(engine):
+    canister = Canister(engine=engine)
+    canister.close()
+    with pytest.raises(MessageError, match="closed"):
+        canister.image()
+
+
+def test_memory_is_no_name_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="leave the path out"):
+        Canister(":memory:")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"path": 5}, "path is 5, of type int; name a file"),
+        ({"trace": 5}, "trace is 5, of type int"),
+        ({"memory": "x"}, "give a StableMemory"),
+        ({"engine": "both", "measure": 25}, "give a text"),
+        ({"now": date(2026, 1, 1)}, "of type date; give a text"),
+        ({"assume": ["stable-write-charges=once"]}, "give a dict"),
+    ],
+)
+def test_a_choice_of_another_type_is_named_with_what_it_may_be(choice, words):
+    with pytest.raises(SettingsError, match=words):
+        Canister(**choice)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("sql", [5, None, b"SELECT 1"])
+def test_what_is_no_text_is_no_sql_on_any_engine(engine, sql):
+    with Canister(engine=engine) as canister:
+        with pytest.raises(SqlError, match="the SQL is of type"):
+            canister.query(sql)
+        assert canister.query("SELECT 1").rows == [(1,)]

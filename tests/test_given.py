@@ -42,6 +42,32 @@ def test_a_canister_that_nobody_has_any_more_holds_no_memory():
         gc.enable()
 
 
+@pytest.mark.parametrize("layout", ["managed", "raw"])
+@pytest.mark.parametrize("engine", ["native", "both"])
+def test_a_given_memory_outlives_the_canister_and_another_goes_on_with_it(engine, layout):
+    memory = StableMemory()
+    with Canister(engine=engine, layout=layout, memory=memory) as canister:
+        canister.update("CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+        image = canister.image()
+    assert memory.image() == image
+    with Canister(layout=layout, memory=memory) as canister:
+        assert canister.query("SELECT a FROM t").rows == [(1,)]
+        canister.update("INSERT INTO t VALUES (2)")
+    with Canister(layout=layout, memory=memory, engine="wasm") as canister:
+        assert canister.query("SELECT a FROM t").rows == [(1,), (2,)]
+        canister.update("DELETE FROM t")
+    with Canister(layout=layout, memory=memory) as canister:
+        assert canister.query("SELECT a FROM t").rows == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_closed_memory_is_refused(engine):
+    memory = StableMemory()
+    memory.close()
+    with pytest.raises(SettingsError, match="closed"):
+        Canister(engine=engine, memory=memory)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_closed_canister_has_no_image(engine):
     canister = Canister(engine=engine)

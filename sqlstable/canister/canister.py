@@ -83,7 +83,8 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
         bytes_changed: Whether the trace says of each message how many bytes of stable memory it
             changed, for write amplification; comparing takes about 10 µs a message.
         memory: An existing stable memory, such as `StableMemory.from_image` gives; of no other
-            canister that is open.
+            canister that is open. Closing the canister leaves it as it is. The wasm engine
+            works on a copy of one that was not made for it.
         durability: With ``path``: ``process`` (an answered message survives ``kill -9``, the
             default) or ``power`` (it survives a loss of power, too).
         read_only: With ``path``: allows queries only, and leaves all files as they are; so does a
@@ -139,7 +140,13 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
                 compares=choices.bytes_changed,
             )
             opening = Opening(settings, is_foreign=memory.wasm_pages > 0)
-            self._life = Life(machine, observation, opening, choices.hooks or Hooks())
+            self._life = Life(
+                machine,
+                observation,
+                opening,
+                choices.hooks or Hooks(),
+                is_memory_lent=memory is choices.memory,
+            )
             undo.callback(self._life.let_go)
             steps.install(self._life)
             undo.pop_all()
@@ -148,6 +155,8 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
 
     def close(self) -> None:
         """Finish the trace and give all memory back; closing twice does no harm.
+
+        A memory that the canister was given stays open, and another canister can go on with it.
 
         Raises:
             ImageError: The image file could not be left whole; it keeps its log.

@@ -12,11 +12,13 @@ _HOLDERS: Final[WeakKeyDictionary[StableMemory, ReferenceType[Life]]] = WeakKeyD
 
 
 def refuse_held(memory: StableMemory | None) -> None:
-    """Refuse a memory that belongs to a canister which is open.
+    """Refuse a memory that belongs to a canister which is open, or that is closed.
 
     Raises:
-        SettingsError: It does.
+        SettingsError: It does, or is.
     """
+    if memory is not None and memory.is_closed:
+        raise SettingsError("this memory is closed, and nothing is left of it; make another one")
     if memory is None or not _is_held(memory):
         return
     # One that nobody has any more may be waiting for its collection.

@@ -58,16 +58,24 @@ class Life:
         observation: Is given each of them.
         opening: How the heap is to open the database.
         hooks: The code, as far as the life cycle goes.
+        is_memory_lent: Whether the machine's memory outlives it: closing leaves it alone.
     """
 
     def __init__(
-        self, machine: Machine, observation: Observation, opening: Opening, hooks: Hooks
+        self,
+        machine: Machine,
+        observation: Observation,
+        opening: Opening,
+        hooks: Hooks,
+        *,
+        is_memory_lent: bool = False,
     ) -> None:
         self.machine = machine
         self.memory = machine.memory
         self.observation = observation
         self.opening = opening
         self.hooks = hooks
+        self.is_memory_lent = is_memory_lent
         self.is_empty = False
         "Whether its code has been uninstalled."
         self.is_stopped = False
@@ -302,7 +310,7 @@ class Life:
             self.observation.writer.update_settings(self.described)
 
     def close(self) -> None:
-        """Finish the trace and give all memory back; closing twice does no harm.
+        """Finish the trace and give back what memory is its own; closing twice does no harm.
 
         Raises:
             MessageError: A step of the life cycle is running, and a hook of it asks.
@@ -351,7 +359,8 @@ class Life:
         finally:
             # Closing it twice does no harm: the first time may have been cut off.
             self._is_let_go = True
-            self.memory.close()
+            if not self.is_memory_lent:
+                self.memory.close()
         self._is_given_back = True
 
     def _adopt(self) -> None:

@@ -91,6 +91,8 @@ class StableMemory(Atomic):
         self.store: ByteStore = store
         "Where the bytes are."
         self.log: AccessLog | None = None
+        self.is_closed = False
+        "Whether all memory has been given back."
 
     # -- what the bytes are kept in -------------------------------------------------------------
 
@@ -252,6 +254,7 @@ class StableMemory(Atomic):
 
     def close(self) -> None:
         """Give all memory back; the memory is not used afterwards."""
+        self.is_closed = True
         self.watchers.clear()
         self.store.close()
         if self.image_file is not None:

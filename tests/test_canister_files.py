@@ -3,6 +3,7 @@
 import gc
 import os
 import threading
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -10,14 +11,18 @@ import pytest
 
 from sqlstable import (
     Canister,
+    CanisterModule,
     ImageError,
     MessageError,
     SettingsError,
     SqlError,
     StableMemory,
+    TraceError,
     Trap,
+    open_trace,
 )
 from sqlstable.testing import trap_at
+from tests.test_cli import call
 
 ACCOUNTS = "CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER)"
 
@@ -267,3 +272,22 @@ def test_a_thousand_canisters_leak_neither_memory_nor_names_nor_descriptors(path
     assert len(apsw.vfs_names()) == names
     assert descriptor_count() == descriptors
     assert resident_bytes() - before < 10_000_000
+
+
+def test_a_trace_of_an_open_canister_is_not_taken_over(tmp_path):
+    trace, image = tmp_path / "a.trace", tmp_path / "a.stable"
+    with Canister(trace=trace) as first:
+        first.update("CREATE TABLE t (a)")
+        module = partial(CanisterModule, "@counter.wasm", image=image)
+        for begin in (partial(Canister, image), module):
+            with pytest.raises(TraceError, match=r"a\.trace is still being written; close its"):
+                begin(trace=trace, overwrite_trace=True)
+        refused = call("run", "-", "--trace", str(trace), "--force", stdin="SELECT 1;")
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+        assert "a.trace is still being written" in refused.stderr
+        # Nor is anything else made.
+        assert not image.exists()
+        first.update("CREATE TABLE u (a)")
+    with open_trace(trace) as kept:
+        assert [statement.sql for statement in kept.statements][-1] == "CREATE TABLE u (a)"
+    Canister(image, trace=trace, overwrite_trace=True).close()

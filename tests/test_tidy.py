@@ -75,6 +75,7 @@ WALLS = {
         "memory/image/imagefile.py",
         "memory/image/folderlock.py",
         "memory/snapshots/cloning.py",
+        "trace/format/write_lock.py",
     ),
 }
 

@@ -1,8 +1,11 @@
 """What a trace file refuses: to read what is damaged or foreign, and to write over it."""
 
 import itertools
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing, suppress
 from dataclasses import replace
 
@@ -185,6 +188,68 @@ def test_a_trace_is_replaced_only_when_asked_for(path):
         write_by_hand(writer, 1)
     with open_trace(path) as trace:
         assert trace.messages == MESSAGES[:1]
+
+
+def test_a_trace_that_is_being_written_is_never_replaced(tmp_path):
+    path, link = tmp_path / "a.trace", tmp_path / "link"
+    writer = TraceWriter(path, {})
+    write_by_hand(writer, 1)
+    link.symlink_to(path)
+    for name in (path, link):
+        with pytest.raises(TraceError) as refused:
+            TraceWriter(name, {}, overwrite=True)
+        assert str(refused.value) == (
+            f"{name} is still being written; close its canister, let its run end, or choose "
+            "another file"
+        )
+    # A reader of it, which SQLite lets go of its own locks for, changes nothing about that.
+    open_trace(path).close()
+    with pytest.raises(TraceError, match="still being written"):
+        TraceWriter(path, {}, overwrite=True)
+    reader = writer.trace()
+    writer.close()
+    with open_trace(path) as trace:
+        assert trace.messages == MESSAGES[:1]
+    with reader, TraceWriter(path, {}, overwrite=True):
+        assert reader.messages == MESSAGES[:1]
+
+
+def test_a_trace_that_another_process_is_writing_is_never_replaced(tmp_path):
+    path = tmp_path / "a.trace"
+    program = (
+        "import sys; from sqlstable.trace.format.file import TraceWriter;"
+        "writer = TraceWriter(sys.argv[1], {}); print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        child.stdout.readline()
+        with pytest.raises(TraceError, match="still being written"):
+            TraceWriter(path, {}, overwrite=True)
+        child.kill()
+    TraceWriter(path, {}, overwrite=True).close()
+
+
+def test_a_forked_child_neither_keeps_nor_gives_up_the_lock_of_its_parent(tmp_path):
+    path = tmp_path / "a.trace"
+    writer = TraceWriter(path, {})
+    child = os.fork()
+    if not child:
+        writer.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    with pytest.raises(TraceError, match="still being written"):
+        TraceWriter(path, {}, overwrite=True)
+    gate, opened = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(opened)
+        os.read(gate, 1)
+        os._exit(0)
+    writer.close()
+    TraceWriter(path, {}, overwrite=True).close()
+    os.close(opened)
+    os.waitpid(child, 0)
 
 
 def test_bad_settings_leave_an_existing_trace_alone(path):

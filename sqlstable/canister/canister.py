@@ -21,7 +21,7 @@ from sqlstable.canister.life_cycle import LifeCycle
 from sqlstable.canister.life_figures import StatusTerms, figures_of_life
 from sqlstable.canister.machine import Opening
 from sqlstable.canister.machines import make_machine
-from sqlstable.canister.observation import Observation, open_writer
+from sqlstable.canister.observation import Observation, check_trace, open_writer
 from sqlstable.canister.presence import Presence
 from sqlstable.canister.reply import Reply
 from sqlstable.canister.schema_door import SchemaDoor
@@ -75,7 +75,8 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
         enforce: False measures against the limits of messages and traps at none of them: reports
             show which ones were crossed. The size of stable memory stays limited.
         trace: Path of a trace file to write, or ``":memory:"`` for one that `trace` gives back.
-        overwrite_trace: Whether an existing trace file may be replaced.
+        overwrite_trace: Whether an existing trace file may be replaced; never one that is still
+            being written.
         depth: ``counters`` asks SQLite for VM steps, scans, sorts and cache hits (about 2 µs a
             statement), ``pages`` does without.
         owners: Whether each message's OS pages are attributed to tables and indexes; by default
@@ -125,6 +126,7 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
             raise TypeError(f"Canister.__init__() got an unexpected keyword argument {name!r}")
         choices = Choices(path, **keywords)
         refuse_held(choices.memory)
+        check_trace(choices.trace, overwrite=choices.overwrite_trace)
         settings = choices.settings
         self.machine = machine = make_machine(choices)
         "What it runs on."

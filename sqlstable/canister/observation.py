@@ -14,7 +14,7 @@ from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import WIPING_KINDS
 from sqlstable.memory.changes import bytes_changed
 from sqlstable.memory.stable import StableMemory
-from sqlstable.trace.format.file import Trace, TraceWriter
+from sqlstable.trace.format.file import Trace, TraceWriter, check_way
 from sqlstable.trace.model import OwnerRuns, StableArea
 from sqlstable.trace.ownership.file_owners import FileOwners
 from sqlstable.trace.ownership.owners import NO_CHANGES, OwnerMap, owner_runs
@@ -319,6 +319,16 @@ class BeforeReader:
     def __init__(self, reader: StoreReader) -> None:
         self.read_sqlite_page = reader.read_before
         self.size_bytes = reader.size_bytes
+
+
+def check_trace(trace: Path | str | None, *, overwrite: bool) -> None:
+    """Refuse a trace file that cannot be begun, before anything else is made.
+
+    Raises:
+        TraceError: There is a file already that may not be replaced.
+    """
+    if trace is not None and trace != ":memory:":
+        check_way(Path(trace), overwrite=overwrite)
 
 
 def open_writer(

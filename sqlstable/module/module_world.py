@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlstable.canister.ended import EndedMessage
-from sqlstable.canister.observation import open_writer
+from sqlstable.canister.observation import check_trace, open_writer
 from sqlstable.errors import MessageError, SettingsError
 from sqlstable.ic.assumptions import assumed, check_counted
 from sqlstable.ic.canister_figures import CanisterFigures
@@ -80,6 +80,7 @@ class ModuleWorld:
         has_profile: bool = False,
         os_page_bytes: int = OS_PAGE_BYTES,
     ) -> None:
+        check_trace(trace, overwrite=overwrite_trace)
         chosen = assumed(resolve_prices(prices, resolve_limits(limits)), assume or {})
         regime = check_counted(chosen)
         is_watched = regime.charges_heap if track_heap is None else track_heap

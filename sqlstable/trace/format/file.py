@@ -61,7 +61,7 @@ rows are in ``-wal`` beside it; both stay together until a tool that may write h
 
 from sqlstable.trace.format.reader import Trace, open_trace
 from sqlstable.trace.format.schema import TRACE_APPLICATION_ID, TRACE_FORMAT_VERSION
-from sqlstable.trace.format.writer import FLUSH_MESSAGES, TraceWriter
+from sqlstable.trace.format.writer import FLUSH_MESSAGES, TraceWriter, check_way
 
 __all__ = [
     "FLUSH_MESSAGES",
@@ -69,5 +69,6 @@ __all__ = [
     "TRACE_FORMAT_VERSION",
     "Trace",
     "TraceWriter",
+    "check_way",
     "open_trace",
 ]

@@ -29,6 +29,7 @@ from sqlstable.trace.format.storage import (
     writing,
 )
 from sqlstable.trace.format.waiting_rows import WaitingRows
+from sqlstable.trace.format.write_lock import WriteLock, is_being_written
 from sqlstable.trace.model import (
     AccessSpan,
     AddressRun,
@@ -86,11 +87,13 @@ class TraceWriter:
             path: The file to create; None keeps the trace in memory.
             settings: The circumstances of the run, as values that JSON knows; tuples come back
                 as lists. ``closed`` is set by the writer.
-            overwrite: Replace an existing trace. A file that is no trace is never replaced.
+            overwrite: Replace an existing trace. A file that is no trace is never replaced, nor
+                a trace that is still being written.
             clock: Tells seconds. It decides when rows are committed, and is in none of them.
 
         Raises:
-            TraceError: The file exists, or cannot be created, or a setting is not JSON.
+            TraceError: The file exists, or is being written, or cannot be created, or a setting
+                is not JSON.
         """
         rows = _setting_rows({**settings, "closed": False})
         self._path = None if path is None else Path(path)
@@ -110,6 +113,7 @@ class TraceWriter:
         self._release = weakref.finalize(self, self._shared.release)
         self._rows["settings"] += rows
         self._flush()
+        self._unlock = None if path is None else _locked(self, Path(path))
 
     def __enter__(self) -> Self:
         return self
@@ -287,6 +291,8 @@ class TraceWriter:
         self._failure = self._failure or f"{self._name} is closed"
         if self._path is not None:
             self._release()
+        if self._unlock is not None:
+            self._unlock()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -370,6 +376,11 @@ class TraceWriter:
                     blob.write(view[start : start + _BOUND_BLOCK_BYTES_MAX])
 
 
+def _locked(writer: TraceWriter, path: Path) -> Callable[[], object]:
+    """Lock the trace of a writer; returns what unlocks it, as its collection does."""
+    return weakref.finalize(writer, WriteLock(path).release)
+
+
 def _is_large(row: Row) -> bool:
     return len(row[1]) > _BOUND_BLOCK_BYTES_MAX
 
@@ -411,8 +422,12 @@ def _insert_statements(connection: sqlite3.Connection) -> dict[str, str]:
     }
 
 
-def _make_way(path: Path, *, overwrite: bool) -> None:
-    """Remove an older trace, if there is one and it may go."""
+def check_way(path: Path, *, overwrite: bool) -> None:
+    """Refuse a file that is there already and may not be replaced by a trace.
+
+    Raises:
+        TraceError: It is no trace, or still being written, or nobody asked for overwriting.
+    """
     if not path.exists():
         return
     found = None if path.is_dir() else application_and_version(path)
@@ -420,6 +435,16 @@ def _make_way(path: Path, *, overwrite: bool) -> None:
         raise TraceError(f"{path} exists and is not a trace; choose another file")
     if not overwrite:
         raise TraceError(f"{path} exists; remove it, choose another file, or ask for overwriting")
+    if is_being_written(path):
+        raise TraceError(
+            f"{path} is still being written; close its canister, let its run end, or choose "
+            "another file"
+        )
+
+
+def _make_way(path: Path, *, overwrite: bool) -> None:
+    """Remove an older trace, if there is one and it may go."""
+    check_way(path, overwrite=overwrite)
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 

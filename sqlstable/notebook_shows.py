@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from sqlstable.analysis.pricing.price_comparison import times
+from sqlstable.canister.status import figures_html
 from sqlstable.report.notebook_pictures import locality_png, page_map_png
 from sqlstable.trace.markup import ROWS_SHOWN, html_table
 
 if TYPE_CHECKING:
     from sqlstable.analysis.advice.advice import Advice
     from sqlstable.analysis.locality.locality import Locality
+    from sqlstable.analysis.pricing.price_comparison import PriceComparison
     from sqlstable.analysis.scaling.growing import ScaleResults
     from sqlstable.analysis.scaling.pareto import SweepResults
+    from sqlstable.analysis.upgrading.upgrade_runs import UpgradeComparison
     from sqlstable.analysis.whatif.estimate import Estimate
     from sqlstable.analysis.whatif.page_cache import PageCacheWhatIf
+    from sqlstable.ic.pricing import Spent
+
+_TIMES_TODAY: Final = "\N{MULTIPLICATION SIGN} today"
 
 Show = Callable[[Any], str | bytes | None]
 """Returns what is shown of a result; None leaves it to the next kind."""
@@ -94,6 +101,48 @@ def sweep_html(found: "SweepResults") -> str:
     return html_table(f"{len(found.rows):,} combinations", headings, rows)
 
 
+def prices_html(found: "PriceComparison") -> str:
+    """Return what each price list makes of the whole trace, and below it of each row."""
+    today = found.total.spent[found.today]
+    lists = [
+        (
+            it.name,
+            *(part.computation, part.stable, part.heap, part.total),
+            None if (ratio := times(part, today)) is None else f"{ratio:,.2f}",
+        )
+        for it, part in zip(found.lists, found.total.spent, strict=True)
+    ]
+    headings = ("price list", "computation", "stable memory", "heap", "total", _TIMES_TODAY)
+    table = html_table("instructions, by price list", headings, lists)
+    if not found.rows:
+        return table
+    rows = [
+        (" ".join(row.name.split()), row.count, *(_known(part) for part in row.spent))
+        for row in found.rows[:ROWS_SHOWN]
+    ]
+    columns = (found.by, "count", *(it.name for it in found.lists))
+    return table + html_table(f"by {found.by}, {len(found.rows):,} rows", columns, rows)
+
+
+def upgrades_html(found: "UpgradeComparison") -> str:
+    """Return what an upgrade takes in each way, by size."""
+    headings = (found.size_name or "size", "database, bytes", *(way.name for way in found.ways))
+    rows = [
+        (
+            size.size if size.size is None else int(size.size),
+            size.database_bytes,
+            *(run.failure or run.upgrade for run in map(size.run_of, (w.name for w in found.ways))),
+        )
+        for size in found.sizes
+    ]
+    return html_table("instructions of an upgrade", headings, rows)
+
+
+def _known(found: "Spent") -> int:
+    """Return all instructions, or stable memory's alone where nobody counted the rest."""
+    return found.stable if found.total is None else found.total
+
+
 def _image(picture: bytes | None) -> str:
     """Return a picture inside of HTML, of which a notebook shows nothing else."""
     if picture is None:
@@ -112,15 +161,18 @@ def _estimate(found: "Estimate | None") -> str:
 
 SHOWS: Final[Mapping[str, Mapping[str, Show]]] = {
     "text/html": {
-        "advice.advice.Advice": advice_html,
-        "locality.locality.Locality": locality_html,
-        "scaling.growing.ScaleResults": scale_html,
-        "scaling.pareto.SweepResults": sweep_html,
-        "whatif.page_cache.PageCacheWhatIf": page_cache_html,
+        "analysis.advice.advice.Advice": advice_html,
+        "analysis.locality.locality.Locality": locality_html,
+        "analysis.pricing.price_comparison.PriceComparison": prices_html,
+        "analysis.scaling.growing.ScaleResults": scale_html,
+        "analysis.scaling.pareto.SweepResults": sweep_html,
+        "analysis.upgrading.upgrade_runs.UpgradeComparison": upgrades_html,
+        "analysis.whatif.page_cache.PageCacheWhatIf": page_cache_html,
+        "ic.canister_figures.CanisterFigures": figures_html,
     },
-    "image/png": {"page_map.PageMap": page_map_png},
+    "image/png": {"analysis.page_map.PageMap": page_map_png},
 }
-"""What is shown of what, by the kind of output and the name in `sqlstable.analysis`."""
+"""What is shown of what, by the kind of output and the name in `sqlstable`."""
 
 
 def register(shell: InteractiveShell) -> None:
@@ -130,6 +182,4 @@ def register(shell: InteractiveShell) -> None:
     for kind, shows in SHOWS.items():
         for name, show in shows.items():
             module, _, result = name.rpartition(".")
-            formatters.formatters[kind].for_type_by_name(
-                f"sqlstable.analysis.{module}", result, show
-            )
+            formatters.formatters[kind].for_type_by_name(f"sqlstable.{module}", result, show)

@@ -6,16 +6,19 @@ import pytest
 
 from sqlstable import Canister
 from sqlstable.analysis.advice.advice import Advice
+from sqlstable.analysis.compare import compare
 from sqlstable.analysis.locality.locality import locality
 from sqlstable.analysis.page_map import page_map
+from sqlstable.analysis.pricing.price_comparison import compare_prices
 from sqlstable.analysis.scaling.growing import scale_results
 from sqlstable.analysis.scaling.pareto import SweepResults, SweepRow
 from sqlstable.analysis.scaling.runs import RunResult
 from sqlstable.analysis.whatif.page_cache import page_cache_what_if
 from sqlstable.notebook_shows import SHOWS, register
-from tests.hand_built import HandBuiltTrace
+from tests.hand_built import HandBuiltTrace, music_trace, music_trace_with_index
 from tests.hostile_texts import HOSTILE_NAME, is_harmless
 from tests.notebook_world import make_shell, no_matplotlib
+from tests.test_upgrade_compare import comparison
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def test_every_name_is_that_of_a_result():
     for shows in SHOWS.values():
         for name in shows:
             module, _, result = name.rpartition(".")
-            found = __import__(f"sqlstable.analysis.{module}", fromlist=[result])
+            found = __import__(f"sqlstable.{module}", fromlist=[result])
             assert isinstance(getattr(found, result), type)
 
 
@@ -95,6 +98,49 @@ def test_a_sweep_shows_first_what_nothing_beats(shell):
     assert is_harmless(html)
     assert html.index("4096") < html.index("512")
     assert "nothing beats it" in html
+
+
+def test_a_status_shows_sizes_and_the_lines_of_dfx(shell):
+    with Canister() as canister:
+        canister.update("CREATE TABLE t (id INTEGER PRIMARY KEY, x)")
+        status = canister.status()
+    for html in (shown(shell, status), shown(shell, status.figures)):
+        assert is_harmless(html)
+        assert ">Idle cycles burned per day</td>" in html
+    assert f">{status.stable_size_bytes:,}</td>" in shown(shell, status)
+    sizes = f"stable memory {status.stable_size_bytes:,} bytes, database 8,192 bytes"
+    assert shown(shell, status, "text/plain") == f"<Status: 2 messages, {sizes}>"
+    figures = shown(shell, status.figures, "text/plain")
+    assert figures.startswith("<CanisterFigures canister: Running, memory ")
+
+
+def test_a_comparison_says_in_text_what_changed(shell):
+    found = compare(music_trace(), music_trace_with_index())
+    assert "before → after" in shown(shell, found)
+    plain = shown(shell, found, "text/plain")
+    assert plain == "<Comparison of 11 statements: 2 better, 1 worse, 7 same, 1 added>"
+
+
+@pytest.mark.parametrize("by", ["trace", "statement"])
+def test_prices_compared_show_every_list_and_row(shell, trace, by):
+    found = compare_prices(trace, by=by)
+    html = shown(shell, found)
+    assert is_harmless(html)
+    assert html.count("<table>") == (1 if by == "trace" else 2)
+    assert all(f">{it.name}</td>" in html for it in found.lists)
+    assert f">{found.total.spent[0].stable:,}</td>" in html
+    assert ("SELECT sum(x) FROM t" in html) == (by == "statement")
+    assert shown(shell, found, "text/plain").startswith("<PriceComparison under 6 price lists")
+
+
+def test_upgrades_compared_show_what_each_takes(shell):
+    found = comparison(lambda size: 5_000_000 + 1000 * size)
+    html = shown(shell, found)
+    assert is_harmless(html)
+    assert all(f">{way.name}</th>" in html for way in found.ways)
+    assert ">100,000</td>" in html
+    assert ">105,000,000</td>" in html
+    assert shown(shell, found, "text/plain").startswith("<UpgradeComparison of ")
 
 
 def test_growth_shows_its_laws(shell):

@@ -88,6 +88,10 @@ class Comparison:
         """Whether more is worse: the runs have the same settings, the heaps the same states."""
         return not self.differing_settings and not self.other_cache_count
 
+    def __repr__(self) -> str:
+        changes = [f"{count:,} {change}" for change, count in change_counts(self).items() if count]
+        return f"<Comparison of {len(self.pairs):,} statements: {', '.join(changes) or 'none'}>"
+
     def _repr_html_(self) -> str:
         """Show in a notebook what changed, the changed statements first."""
         ranked = sorted(self.pairs, key=lambda pair: pair.change == "same")

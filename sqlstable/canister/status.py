@@ -7,6 +7,7 @@ from sqlstable.canister.machine import Machine
 from sqlstable.database.settings import Settings
 from sqlstable.ic.canister_figures import CanisterFigures
 from sqlstable.layout.layouts import layout_named
+from sqlstable.trace.markup import html_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,28 @@ class Status:
     def __str__(self) -> str:
         """Return the lines of ``dfx canister status``, and what dfx does not say."""
         return str(self.figures)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Status: {self.messages:,} messages, stable memory {self.stable_size_bytes:,} bytes, "
+            f"database {self.database_size_bytes:,} bytes>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook its sizes, and the lines of ``dfx canister status``."""
+        rows = [
+            ("messages", self.messages),
+            ("database, bytes", self.database_size_bytes),
+            ("stable memory, bytes", self.stable_size_bytes),
+            *((f"bytes: {part.name}", part.size_bytes) for part in self.growth.parts),
+        ]
+        return html_table("status", (), rows) + figures_html(self.figures)
+
+
+def figures_html(figures: CanisterFigures) -> str:
+    """Return the lines of ``dfx canister status`` as a table."""
+    head, *lines = filter(None, str(figures).splitlines())
+    return html_table(head, (), [line.partition(": ")[::2] for line in lines])
 
 
 def described(machine: Machine, settings: Settings, *, owners: bool) -> dict[str, object]:

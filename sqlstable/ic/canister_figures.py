@@ -108,6 +108,12 @@ class CanisterFigures:
             return None
         return self.burn.days(self.balance + self.reserved_cycles)
 
+    def __repr__(self) -> str:
+        return (
+            f"<CanisterFigures {self.name}: {self.status}, memory {self.sizes.total:,} bytes, "
+            f"{self.idle_cycles_per_day:,} cycles a day>"
+        )
+
     def __str__(self) -> str:
         """Return the lines of ``dfx canister status``, and what dfx does not say."""
         return "\n".join([*self._as_dfx(), "", *self._beside()])

@@ -51,6 +51,10 @@ class PriceComparison:
     settings: TraceSettings
     "Of the trace."
 
+    def __repr__(self) -> str:
+        more = f", {len(self.rows):,} rows by {self.by}" if self.rows else ""
+        return f"<PriceComparison under {len(self.lists)} price lists{more}>"
+
 
 class PricedSum:
     """What messages, or statements of them, owe together under any price list."""

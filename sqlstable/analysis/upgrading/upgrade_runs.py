@@ -144,3 +144,7 @@ class UpgradeComparison:
     ceilings: Ceilings
     reads_per_day: float
     writes_per_day: float
+
+    def __repr__(self) -> str:
+        names = ", ".join(way.name for way in self.ways)
+        return f"<UpgradeComparison of {names} at {len(self.sizes)} sizes>"

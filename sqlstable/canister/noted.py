@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sqlstable.canister.charging import spent_between, spent_by_message
 from sqlstable.engine.measured.codec import Loop, StatementCounters
 from sqlstable.engine.measured.notes import Border, CallNote, Mark, MessageNotes, WholeNote
+from sqlstable.engine.measured.schema_copy import Plan
 from sqlstable.errors import Trap
 from sqlstable.ic import words
 from sqlstable.ic.charged import Charged, Payloads, charged_together
@@ -91,7 +92,7 @@ class NotedStatements(Sequence[RawStatement]):
         self.has_failure = False
         "Whether SQLite refused a statement."
         for call in notes.calls:
-            self._length += _statement_count(call)
+            self._length += self._statement_count(call)
             self.has_failure |= call.is_failed
         self._made: list[RawStatement] | None = None
         self._failed: list[OutsideSpan] = []
@@ -128,6 +129,11 @@ class NotedStatements(Sequence[RawStatement]):
             assert len(self._made) == self._length
         return self._made
 
+    def _statement_count(self, call: CallNote) -> int:
+        if call.whole is not None:
+            return int(call is call.whole.calls[-1])
+        return len(_begun(call, self._table(call))) if call.trapped else len(call.results)
+
     def _table(self, call: CallNote) -> _Rows:
         """Return the borders of a call, and its end as one more."""
         rows = self._notes.border_rows()[call.border_start : call.border_stop]
@@ -141,8 +147,8 @@ class NotedStatements(Sequence[RawStatement]):
         table = self._table(call)
         rows = table[:-1]
         starts = np.flatnonzero(rows[:, _MARK] == Mark.PREPARE).tolist()
-        if call.is_trapped:
-            yield self._trapped(call, table)
+        if call.trapped:
+            yield from self._trapped(call, table)
             return
         indexes = iter(range(len(call.results)))
         for start, stop in pairwise((*starts, len(rows))):
@@ -219,15 +225,21 @@ class NotedStatements(Sequence[RawStatement]):
                 table[0, _HEAP] = before[_HEAP]
         return table
 
-    def _trapped(self, call: CallNote, table: _Rows) -> RawStatement:
-        """A call that trapped has told nothing of its statements: they count as one."""
-        sql = clean_sql(call.sql)
-        readonly = call.is_readonly
-        plan = call.plans[0] if call.plans else ()
-        text = StatementText(sql, kind_of(sql, readonly=readonly), readonly, plan)
-        costs, charged, phases = self._costs(table)
+    def _trapped(self, call: CallNote, table: _Rows) -> Iterator[RawStatement]:
+        """A call that trapped has told nothing of its statements: its borders and text do."""
+        starts = _begun(call, table)
+        stops = (*starts[1:], len(table) - 1)
+        for (sql, plan), start, stop in zip(call.trapped, starts, stops, strict=False):
+            yield self._cut_off(_cleaned(sql), plan, table[start : stop + 1])
+
+    def _cut_off(self, sql: str, plan: Plan, group: _Rows) -> RawStatement:
+        kind = kind_of(sql, readonly=plan.is_readonly)
+        text = StatementText(sql, kind, plan.is_readonly or kind == "read", plan.lines)
+        # Rows are encoded one by one.
+        rows = np.count_nonzero(group[:-1, _MARK] == Mark.ENCODE)
+        costs, charged, phases = self._costs(group)
         return RawStatement(
-            text, _spans(table), 0, 1, None, None, None, None, costs, phases, (), charged
+            text, _spans(group), int(rows), 1, None, None, None, None, costs, phases, (), charged
         )
 
     def _costs(self, group: _Rows) -> tuple[Instructions, Charged, dict[str, int]]:
@@ -242,10 +254,13 @@ class NotedStatements(Sequence[RawStatement]):
         return *spent_between(self._notes, first, last), phases
 
 
-def _statement_count(call: CallNote) -> int:
-    if call.whole is not None:
-        return int(call is call.whole.calls[-1])
-    return 1 if call.is_trapped else len(call.results)
+def _begun(call: CallNote, table: _Rows) -> list[int]:
+    """Return at which borders the statements of a call that trapped begin.
+
+    The first has what lies before it, and one that its text does not tell apart is the last.
+    """
+    starts = np.flatnonzero(table[:-1, _MARK] == Mark.PREPARE).tolist()
+    return [0, *starts[1 : len(call.trapped)]]
 
 
 def _loop_use(loop: Loop) -> LoopUse:

@@ -230,14 +230,15 @@ class WasmEngine:
         request = encode_many(sql, rows, counters=self._counters, key=self._key())
         if request is None:
             return []
+        call_count = len(self.calls)
         try:
-            found = self._send(sql, request)
+            return self._send(sql, request)
         except SqlError as error:
             # All rows went with the request; SQLite came so far.
             error.row = _runs(self._last_results) or 1
             raise
-        _join(self.calls[-1], sql, len(found))
-        return found
+        finally:
+            _join(self.calls[call_count:], sql)
 
     def request_of(self, sql: str, params: Params, rows: Sequence[Params] | None) -> bytes | None:
         """Return what `execute` sends, or with rows `executemany`; None where there is no row."""
@@ -355,14 +356,12 @@ class WasmEngine:
         plan, is_of_concern = self._plans.known(sql)
         try:
             data, status = self._overrun.call(name or self._name, request)
-        except Trap as trap:
-            self._note(sql, plan, machine.tell(), len(request), (), is_trapped=True)
-            raise memory.poison(trap) from None
-        except KeyboardInterrupt:
-            # The message is lost, and what it cost up to here is this statement's.
+        except (Trap, KeyboardInterrupt) as end:
+            # An interrupted message is lost, too, and what it cost up to here is its statements'.
             with suppress(Trap):
-                self._note(sql, plan, machine.tell(), len(request), (), is_trapped=True)
-            raise
+                cut = self._plans.cut(sql)
+                self._note(sql, plan, machine.tell(), len(request), (), trapped=cut)
+            raise memory.poison(end) if isinstance(end, Trap) else end from None
         reply = decode_whole(data)
         assert reply.finish is not None
         self._finish = reply.finish
@@ -386,7 +385,7 @@ class WasmEngine:
         request_bytes: int,
         results: Sequence[StatementResult],
         *,
-        is_trapped: bool = False,
+        trapped: Sequence[tuple[str, Plan]] = (),
         is_failed: bool = False,
     ) -> None:
         counts = [len(each.rows) for each in results]
@@ -400,11 +399,10 @@ class WasmEngine:
             border_stop=status.border_count,
             end_row=Border.now(status, self._store.machine.instruction_limit),
             request_bytes=request_bytes,
-            reply_bytes=0 if is_trapped else status.reply_size,
-            plans=[plan.lines] if is_trapped or len(counts) == 1 else [],
-            is_trapped=is_trapped,
+            reply_bytes=0 if trapped else status.reply_size,
+            plans=[plan.lines] if len(counts) == 1 else [],
+            trapped=trapped,
             is_failed=is_failed,
-            is_readonly=plan.is_readonly,
         )
         if self._stepped is not None:
             self._stepped.take(call)
@@ -434,10 +432,14 @@ class WasmEngine:
         self._plans.close()
 
 
-def _join(call: CallNote, sql: str, row_count: int) -> None:
+def _join(calls: Iterable[CallNote], sql: str) -> None:
     """Let several statements of a call count as one."""
-    if len(call.results) > 1:
-        call.whole = WholeNote(sql, [call], row_count, _runs(call.results))
+    for call in calls:
+        if len(call.results) > 1:
+            row_count = 0 if call.is_failed else sum(call.row_counts)
+            call.whole = WholeNote(sql, [call], row_count, _runs(call.results))
+        elif len(call.trapped) > 1:
+            call.trapped = [(sql, call.trapped[0][1])]
 
 
 def _runs(results: Sequence[StatementResult]) -> int:

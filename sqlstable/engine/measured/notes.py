@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlstable.engine.measured.codec import StatementResult
+from sqlstable.engine.measured.schema_copy import Plan
 from sqlstable.ic import words
 from sqlstable.ic.accesses import Access, Accesses, TakenAccesses
 from sqlstable.ic.prices import PriceRegime
@@ -215,10 +216,9 @@ class CallNote:
     reply_bytes: int
     plans: list[tuple[str, ...]]
     "Lines of EXPLAIN QUERY PLAN for each statement."
-    is_trapped: bool = False
+    trapped: Sequence[tuple[str, Plan]] = ()
+    "The statements of a call that trapped, and so has no results: they are cut from its text."
     is_failed: bool = False
-    is_readonly: bool = False
-    "What SQLite says of the text, for a call that trapped and so has no results."
     whole: "WholeNote | None" = None
     "What it is a part of; None where each of its statements counts as one."
 

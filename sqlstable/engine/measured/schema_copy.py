@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
+from sqlstable.database.trial_copy import cut_statements
 from sqlstable.engine.inspector import prepare
 from sqlstable.engine.pragmas import PROCESS_WIDE
 from sqlstable.engine.statements import Params
@@ -150,6 +151,15 @@ class Plans:
     def known(self, sql: str) -> tuple[Plan, bool]:
         """Return the plan that was learned for a text, and whether it may have to be followed."""
         return self._known.get(sql) or (NO_PLAN, _concerns(sql))
+
+    def cut(self, sql: str) -> list[tuple[str, Plan]]:
+        """Return the statements of a text, with what is known of each without its values."""
+        texts = cut_statements(sql)
+        if len(texts) < 2:
+            return [(sql, self.known(sql)[0])]
+        copy = None if self._is_wrong else self._copy
+        plans = [NO_PLAN if copy is None else plan_of(copy, text, None) for text in texts[1:]]
+        return list(zip(texts, (self.known(sql)[0], *plans), strict=True))
 
     def columns(self, sql: str, params: Params) -> tuple[str, ...] | None:
         """Return the names of a statement's columns, or None where they are not known."""

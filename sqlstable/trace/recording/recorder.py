@@ -206,8 +206,8 @@ class Runner:
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> Rows:
         """Execute ``sql`` once per row of ``rows``: one statement with many runs."""
-        watch = _Watch(self, many=True)
-        counted = _Counted(rows)
+        counted = _Counted(sql, rows)
+        watch = _Watch(self, many=counted)
         self.borders.clear()
         with watch:
             cursor = self.connection.executemany(
@@ -216,7 +216,7 @@ class Runner:
                 can_cache=_can_cache(sql),
             )
             result = cursor.fetchall()
-        watch.finish(len(result), runs=counted.count, sql=clean_sql(sql))
+        watch.finish(len(result))
         return result
 
     def open_cursor(self, sql: str, params: Params) -> "RecordedCursor":
@@ -352,9 +352,10 @@ class _Sight:
 
 
 class _Counted:
-    """Iterates over rows and counts them."""
+    """Iterates over rows that a text is run for, and counts them."""
 
-    def __init__(self, rows: Iterable[Params]) -> None:
+    def __init__(self, sql: str, rows: Iterable[Params]) -> None:
+        self.sql = sql
         self._rows = rows
         self.count = 0
 
@@ -367,7 +368,9 @@ class _Counted:
 class _Watch:
     """Sees each statement of one call begin, by ``exec_trace``, and records them one by one."""
 
-    def __init__(self, runner: Runner, *, rows: Rows | None = None, many: bool = False) -> None:
+    def __init__(
+        self, runner: Runner, *, rows: Rows | None = None, many: _Counted | None = None
+    ) -> None:
         self.texts: list[StatementText] = []
         self._runner = runner
         self._recorder = runner.recorder
@@ -416,12 +419,13 @@ class _Watch:
         """Go on behind the other statement."""
         self._start = self._prepared = self._recorder.log.position()
 
-    def finish(self, row_count: int, *, runs: int = 1, sql: str | None = None) -> None:
-        """Record the statement that ran last."""
+    def finish(self, row_count: int) -> None:
+        """Record the statement that ran last; what runs once a row is one, whatever came of it."""
         if not self.texts:
             return
-        text = self.texts[-1]
-        if sql is not None and sql != text.sql:
+        text, runs = self.texts[-1], 1
+        if self._many is not None:
+            sql, runs = clean_sql(self._many.sql), max(1, self._many.count)
             text = StatementText(sql, text.kind, text.is_readonly, text.plan)
         spans = self.spans_until(self._recorder.log.position())
         rows = row_count - self._rows_before
@@ -447,7 +451,7 @@ class _Watch:
             # question for the plan to nobody.
             return
         position = self._recorder.log.position()
-        if self._many and self.texts:
+        if self._many is not None and self.texts:
             self._close_run(position)
             return
         cleaned = clean_sql(sql)

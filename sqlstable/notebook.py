@@ -23,6 +23,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import DisplayHandle, clear_output, display
 
 from sqlstable.analysis.message_html import message_html, message_words, owner_words, verdict_words
+from sqlstable.analysis.pricing.paid_words import paid_words
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.reply import Reply
 from sqlstable.cli.output import WIDTH_WITHOUT_TERMINAL, Screen
@@ -31,6 +32,7 @@ from sqlstable.cli.rows import row_pieces, value_text
 from sqlstable.database.values import bindable, find_fault
 from sqlstable.engine.native.native_engine import is_complete
 from sqlstable.errors import MessageError, SqlstableError
+from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.notebook_map import MapView
 from sqlstable.notebook_options import (
     CANISTER,
@@ -105,7 +107,7 @@ class CellAnswer:
         parts = []
         for place, reply in enumerate(self.replies):
             parts += [_rows_html(found) for at, _, found in self.results if at == place]
-            parts.append(message_html(self._untold(reply.message), reply.statements))
+            parts.append(message_html(self._untold(reply.message), reply.statements, CycleFees()))
         return "".join(parts) + html_text(self._left_out())
 
     def __repr__(self) -> str:
@@ -153,7 +155,8 @@ def _message_lines(reply: Reply, message: TracedMessage) -> Iterator[str]:
         f"{' (statement by statement)' * bool(owners and len(statements) > 1)}"
     )
     if message.instructions is not None:
-        yield f"{message.instructions.total:,} instructions"
+        cycles = paid_words(message, CycleFees())
+        yield f"{message.instructions.total:,} instructions{' · ' * bool(cycles)}{cycles}"
     yield verdict_words(message)
 
 

@@ -4,7 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlstable.analysis.pricing.statement_prices import StatementPrice, no_price, sum_cycles
+from sqlstable.analysis.pricing.statement_prices import (
+    StatementCycles,
+    StatementPrice,
+    no_price,
+    sum_cycles,
+)
 from sqlstable.analysis.totals import sum_instructions, sum_known, sum_uses
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.trace.model import Instructions, OwnerUse, StableUse, Statement
@@ -36,6 +41,9 @@ class ShapeGroup:
     "The different plans by which SQLite executed it, in the order of their first use."
     cycles: int | None = None
     "Sum over the statements; None where not all are known, or nobody asked."
+    cycles_as_update: int | None = None
+    """What those in queries, which are free, would cost were these called as updates; None where
+    none is, or as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class OwnerGroup:
     statements. None where not all are known."""
     cycles: int | None = None
     "Of the same statements, likewise whole."
+    cycles_as_update: int | None = None
+    "Of those of them in queries, were these called as updates, likewise whole."
 
     @property
     def stable(self) -> StableUse:
@@ -93,11 +103,11 @@ def group_by_owner(
         price: Returns what each adds to the cycles of its group.
     """
     by_owner: dict[
-        tuple[str, str, str, str], list[tuple[OwnerUse, Instructions | None, int | None]]
+        tuple[str, str, str, str], list[tuple[OwnerUse, Instructions | None, StatementCycles]]
     ]
     by_owner = defaultdict(list)
     for statement in statements:
-        cycles = price(statement) if statement.owners else None
+        cycles = price(statement) if statement.owners else StatementCycles()
         for use in statement.owners:
             key = (use.name, use.table, use.kind, use.role)
             by_owner[key].append((use, statement.instructions, cycles))
@@ -108,9 +118,11 @@ def group_by_owner(
             os_pages_accessed=sum(use.os_pages_accessed for use, _, _ in uses),
             os_pages_dirty=sum(use.os_pages_dirty for use, _, _ in uses),
             instructions=sum_instructions(spent for _, spent, _ in uses),
-            cycles=sum_cycles(cycles for _, _, cycles in uses),
+            cycles=summed.paid,
+            cycles_as_update=summed.as_update,
         )
         for owner, uses in by_owner.items()
+        for summed in [sum_cycles(cycles for _, _, cycles in uses)]
     ]
     return sorted(groups, key=_owner_order)
 
@@ -127,6 +139,7 @@ def without_owners(trace: TraceSource) -> int:
 def _shape_group(shape: str, statements: list[Statement], price: StatementPrice) -> ShapeGroup:
     accessed = [statement.stable.os_pages_accessed for statement in statements]
     dirty = [statement.stable.os_pages_dirty for statement in statements]
+    cycles = sum_cycles(map(price, statements))
     return ShapeGroup(
         shape=shape,
         kind=statements[0].kind,
@@ -152,7 +165,8 @@ def _shape_group(shape: str, statements: list[Statement], price: StatementPrice)
         ),
         instructions=sum_instructions(statement.instructions for statement in statements),
         plans=tuple(dict.fromkeys(statement.plan for statement in statements if statement.plan)),
-        cycles=sum_cycles(map(price, statements)),
+        cycles=cycles.paid,
+        cycles_as_update=cycles.as_update,
     )
 
 

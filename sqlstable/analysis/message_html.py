@@ -4,20 +4,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sqlstable.analysis.pricing.paid_words import paid_words
 from sqlstable.analysis.spelled_numbers import count, percent, size
 from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
+from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.trace.markup import ROWS_SHOWN, html_table, html_text
 from sqlstable.trace.model import Instructions, LimitUse, Message, OwnerUse, Statement
 
 _HEADINGS = ("statement", "OS pages accessed", "dirty", "hits", "rows", "whose OS pages")
 
 
-def message_html(message: Message, statements: Sequence[Statement]) -> str:
+def message_html(
+    message: Message, statements: Sequence[Statement], fees: CycleFees | None = None
+) -> str:
     """Return a message with its statements as HTML.
 
     Args:
         message: What happened.
         statements: All of its statements, in order.
+        fees: By which its cycles are said; None leaves them out.
     """
     has_cost = message.instructions is not None
     headings = ("instructions", *_HEADINGS[1:]) if has_cost else _HEADINGS[1:]
@@ -28,7 +33,9 @@ def message_html(message: Message, statements: Sequence[Statement]) -> str:
     if len(rows) != 1 or message.outside:
         rows.append(_sum_row(message, has_cost=has_cost))
     table = html_table(message_words(message), ("statement", *headings), rows)
-    lines = [line for line in (message.trap, _spent_words(message), verdict_words(message)) if line]
+    lines = [
+        line for line in (message.trap, spent_words(message, fees), verdict_words(message)) if line
+    ]
     return table + "".join(f"<div>{html_text(line)}</div>" for line in lines)
 
 
@@ -118,13 +125,15 @@ def _sum_row(message: Message, *, has_cost: bool) -> tuple[Any, ...]:
     )
 
 
-def _spent_words(message: Message) -> str:
+def spent_words(message: Message, fees: CycleFees | None) -> str:
+    """Say what a message cost, by what it was spent on; nothing where nobody counted."""
     spent = message.instructions
     if spent is None:
         return ""
+    cycles = "" if fees is None else paid_words(message, fees)
     return (
         f"{spent.total:,} instructions: computation {spent.computation:,}, "
-        f"stable memory {spent.stable:,}, heap {spent.heap:,}"
+        f"stable memory {spent.stable:,}, heap {spent.heap:,}{f' · {cycles}' if cycles else ''}"
     )
 
 

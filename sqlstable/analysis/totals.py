@@ -11,7 +11,11 @@ from operator import add, attrgetter
 from typing import Final
 
 from sqlstable.analysis.growth import Growth, growth_at_end
-from sqlstable.analysis.pricing.trace_cycles import TraceCycles, trace_cycles
+from sqlstable.analysis.pricing.trace_cycles import (
+    TraceCycles,
+    trace_cycles,
+    trace_cycles_as_update,
+)
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.model import (
@@ -58,6 +62,8 @@ class Totals:
     "Those of the statements by phase, encoding their rows included; None where not all are known."
     cycles: TraceCycles | None = None
     "Of all messages; None for a trace without any."
+    cycles_as_update: TraceCycles | None = None
+    "What the queries, which are free, would cost were each called as an update; None without one."
 
     @property
     def around_instructions(self) -> Instructions | None:
@@ -72,6 +78,7 @@ def totals(trace: TraceSource) -> Totals:
         TraceError: The areas of the trace contradict its messages.
     """
     found = trace.summary
+    fees = trace_fees(trace.settings)
     return Totals(
         message_count=found.message_count,
         statement_count=found.statement_count,
@@ -83,9 +90,8 @@ def totals(trace: TraceSource) -> Totals:
         instructions=found.instructions,
         statement_instructions=found.statement_instructions,
         phase_instructions=found.phase_instructions,
-        cycles=(
-            trace_cycles(found.kinds, trace_fees(trace.settings)) if found.message_count else None
-        ),
+        cycles=trace_cycles(found.kinds, fees) if found.message_count else None,
+        cycles_as_update=trace_cycles_as_update(found.kinds, fees),
     )
 
 

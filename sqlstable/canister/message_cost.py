@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.message_cycles import cycles_as_update, message_cycles
 from sqlstable.analysis.verdict import Verdict, tightest_limit, verdict
 from sqlstable.ic.cycle_fees import REFERENCE_NODE_COUNT, CycleFees
 from sqlstable.ic.prices import PriceRegime, regime_of
@@ -30,6 +30,8 @@ class MessageCost:
     verdict: Verdict | None
     nodes: int = REFERENCE_NODE_COUNT
     "Of the subnet by whose prices the cycles are; the canister's memory has 32-bit addresses."
+    cycles_as_update: int | None = None
+    "What a query would cost were it called as an update; None for what is no query."
 
 
 def message_cost(message: Message, prices: PriceRegime | None) -> MessageCost:
@@ -48,7 +50,7 @@ def message_cost(message: Message, prices: PriceRegime | None) -> MessageCost:
     """
     # The heaps of our own engines are 32-bit.
     fees = CycleFees()
-    counted = message.instructions
+    counted, called = message.instructions, cycles_as_update(message, fees)
     stable = None if counted is None else counted.stable
     if counted is None and message.charged is not None:
         regime = (prices or regime_of(None)).for_message(message.kind)
@@ -63,4 +65,5 @@ def message_cost(message: Message, prices: PriceRegime | None) -> MessageCost:
         tightest=tightest_limit(message),
         verdict=verdict(message),
         nodes=fees.node_count,
+        cycles_as_update=None if called is None else called.total,
     )

@@ -73,8 +73,9 @@ class Reply:
     def _repr_html_(self) -> str:
         """Show the first rows, and what each statement touched, in a notebook."""
         from sqlstable.analysis.message_html import message_html  # noqa: PLC0415  replies are many
+        from sqlstable.ic.cycle_fees import CycleFees  # noqa: PLC0415  likewise
 
         table = ""
         if self.rows:
             table = html_table(f"{len(self.rows):,} rows", (), self.rows[:ROWS_SHOWN])
-        return table + message_html(self.message, self.statements)
+        return table + message_html(self.message, self.statements, CycleFees())

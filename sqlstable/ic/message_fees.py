@@ -15,6 +15,10 @@ load of a snapshot                 yes          yes      2 billion instructions,
 uninstall                          no           yes
 =================================  ===========  =======  =========================================
 
+A query is charged in full where it is called as an update, from outside or by another canister: it
+is then a replicated query, with the limits of a query and of which nothing is kept either, so that
+its instructions are the same under every price list. A composite query cannot be called so.
+
 A message that trapped is charged for what ran; its writes are gone, its instructions are not. One
 that needed more than its limit is charged for the limit.
 
@@ -24,10 +28,14 @@ the module in a snapshot.
 
 Source:
     dfinity/ic rs/cycles_account_manager/src/lib.rs (execution_cost, ingress_induction_cost,
-    xnet_call_performed_fee) and rs/execution_environment/src/execution/response.rs @ 1bc0a5953.
+    xnet_call_performed_fee) and rs/execution_environment/src/execution/response.rs @ 1bc0a5953;
+    replicated queries: rs/execution_environment/src/execution_environment.rs, and
+    ApiType::modification_tracking, which ignores what they write as it does for queries.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from sqlstable.ic.cycle_fees import CycleFees
@@ -41,6 +49,9 @@ FREE_KINDS: Final[tuple[MessageKind, ...]] = (
     "inspect",
 )
 """Kinds of message that cost nothing: nobody replicates them."""
+
+AS_UPDATE: Final[Mapping[str, MessageKind]] = MappingProxyType({"query": "replicated_query"})
+"""Free kinds of message that can be called as an update, with what they are then."""
 
 NAMED: Final[tuple[MessageKind, ...]] = ("update", "replicated_query")
 """Kinds of message whose method's name arrives with them."""
@@ -138,6 +149,22 @@ def instruction_fees(kind: str, instructions: int | None, fees: CycleFees) -> in
     if instructions is None:
         return None
     return fees.execution(instructions=instructions) - fees.execution(instructions=0)
+
+
+def instruction_fees_as_update(kind: str, instructions: int | None, fees: CycleFees) -> int | None:
+    """Return what instructions of a query would cost were it called as an update; None for others.
+
+    Args:
+        kind: Of the message.
+        instructions: None where nobody counted them.
+        fees: Of the subnet.
+
+    Examples:
+        >>> instruction_fees_as_update("query", 1_000, CycleFees())
+        1000
+        >>> instruction_fees_as_update("update", 1_000, CycleFees())
+    """
+    return instruction_fees(AS_UPDATE[kind], instructions, fees) if kind in AS_UPDATE else None
 
 
 def _execution(paid: PaidMessage, fees: CycleFees) -> int | None:

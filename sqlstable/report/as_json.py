@@ -20,8 +20,13 @@ from sqlstable.analysis.fitting.message_pace import message_pace, slice_overrun
 from sqlstable.analysis.fitting.payload_limits import payload_uses
 from sqlstable.analysis.groups import OwnerGroup, ShapeGroup, group_by_owner, group_by_shape
 from sqlstable.analysis.growth import Growth, GrowthStep, filling, growth_steps
-from sqlstable.analysis.pricing.message_cycles import message_cycles
-from sqlstable.analysis.pricing.statement_prices import group_cycles, instruction_cycles
+from sqlstable.analysis.pricing.message_cycles import cycles_as_update, message_cycles
+from sqlstable.analysis.pricing.statement_prices import (
+    StatementCycles,
+    group_cycles,
+    instruction_cycles,
+    no_price,
+)
 from sqlstable.analysis.totals import Totals, around_statements, outside_use, totals
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import covered, estimated, not_counted, tightest_limit, verdict
@@ -187,7 +192,8 @@ def _plain(value: object) -> Json:
 
 
 def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> dict[str, Json]:
-    cycles = message_cycles(message, trace_fees(trace.settings))
+    fees = trace_fees(trace.settings)
+    cycles, as_update = message_cycles(message, fees), cycles_as_update(message, fees)
     return {
         "index": message.index,
         "kind": message.kind,
@@ -220,6 +226,7 @@ def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> d
         "call": _fields_or_null(message.call),
         **_fit(trace, message),
         "cycle_parts": _fields(cycles),
+        "cycles_as_update": None if as_update is None else as_update.total,
     }
 
 
@@ -246,7 +253,7 @@ def _seconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 2)
 
 
-def _statement(statement: Statement, cycles: int | None = None) -> dict[str, Json]:
+def _statement(statement: Statement, cycles: StatementCycles) -> dict[str, Json]:
     return {
         "index": statement.index,
         "message": statement.message,
@@ -265,7 +272,8 @@ def _statement(statement: Statement, cycles: int | None = None) -> dict[str, Jso
             None if statement.phase_instructions is None else dict(statement.phase_instructions)
         ),
         "loops": [_fields(loop) for loop in statement.loops] or None,
-        "cycles": cycles,
+        "cycles": cycles.paid,
+        "cycles_as_update": cycles.as_update,
     }
 
 
@@ -313,6 +321,9 @@ def _totals(total: Totals) -> dict[str, Json]:
             None if total.phase_instructions is None else dict(total.phase_instructions)
         ),
         "cycle_parts": _fields_or_null(total.cycles),
+        "cycles_as_update": (
+            None if total.cycles_as_update is None else total.cycles_as_update.total
+        ),
     }
 
 
@@ -357,7 +368,12 @@ def _pair(pair: StatementPair) -> dict[str, Json]:
         "change": pair.change,
         "plan_changed": pair.plan_changed,
         "different_result_size": pair.different_result_size,
-        "before": None if pair.before is None else _statement(pair.before),
-        "after": None if pair.after is None else _statement(pair.after),
+        "before": _side(pair.before),
+        "after": _side(pair.after),
         "cache": {"before": pair.cache_before, "after": pair.cache_after},
     }
+
+
+def _side(statement: Statement | None) -> Json:
+    # Its price depends on its message, which a comparison does not hold.
+    return None if statement is None else _statement(statement, no_price(statement))

@@ -12,7 +12,7 @@ from sqlstable.analysis.fitting.fit import MessageFit, message_fit
 from sqlstable.analysis.fitting.message_pace import Pace, message_pace, slice_overrun
 from sqlstable.analysis.fitting.payload_limits import payload_uses
 from sqlstable.analysis.growth import growth_steps
-from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.message_cycles import cycles_as_update, message_cycles
 from sqlstable.analysis.totals import around_statements, outside_use, totals
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import covered, not_counted, tightest_limit, verdict
@@ -204,6 +204,7 @@ class _Known:
     pace: Pace
     slice_overrun: bool | None
     cycles: MessageCycles
+    as_update: MessageCycles | None
 
 
 def _items(trace: TraceSource) -> Iterator[_Known]:
@@ -221,6 +222,7 @@ def _items(trace: TraceSource) -> Iterator[_Known]:
             message_pace(message, limits, regime),
             slice_overrun(trace, message),
             message_cycles(message, fees),
+            cycles_as_update(message, fees),
         )
 
 
@@ -255,6 +257,10 @@ def _size_fields(message: Message) -> Row:
 
 def _cycle_fields(found: MessageCycles) -> Row:
     return (found.total, found.base, found.execution, found.ingress, found.calls)
+
+
+def _cycles_as_update(found: MessageCycles | None) -> Row:
+    return (None if found is None else found.total,)
 
 
 def _statement_count(message: Message) -> Row:
@@ -329,5 +335,6 @@ VIEW: Final = View(
         ).at(attrgetter("cycles")),
         HOW_KNOWN.at(_message),
         Fields((REQUEST_BYTES, REPLY_BYTES), _size_fields).at(_message),
+        Fields(("cycles_as_update",), _cycles_as_update).at(attrgetter("as_update")),
     ),
 )

@@ -16,6 +16,7 @@ from sqlstable.report.limit_words import fit_lines
 from sqlstable.report.measures import (
     COST,
     CYCLES,
+    as_update_columns,
     cycle_columns,
     measure_columns,
     shown_measures,
@@ -71,19 +72,20 @@ def _columns(groups: Sequence[OwnerGroup]) -> list[Column[OwnerGroup]]:
     most = max((group.os_pages_accessed for group in groups), default=0)
     return [
         Column("owner", _name_cell, rest_min=NAME_WIDTH_MIN),
-        words("kind", lambda it: _spelled(it.kind), width_max=KIND_WIDTH_MAX, drop=4),
-        words("of table", lambda it: _spelled(_table(it)), width_max=TABLE_WIDTH_MAX, drop=3),
-        words("role", lambda it: _spelled(it.role), width_max=KIND_WIDTH_MAX, drop=6),
-        number("statements", lambda it: it.statement_count, drop=5),
+        words("kind", lambda it: _spelled(it.kind), width_max=KIND_WIDTH_MAX, drop=3),
+        words("of table", lambda it: _spelled(_table(it)), width_max=TABLE_WIDTH_MAX, drop=2),
+        words("role", lambda it: _spelled(it.role), width_max=KIND_WIDTH_MAX, drop=7),
+        number("statements", lambda it: it.statement_count, drop=4),
         accessed,
         Column(
             "",
             lambda it, width: cell(bar(it.os_pages_accessed, most, width), "cyan"),
             width=BAR_CELLS,
-            drop=2,
+            drop=1,
         ),
         *others,
-        *cycle_columns(groups, drop=1),
+        *cycle_columns(groups, drop=6),
+        *as_update_columns(groups, drop=5),
     ]
 
 

@@ -12,11 +12,13 @@ from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.words import CALL_KIND
 from sqlstable.report.as_json import render_shape_json
 from sqlstable.report.call_words import WHOSE_OF_MODULE, has_calls_alone
+from sqlstable.report.cost_words import group_cycle_words
 from sqlstable.report.grid import GAP, Cell, paragraph
 from sqlstable.report.limit_words import fit_lines
 from sqlstable.report.measures import (
     COST,
     CYCLES,
+    CYCLES_HEADING,
     HOW_KNOWN,
     STABLE,
     cycle_columns,
@@ -25,7 +27,7 @@ from sqlstable.report.measures import (
 )
 from sqlstable.report.messages import instruction_lines, outside_lines
 from sqlstable.report.numbers import count, counted
-from sqlstable.report.owner_column import Share, owner_column, shares
+from sqlstable.report.owner_column import HEADING, Share, owner_column, shares
 from sqlstable.report.plan_words import plan_lines
 from sqlstable.report.table import Column, Table, number
 from sqlstable.report.text import clean, shorten
@@ -44,6 +46,9 @@ from sqlstable.report.view import (
 SHAPE_WIDTH_MIN: Final = 18
 OWNER_NAME_WIDTH_MAX: Final = 10
 
+_STACKED: Final = (HEADING, CYCLES_HEADING)
+"""Columns that stand below each row where there is no room for them."""
+
 
 def shape_lines(trace: TraceSource, look: Look) -> list[Text]:
     """Lay out the table of all shapes, the one that accessed most OS pages first."""
@@ -61,10 +66,14 @@ def shape_lines(trace: TraceSource, look: Look) -> list[Text]:
     body: list[Text] = []
     for group in shown:
         body += table.row(group)
+        body += _below(group, table, width)
         if look.plan:
             body += _plan_lines(group, width)
     return [
-        *table.framed([*body, *more_lines(len(groups) - len(shown), "more shape", width)]),
+        *table.framed(
+            [*body, *more_lines(len(groups) - len(shown), "more shape", width)],
+            stacked=_STACKED,
+        ),
         *_note_lines(groups, width, "call" if has_calls_alone(trace) else "statement"),
         *outside_lines(trace, width),
         *instruction_lines(trace, width),
@@ -103,6 +112,17 @@ def _text_cell(group: ShapeGroup, width: int) -> Cell:
     return [Text(line) for line in lines]
 
 
+def _below(group: ShapeGroup, table: Table[ShapeGroup], width: int) -> list[Text]:
+    """Say below a row what has no room in it, and what queries cost as updates."""
+    words = []
+    if group.owners and not table.has(HEADING):
+        owners = (f"{it.name} {count(it.os_pages_accessed)}" for it in _shares(group))
+        words.append(f"whose: {', '.join(owners)}")
+    cycles = group_cycle_words(group, has_column=table.has(CYCLES_HEADING))
+    text = " · ".join([*words, cycles] if cycles else words)
+    return paragraph(text, width, style="dim", indent=len("times") + GAP) if text else []
+
+
 def _plan_lines(group: ShapeGroup, width: int) -> list[Text]:
     indent = len("times") + GAP
     lines: list[Text] = []
@@ -126,7 +146,7 @@ def _note_lines(groups: list[ShapeGroup], width: int, noun: str) -> list[Text]:
 
 def _cycle_lines(trace: TraceSource, groups: Sequence[ShapeGroup], width: int) -> list[Text]:
     """Say what the column of cycles has, where there is one."""
-    if not any(group.cycles for group in groups):
+    if not any(group.cycles or group.cycles_as_update for group in groups):
         return []
     text = (
         "cycles of a method: of its calls, whole"

@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.text import Text
 
-from sqlstable.analysis.pricing.statement_prices import instruction_cycles
+from sqlstable.analysis.pricing.statement_prices import StatementCycles, instruction_cycles
 from sqlstable.analysis.totals import Totals, around_statements, sum_known, totals
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.cycle_fees import CycleFees
@@ -363,7 +363,7 @@ def _byte_lines(total: Totals, width: int) -> list[Text]:
     return listed(words, width, style="dim")
 
 
-def _items(trace: TraceSource) -> Iterator[tuple[Statement, Message, int | None]]:
+def _items(trace: TraceSource) -> Iterator[tuple[Statement, Message, StatementCycles]]:
     messages, cycles = trace.messages, instruction_cycles(trace)
     for statement in trace.statements:
         yield statement, messages[statement.message], cycles(statement)
@@ -403,7 +403,7 @@ _OF_SQL: Final = View(
         named("index", "message").called(("statement", "message")).at(itemgetter(0)),
         _OF_MESSAGE.at(itemgetter(1)),
         *(fields.at(itemgetter(0)) for fields in _OF_STATEMENT),
-        Fields(("cycles",), lambda it: (it[2],)),
+        named("paid", "as_update").called(("cycles", "cycles_as_update")).at(itemgetter(2)),
     ),
     has_plans=True,
     is_one_pass=True,

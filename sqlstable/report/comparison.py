@@ -210,7 +210,7 @@ def _instruction_lines(comparison: Comparison, width: int) -> list[Text]:
 
 def _cycle_lines(total: Totals, width: int) -> list[Text]:
     """Say what all messages of one side cost; nothing where that is not known."""
-    words = "" if total.cycles is None else cycle_words(total.cycles)
+    words = "" if total.cycles is None else cycle_words(total.cycles, total.cycles_as_update)
     return paragraph(words, width) if words else []
 
 

@@ -3,11 +3,16 @@
 from rich.text import Text
 
 from sqlstable.analysis.fitting.circumstances import trace_regime
-from sqlstable.analysis.pricing.message_cycles import message_cycles
-from sqlstable.analysis.pricing.trace_cycles import TraceCycles, stable_part, trace_cycles
+from sqlstable.analysis.groups import ShapeGroup
+from sqlstable.analysis.pricing.paid_words import as_update_words, paid_words
+from sqlstable.analysis.pricing.trace_cycles import (
+    TraceCycles,
+    stable_part,
+    trace_cycles,
+    trace_cycles_as_update,
+)
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.cycle_fees import CycleFees
-from sqlstable.ic.message_fees import FREE_KINDS
 from sqlstable.report.grid import paragraph
 from sqlstable.report.numbers import count, counted
 from sqlstable.report.sample_words import ESTIMATED
@@ -32,6 +37,8 @@ def spent_words(spent: Instructions, *, reply: int | None = None) -> str:
 def message_cost_words(message: Message, fees: CycleFees, paid: Message | None = None) -> str:
     """Say of one message what its instructions were spent on, and its cycles; else nothing.
 
+    Of a query it is what it would cost as an update.
+
     Args:
         message: Of a trace.
         fees: Prices in cycles.
@@ -40,7 +47,8 @@ def message_cost_words(message: Message, fees: CycleFees, paid: Message | None =
     spent = message.instructions
     words = [] if spent is None or not spent.total else [spent_words(spent)]
     sign = "" if spent is None or spent.measured else f"{ESTIMATED} "
-    return sign + " · ".join(words + message_cycle_words(paid or message, fees))
+    cycles = paid_words(paid or message, fees)
+    return sign + " · ".join([*words, cycles] if cycles else words)
 
 
 def message_cost_lines(message: Message, fees: CycleFees, width: int) -> list[Text]:
@@ -49,12 +57,23 @@ def message_cost_lines(message: Message, fees: CycleFees, width: int) -> list[Te
     return paragraph(words, width, style="dim", indent=2) if words else []
 
 
-def message_cycle_words(message: Message, fees: CycleFees) -> list[str]:
-    """Say how many cycles a message costs; nothing where that is not known, or it is free."""
-    total = message_cycles(message, fees).total
-    if total is None or message.kind in FREE_KINDS:
-        return []
-    return [counted(total, "cycle")]
+def group_cycle_words(group: ShapeGroup, *, has_column: bool) -> str:
+    """Say what statements cost together, and what those in queries would cost in updates.
+
+    Args:
+        group: The statements.
+        has_column: Whether what is paid stands in a column already.
+    """
+    paid, as_update = group.cycles, group.cycles_as_update
+    words = [counted(paid, "cycle")] if paid and not has_column else []
+    if as_update is not None and not paid and group.statement_count == 1:
+        words = [as_update_words(as_update)]
+    elif as_update is not None:
+        where = "in queries free" if paid else "free"
+        words.append(f"{where}; as updates {counted(as_update, 'cycle')}")
+    spent = group.instructions
+    sign = "" if spent is None or spent.measured else f"{ESTIMATED} "
+    return f"{sign}{', '.join(words)}" if words else ""
 
 
 def cost_lines(trace: TraceSource, width: int) -> list[Text]:
@@ -66,7 +85,7 @@ def cost_lines(trace: TraceSource, width: int) -> list[Text]:
         return _stable_part_lines(trace, width)
     fees = trace_fees(trace.settings)
     sign = "" if found.instructions.measured else f"{ESTIMATED} "
-    words = cycle_words(trace_cycles(found.kinds, fees))
+    words = cycle_words(trace_cycles(found.kinds, fees), trace_cycles_as_update(found.kinds, fees))
     return paragraph(f"{sign}{words}" if words else "", width)
 
 
@@ -81,8 +100,28 @@ def subnet_words(found: TraceCycles) -> str:
     return f"on a subnet of {found.nodes} nodes{wide}"
 
 
-def cycle_words(found: TraceCycles) -> str:
+def free_words(as_update: TraceCycles | None) -> str:
+    """Say that queries are free, and what they cost together where each is called as an update.
+
+    Args:
+        as_update: That; None where there is no query.
+
+    Examples:
+        >>> free_words(TraceCycles(5_000_000, 2_000_000, 1_200_000, 0))
+        'queries are free (called as updates: 8,200,000 more)'
+    """
+    total = None if as_update is None else as_update.total
+    return "queries are free" + (
+        "" if total is None else f" (called as updates: {count(total)} more)"
+    )
+
+
+def cycle_words(found: TraceCycles, as_update: TraceCycles | None = None) -> str:
     """Say what cycles were paid for.
+
+    Args:
+        found: Of all messages.
+        as_update: What queries cost where each is called as an update.
 
     Examples:
         >>> cycle_words(TraceCycles(10_000_000, 2_000_000, 1_200_000, 0, 0, 2))
@@ -91,7 +130,8 @@ def cycle_words(found: TraceCycles) -> str:
         '0 cycles: queries are free'
     """  # noqa: E501  what is printed
     if not found.paid_count:
-        return "0 cycles: queries are free"
+        beside = f", {subnet_words(found)}" if as_update is not None and as_update.total else ""
+        return f"0 cycles: {free_words(as_update)}{beside}"
     if found.known is None or found.execution is None:
         return ""
     parts = [f"messages {count(found.base)}", f"instructions {count(found.execution)}"]
@@ -100,7 +140,8 @@ def cycle_words(found: TraceCycles) -> str:
     beside = ", without what arrives by its bytes, which nobody counted"
     return (
         f"{counted(found.known, 'cycle')} {subnet_words(found)}"
-        f"{beside * bool(found.unknown_arrivals)}: {', '.join(parts)}; queries are free"
+        f"{beside * bool(found.unknown_arrivals)}: {', '.join(parts)}; "
+        f"{free_words(as_update)}"
     )
 
 

@@ -12,7 +12,7 @@ from sqlstable.ic.words import INSTRUCTION_PHASES
 from sqlstable.report.numbers import count
 from sqlstable.report.sample_words import ESTIMATED
 from sqlstable.report.table import Column, number
-from sqlstable.report.view import Fields, Row, values_of
+from sqlstable.report.view import Fields, Row, named, values_of
 from sqlstable.trace.format.schema import COST_FIELDS, HEAP_FIELDS, STABLE_COLUMNS, STABLE_FIELDS
 from sqlstable.trace.model import HeapUse, Instructions, StableUse, Statement
 
@@ -72,8 +72,11 @@ PHASES: Final[Fields[Statement]] = Fields(
 )
 """What a statement's phases cost, encoding its rows included."""
 
-CYCLES: Final[Fields[Any]] = Fields(("cycles",), lambda it: (it.cycles,))
-"""What it cost in cycles, where instructions were counted."""
+CYCLES: Final[Fields[Any]] = named("cycles", "cycles_as_update")
+"""What it cost in cycles, and what is free in queries were these called as updates."""
+
+CYCLES_HEADING: Final = "cycles"
+"""Of their column in tables."""
 
 HEAP: Final[Fields[HeapUse | None]] = Fields(
     tuple(f"heap_{name}" for name in HEAP_FIELDS), _known(HEAP_FIELDS)
@@ -140,14 +143,27 @@ def cycle_columns(rows: Iterable[Any], *, drop: int) -> list[Column[Any]]:
     """
     if not any(it.cycles for it in rows):
         return []
+    return [number(CYCLES_HEADING, lambda it: _spelled(it.cycles, it), drop=drop)]
 
-    def spelled(row: Any) -> str | int | None:  # noqa: ANN401  as said
-        spent = row.instructions
-        if row.cycles is None or spent is None or spent.measured:
-            return row.cycles  # type: ignore[no-any-return]
-        return f"{ESTIMATED} {count(row.cycles)}"
 
-    return [number("cycles", spelled, drop=drop)]
+def as_update_columns(rows: Iterable[Any], *, drop: int) -> list[Column[Any]]:
+    """Return a column of what is free in queries and paid in updates; none where nothing is.
+
+    Args:
+        rows: Each `Measured`, with ``cycles_as_update``.
+        drop: When it goes where there is no room.
+    """
+    if not any(it.cycles_as_update for it in rows):
+        return []
+    heading = "queries\nas updates"
+    return [number(heading, lambda it: _spelled(it.cycles_as_update, it), drop=drop)]
+
+
+def _spelled(cycles: int | None, row: Measured) -> str | int | None:
+    spent = row.instructions
+    if cycles is None or spent is None or spent.measured:
+        return cycles
+    return f"{ESTIMATED} {count(cycles)}"
 
 
 def measure_columns(

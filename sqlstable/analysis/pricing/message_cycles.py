@@ -6,11 +6,15 @@
 one from outside. An installation of our own engine has no charge for compiling.
 """
 
+from dataclasses import replace
+
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.message_fees import (
+    AS_UPDATE,
     MessageCycles,
     PaidMessage,
     instruction_fees,
+    instruction_fees_as_update,
     message_fees,
 )
 from sqlstable.ic.words import INSTRUCTIONS
@@ -46,6 +50,33 @@ def message_cycles(
     return message_fees(paid, fees, instruction_limit=limits[0] if limits else None)
 
 
+def cycles_as_update(
+    message: Message, fees: CycleFees, *, request_bytes: int | None = None
+) -> MessageCycles | None:
+    """Return what a query would cost were it called as an update; None for what is no query.
+
+    That is what it costs called from outside. Another canister that calls it pays for its call
+    itself, and then no ingress is paid.
+
+    Args:
+        message: Of a trace, with the instructions of the price list wanted.
+        fees: Of the subnet.
+        request_bytes: As in `message_cycles`.
+
+    Examples:
+        >>> from sqlstable import Canister
+        >>> with Canister(engine="wasm") as canister:
+        ...     asked, made = canister.query("SELECT 1"), canister.update("SELECT 1")
+        >>> paid = message_cycles(made.message, CycleFees())
+        >>> cycles_as_update(asked.message, CycleFees()).total == paid.total
+        True
+    """
+    if message.kind not in AS_UPDATE:
+        return None
+    called = replace(message, kind=AS_UPDATE[message.kind])
+    return message_cycles(called, fees, request_bytes=request_bytes)
+
+
 def statement_cycles(statement: Statement, kind: str, fees: CycleFees) -> int | None:
     """Return what a statement's instructions cost; its message's other prices are nobody's.
 
@@ -56,3 +87,15 @@ def statement_cycles(statement: Statement, kind: str, fees: CycleFees) -> int | 
     """
     spent = statement.instructions
     return instruction_fees(kind, None if spent is None else spent.total, fees)
+
+
+def statement_cycles_as_update(statement: Statement, kind: str, fees: CycleFees) -> int | None:
+    """Return what the same cost were its query called as an update; None for what is in no query.
+
+    Args:
+        statement: Of a trace.
+        kind: Of its message.
+        fees: Of the subnet.
+    """
+    spent = statement.instructions
+    return instruction_fees_as_update(kind, None if spent is None else spent.total, fees)

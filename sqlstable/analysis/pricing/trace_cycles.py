@@ -7,10 +7,10 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlstable.ic.cycle_fees import REFERENCE_NODE_COUNT, CycleFees
-from sqlstable.ic.message_fees import FREE_KINDS, FROM_OUTSIDE, NAMED, WITHOUT_BASE
+from sqlstable.ic.message_fees import AS_UPDATE, FREE_KINDS, FROM_OUTSIDE, NAMED, WITHOUT_BASE
 from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.pricing import spent
 from sqlstable.ic.snapshot_costs import whole_instructions
@@ -88,6 +88,20 @@ def trace_cycles(kinds: Iterable[KindSums], fees: CycleFees) -> TraceCycles:
             calls += fees.transmission(payload_bytes=it.request_bytes)
     bits = 64 if fees.is_64 else 32
     return TraceCycles(base, execution, ingress, calls, unknown, paid, fees.node_count, bits)
+
+
+def trace_cycles_as_update(kinds: Iterable[KindSums], fees: CycleFees) -> TraceCycles | None:
+    """Return what all queries of a trace would cost were each called as an update.
+
+    Args:
+        kinds: Of the trace's summary.
+        fees: Of the subnet.
+
+    Returns:
+        What would be paid for them alone; None where there is no query.
+    """
+    called = [replace(it, kind=AS_UPDATE[it.kind]) for it in kinds if it.kind in AS_UPDATE]
+    return trace_cycles(called, fees) if called else None
 
 
 def stable_part(kinds: Iterable[KindSums], regime: PriceRegime) -> int | None:

@@ -11,7 +11,7 @@ from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import share, tightest_limit, verdict
 from sqlstable.report.by_checkpoint import checkpoint_lines
 from sqlstable.report.call_words import has_calls_alone
-from sqlstable.report.cost_words import subnet_words
+from sqlstable.report.cost_words import free_words, subnet_words
 from sqlstable.report.frame import (
     NO_SETTINGS,
     SETTINGS,
@@ -171,7 +171,7 @@ def _tiles(total: Totals, *, has_statements: bool, sampled: str) -> Iterator[Til
         yield Tile(
             "cycles",
             f"{sign}{count(total.cycles.known)}",
-            f"{subnet_words(total.cycles)}; queries are free",
+            f"{subnet_words(total.cycles)}; {free_words(total.cycles_as_update)}",
         )
     moved = f"{size(stable.bytes_read)} read, {size(stable.bytes_written)} written"
     if total.image_bytes is not None:

@@ -6,11 +6,12 @@ from typing import Any, Final
 
 from sqlstable.analysis.groups import OwnerGroup, ShapeGroup, group_by_owner, group_by_shape
 from sqlstable.analysis.growth import growth_steps
-from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.message_cycles import cycles_as_update, message_cycles
 from sqlstable.analysis.pricing.statement_prices import group_cycles, instruction_cycles
 from sqlstable.analysis.totals import around_statements
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import applies, not_counted, share, tightest_limit, verdict
+from sqlstable.ic.message_fees import MessageCycles
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 from sqlstable.report.call_words import answer_words, has_calls_alone, is_of_module
 from sqlstable.report.growth_words import step_lines
@@ -48,6 +49,9 @@ _OF_SQL: Final = frozenset(
 
 _NO_COLUMNS: Final = ("of limit", "heap")
 """Words of the terminal's table of calls for what pages have no column of."""
+
+_AS_UPDATE: Final = "cycles as an update"
+"""What a query would cost if it were called as one; as a query it is free."""
 
 LINE: Final[tuple[SheetColumn[str], ...]] = (SheetColumn("line", "", lambda it: it, "text"),)
 """A line of text below a row."""
@@ -115,6 +119,12 @@ def messages_sheet(trace: TraceSource) -> Sheet:
         ),
         SheetColumn("share", "share of it", _share, place="nowhere"),
         SheetColumn("cycles", "cycles", lambda it: message_cycles(it, fees).total, place="wide"),
+        SheetColumn(
+            "cycles_as_update",
+            _AS_UPDATE,
+            lambda it: _total(cycles_as_update(it, fees)),
+            place="wide",
+        ),
         SheetColumn("verdict", "verdict", verdict, "choice"),
         SheetColumn("statements", "statements", lambda it: len(it.statements), place="detail"),
         *_instruction_columns(),
@@ -163,6 +173,10 @@ def _told(trace: TraceSource) -> Callable[[Message], Iterator[str]]:
     return told
 
 
+def _total(cycles: MessageCycles | None) -> int | None:
+    return None if cycles is None else cycles.total
+
+
 def _answered(message: Message) -> str | None:
     return None if message.call is None else message.call.answer_text
 
@@ -201,7 +215,7 @@ def _content(trace: TraceSource, message: Message) -> str:
 
 def statements_sheet(trace: TraceSource) -> Sheet:
     """Return a row for each statement, with its plan, owners, phases, and loops below."""
-    messages = trace.messages
+    messages, cycles = trace.messages, instruction_cycles(trace)
     # Most statements share few plans and owners.
     plan, whose = lru_cache(KEPT)(_plan), lru_cache(KEPT)(_whose)
     columns: list[SheetColumn[Statement]] = [
@@ -219,11 +233,9 @@ def statements_sheet(trace: TraceSource) -> Sheet:
         SheetColumn("whose", "whose OS pages", lambda it: whose(it.owners), "text", "wide"),
         SheetColumn("runs", "runs", lambda it: it.runs, place="detail"),
         *_instruction_columns(),
+        SheetColumn("cycles", "cycles", lambda it: cycles(it).paid, place="detail"),
         SheetColumn(
-            "cycles",
-            "cycles",
-            instruction_cycles(trace),
-            place="detail",
+            "cycles_as_update", _AS_UPDATE, lambda it: cycles(it).as_update, place="detail"
         ),
         SheetColumn("vm_steps", "steps of SQLite", lambda it: it.sqlite.vm_steps, place="detail"),
         SheetColumn(
@@ -302,6 +314,9 @@ def shapes_sheet(trace: TraceSource) -> Sheet:
         *measure_sheet_columns(_second),
         SheetColumn("known", _HOW_KNOWN.heading, lambda it: _how_known(it[1]), "choice", "wide"),
         SheetColumn("cycles", "cycles", lambda it: it[1].cycles, place="wide"),
+        SheetColumn(
+            "cycles_as_update", _AS_UPDATE, lambda it: it[1].cycles_as_update, place="wide"
+        ),
         SheetColumn("max", "at most", lambda it: it[1].os_pages_accessed_max, place="wide"),
         SheetColumn("runs", "runs", lambda it: it[1].run_count, place="detail"),
         SheetColumn("rows", "rows", lambda it: it[1].row_count, place="wide"),
@@ -351,6 +366,9 @@ def owners_sheet(trace: TraceSource) -> Sheet:
         SheetColumn("table", "of table", _table, "choice", "wide"),
         *measure_sheet_columns(_second),
         SheetColumn("cycles", "cycles", lambda it: it[1].cycles, place="wide"),
+        SheetColumn(
+            "cycles_as_update", _AS_UPDATE, lambda it: it[1].cycles_as_update, place="wide"
+        ),
         SheetColumn("times", f"{noun}s", lambda it: it[1].statement_count, place="wide"),
     ]
     words = SheetWords(

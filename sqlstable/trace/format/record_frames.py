@@ -1,11 +1,17 @@
 """Messages, statements, owners and limits of a trace as columns of frames, one row a record."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from sqlstable.ic.cycle_fees import CycleFees
-from sqlstable.ic.message_fees import PaidMessage, instruction_fees, message_fees
+from sqlstable.ic.message_fees import (
+    AS_UPDATE,
+    PaidMessage,
+    instruction_fees,
+    instruction_fees_as_update,
+    message_fees,
+)
 from sqlstable.ic.words import PHASES
 from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.format.frames import FrameColumns, column_of
@@ -110,7 +116,9 @@ def message_values(snapshot: TracePart) -> RecordValues:
     for name, uses in of_name.items():
         pairs = [uses.get(key, (None, None)) for key in keys]
         found |= {f"used_{name}": [it[0] for it in pairs], f"limit_{name}": [it[1] for it in pairs]}
-    found["cycles"] = _message_cycles(found, frame_fees(snapshot))
+    fees = frame_fees(snapshot)
+    found["cycles"] = _message_cycles(found, found["kind"], fees)
+    found["cycles_as_update"] = _message_cycles(found, map(AS_UPDATE.get, found["kind"]), fees)
     return found
 
 
@@ -144,8 +152,9 @@ def statement_values(snapshot: TracePart) -> RecordValues:
     ):
         found |= _beside_since(snapshot, since, keys, table, columns, "statement_index")
     fees = frame_fees(snapshot)
-    spent = zip(found["message_kind"], found["instructions_total"], strict=True)
+    spent = [*zip(found["message_kind"], found["instructions_total"], strict=True)]
     found["cycles"] = [instruction_fees(kind, count, fees) for kind, count in spent]
+    found["cycles_as_update"] = [instruction_fees_as_update(*it, fees) for it in spent]
     return found
 
 
@@ -187,23 +196,27 @@ def frame_fees(snapshot: TracePart) -> CycleFees:
 
 
 _PAID: Final = (
-    *("kind", "instructions_total", "request_bytes", "method", "continues"),
+    *("instructions_total", "request_bytes", "method", "continues"),
     *("call_count", "call_bytes", "image_bytes", "heap_size_bytes"),
 )
 
 
-def _message_cycles(columns: RecordValues, fees: CycleFees) -> list[int | None]:
-    """Return what messages cost, whole; None where a part of it is not known."""
+def _message_cycles(
+    columns: RecordValues, kinds: Iterable[str | None], fees: CycleFees
+) -> list[int | None]:
+    """Return what messages cost, whole; None where a part of it is not known, or no kind is."""
     return [
-        message_fees(
+        None
+        if kind is None
+        else message_fees(
             PaidMessage(
                 *(kind, spent, request, method or "", continues is not None),
                 *(calls or 0, call_bytes or 0, image + (heap or 0)),
             ),
             fees,
         ).total
-        for kind, spent, request, method, continues, calls, call_bytes, image, heap in zip(
-            *(columns[name] for name in _PAID), strict=True
+        for kind, (spent, request, method, continues, calls, call_bytes, image, heap) in zip(
+            kinds, zip(*(columns[name] for name in _PAID), strict=True), strict=True
         )
     ]
 

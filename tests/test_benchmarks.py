@@ -308,6 +308,14 @@ def test_the_quick_benchmark_of_the_engines_prints_every_goal():
 
 
 @pytest.mark.slow
+def test_the_quick_benchmark_of_recording_prints_every_step_and_its_goal():
+    result = run_module("benchmarks.recording", "--quick")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(f"| {step} " in result.stdout for step in STEPS)
+    assert "| counting for all lists ÷ for one, geometric mean | ≤ 1.02 |" in result.stdout
+
+
+@pytest.mark.slow
 def test_the_quick_benchmark_of_actors_prints_an_exponent_for_each():
     result = run_module("benchmarks.actors", "--quick")
     assert (result.returncode, result.stderr) == (0, "")

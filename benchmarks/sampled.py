@@ -13,7 +13,6 @@ import random
 import sqlite3
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from benchmarks.measure import markdown
 from benchmarks.tpch import data_folder, tpch
 from sqlstable import Canister, Trace
 from sqlstable.canister.sampling import Measure, Sampling
-from sqlstable.trace.format.estimating import SampleBlock, blocks_of, margin_of
+from sqlstable.trace.format.estimating import SampleBlock, blocks_of, margin_of, spreads_of
 from sqlstable.trace.model import SampleGroup
 
 SCALE: Final = 0.01
@@ -233,27 +232,40 @@ def known(trace: Trace) -> list[tuple[SampleGroup, int]]:
 
 def sampled(
     messages: Iterable[tuple[SampleGroup, int]], measure: str, seed: int
-) -> list[SampleBlock]:
-    """Return what a sample would have said of messages."""
+) -> tuple[list[SampleBlock], list[list[int]]]:
+    """Return what a sample would have said of messages, and what the others took, by row."""
     sampling = Sampling(Measure.parsed(measure), seed)
-    counts: Counter[SampleGroup] = Counter()
     costs: dict[SampleGroup, list[int]] = {}
+    others: dict[SampleGroup, list[int]] = {}
     for alike, cost in messages:
         group, is_measured = sampling.choose(alike)
-        counts[group] += 1
-        spent = costs.setdefault(group, [])
+        spent, other = costs.setdefault(group, []), others.setdefault(group, [])
         if is_measured:
             spent.append(cost)
             sampling.note(group, cost)
+        else:
+            other.append(cost)
     # As a trace gives them: by group, and then by block.
     order = sorted(costs, key=lambda it: (it.kind, it.outcome, it.shape, it.work, it.block))
-    return blocks_of(
+    blocks = blocks_of(
         (
-            *(at, *group, counts[group], len(costs[group])),
+            *(at, *group, len(costs[group]) + len(others[group]), len(costs[group])),
             *(sum(costs[group]), 0, 0, sum(it**2 for it in costs[group])),
         )
         for at, group in enumerate(order)
     )
+    return blocks, [others[group] for group in order]
+
+
+def share_inside(blocks: Iterable[SampleBlock], others: Sequence[Sequence[int]]) -> float:
+    """Return which share of the messages that were not measured is as each was said to be."""
+    inside = count = 0
+    for block, spread, freedom in spreads_of(blocks):
+        away = block.band(spread, freedom) * block.mean
+        costs = [cost for at in block.indexes for cost in others[at]]
+        inside += sum(abs(cost - round(block.mean)) <= away for cost in costs)
+        count += len(costs)
+    return inside / count if count else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +278,8 @@ class Compared:
     "Of the total, as a share of it."
     margins: list[float]
     "Within which it was said to lie, likewise."
+    singles: list[float]
+    "Share of the messages that were not measured and lie within what was said of each."
 
     @property
     def outside(self) -> int:
@@ -278,13 +292,14 @@ def compared(
 ) -> Compared:
     """Compare totals of samples with what all messages took."""
     whole = sum(cost for _, cost in messages)
-    found = Compared([], [], [])
+    found = Compared([], [], [], [])
     for seed in seeds:
-        blocks = sampled(messages, measure, seed)
+        blocks, others = sampled(messages, measure, seed)
         estimate = sum(block.mean * block.messages for block in blocks)
         found.measured.append(sum(block.measured for block in blocks) / len(messages))
         found.errors.append(abs(estimate - whole) / whole)
         found.margins.append(margin_of(blocks) / whole)
+        found.singles.append(share_inside(blocks, others))
     return found
 
 
@@ -318,6 +333,7 @@ def main() -> None:
                         f"{max(found.errors):.3%}",
                         f"{median(found.margins):.3%}",
                         f"{found.outside}",
+                        f"{sum(found.singles) / len(found.singles):.1%}",
                     )
                 )
                 what = f"{workload.name}, {measure}"
@@ -327,7 +343,16 @@ def main() -> None:
                 outcomes.append(Outcome(f"{what}: furthest off, %", ERROR_GOAL, furthest))
             print(f"{workload.name}: {len(messages):,} messages, {whole:,} instructions")
             print(f"really sampled: {run_sampled(workload, count):,}", flush=True)
-    headings = ("data", "measure", "measured", "off by", "at most", "stated, ±", "outside")
+    headings = (
+        "data",
+        "measure",
+        "measured",
+        "off by",
+        "at most",
+        "stated, ±",
+        "outside",
+        "singles inside",
+    )
     print(f"\n{markdown(headings, rows)}\n\n{goal_table(outcomes)}")
 
 

@@ -32,7 +32,7 @@ from sqlstable.report.as_table import render_table
 from sqlstable.report.html.summary_words import summary_words
 from sqlstable.report.json_schema import report_schema
 from sqlstable.report.sample_words import coverage, differences
-from sqlstable.trace.format.estimating import SampleBlock, blocks_of, margin_of
+from sqlstable.trace.format.estimating import SampleBlock, blocks_of, margin_of, spreads_of
 from sqlstable.trace.model import SampleGroup
 from sqlstable.workload.execution import run_steps
 from sqlstable.workload.script import parse_script
@@ -498,17 +498,24 @@ def test_another_measure_is_refused(measure):
 ALIKE = SampleGroup("query", "warm", "discarded", "SELECT ?", 0, 0)
 
 
-def sampled(population, measure, seed):
-    """Return the blocks of a population, of which a sample is measured."""
+def drawn(population, measure, seed):
+    """Yield for each message of a population its block, its cost, and whether it is measured."""
     sampling = Sampling(Measure.parsed(measure), seed)
-    found = {}
     for cost in population:
         group, is_measured = sampling.choose(ALIKE)
-        messages, costs = found.setdefault(group.block, (0, []))
+        if is_measured:
+            sampling.note(group, cost)
+        yield group.block, cost, is_measured
+
+
+def sampled(population, measure, seed):
+    """Return the blocks of a population, of which a sample is measured."""
+    found = {}
+    for block, cost, is_measured in drawn(population, measure, seed):
+        messages, costs = found.setdefault(block, (0, []))
         if is_measured:
             costs.append(cost)
-            sampling.note(group, cost)
-        found[group.block] = messages + 1, costs
+        found[block] = messages + 1, costs
     return blocks_of(
         (at, *ALIKE[:5], at, "", messages, len(costs), sum(costs), 0, 0, sum(it**2 for it in costs))
         for at, (messages, costs) in found.items()
@@ -543,6 +550,22 @@ def test_totals_lie_within_what_is_stated_95_times_of_100(measure):
     assert min(kinds.values()) >= 0.85 * tried / len(kinds)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", ["auto", "16", "3%"])
+def test_single_messages_lie_within_what_is_stated_95_times_of_100(measure):
+    random, inside, tried = Random(7), Counter(), Counter()
+    for seed in range(30):
+        for kind, population in enumerate(populations(random)):
+            bands = {}
+            for block, spread, freedom in spreads_of(sampled(population, measure, seed)):
+                bands |= dict.fromkeys(block.indexes, (block.mean, block.band(spread, freedom)))
+            for at, cost, is_measured in drawn(population, measure, seed):
+                mean, band = bands[at]
+                tried[kind] += not is_measured
+                inside[kind] += not is_measured and abs(cost - mean) <= band * mean
+    assert all(inside[kind] >= 0.94 * count for kind, count in tried.items())
+
+
 def test_blocks_double_and_their_parts_have_one_measured_message_each():
     sampling = Sampling(Measure.parsed("4"), 0)
     chosen = [at for at in range(64) if sampling.choose(ALIKE).is_measured]
@@ -557,4 +580,5 @@ def test_one_measured_message_says_that_it_says_nothing():
     block = SampleBlock((0,), ALIKE, 100, 1, (1000.0, 0.0, 0.0), 1e6)
     assert block.deviation is None
     assert margin_of([block]) >= 99 * 1000
-    assert block.band > 10
+    [(_, spread, freedom)] = spreads_of([block])
+    assert block.band(spread, freedom) > 10

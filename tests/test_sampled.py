@@ -29,7 +29,7 @@ OWN = Workload(
 @pytest.mark.parametrize("measure", ["auto", "2", "20%"])
 def test_a_sample_that_is_worked_out_is_the_sample_that_is_measured(measure):
     messages = known(run(OWN, 150, "all"))
-    blocks = sampled(messages, measure, 0)
+    blocks, _ = sampled(messages, measure, 0)
     trace = run(OWN, 150, measure)
     there = [it for it in trace.summary.blocks if not it.group.reason]
     assert sum(it.messages for it in there) == sum(it.messages for it in blocks) == len(messages)

@@ -5,7 +5,9 @@ be measured (`sqlstable.canister.sampling`). So a block is a simple random sampl
 not measured is said to cost what the others cost in the mean. Of N messages, n measured with the
 mean m and the standard deviation s, the others cost (N - n) m, give or take
 ``t (N - n) s sqrt(1/n + 1/(N - n))``, and one of them m, give or take ``t s sqrt(1 + 1/n)``. A
-block with fewer than two measured messages is taken together with the one before it.
+block with fewer than two measured messages is taken together with the one before it. A few messages
+may miss what is rare, and then say that all are alike: so s is at least that of all blocks of the
+group together.
 
 Source:
     W. G. Cochran, *Sampling Techniques*, 3rd edition, 1977, sections 2.6, 2.8 and 5.4 (stratified
@@ -83,17 +85,11 @@ class SampleBlock:
             return 0.0
         return self.estimated * spread * sqrt(1 / self.measured + 1 / self.estimated)
 
-    @property
-    def freedom(self) -> int:
-        """Degrees of freedom of the standard deviation."""
-        return min(max(self.measured - 1, 1), _FREEDOM_MAX)
-
-    @property
-    def band(self) -> float:
-        """Relative error of one message of the others, with the confidence that is stated."""
-        spread = self.mean if self.deviation is None else self.deviation
-        t = t_quantile(CONFIDENCE, self.freedom)
-        return t * spread * sqrt(1 + 1 / self.measured) / self.mean if self.mean else 0.0
+    def band(self, spread: float, freedom: int) -> float:
+        """Return the relative error of one message of the others, with the stated confidence."""
+        if not self.mean:
+            return 0.0
+        return t_quantile(CONFIDENCE, freedom) * spread * sqrt(1 + 1 / self.measured) / self.mean
 
     def with_next(self, other: "SampleBlock") -> "SampleBlock":
         """Return both together."""
@@ -111,14 +107,11 @@ class SampleBlock:
 def margin_of(blocks: Iterable[SampleBlock]) -> float:
     """Return within which distance the sum over blocks lies, with the confidence that is stated.
 
-    A few messages may miss what is rare, and then say that all are alike. So a block has at least
-    the variance of all blocks of its group together. Degrees of freedom of the sum are those of
-    F. E. Satterthwaite, *Biometrics Bulletin* 2(6), 1946.
+    Degrees of freedom of the sum are those of F. E. Satterthwaite, *Biometrics Bulletin* 2(6),
+    1946.
     """
-    groups: dict[SampleGroup, list[SampleBlock]] = {}
-    for block in blocks:
-        groups.setdefault(block.group._replace(block=0), []).append(block)
-    variances = [it for group in groups.values() for it in _variances(group) if it[0]]
+    found = ((block.error(spread) ** 2, free) for block, spread, free in spreads_of(blocks))
+    variances = [it for it in found if it[0]]
     whole = sum(variance for variance, _ in variances)
     if not whole:
         return 0.0
@@ -126,8 +119,16 @@ def margin_of(blocks: Iterable[SampleBlock]) -> float:
     return t_quantile(CONFIDENCE, min(max(int(freedom), 1), _FREEDOM_MAX)) * sqrt(whole)
 
 
-def _variances(blocks: Sequence[SampleBlock]) -> Iterator[tuple[float, int]]:
-    """Yield the variance of what is estimated in each block of a group, and its freedom."""
+def spreads_of(blocks: Iterable[SampleBlock]) -> Iterator[tuple[SampleBlock, float, int]]:
+    """Yield each block, what standard deviation its messages have, and its degrees of freedom."""
+    groups: dict[SampleGroup, list[SampleBlock]] = {}
+    for block in blocks:
+        groups.setdefault(block.group._replace(block=0), []).append(block)
+    for group in groups.values():
+        yield from _spreads(group)
+
+
+def _spreads(blocks: Sequence[SampleBlock]) -> Iterator[tuple[SampleBlock, float, int]]:
     known = [(it.deviation, it.measured - 1) for it in blocks if it.deviation is not None]
     freedom = sum(free for _, free in known)
     pooled = sqrt(sum(it**2 * free for it, free in known) / freedom) if known else 0.0
@@ -135,11 +136,11 @@ def _variances(blocks: Sequence[SampleBlock]) -> Iterator[tuple[float, int]]:
         own = block.deviation
         if not known:
             # One alone says nothing of the spread: take as much as it cost.
-            yield block.error(block.mean) ** 2, 1
+            yield block, block.mean, 1
         elif own is not None and own > pooled:
-            yield block.error(own) ** 2, block.freedom
+            yield block, own, min(block.measured - 1, _FREEDOM_MAX)
         else:
-            yield block.error(pooled) ** 2, min(freedom, _FREEDOM_MAX)
+            yield block, pooled, min(freedom, _FREEDOM_MAX)
 
 
 def blocks_of(rows: Iterable[Row]) -> list[SampleBlock]:
@@ -173,19 +174,27 @@ def estimate(connection: Connection) -> None:
     )
     connection.execute(_DELETE_LIMITS, (INSTRUCTIONS,))
     blocks = blocks_of(connection.execute(SELECT_BLOCKS.format(bound="1")))
-    guessed = [block for block in blocks if block.estimated]
+    guessed = [
+        (block, block.band(spread, freedom))
+        for block, spread, freedom in spreads_of(blocks)
+        if block.estimated
+    ]
     if guessed:
         _estimate_messages(connection, guessed)
         _estimate_statements(connection, guessed)
 
 
-def _estimate_messages(connection: Connection, blocks: Sequence[SampleBlock]) -> None:
+_Guessed = Sequence[tuple[SampleBlock, float]]
+"""Blocks, each with the relative error of one message."""
+
+
+def _estimate_messages(connection: Connection, guessed: _Guessed) -> None:
     limits = {index: limit for index, *limit in connection.execute(_SELECT_LIMITS, (INSTRUCTIONS,))}
     connection.execute(_CREATE_BLOCKS)
-    for block in blocks:
+    for block, band in guessed:
         parts = [round(part / block.measured) for part in block.parts]
         [limit] = [limits[it] for it in block.indexes if it in limits][:1] or [(None, None)]
-        row = (sum(parts), *parts, block.band, *limit)
+        row = (sum(parts), *parts, band, *limit)
         for index in block.indexes:
             connection.execute("INSERT INTO temp.block VALUES (?,?,?,?,?,?,?,?)", (index, *row))
     connection.execute(_INSERT_MESSAGES)
@@ -193,7 +202,7 @@ def _estimate_messages(connection: Connection, blocks: Sequence[SampleBlock]) ->
     connection.execute("DROP TABLE temp.block")
 
 
-def _estimate_statements(connection: Connection, blocks: Sequence[SampleBlock]) -> None:
+def _estimate_statements(connection: Connection, guessed: _Guessed) -> None:
     connection.execute(
         "CREATE TEMP TABLE first (message_index INTEGER PRIMARY KEY, first INTEGER NOT NULL)"
     )
@@ -201,7 +210,7 @@ def _estimate_statements(connection: Connection, blocks: Sequence[SampleBlock]) 
         "INSERT INTO temp.first SELECT message_index, min(statement_index)"
         " FROM statement GROUP BY message_index"
     )
-    block_of = {index: at for at, block in enumerate(blocks) for index in block.indexes}
+    block_of = {index: at for at, (block, _) in enumerate(guessed) for index in block.indexes}
     sums: dict[tuple[int, int], list[float]] = {}
     for index, place, *counted in connection.execute(_SELECT_SUMS):
         if index in block_of:
@@ -210,8 +219,9 @@ def _estimate_statements(connection: Connection, blocks: Sequence[SampleBlock]) 
     connection.execute(_CREATE_PLACES)
     for (at, place), (times, *spent) in sums.items():
         parts = [round(part / times) for part in spent]
-        row = (place, sum(parts), *parts, blocks[at].band)
-        for index in blocks[at].indexes:
+        block, band = guessed[at]
+        row = (place, sum(parts), *parts, band)
+        for index in block.indexes:
             connection.execute("INSERT INTO temp.place VALUES (?,?,?,?,?,?,?)", (index, *row))
     connection.execute(_INSERT_STATEMENTS)
     connection.execute("DROP TABLE temp.place")

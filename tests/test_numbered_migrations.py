@@ -110,6 +110,14 @@ def test_statements_are_cut_where_sqlite_ends_them():
     trigger = "CREATE TRIGGER a DELETE ON b BEGIN SELECT 1; SELECT 2; END"
     assert cut_statements(f";; {trigger};/* ; */ SELECT ';' ") == (f"{trigger};", "SELECT ';'")
     assert cut_statements(" -- nothing") == ()
+    literals = """INSERT INTO t VALUES ('a;''b;', ";", `;`, [;], /*;*/ 1);"""
+    assert cut_statements(f"{literals} --;\n{literals};SELECT 1") == (
+        literals,
+        literals,
+        "SELECT 1",
+    )
+    # What never ends is one statement, as far as can be told.
+    assert cut_statements("SELECT 1; SELECT '; SELECT 2;") == ("SELECT 1;", "SELECT '; SELECT 2;")
 
 
 # -- the ledger -----------------------------------------------------------------------------------

@@ -20,6 +20,11 @@ WHOLE_BYTES_MAX: Final = 16 << 20
 SAMPLE_ROWS: Final = 1000
 """Rows of each table in a sample: the first and the last by the order in which they lie."""
 
+_SEMICOLON: Final = re.compile(
+    r"""'[^']*'|"[^"]*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)|;""", re.DOTALL
+)
+"""Semicolons, and literals and comments as wholes: those in there are not asked about."""
+
 _LEADING: Final = re.compile(r"(?:\s|;|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
 
 _OBJECTS: Final = """
@@ -37,15 +42,14 @@ def cut_statements(text: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     start = _after_space(text, 0)
-    stop = start
-    while start < len(text):
-        stop = text.find(";", stop) + 1
-        if stop == 0:
-            found.append(text[start:].rstrip())
-            break
-        if apsw.complete(text[start:stop]):
+    for mark in _SEMICOLON.finditer(text, start):
+        # One that was skipped since, or that stands inside of a trigger, ends nothing.
+        stop = mark.end()
+        if mark[0] == ";" and stop > start and apsw.complete(text[start:stop]):
             found.append(text[start:stop])
-            start = stop = _after_space(text, stop)
+            start = _after_space(text, stop)
+    if start < len(text):
+        found.append(text[start:].rstrip())
     return tuple(found)
 
 

@@ -246,6 +246,67 @@ def test_no_line_is_wider_than_the_terminal(width):
         assert max(map(len, text.splitlines())) <= width
 
 
+# -- queries that are called as updates ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("regime", PRICE_REGIMES.values(), ids=lambda it: it.name)
+def test_a_query_called_as_an_update_is_billed_as_the_same_update(regime):
+    trace = ledger_trace(regime)
+    asked = trace.messages[3]
+    trace = replace(
+        trace,
+        messages=(*trace.messages, replace(asked, index=5, kind="update", label="made")),
+    )
+    made = bill(trace, wishes("read=10/day as update", "made=10/day", "read=5/s"), terms())
+    called, update, free = made.lines
+    assert (called.kind, called.as_update, called.total) == ("query", True, update.total)
+    assert (update.as_update, free.as_update, free.total) == (False, False, 0)
+    assert called.each == 5_000_000 + asked.instructions.total + 1_200_000 + 100 * 2_000
+    assert bill(trace, wishes("message:3=10/day as update"), terms()).total == (
+        bill(trace, wishes("read=10/day as update"), terms()).total
+    )
+
+
+def test_a_bill_says_which_queries_are_called_as_updates():
+    trace = ledger_trace(TRACKER)
+    made = bill(trace, wishes("read=10/day as update", f"{ADD}=1", "read=5/s"), terms())
+    for width in (60, 80, 100):
+        text = shown(made, trace, width)
+        assert max(map(len, text.splitlines())) <= width
+        assert [it.strip() for it in text.splitlines() if it.strip() in NAMED_KINDS] == [
+            "query as update",
+            "update",
+            "query",
+        ]
+        assert "arrival from outside included: read" in " ".join(text.split())
+    rate = xdr_rate("usd")
+    document = bill_document(made, rate=rate, storage="documented", settings=trace.settings.values)
+    assert [it["as_update"] for it in document["calls"]] == [True, False, False]
+    assert any("queries called as updates" in it for it in document["assumptions"])
+    rows = list(csv.DictReader(io.StringIO("".join(render_bill_csv(made, rate=rate)))))
+    assert [it["as_update"] for it in rows[:4]] == ["true", "false", "false", ""]
+    other = shown(bill(trace, wishes("read=5/s"), terms()), trace)
+    assert "as update" not in other
+
+
+NAMED_KINDS = ("query as update", "update", "query")
+
+
+def test_what_is_an_update_stays_the_update_that_it_is():
+    trace = ledger_trace(TRACKER)
+    as_update, plain = (
+        bill(trace, wishes(f"{ADD}=10/day{ending}"), terms()) for ending in (" as update", "")
+    )
+    assert as_update == plain
+
+
+def test_how_a_call_as_an_update_is_written():
+    for ending in (" as update", "  as  an update "):
+        found = read_wish(f"{READ}=2/hour{ending}")
+        assert found == Wish(READ, Frequency(Fraction(2), "hour"), as_update=True)
+    assert read_wish("a=3 as update").frequency == Frequency(Fraction(3), "month")
+
+
 # -- bad input ------------------------------------------------------------------------------------
 
 
@@ -262,6 +323,10 @@ def test_an_unknown_name_is_refused_with_what_there_is():
         (["message:x=1"], "called 'message:x'"),
         ([f"{ADD}=1", f"{ADD}=2/day"], "is given twice"),
         ([f"{ADD}=1", f" {ADD.replace(' ', '  ')}=2/day"], "is given twice"),
+        ([f"{ADD}=1", f"{ADD}=2 as update"], "is given twice"),
+        (["read=1 as update", "read=2/day as update"], "is given twice"),
+        (["raed=1/day as update"], "nothing in the trace is called 'raed'"),
+        (["upgrade=1 as update"], "no upgrade is called so; leave 'as update' out"),
     ],
 )
 def test_a_name_that_is_none_is_refused(texts, words):
@@ -282,6 +347,8 @@ def test_a_name_that_is_none_is_refused(texts, words):
         ("add=0/day", "0 calls in a day; give a number above 0"),
         ("add=10/year", "'year'; it must be one of s, minute, hour, day, month"),
         ("add=10/", "calls are counted in ''"),
+        ("add=10/day as updates", "calls are counted in 'day as updates'"),
+        ("add=as update", "write it as NAME=10000/day"),
         ("add=99999999999999999999/s", "give a number above 0"),
     ],
 )
@@ -298,6 +365,17 @@ def test_a_trace_without_messages_or_instructions_is_refused():
         bill(native, [], terms())
     with pytest.raises(SettingsError, match="no instructions of 'INSERT"):
         bill(native, wishes("read=1", f"{ADD}=1"), terms())
+    with pytest.raises(SettingsError, match="no instructions of 'read'"):
+        bill(native, wishes("read=1 as update"), terms())
+
+
+def test_a_composite_query_is_not_called_as_an_update():
+    trace = ledger_trace(TRACKER)
+    composite = replace(
+        trace, messages=[replace(trace.messages[3], index=0, kind="composite_query")]
+    )
+    with pytest.raises(SettingsError, match="a composite query cannot be called so \\(IC0527\\)"):
+        bill(composite, wishes("read=1 as update"), terms())
 
 
 def test_a_subnet_without_room_is_refused():

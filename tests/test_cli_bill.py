@@ -126,6 +126,8 @@ def test_a_balance(ledger):
         (["--calls", "ad=1/day"], "is called 'ad'; there are: install | schema | add | cheapest"),
         (["--calls", "add=-1/day"], "less than no calls"),
         (["--calls", "add=0/day"], "give a number above 0"),
+        (["--calls", "chepest=1/day as update"], "there are: install | schema | add | cheapest"),
+        (["--calls", "install=1 as update"], "no install is called so; leave 'as update' out"),
         (["--calls", "add"], "write it as NAME=10000/day"),
         (["--calls", "add=1/year"], "it must be one of s, minute, hour, day, month"),
         (["--date", "yesterday"], "is not a date"),

@@ -48,8 +48,9 @@ CallsOption = Annotated[
         "--calls",
         metavar="NAME=COUNT/UNIT",
         help="How often something is called, as in add=10000/day; s, minute, hour, day or month. "
-        "NAME is a label, a shape, a method, message:N or statement:N. [default: all, as often as "
-        "in the trace]",
+        "NAME is a label, a shape, a method, message:N or statement:N. 'top=1000/day as update' is "
+        "a query that is called as an update, and paid for. [default: all, as often as in the "
+        "trace]",
         show_default=False,
     ),
 ]

@@ -79,14 +79,14 @@ def render_bill_csv(bill: Bill, *, rate: XdrRate) -> Iterator[str]:
     header = (
         *("name", "kind", "count", "unit", "calls_per_month", "messages_seen", "cycles_each"),
         *(f"cycles_{name}" for name in PARTS),
-        *("cycles", f"money_{rate.currency}"),
+        *("cycles", f"money_{rate.currency}", "as_update"),
     )
     rows: list[tuple[str | int | float | None, ...]] = [
         (
             *(line.name, line.kind, float(line.frequency.count), line.frequency.unit),
             *(float(line.calls_per_month), line.group.message_count, float(line.each)),
             *(round(line.part(name)) for name in PARTS),
-            *(round(line.total), _money(line.total, rate)),
+            *(round(line.total), _money(line.total, rate), line.as_update),
         )
         for line in bill.lines
     ]
@@ -98,7 +98,7 @@ def render_bill_csv(bill: Bill, *, rate: XdrRate) -> Iterator[str]:
         ("compute", Fraction(standing.compute)),
     ):
         money = _money(cycles, rate)
-        rows.append((name, "standing", *([None] * 9), round(cycles), money))
+        rows.append((name, "standing", *([None] * 9), round(cycles), money, None))
     return csv_lines([header, *rows])
 
 
@@ -118,6 +118,7 @@ def _line(line: BillLine, rate: XdrRate) -> dict[str, Json]:
         "grown_bytes_seen": group.grown_bytes,
         "cycles": {**{name: round(line.part(name)) for name in PARTS}, "total": round(line.total)},
         "money": _money(line.total, rate),
+        "as_update": line.as_update,
     }
 
 

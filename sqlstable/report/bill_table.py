@@ -96,7 +96,8 @@ def _calls(bill: Bill, rate: XdrRate, width: int) -> list[Text]:
 
 
 def _named(line: BillLine, width: int) -> Cell:
-    return [Text(fit(clean(line.name), width)), Text(fit(f"  {line.kind}", width), style="dim")]
+    kind = f"  {line.kind}{' as update' * line.as_update}"
+    return [Text(fit(clean(line.name), width)), Text(fit(kind, width), style="dim")]
 
 
 def _parts(bill: Bill, rate: XdrRate, width: int) -> list[Text]:

@@ -40,6 +40,12 @@ def assumptions(
         f"a month has {MONTH_DAYS} days; each call costs what it cost in the trace on average"
         + (", made as often as there" if bill.as_in_trace else "")
     )
+    called = [clean(line.name) for line in bill.lines if line.as_update]
+    if called:
+        yield (
+            "queries called as updates, and paid for as such, arrival from outside included: "
+            f"{' | '.join(called)}"
+        )
     assumed = sum(line.group.assumed_requests for line in bill.lines)
     if assumed:
         yield (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
-from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.message_cycles import cycles_as_update, message_cycles
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.message_fees import MessageCycles
@@ -98,12 +98,21 @@ class CallGroups:
         trace: What was recorded; gone through once, in order.
         fees: What is charged.
         request_bytes: Bytes of a request where the trace does not say.
+        as_updates: Whether queries cost what they do where they are called as updates.
     """
 
-    def __init__(self, trace: TraceSource, fees: CycleFees, *, request_bytes: int) -> None:
+    def __init__(
+        self,
+        trace: TraceSource,
+        fees: CycleFees,
+        *,
+        request_bytes: int,
+        as_updates: bool = False,
+    ) -> None:
         self._trace = trace
         self._fees = fees
         self._request_bytes = request_bytes
+        self._as_updates = as_updates
         self.by_name: dict[str, CallGroup] = {}
         "In the order of their first messages."
         self._roots: dict[int, str] = {}
@@ -160,7 +169,10 @@ class CallGroups:
         self._image_bytes = message.image_bytes
 
     def _add(self, group: CallGroup, message: Message, image_bytes: int | None) -> None:
-        cost = message_cycles(message, self._fees, request_bytes=self._request_bytes)
+        fees, request_bytes = self._fees, self._request_bytes
+        cost = message_cycles(message, fees, request_bytes=request_bytes)
+        if self._as_updates:
+            cost = cycles_as_update(message, fees, request_bytes=request_bytes) or cost
         group.add(message, cost, is_assumed=message.payloads is None)
         if message.kind in UPDATE_KINDS and image_bytes is not None:
             grown = max(message.image_bytes - image_bytes, 0)

@@ -18,6 +18,7 @@ UNITS: Final = MappingProxyType(
 )
 """What calls can be counted in, with the seconds of each."""
 
+_AS_UPDATE: Final = re.compile(r"\s+as\s+(an\s+)?update\Z")
 _NUMBER: Final = re.compile(r"\d[\d_]*(\.\d+)?")
 
 
@@ -62,6 +63,8 @@ class Wish:
 
     name: str
     frequency: Frequency
+    as_update: bool = False
+    "Whether it is a query that is called as an update, which is paid for."
 
 
 def read_wish(text: str) -> Wish:
@@ -69,6 +72,7 @@ def read_wish(text: str) -> Wish:
 
     Args:
         text: A name, ``=``, a number, ``/`` and a unit; without a unit it is calls in the month.
+            Behind it there may be ``as update``.
 
     Raises:
         SettingsError: It is something else, or the number is not above 0.
@@ -77,9 +81,12 @@ def read_wish(text: str) -> Wish:
         >>> wish = read_wish("SELECT name FROM t WHERE id = ?=2.5/hour")
         >>> wish.name, float(wish.frequency.per_month)
         ('SELECT name FROM t WHERE id = ?', 1800.0)
+        >>> read_wish("top=10/day as update").as_update
+        True
     """
     name, _, often = text.rpartition("=")
-    number, slash, unit = often.strip().partition("/")
+    called = _AS_UPDATE.search(often.rstrip())
+    number, slash, unit = (often[: called.start()] if called else often).strip().partition("/")
     number = number.strip()
     if number.startswith("-") and _NUMBER.fullmatch(number[1:]):
         raise SettingsError(f"{text!r} asks for less than no calls; give a number above 0")
@@ -89,7 +96,8 @@ def read_wish(text: str) -> Wish:
             f"of {', '.join(UNITS)} behind the slash"
         )
     count = Fraction(number.replace("_", ""))
-    return Wish(name.strip(), Frequency(count, unit.strip() if slash else "month"))
+    frequency = Frequency(count, unit.strip() if slash else "month")
+    return Wish(name.strip(), frequency, as_update=called is not None)
 
 
 def _spelled(count: Fraction) -> str:

@@ -32,6 +32,7 @@ from sqlstable.ic.idle_burn import (
     idle_burn,
     subnet_memory,
 )
+from sqlstable.ic.message_fees import AS_UPDATE
 from sqlstable.ic.units import GIB
 
 REQUEST_BYTES: Final = 100
@@ -76,6 +77,8 @@ class BillLine:
     frequency: Frequency
     group: CallGroup
     "What of it is in the trace."
+    as_update: bool = False
+    "Whether it is a query that is called as an update."
 
     @property
     def calls_per_month(self) -> Fraction:
@@ -190,8 +193,11 @@ def bill(trace: TraceSource, wishes: Sequence[Wish], terms: BillTerms) -> Bill:
         raise SettingsError(
             "the trace is empty, so there is no call to bill; record a run that has some"
         )
-    groups = CallGroups(trace, terms.fees, request_bytes=terms.request_bytes)
-    lines = _lines(groups, wishes)
+    groups = _groups(trace, terms)
+    as_updates = (
+        _groups(trace, terms, as_updates=True) if any(it.as_update for it in wishes) else groups
+    )
+    lines = _asked(groups, as_updates, wishes) if wishes else _as_in_trace(groups)
     for line in lines:
         _check_counted(line)
     called = {line.name for line in lines}
@@ -204,20 +210,54 @@ def bill(trace: TraceSource, wishes: Sequence[Wish], terms: BillTerms) -> Bill:
     )
 
 
-def _lines(groups: CallGroups, wishes: Sequence[Wish]) -> list[BillLine]:
-    if not wishes:
-        return [
-            BillLine(name, it.kind, Frequency(Fraction(it.call_count), "month"), it)
-            for name, it in groups.by_name.items()
-            if it.call_count
-        ]
-    lines: list[BillLine] = []
+def _groups(trace: TraceSource, terms: BillTerms, *, as_updates: bool = False) -> CallGroups:
+    return CallGroups(trace, terms.fees, request_bytes=terms.request_bytes, as_updates=as_updates)
+
+
+def _as_in_trace(groups: CallGroups) -> list[BillLine]:
+    return [
+        BillLine(name, it.kind, Frequency(Fraction(it.call_count), "month"), it)
+        for name, it in groups.by_name.items()
+        if it.call_count
+    ]
+
+
+def _asked(groups: CallGroups, as_updates: CallGroups, wishes: Iterable[Wish]) -> list[BillLine]:
+    """Return a line for each wish.
+
+    Args:
+        groups: What each costs as it was called.
+        as_updates: The same with queries called as updates.
+        wishes: What is called, how, and how often.
+    """
+    lines: dict[tuple[str, bool], BillLine] = {}
     for wish in wishes:
-        group = _found(groups, wish.name)
-        if any(line.name == group.name for line in lines):
+        group = _found(as_updates if wish.as_update else groups, wish.name)
+        as_update = wish.as_update and _is_query(group)
+        if (group.name, as_update) in lines:
             raise SettingsError(f"{group.name!r} is given twice; say once how often it is called")
-        lines.append(BillLine(group.name, group.kind, wish.frequency, group))
-    return lines
+        lines[group.name, as_update] = BillLine(
+            group.name, group.kind, wish.frequency, group, as_update=as_update
+        )
+    return [*lines.values()]
+
+
+def _is_query(group: CallGroup) -> bool:
+    """Tell whether something is another call where it is called as an update.
+
+    Raises:
+        SettingsError: It cannot be called so.
+    """
+    if not group.kinds.isdisjoint(AS_UPDATE):
+        return True
+    if not group.kinds.isdisjoint(("update", "replicated_query")):
+        return False
+    why = (
+        "a composite query cannot be called so (IC0527)"
+        if "composite_query" in group.kinds
+        else f"no {group.kind} is called so"
+    )
+    raise SettingsError(f"{group.name!r} is billed as update, and {why}; leave 'as update' out")
 
 
 def _found(groups: CallGroups, name: str) -> CallGroup:

@@ -32,7 +32,6 @@ from sqlstable.cli.rows import row_pieces, value_text
 from sqlstable.database.values import bindable, find_fault
 from sqlstable.engine.native.native_engine import is_complete
 from sqlstable.errors import MessageError, SqlstableError
-from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.notebook_map import MapView
 from sqlstable.notebook_options import (
     CANISTER,
@@ -107,7 +106,7 @@ class CellAnswer:
         parts = []
         for place, reply in enumerate(self.replies):
             parts += [_rows_html(found) for at, _, found in self.results if at == place]
-            parts.append(message_html(self._untold(reply.message), reply.statements, CycleFees()))
+            parts.append(message_html(self._untold(reply.message), reply.statements, reply.fees))
         return "".join(parts) + html_text(self._left_out())
 
     def __repr__(self) -> str:
@@ -155,7 +154,7 @@ def _message_lines(reply: Reply, message: TracedMessage) -> Iterator[str]:
         f"{' (statement by statement)' * bool(owners and len(statements) > 1)}"
     )
     if message.instructions is not None:
-        cycles = paid_words(message, CycleFees())
+        cycles = paid_words(message, reply.fees)
         yield f"{message.instructions.total:,} instructions{' · ' * bool(cycles)}{cycles}"
     yield verdict_words(message)
 

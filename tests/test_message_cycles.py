@@ -20,6 +20,7 @@ from sqlstable.ic.message_fees import FREE_KINDS, MessageCycles
 from sqlstable.ic.words import CALL_KIND, MESSAGE_KINDS, MODULE_ENGINE
 from sqlstable.report.as_csv import render_csv
 from sqlstable.report.as_table import render_table
+from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.model import HeapUse, Instructions, LimitUse, ModuleCall, TraceSettings
 from tests import hand_built
 from tests.hand_built import HandBuiltTrace, owner, statement, use
@@ -251,3 +252,30 @@ def test_calls_of_a_module_cost_what_their_messages_cost():
     assert group.cycles == 6_227_000 == message_cycles(one, FEES).total
     text = " ".join(render_table(trace, by="shape").split())
     assert "cycles of a method: of its calls, whole" in text
+
+
+@pytest.mark.parametrize("engine", ["native", "wasm"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"limits": "2022-01-01"},
+        {"limits": "2024-01-01"},
+        {"limits": "2024-01-01", "prices": "memory-tracker"},
+        {"prices": "wasm-native"},
+        {"limits": None},
+    ],
+    ids=str,
+)
+def test_a_reply_has_the_cycles_that_its_trace_has(engine, choices):
+    with Canister(engine=engine, trace=":memory:", **choices) as canister:
+        replies = [
+            canister.update("CREATE TABLE t (a)"),
+            canister.update("INSERT INTO t VALUES (1)"),
+            canister.query("SELECT a FROM t"),
+        ]
+        with canister.trace() as trace:
+            fees = trace_fees(trace.settings)
+            found = [message_cycles(it, fees).total for it in trace.messages][-3:]
+        assert [reply.cost.cycles for reply in replies] == found
+        assert (found[0] is None) == (engine == "native")

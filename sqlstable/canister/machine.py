@@ -242,7 +242,7 @@ def finish(
         accesses: Gives what `look` is shown.
         end: Tells the heap that the message is over, and whether its writes were ``discarded``.
         discard: Lets the heap go.
-        prices: What its stable memory is charged by where nobody counts instructions.
+        prices: What it is charged by, or its stable memory where nobody counts instructions.
 
     Returns:
         What there is to say of the message, and the trap, if there was one.

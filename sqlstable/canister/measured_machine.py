@@ -227,6 +227,7 @@ class MeasuredMachine:
             accesses=notes.log.taken,
             end=engine.end,
             discard=engine.discard_heap,
+            prices=notes.regime,
         )
         raw = raw_message(notes, self._outside, trap)
         self._outside.clear()

@@ -34,12 +34,13 @@ class MessageCost:
     "What a query would cost were it called as an update; None for what is no query."
 
 
-def message_cost(message: Message, prices: PriceRegime | None) -> MessageCost:
+def message_cost(message: Message, prices: PriceRegime | None, fees: CycleFees) -> MessageCost:
     """Return what a message cost.
 
     Args:
         message: As a trace has it.
         prices: What stable memory's part is charged by where nobody counted; None: today's.
+        fees: Prices in cycles; the heaps of our own engines are 32-bit.
 
     Examples:
         >>> from sqlstable import Canister
@@ -48,8 +49,6 @@ def message_cost(message: Message, prices: PriceRegime | None) -> MessageCost:
         >>> cost.instructions, cost.cycles, cost.verdict
         (None, 0, 'fits')
     """
-    # The heaps of our own engines are 32-bit.
-    fees = CycleFees()
     counted, called = message.instructions, cycles_as_update(message, fees)
     stable = None if counted is None else counted.stable
     if counted is None and message.charged is not None:

@@ -10,6 +10,7 @@ from sqlstable.trace.model import LimitUse, Message, Part, Statement
 
 if TYPE_CHECKING:
     from sqlstable.canister.message_cost import MessageCost
+    from sqlstable.ic.cycle_fees import CycleFees
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -60,7 +61,14 @@ class Reply:
         """What it cost: ``.instructions`` and their parts, ``.cycles``, ``.limits`` and more."""
         from sqlstable.canister.message_cost import message_cost  # noqa: PLC0415  as below
 
-        return message_cost(self.message, self._ended.facts.prices)
+        return message_cost(self.message, self._ended.facts.prices, self.fees)
+
+    @property
+    def fees(self) -> "CycleFees":
+        """The prices in cycles that it is told by: those of the day that its limits are of."""
+        from sqlstable.trace.fees import reply_fees  # noqa: PLC0415  as below
+
+        return reply_fees(self._ended.facts.limits, self._ended.facts.prices)
 
     @property
     def discarded_writes(self) -> bool:
@@ -73,9 +81,8 @@ class Reply:
     def _repr_html_(self) -> str:
         """Show the first rows, and what each statement touched, in a notebook."""
         from sqlstable.analysis.message_html import message_html  # noqa: PLC0415  replies are many
-        from sqlstable.ic.cycle_fees import CycleFees  # noqa: PLC0415  likewise
 
         table = ""
         if self.rows:
             table = html_table(f"{len(self.rows):,} rows", (), self.rows[:ROWS_SHOWN])
-        return table + message_html(self.message, self.statements, CycleFees())
+        return table + message_html(self.message, self.statements, self.fees)

@@ -5,7 +5,8 @@ from itertools import pairwise
 from typing import Final
 
 from sqlstable.ic.cycle_fees import CycleFees
-from sqlstable.ic.prices import PRICE_REGIMES
+from sqlstable.ic.limits import Limits
+from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, regime_of
 from sqlstable.trace.model import TraceSettings
 
 _LAST_DAYS: Final = {
@@ -39,6 +40,23 @@ def fees_day(settings: TraceSettings) -> date | None:
         day = None
     is_within = day is not None and (since or date.min) <= day <= (last or date.max)
     return day if is_within else last
+
+
+def reply_fees(limits: Limits | None, prices: PriceRegime | None) -> CycleFees:
+    """Return the prices in cycles that go with a message, as a trace of it would have them.
+
+    Args:
+        limits: Those that hold for it.
+        prices: What it is charged by; None: what goes with the limits.
+
+    Examples:
+        >>> from sqlstable import limits_at
+        >>> reply_fees(limits_at("2023-01-01"), None).execution(instructions=1_000_000)
+        990000
+    """
+    name = (prices or regime_of(limits)).name
+    day = None if limits is None else limits.date.isoformat()
+    return trace_fees(TraceSettings({"prices": name, "limits": day}))
 
 
 def trace_fees(settings: TraceSettings) -> CycleFees:

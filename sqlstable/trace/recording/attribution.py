@@ -89,7 +89,7 @@ class MessageFacts(NamedTuple):
     limits: Limits | None = None
     "Those that hold for it, whether they are enforced or not."
     prices: PriceRegime | None = None
-    "What its stable memory is charged by where nobody counts instructions."
+    "What it is charged by, or its stable memory where nobody counts instructions."
     os_pages_accessed: int = 0
     os_pages_dirty: int = 0
     continues: int | None = None

@@ -42,3 +42,16 @@ def test_the_engine_that_counts_nothing_is_refused():
     result = show("--engine", "native")
     assert result.exit_code == 2
     assert "the story cost counts instructions, which the native engine does not" in result.stderr
+
+
+def test_it_says_what_the_index_saves_where_the_join_is_called_as_an_update(shown):
+    text = " ".join(shown.split())
+    [(without, with_index, saved)] = re.findall(
+        r"it costs ([\d.]+) M cycles, and ([\d.]+) M with the index, which saves ([\d.]+) M a call",
+        text,
+    )
+    assert float(without) - float(with_index) == pytest.approx(float(saved), abs=0.02)
+    # Base price and arrival are paid either way: what is saved is instructions.
+    totals = dict(re.findall(r"(with index|without) .*? ([\d.]+) M +[\d.]+%", shown))
+    fewer = float(totals["without"]) - float(totals["with index"])
+    assert float(saved) == pytest.approx(fewer, abs=0.03)

@@ -25,6 +25,7 @@ from sqlstable.canister.hooks import Hooks
 from sqlstable.canister.sampling import Measure, Sampling
 from sqlstable.engine.native.native_engine import is_complete
 from sqlstable.ic.limits import latest_limits, limits_at
+from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import INSTRUCTIONS
 from sqlstable.report.as_csv import render_csv
 from sqlstable.report.as_json import document
@@ -582,3 +583,27 @@ def test_one_measured_message_says_that_it_says_nothing():
     assert margin_of([block]) >= 99 * 1000
     [(_, spread, freedom)] = spreads_of([block])
     assert block.band(spread, freedom) > 10
+
+
+def test_what_pragmas_have_set_outlives_a_message_that_could_not_be_followed():
+    """A cache of ten SQLite pages is one after the measured engine has begun anew, too."""
+    heaps = {}
+    for engine, cache_size in (("both", 10), ("wasm", 10), ("wasm", 2_000)):
+        with Canister(engine=engine, trace=":memory:", measure="all") as canister:
+            if engine == "both":
+                canister.on_connect(lambda it: it.create_scalar_function("here", lambda: 1, 0))
+            canister.update("CREATE TABLE t (a, b)")
+            canister.update(f"PRAGMA cache_size = {cache_size}")
+            canister.update("PRAGMA case_sensitive_like = 1")
+            canister.update(
+                "INSERT INTO t WITH RECURSIVE n(i) AS"
+                " (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000)"
+                " SELECT i, hex(zeroblob(500)) FROM n"
+            )
+            if engine == "both":
+                assert canister.update("SELECT here()").rows == [(1,)]
+            reply = canister.update("SELECT sum(length(b)) FROM t WHERE b NOT LIKE 'a'")
+            assert reply.message.instructions.measured
+            heaps[engine, cache_size] = reply.message.heap.size_bytes
+    assert abs(heaps["both", 10] - heaps["wasm", 10]) <= 4 * WASM_PAGE_BYTES
+    assert heaps["wasm", 2_000] > heaps["wasm", 10] + 16 * WASM_PAGE_BYTES

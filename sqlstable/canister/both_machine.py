@@ -21,6 +21,7 @@ from sqlstable.canister.shadow import Ran, Shadow
 from sqlstable.database.checking import Setup
 from sqlstable.database.vfs import StableVFS
 from sqlstable.engine.native.native_engine import NativeEngine
+from sqlstable.engine.state import NOTHING_SET, settings_of
 from sqlstable.errors import SqlstableError, Trap
 from sqlstable.ic.units import OS_PAGE_BYTES
 from sqlstable.ic.words import CacheState, PartName, RunEngineName
@@ -163,7 +164,8 @@ class BothMachine:
         try:
             self._shadow.copy(self.memory)
             if call.kind != "install":
-                self._shadow.live(self._opening)
+                state = NOTHING_SET if self._engine is None else self._engine.heap.state
+                self._shadow.live(self._opening, settings_of(state))
         except SqlstableError as error:
             self._blocked = str(error)
         else:

@@ -11,7 +11,7 @@ While the native connection has TEMP or attached databases it cannot, and messag
 until these are gone; settings of PRAGMAs are lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from sqlstable.canister import steps
@@ -22,6 +22,7 @@ from sqlstable.canister.life import Life
 from sqlstable.canister.machine import Call, Ended, Opening
 from sqlstable.canister.measured_machine import MeasuredMachine
 from sqlstable.canister.observation import Observation
+from sqlstable.engine.state import Setting
 from sqlstable.errors import SqlstableError, Trap
 from sqlstable.ic.units import MIB, OS_PAGE_BYTES, WASM_PAGE_BYTES
 from sqlstable.ic.words import Depth
@@ -86,13 +87,27 @@ class Shadow:
         self._is_new = False
         _copy(native, self._machine.memory)
 
-    def live(self, opening: Opening) -> None:
+    def live(self, opening: Opening, settings: Iterable[Setting]) -> None:
         """Have a heap that stands for an earlier one.
+
+        Args:
+            opening: How it opens the database.
+            settings: What PRAGMAs have set since.
 
         Raises:
             SqlstableError: The measured engine cannot open the database.
         """
-        self._begin(opening).start()
+        life = self._begin(opening)
+        life.start()
+        call = Call("update")
+        statements = life.begin(call)
+        assert statements is not None
+        for setting in settings:
+            if statements.execute(setting.asks, None) != setting.rows:
+                statements.execute(setting.sets, None)
+        life.call = None
+        life.end(call)
+        self._noted.clear()
 
     def install(self, opening: Opening) -> Ended:
         """Have the first heap, as the message that installs the canister.

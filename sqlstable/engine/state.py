@@ -12,7 +12,7 @@ Nothing here is recorded: call it inside of `DatabaseStore.unrecorded`.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -43,8 +43,12 @@ DEFERRED: Final = "defer_foreign_keys"
 PENDING_SETTINGS: Final = ("auto_vacuum", "page_size")
 """They wait for a new database, or for VACUUM, and meanwhile nobody tells what they are set to."""
 
+_OF_WAL: Final = "wal_autocheckpoint"
+"""No stable memory has a write-ahead log, and a canister's SQLite does not know the setting."""
+
 TEMP: Final = "temp"
 
+_LIKE_ASKED: Final = "SELECT 'a' LIKE 'A'"
 _TEMP_CACHE_SIZE: Final = f"PRAGMA {TEMP}.cache_size"
 _READ_ONCE_OF_SCHEMA: Final = "SELECT 1 FROM {}.sqlite_schema LIMIT 0"
 _TOUCHES: Final = (
@@ -101,6 +105,15 @@ class ConnectionState:
 
 
 NOTHING_SET: Final = ConnectionState()
+
+
+class Setting(NamedTuple):
+    """One setting, as a connection is asked for it and told it."""
+
+    asks: str
+    rows: list[tuple[Any, ...]]
+    "What it is to answer."
+    sets: str
 
 
 def take_state(
@@ -200,6 +213,18 @@ def give_databases(
     _give_temp(connection, state.temp, state.temp_cache_size)
 
 
+def settings_of(state: ConnectionState) -> Iterator[Setting]:
+    """Yield what PRAGMAs have set, for a connection that holds nothing else."""
+    for (schema, name), value in (state.settings or {}).items():
+        if value is None or schema not in (None, "main") or name in (DEFERRED, _OF_WAL):
+            continue
+        if name == LIKE:
+            yield Setting(_LIKE_ASKED, [(value,)], f"PRAGMA {LIKE} = {0 if value else 1}")
+            continue
+        pragma = f"PRAGMA {'' if schema is None else 'main.'}{name}"
+        yield Setting(pragma, [(value,)], f"{pragma} = {_spelled(name, value)}")
+
+
 def connect_virtual_tables(connection: apsw.Connection) -> bool:
     """Let the virtual tables read their configuration; returns whether there are any."""
     has_any = False
@@ -253,10 +278,14 @@ def _set(connection: apsw.Connection, settings: Mapping[_Key, Any]) -> None:
         prefix = "" if schema is None else f"{quoted(schema)}."
         if value is None or _ask(connection, f"PRAGMA {prefix}{name}") == value:
             continue
-        if name == "secure_delete" and value not in (0, 1):
-            value = "fast"  # noqa: PLW2901  the word for what is told as 2
-        text = value if isinstance(value, int) else quoted(str(value))
-        _look(connection, f"PRAGMA {prefix}{name} = {text}")
+        _look(connection, f"PRAGMA {prefix}{name} = {_spelled(name, value)}")
+
+
+def _spelled(name: str, value: Any) -> str:  # noqa: ANN401  of whatever type it is
+    """Return a value as a PRAGMA takes it."""
+    if name == "secure_delete" and value not in (0, 1):
+        return "fast"  # the word for what is told as 2
+    return str(value) if isinstance(value, int) else quoted(str(value))
 
 
 def _set_pending(
@@ -275,7 +304,7 @@ def _set_pending(
 def _ask_like(connection: apsw.Connection) -> int | None:
     """Return whether LIKE takes upper for lower case; None where somebody else's refuses."""
     try:
-        value = _ask(connection, "SELECT 'a' LIKE 'A'")
+        value = _ask(connection, _LIKE_ASKED)
     except Exception:  # noqa: BLE001  a function of the user's may raise anything
         return None
     return value if isinstance(value, int) else None

@@ -170,8 +170,8 @@ class _Cost:
             "What an index changes",
             f"Without the index the join reads {ratio:.0f} times as many OS pages, and costs "
             f"{_counted(without).total / _counted(with_index).total:.0f} times as much: "
-            "computation, above all, for each row that it looks at in vain. A query is free. Called "
-            "as an update, for a certified answer or by another canister, it costs "
+            "computation, above all, for each row that it looks at in vain. A query is free. "
+            "Called as an update, for a certified answer or by another canister, it costs "
             f"{_m(_as_update(without))} cycles, and {_m(_as_update(with_index))} with the index, "
             f"which saves {_m(_as_update(without) - _as_update(with_index))} a call.",
             sql=f"{small.JOIN.replace(' WHERE', chr(10) + 'WHERE')};",

@@ -231,6 +231,21 @@ def test_cycles_of_an_update_are_base_instructions_and_arrival_by_the_size_of_th
     assert (request.is_kept, reply.is_kept) == (False, True)
 
 
+def test_a_query_has_a_budget_of_what_it_costs_where_it_is_called_as_an_update():
+    made = counted(message(0, "query", [], use(1), label="top"), 9000, 5_000_000_000)
+    top = replace(made, payloads=Payloads(request_bytes=100, reply_bytes=20))
+    update = replace(top, index=1, kind="update")
+    trace = HandBuiltTrace(messages=[top, update])
+    for target in (Target("label", "top"), Target("total")):
+        # 5,000,000 + 9,000, and to arrive 1,200,000 + 2,000 for each of 100 bytes; the update is
+        # paid for anyway.
+        (found,) = held(trace, NumberBudget(target, "cycles_as_update", 6_408_999))
+        assert (found.measured, found.is_kept, found.exceeded_count) == (6_409_000, False, 1)
+    text = render_check(CheckReport(trace.settings, [found]), width=120)
+    assert "cycles on a subnet of 13 nodes" in text
+    assert read_budgets("[total]\ncycles_as_update = 1", "b").needs_instructions
+
+
 def test_cycles_of_a_module_with_64_bit_memory_are_twice_its_instructions_and_its_calls_are_paid():
     made = counted(message(0, "update", [], use(1), label="put"), 9000, 40_000_000_000)
     put = replace(made, payloads=Payloads(100, 20, call_count=2, call_bytes=50))

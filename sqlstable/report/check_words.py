@@ -226,7 +226,7 @@ def settings_words(report: CheckReport) -> str:
     names = {"engine": "engine", "sqlite": "sqlite", "price_regime": "prices", "limits": "limits"}
     parts = [f"{word} {values[name]}" for name, word in names.items() if values.get(name)]
     parts += [f"assumed {name} {value}" for name, value in _assumed(report.settings)]
-    if any(it.budget.key == "cycles" for it in report.verdicts):
+    if any(it.budget.key in ("cycles", "cycles_as_update") for it in report.verdicts):
         wide = ", with 64-bit memory" if report.settings.has_wide_heap else ""
         parts.append(f"cycles on a subnet of {report.nodes} nodes{wide}")
     return " · ".join(parts)

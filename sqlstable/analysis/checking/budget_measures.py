@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.message_cycles import cycles_as_update, message_cycles
 from sqlstable.ic.cycle_fees import CycleFees
+from sqlstable.ic.message_fees import MessageCycles
 from sqlstable.trace.model import Message, Statement
 
 
@@ -77,7 +78,15 @@ def _reply_bytes(it: Costed) -> int | None:
 
 
 def _cycles(it: Costed) -> int | None:
-    found = message_cycles(it.message, it.fees)
+    return _known(message_cycles(it.message, it.fees))
+
+
+def _cycles_as_update(it: Costed) -> int | None:
+    found = cycles_as_update(it.message, it.fees)
+    return 0 if found is None else _known(found)
+
+
+def _known(found: MessageCycles) -> int | None:
     # Its arrival is paid for by its bytes, which an engine that sends none does not know.
     if found.execution is None:
         return None
@@ -106,6 +115,11 @@ BUDGET_MEASURES: Final[Mapping[str, BudgetMeasure]] = {
         "cycles of a message: base, instructions, and arrival and calls where their bytes are "
         "known; a query is free",
         _cycles,
+        needs_wasm=True,
+    ),
+    "cycles_as_update": BudgetMeasure(
+        "cycles of a query where it is called as an update, likewise; 0 of what is no query",
+        _cycles_as_update,
         needs_wasm=True,
     ),
     "heap_wasm_pages_accessed": _heap(

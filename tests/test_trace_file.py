@@ -493,6 +493,27 @@ def test_unknown_indexes_are_refused(path, index):
             trace.accesses(index)
         with pytest.raises(TraceError, match=f"no message with the index {index}"):
             trace.outside_accesses(index)
+        for read in (trace.messages_at, trace.statements_at):
+            with pytest.raises(TraceError, match=f"the index {index}; it has 4, with the indexes"):
+                read(index, index)
+
+
+def test_a_range_beyond_the_end_is_no_damage(path):
+    with open_trace(path) as trace:
+        for first, last in ((2, 4), (-1, 2), (3, 1), (7, 9)):
+            for read, noun in ((trace.messages_at, "message"), (trace.statements_at, "statement")):
+                with pytest.raises(TraceError) as refused:
+                    read(first, last)
+                assert str(refused.value) == (
+                    f"{path} has no {noun}s {first} to {last}; it has 4, with the indexes "
+                    "from 0 to 3"
+                )
+        assert trace.messages_at(0, 3) == trace.messages
+        assert trace.messages_at(2, 1) == ()
+    with TraceWriter(None, {}) as writer, writer.trace() as trace:
+        assert trace.messages_at(0, -1) == ()
+        with pytest.raises(TraceError, match="has no message with the index 0; it has none"):
+            trace.messages_at(0, 0)
 
 
 @pytest.mark.slow

@@ -98,10 +98,7 @@ ROWS_SHOWN: Final = 20
 
 _SELECT_BLOCK: Final = (
     "SELECT block FROM statement LEFT JOIN statement_accesses USING (statement_index)"
-    " WHERE statement_index = :index AND statement_index <= :last_statement"
-)
-_SELECT_MESSAGE: Final = (
-    "SELECT 1 FROM message WHERE message_index = :index AND message_index <= :last_message"
+    " WHERE statement_index = :index"
 )
 _SELECT_OUTSIDE_BLOCKS: Final = (
     "SELECT name, block FROM outside"
@@ -203,12 +200,13 @@ class Trace:
 
     def messages_at(self, first: int, last: int) -> tuple[Message, ...]:
         """Read the messages from one index to another, both included, and keep none."""
+        _check_indexes(self._name, "message", self.message_count, first, last)
         with reading(self._name):
-            found = _messages(self._snapshot.of_messages(first, last))
-            return _whole(tuple(found), first, last)
+            return _whole(tuple(_messages(self._snapshot.of_messages(first, last))), first, last)
 
     def statements_at(self, first: int, last: int) -> tuple[Statement, ...]:
         """Read the statements from one index to another likewise."""
+        _check_indexes(self._name, "statement", self.statement_count, first, last)
         with reading(self._name):
             found = _statements(self._snapshot.of_statements(first, last))
             return _whole(tuple(found), first, last)
@@ -305,10 +303,10 @@ class Trace:
     def accesses(self, statement: Statement | int) -> Accesses:
         """Return the accesses of a statement, given itself or its index, in order."""
         index = statement.index if isinstance(statement, Statement) else int(statement)
-        rows = self._snapshot.select(_SELECT_BLOCK, index=index)
-        if not rows:
-            raise TraceError(f"{self._name} has no statement with the index {index}")
-        return self._decoded(rows[0][0], f"statement {index}")
+        _check_indexes(self._name, "statement", self.statement_count, index, index)
+        with reading(self._name):
+            [(block,)] = self._snapshot.select(_SELECT_BLOCK, index=index)
+        return self._decoded(block, f"statement {index}")
 
     def outside_accesses(self, message: Message | int) -> tuple[tuple[str, Accesses], ...]:
         """Return the accesses in a message, given itself or its index, that no statement made.
@@ -317,8 +315,7 @@ class Trace:
             For each outside entry of the message its name and its accesses in order.
         """
         index = message.index if isinstance(message, Message) else int(message)
-        if not self._snapshot.select(_SELECT_MESSAGE, index=index):
-            raise TraceError(f"{self._name} has no message with the index {index}")
+        _check_indexes(self._name, "message", self.message_count, index, index)
         return tuple(
             (name, self._decoded(block, f"message {index}, {name}"))
             for name, block in self._snapshot.select(_SELECT_OUTSIDE_BLOCKS, index=index)
@@ -470,6 +467,15 @@ class Trace:
                 return decode_accesses(EMPTY_BLOCK if block is None else block)
         except TraceError as error:
             raise TraceError(f"{self._name}, {place}: {error}") from error
+
+
+def _check_indexes(name: str, noun: str, count: int, first: int, last: int) -> None:
+    """Refuse what a caller asks for and no trace could have, lest it be taken for damage."""
+    if 0 <= first <= last + 1 <= count:
+        return
+    what = f"{noun} with the index {first}" if first == last else f"{noun}s {first} to {last}"
+    there = f"{count:,}, with the indexes from 0 to {count - 1}" if count else "none"
+    raise TraceError(f"{name} has no {what}; it has {there}")
 
 
 def open_trace(path: Path | str) -> Trace:

@@ -48,6 +48,7 @@ from sqlstable.notebook_shows import register as register_shows
 from sqlstable.report.as_table import render_table
 from sqlstable.report.numbers import counted
 from sqlstable.report.text import clean
+from sqlstable.spelling import on_command_line
 from sqlstable.trace.format.file import Trace
 from sqlstable.trace.markup import ROWS_SHOWN, html_table, html_text
 from sqlstable.trace.model import Message as TracedMessage
@@ -231,7 +232,8 @@ def _on_one_line(magic: Callable[..., T]) -> Callable[..., T]:
     @wraps(magic)
     def guarded(*arguments: Any) -> T:  # noqa: ANN401  as the magic takes
         try:
-            return magic(*arguments)
+            with on_command_line():
+                return magic(*arguments)
         except CellError:
             raise
         except (SqlstableError, OSError) as error:

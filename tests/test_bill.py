@@ -361,7 +361,7 @@ def test_a_trace_without_messages_or_instructions_is_refused():
     with pytest.raises(SettingsError, match="the trace is empty"):
         bill(HandBuiltTrace(), [], terms())
     native = ledger_trace(TRACKER, is_counted=False)
-    with pytest.raises(SettingsError, match=r"no instructions of 'schema'.*--engine wasm"):
+    with pytest.raises(SettingsError, match=r"no instructions of 'schema'.*engine=\"wasm\""):
         bill(native, [], terms())
     with pytest.raises(SettingsError, match="no instructions of 'INSERT"):
         bill(native, wishes("read=1", f"{ADD}=1"), terms())

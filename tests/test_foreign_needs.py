@@ -20,7 +20,7 @@ def test_what_can_be_read_is_used_and_what_is_missing_is_named(needy, tmp_path):
     with Canister() as canister:
         (text,) = canister.import_database(path).notes
         assert said in text
-        assert "--on-connect FILE.py or Canister.on_connect" in text
+        assert "; Canister.on_connect can define what is missing" in text
         assert canister.query("SELECT id FROM note").rows == [(7,)]
     for options in ((), ("--integrity-check",)):
         result = call("import", path, tmp_path / "deck.stable", "--force", *options)

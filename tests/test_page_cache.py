@@ -222,7 +222,7 @@ def test_without_sizes_they_are_doubled_until_all_fits():
 
 
 def test_a_smaller_cache_than_recorded_is_refused():
-    with pytest.raises(TraceError, match=r"recorded with cache_size 500.*--cache-size 10$"):
+    with pytest.raises(TraceError, match=r"recorded with cache_size 500.*with cache_size=10$"):
         page_cache_what_if(HandBuiltTrace(), [1000, 10])
 
 
@@ -236,7 +236,7 @@ def test_settings_that_are_not_known_are_asked_for(name, value):
 
 def test_the_lean_build_has_a_cache_of_its_own():
     trace = HandBuiltTrace(settings=TraceSettings({**SETTINGS.values, "build": "lean"}))
-    with pytest.raises(TraceError, match="--build standard"):
+    with pytest.raises(TraceError, match='build="standard"'):
         page_cache_what_if(trace)
 
 

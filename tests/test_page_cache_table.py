@@ -72,4 +72,4 @@ def test_larger_sqlite_pages_stand_in_one_paragraph():
 
 def test_without_an_answer_the_reason_is_told():
     assert "does not say its cache_size" in shown(trace_of(cache_size=None))
-    assert "--build standard" in shown(trace_of(build="lean")).replace("\n", " ")
+    assert 'build="standard"' in shown(trace_of(build="lean")).replace("\n", " ")

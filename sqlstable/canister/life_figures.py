@@ -10,6 +10,7 @@ from sqlstable.ic.canister_figures import CanisterFigures
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.idle_burn import AS_CREATED, Allocations, MemorySizes
 from sqlstable.ic.units import WASM_PAGE_BYTES
+from sqlstable.spelling import spelled
 
 _FEES: Final = CycleFees()
 
@@ -65,8 +66,10 @@ def figures_of_life(life: Life, terms: StatusTerms) -> CanisterFigures:
 
 def _unknown(terms: StatusTerms, *, has_module: bool, has_heap: bool) -> Iterator[str]:
     if not has_module:
-        yield "the module, which is left out of the memory; --module FILE, or the engine wasm"
+        way = spelled("StatusTerms(module=…)", "--module FILE")
+        yield f"the module, which is left out of the memory; {way}, or the engine wasm"
     if not has_heap:
-        yield "the heap, which is left out of the memory; --heap-bytes, or the engine wasm"
+        way = spelled("StatusTerms(heap_bytes=…)", "--heap-bytes")
+        yield f"the heap, which is left out of the memory; {way}, or the engine wasm"
     if terms.balance is None:
-        yield "the balance; --balance 3T"
+        yield f"the balance; {spelled('StatusTerms(balance=3 * 10**12)', '--balance 3T')}"

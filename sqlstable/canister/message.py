@@ -19,6 +19,7 @@ from sqlstable.database.values import bindable, bindable_rows
 from sqlstable.engine.statements import Cursor, Params, Rows
 from sqlstable.errors import MessageError, SqlError, Trap
 from sqlstable.ic.words import CACHE_STATES, CacheState, CallKind
+from sqlstable.spelling import spelled
 
 T = TypeVar("T")
 
@@ -300,10 +301,10 @@ class MessageCursor:
 
 
 def _left_open(kind: str, left: str) -> MessageError:
+    way = spelled("allow_open_transaction=True", "--allow-open-transaction")
     return MessageError(
         f"the {kind} message ended with {left}; it was rolled back. On the Internet Computer "
         "other messages run in between and would see or lose half of the work: end the "
         "transaction and close cursors before the message ends. A transaction alone may stay open "
-        "with allow_open_transaction=True; in a script with --@ await allow-open-transaction, or "
-        "--allow-open-transaction of sqlstable run and %%stable"
+        f"with {way}; in a script, at an await, with --@ await allow-open-transaction"
     )

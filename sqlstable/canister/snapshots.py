@@ -53,6 +53,7 @@ from sqlstable.memory.snapshots.shelf import SHELF_SUFFIX, Shelf, number_of
 from sqlstable.memory.snapshots.shelf_index import Head, Identity, Index, Stored
 from sqlstable.memory.snapshots.source import Committed, differing, put_back
 from sqlstable.memory.stable import StableMemory
+from sqlstable.spelling import spelled
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -538,6 +539,6 @@ def load_alone(snapshots: Snapshots, snapshot_id: str, *, is_layout_checked: boo
             name = "none that is known" if after is None else after.name
             raise SnapshotError(
                 f"the layout of snapshot {number} is {name}, and that of the image {before.name}; "
-                "--force loads it all the same"
+                f"{spelled('is_layout_checked=False', '--force')} loads it all the same"
             )
         return len(memory.bytemap.dirty)

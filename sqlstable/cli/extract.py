@@ -14,7 +14,7 @@ from sqlstable.cli.output import write
 from sqlstable.cli.places import image_in, new_database, note_recovery
 from sqlstable.cli.progress import LoadProgress
 from sqlstable.database.checking import find_damage
-from sqlstable.database.foreign import WAY_OUT
+from sqlstable.database.foreign import way_out
 from sqlstable.database.settings import resolve_settings
 from sqlstable.database.transfer import extract_database
 from sqlstable.database.vfs import StableVFS
@@ -77,7 +77,7 @@ def extract_to_file(
             )
     write(f"{clean(str(database))}: a SQLite database of {size(size_bytes)}\n")
     for gap in findings.gaps:
-        note(f"{database}: {gap}; {WAY_OUT}")
+        note(f"{database}: {gap}; {way_out()}")
     if others and name is None:
         note(
             f"{image} holds {counted(len(others), 'more database')}: {', '.join(others)}; "

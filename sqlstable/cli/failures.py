@@ -36,6 +36,7 @@ from sqlstable.errors import (
 )
 from sqlstable.report import plain
 from sqlstable.report.text import clean
+from sqlstable.spelling import on_command_line
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -99,7 +100,8 @@ class SafeGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  typer's own types moved between releases
         """Run a command; what it raises on purpose ends the program with a status."""
         try:
-            result = super().invoke(ctx)
+            with on_command_line():
+                result = super().invoke(ctx)
             sys.stdout.flush()
         except typer.BadParameter as error:
             # Words of the library that checks values, which say nothing here.

@@ -35,6 +35,7 @@ from sqlstable.database.settings import resolve_settings
 from sqlstable.errors import ImageError
 from sqlstable.ic.units import MIB
 from sqlstable.memory.signatures import MANAGER_SIGNATURE
+from sqlstable.spelling import spelled
 from sqlstable.sqlite.header import HEADER_BYTES, SQLITE_MAGIC, parse_header, stand_alone
 
 PIECE_BYTES: Final = MIB
@@ -46,8 +47,11 @@ _READ_ONLY: Final = apsw.SQLITE_OPEN_READONLY
 _LOOK: Final = "SELECT 1 FROM sqlite_schema"
 """Makes SQLite look at the database, and lock it."""
 
-WAY_OUT: Final = "--on-connect FILE.py or Canister.on_connect can define what is missing"
-"""What to do about functions, collations and modules that a database needs."""
+
+def way_out() -> str:
+    """Say what to do about functions, collations and modules that a database needs."""
+    way = spelled("Canister.on_connect", "--on-connect FILE.py")
+    return f"{way} can define what is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +250,7 @@ class _Reading:
             )
         if findings.damage:
             raise ImageError(f"{self._name} is damaged: {'; '.join(findings.damage)}")
-        notes = [f"{self._name}: {gap}; {WAY_OUT}" for gap in findings.gaps]
+        notes = [f"{self._name}: {gap}; {way_out()}" for gap in findings.gaps]
         page_size = _number(connection, "page_size")
         if options.page_size not in (None, page_size):
             path = self._paginated(connection, findings)
@@ -276,7 +280,7 @@ class _Reading:
         if findings.collations:
             raise ImageError(
                 f"{self._name} cannot be copied with SQLite pages of another size: there is no "
-                f"collation {findings.collations[0]} here to sort its indexes by; {WAY_OUT}"
+                f"collation {findings.collations[0]} here to sort its indexes by; {way_out()}"
             )
         if self._is_wal:
             # SQLite never changes the size in that mode.
@@ -290,7 +294,7 @@ class _Reading:
         except apsw.SQLError as error:
             raise ImageError(
                 f"{self._name} cannot be copied with SQLite pages of another size: {error}; "
-                f"{WAY_OUT}"
+                f"{way_out()}"
             ) from error
         return path
 

@@ -18,6 +18,7 @@ from sqlstable.errors import SettingsError
 from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime
 from sqlstable.ic.units import OS_PAGES_PER_WASM_PAGE
 from sqlstable.ic.weights import REPLICA_2023
+from sqlstable.spelling import spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +235,13 @@ def check_counted(regime: PriceRegime) -> PriceRegime:
         SettingsError: It charges queries otherwise than updates, which is worked out afterwards.
     """
     if not regime.charges_query_writes:
+        way = spelled(
+            'repriced(trace, assume={"query-write-charges": "no"})',
+            "sqlstable report TRACE --assume query-write-charges=no",
+        )
         raise SettingsError(
             "query-write-charges=no is worked out from a trace, and not while it is recorded; run "
-            "without it, and price the trace: sqlstable report TRACE --assume "
-            "query-write-charges=no"
+            f"without it, and price the trace: {way}"
         )
     return regime
 

@@ -55,6 +55,7 @@ from sqlstable.schema.migrations import (
     checksum_of,
     pending,
 )
+from sqlstable.spelling import spelled
 
 Doing = Literal["begin", "copy", "catch up", "change", "run", "look", "switch", "numbered"]
 """What a message of a migration does.
@@ -261,8 +262,7 @@ class SchemaRun:
             raise MigrationError(
                 f"the schema has changed since the migration to {run.facts['name']} began "
                 f"({run.rows:,} rows are copied); undo that change, or give the migration up with "
-                "abandon_migration, or sqlstable schema migrate IMAGE --abandon, and begin again. "
-                "Nothing was changed"
+                f"{_abandon()}, and begin again. Nothing was changed"
             )
         intent = intent_of(execute, ledger, self._target, self._clean_copy, targets)
         plan = plan_of(intent.migration, execute, intent.old, intent.new)
@@ -309,9 +309,12 @@ def check_run(run: RunState, target: SchemaTarget) -> None:
         raise MigrationError(
             f"a migration to {run.facts['name']} is under way ({run.rows:,} rows are copied), and "
             f"{target.name} is not the text that it began with; finish it with that one, or give "
-            "it up with abandon_migration, or sqlstable schema migrate IMAGE --abandon. Nothing "
-            "was changed"
+            f"it up with {_abandon()}. Nothing was changed"
         )
+
+
+def _abandon() -> str:
+    return spelled("abandon_migration", "sqlstable schema migrate IMAGE --abandon")
 
 
 def check_no_run(execute: Execute) -> None:
@@ -324,8 +327,7 @@ def check_no_run(execute: Execute) -> None:
     if run is not None:
         raise MigrationError(
             f"a migration to {run.facts['name']} is under way ({run.rows:,} rows are copied); "
-            "finish it first, or give it up with abandon_migration, or sqlstable schema migrate "
-            "IMAGE --abandon. Nothing was changed"
+            f"finish it first, or give it up with {_abandon()}. Nothing was changed"
         )
 
 
@@ -360,8 +362,8 @@ def _check_rowids(plan: CutPlan, intent: Intent, run: RunState) -> None:
             raise MigrationError(
                 f"VACUUM has run, or the schema has changed and changed back, since the migration "
                 f"to {run.facts['name']} began, and may have given the rows of {table.name} other "
-                "numbers; give the migration up with abandon_migration, or sqlstable schema "
-                "migrate IMAGE --abandon, and begin again. Nothing was changed"
+                f"numbers; give the migration up with {_abandon()}, and begin again. Nothing was "
+                "changed"
             )
 
 

@@ -7,6 +7,7 @@ from sqlstable.schema.ledger import Applied, Execute, Ledger, forget_applied, re
 from sqlstable.schema.migrations import TableStep, make_migration, run_steps
 from sqlstable.schema.sql_tokens import lower
 from sqlstable.schema.table_life import deprecate, missing, restore, tables
+from sqlstable.spelling import spelled
 
 
 def go_back(execute: Execute, *, without_removed: bool = False) -> tuple[str, ...]:
@@ -80,10 +81,11 @@ def _revive(execute: Execute, ledger: Ledger, last: Applied) -> tuple[str, ...]:
 def _refusal(title: str, gone: list[str], last: Applied) -> str:
     names = ", ".join(gone)
     what = f"tables {names} were" if len(gone) > 1 else f"table {names} was"
-    way = (
-        ", or go back without, with rollback_schema(without_removed=True), or sqlstable schema "
-        "rollback IMAGE --without-removed"
+    call = spelled(
+        "rollback_schema(without_removed=True)",
+        "sqlstable schema rollback IMAGE --without-removed",
     )
+    way = f", or go back without, with {call}"
     return (
         f"taking back migration {title} does not reach the schema before it: {what} removed since, "
         "with all rows, and cannot come back; load a snapshot from before"

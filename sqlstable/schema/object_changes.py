@@ -23,6 +23,7 @@ from sqlstable.schema.schema_objects import (
 from sqlstable.schema.schema_verdicts import Probe, SchemaChange
 from sqlstable.schema.sql_tokens import lower, meaning
 from sqlstable.schema.virtual_changes import virtual_changes
+from sqlstable.spelling import spelled
 
 
 def all_changes(
@@ -85,6 +86,14 @@ def _are_alike(old: SchemaTable, new: SchemaTable) -> bool:
     return sides[0] == sides[1] and old.module == new.module
 
 
+def _naming(name: str, twin: str) -> str:
+    """Name the two ways of saying what becomes of something."""
+    return spelled(
+        f"renames={{{name!r}: {twin!r}}} or dropped=[{name!r}]",
+        f"--rename {name}={twin} or --drop {name}",
+    )
+
+
 def _unclear_table(table: SchemaTable, twin: SchemaTable) -> SchemaChange:
     return SchemaChange(
         "removed",
@@ -92,7 +101,7 @@ def _unclear_table(table: SchemaTable, twin: SchemaTable) -> SchemaChange:
         table.name,
         "incompatible",
         f"it may be called {twin.name} now, or its rows may be lost: say which, with "
-        f"--rename {table.name}={twin.name} or --drop {table.name}",
+        f"{_naming(table.name, twin.name)}",
         table.name,
         old_code="fails",
         needs_value=True,
@@ -162,7 +171,7 @@ def _unclear_columns(pair: TablePair, known: Collection[str]) -> Iterator[tuple[
                 name,
                 "incompatible",
                 f"it may be called {twin.name} now, or its values may be lost: say which, with "
-                f"--rename {name}={twin.name} or --drop {name}",
+                f"{_naming(name, twin.name)}",
                 pair.old.name,
                 old_code="fails",
                 needs_value=True,

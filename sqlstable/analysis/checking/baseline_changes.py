@@ -15,6 +15,7 @@ from sqlstable.analysis.checking.baseline_model import (
     BaselineEntry,
     EntryName,
 )
+from sqlstable.analysis.checking.baseline_text import update_option
 from sqlstable.analysis.compare import NO_INFLUENCE, settings_that_differ
 from sqlstable.errors import BudgetError
 from sqlstable.ic.words import ANSWERING_KINDS
@@ -95,7 +96,7 @@ def check_settings(kept: Baseline, now: Baseline, name: str) -> None:
         words += f" ({unlike})" if unlike else ""
         raise BudgetError(
             f"{name} was made under other settings: {words}; run with those, or make a new "
-            "baseline of this run with --update-baseline"
+            f"baseline of this run with {update_option()}"
         )
 
 

@@ -14,11 +14,17 @@ from sqlstable.analysis.checking.baseline_model import (
     EntryName,
 )
 from sqlstable.errors import BudgetError
+from sqlstable.spelling import spelled
 
 BASELINE_FORMAT: Final = "sqlstable-baseline"
 BASELINE_VERSION: Final = 1
 
 _WHATS: Final = ("message", "statement")
+
+
+def update_option() -> str:
+    """Name what writes a baseline: in Python that is the fixture of pytest."""
+    return spelled("--stable-update-baseline", "--update-baseline")
 
 
 def baseline_text(baseline: Baseline) -> str:
@@ -89,12 +95,12 @@ def baseline_of(data: object, name: str) -> Baseline:
     """
     if not isinstance(data, dict) or data.get("format") != BASELINE_FORMAT:
         raise BudgetError(
-            f"{name} is no baseline of sqlstable; --update-baseline makes one in a file of its own"
+            f"{name} is no baseline of sqlstable; {update_option()} makes one in a file of its own"
         )
     if data.get("version") != BASELINE_VERSION:
         raise BudgetError(
             f"{name} is a baseline of version {data.get('version')}, and this is sqlstable for "
-            f"version {BASELINE_VERSION}; make it anew with --update-baseline"
+            f"version {BASELINE_VERSION}; make it anew with {update_option()}"
         )
     try:
         entries = dict(map(_entry, data["entries"]))
@@ -104,7 +110,7 @@ def baseline_of(data: object, name: str) -> Baseline:
         _need(len(entries) == len(data["entries"]), "two entries have the same name")
     except (LookupError, TypeError, ValueError) as error:
         raise BudgetError(
-            f"{name} is damaged ({error}); make it anew with --update-baseline"
+            f"{name} is damaged ({error}); make it anew with {update_option()}"
         ) from None
     return Baseline(settings, entries, unlike_wasm)
 

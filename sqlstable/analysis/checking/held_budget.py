@@ -17,6 +17,7 @@ from sqlstable.analysis.checking.table_scans import TableScan, table_scans
 from sqlstable.analysis.verdict import applies, is_import, share
 from sqlstable.errors import BudgetError
 from sqlstable.ic.words import CALL_KIND, INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY
+from sqlstable.spelling import spelled
 from sqlstable.trace.model import LimitUse, Message, Statement
 
 TABLES_LISTED: Final = 12
@@ -146,10 +147,11 @@ class HeldBudget:
             self.measured, self.worst = value, costed
 
     def _uncounted(self, costed: Costed, what: str) -> BudgetError:
+        way = spelled('Canister(engine="wasm")', "sqlstable run --engine wasm")
         return BudgetError(
             f"{self.name}, {self.budget.target.place}: nobody counted {what} of message "
             f"{costed.message.index} ({costed.message.kind}); the wasm engine counts them: "
-            "sqlstable run --engine wasm"
+            f"{way}"
         )
 
     def _hold_limit(self, budget: LimitBudget, costed: Costed) -> None:

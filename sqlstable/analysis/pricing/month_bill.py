@@ -34,6 +34,7 @@ from sqlstable.ic.idle_burn import (
 )
 from sqlstable.ic.message_fees import AS_UPDATE
 from sqlstable.ic.units import GIB
+from sqlstable.spelling import spelled
 
 REQUEST_BYTES: Final = 100
 """Bytes of a request that are assumed where a trace does not say."""
@@ -285,9 +286,10 @@ def _found(groups: CallGroups, name: str) -> CallGroup:
 
 def _check_counted(line: BillLine) -> None:
     if line.group.unknown:
+        way = spelled('Canister(engine="wasm", trace=PATH)', "run --engine wasm --trace")
         raise SettingsError(
             f"the trace has no instructions of {line.name[:_NAME_SHOWN_CHARACTERS]!r}, so its "
-            "execution has no price: record it with run --engine wasm --trace, which counts them"
+            f"execution has no price: record it with {way}, which counts them"
         )
 
 

@@ -16,6 +16,7 @@ from sqlstable.ic.assumptions import ASSUMPTIONS, assumed, assumptions_of
 from sqlstable.ic.charged import Charged, charged_together
 from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, regime_of
 from sqlstable.ic.pricing import Spent, spent
+from sqlstable.spelling import spelled
 from sqlstable.trace.model import Message, Statement, TraceSettings
 
 ComparedBy = Literal["trace", "message", "statement", "shape"]
@@ -168,9 +169,12 @@ def units_of(record: Message | Statement) -> Charged | None:
     """
     charged = record.charged
     if charged is None and (record.instructions is not None or _has_calls(record)):
+        way = spelled(
+            'Canister(engine="wasm", trace=PATH)', "sqlstable run --engine wasm --trace FILE"
+        )
         raise TraceError(
             "the trace has no counts of what price lists charge for, as those of format version 1 "
-            "to 6; record it again with this sqlstable: sqlstable run --engine wasm --trace FILE"
+            f"to 6; record it again with this sqlstable: {way}"
         )
     return charged
 

@@ -23,6 +23,7 @@ from sqlstable.ic.charged import Charged
 from sqlstable.ic.prices import PriceRegime, resolve_prices
 from sqlstable.ic.pricing import spent
 from sqlstable.ic.words import INSTRUCTIONS
+from sqlstable.spelling import spelled
 from sqlstable.trace.format.reader import Trace
 from sqlstable.trace.model import Instructions, Message, Statement, TraceSettings
 
@@ -74,10 +75,11 @@ def _refuse_estimates(trace: TraceSource) -> None:
     estimated = sum(block.estimated for block in blocks)
     if estimated:
         total = estimated + sum(block.measured for block in blocks)
+        way = spelled('engine="wasm"', "--measure all, or --engine wasm")
         raise TraceError(
             f"{estimated:,} of {total:,} messages were estimated, from messages that were measured "
             "under the prices of the run, and cannot be counted anew; measure each of them: "
-            "--measure all, or --engine wasm"
+            f"{way}"
         )
 
 
@@ -146,7 +148,7 @@ def _instructions(
     if found.heap is None and not is_unwatched:
         raise TraceError(
             f"the heap was not watched in this run, whose prices charge nothing for it, and those "
-            f"of {regime.name} do; record it with --track-heap"
+            f"of {regime.name} do; record it with {spelled('track_heap=True', '--track-heap')}"
         )
     return replace(
         counted,
@@ -159,9 +161,10 @@ def _instructions(
 
 def _charged(record: Message | Statement, charged: Charged | None, what: str) -> Charged:
     if charged is None:
+        way = spelled('Canister(engine="wasm", trace=PATH)', "run --engine wasm --trace")
         raise TraceError(
             f"{what} {record.index} has no counts of what price lists charge for, as traces of "
-            "format version 1 to 6; record it again with this sqlstable: run --engine wasm --trace"
+            f"format version 1 to 6; record it again with this sqlstable: {way}"
         )
     return charged
 

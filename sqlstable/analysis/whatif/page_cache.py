@@ -27,6 +27,7 @@ from sqlstable.analysis.whatif.cache_events import Flags, cache_events
 from sqlstable.analysis.whatif.cache_heaps import message_heaps, room_needed, run_through
 from sqlstable.analysis.whatif.estimate import Estimate
 from sqlstable.errors import TraceError
+from sqlstable.spelling import spelled
 
 _MARGIN: Final = 0.01
 """Error of accesses, at least: as much was seen where all sizes like it agreed."""
@@ -113,22 +114,25 @@ def page_cache_what_if(trace: TraceSource, sizes: Sequence[int] = ()) -> PageCac
 def _check(trace: TraceSource, recorded_size: int, sizes: Sequence[int]) -> None:
     """Refuse what a trace does not have."""
     if trace.settings.values.get("build") == "lean":
+        way = spelled('build="standard"', "--build standard")
         raise TraceError(
             "the lean build has a page cache of its own, which chooses how much of cache_size to "
-            "use; record with --build standard to see what a larger cache would do"
+            f"use; record with {way} to see what a larger cache would do"
         )
     too_small = [size for size in sizes if size < recorded_size]
     if too_small:
+        smallest = too_small[0]
+        way = spelled(f"cache_size={smallest}", f"--cache-size {smallest}")
         raise TraceError(
             f"the trace was recorded with cache_size {recorded_size}, and what a smaller one of "
-            f"{too_small[0]} would read is not in it; record it with --cache-size {too_small[0]}"
+            f"{smallest} would read is not in it; record it with {way}"
         )
     setting = (it.index for it in trace.statements if it.kind == "pragma" and _sets_size(it.sql))
     index = next(setting, None)
     if index is not None:
         raise TraceError(
             f"statement {index} sets cache_size itself, so that the trace has not one size; leave "
-            "it out and record with --cache-size"
+            f"it out and record with {spelled('cache_size', '--cache-size')}"
         )
 
 

@@ -34,6 +34,7 @@ from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.whatif.estimate import Estimate
 from sqlstable.errors import TraceError
 from sqlstable.ic.units import OS_PAGE_BYTES
+from sqlstable.spelling import spelled
 from sqlstable.trace.model import Owner
 
 PAGE_SIZES: Final = (4096, 8192, 16_384, 32_768, 65_536)
@@ -108,10 +109,13 @@ def page_size_what_if(trace: TraceSource, page_sizes: Sequence[int] = ()) -> Pag
     allowed = [size for size in PAGE_SIZES if size > recorded]
     refused = [size for size in page_sizes if size not in allowed]
     if refused:
+        way = spelled(
+            f"Canister(page_size={refused[0]})", f"sqlstable sweep SCRIPT --page-size {refused[0]}"
+        )
         raise TraceError(
             f"with SQLite pages of {recorded} bytes in the trace, those of {refused[0]} cannot be "
             "predicted, only powers of two above, from 4096 to 65536; measure others with "
-            f"`sqlstable sweep SCRIPT --page-size {refused[0]}`"
+            f"`{way}`"
         )
     sets = _sets(trace, recorded)
     return PageSizeWhatIf(

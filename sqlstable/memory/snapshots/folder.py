@@ -35,6 +35,7 @@ from sqlstable.ic.snapshot_costs import SLICE_BYTES
 from sqlstable.memory.image.durable import reason
 from sqlstable.memory.image.osfile import OsFile, ReadFile
 from sqlstable.memory.snapshots.metadata import METADATA_NAME, Metadata
+from sqlstable.spelling import spelled
 
 MODULE_NAME: Final = "wasm_module.bin"
 HEAP_NAME: Final = "wasm_memory.bin"
@@ -118,7 +119,7 @@ def open_folder(path: Path | str) -> SnapshotFolder:
     if os.path.lexists(folder / _PROGRESS_NAME):
         raise SnapshotError(
             f"{folder} was not downloaded whole: {_PROGRESS_NAME} says so; download again with "
-            "--resume"
+            f"{_resume()}"
         )
     for name, size_bytes in _sizes(metadata).items():
         _check_size(folder / name, size_bytes)
@@ -166,8 +167,12 @@ def write_folder(
             _remove(folder, parts, is_made=is_made)
         raise SnapshotError(
             f"the snapshot cannot be written to {folder}: {reason(error)}"
-            + ("; what was there stays, --resume goes on with it" if resume else "")
+            + (f"; what was there stays, {_resume()} goes on with it" if resume else "")
         ) from error
+
+
+def _resume() -> str:
+    return spelled("resume=True", "--resume")
 
 
 def _check_place(folder: Path, metadata: Metadata, *, resume: bool) -> bool:
@@ -184,7 +189,7 @@ def _check_place(folder: Path, metadata: Metadata, *, resume: bool) -> bool:
         if any(folder.iterdir()):
             raise SnapshotError(
                 f"{folder} is not empty; choose another folder, or go on with an interrupted "
-                "download by --resume"
+                f"download by {_resume()}"
             )
         return False
     if not os.path.lexists(folder / METADATA_NAME):
@@ -342,7 +347,8 @@ def _check_size(path: Path, size_bytes: int) -> None:
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "no regular file"
         raise SnapshotError(f"{path} is {kind}; a snapshot consists of files of its own")
     if found.st_size != size_bytes:
-        way = "download it again, with --resume" if found.st_size < size_bytes else "it is damaged"
+        is_short = found.st_size < size_bytes
+        way = f"download it again, with {_resume()}" if is_short else "it is damaged"
         raise SnapshotError(
             f"{path} has {found.st_size} bytes, and {METADATA_NAME} says that it has "
             f"{size_bytes}; {way}"

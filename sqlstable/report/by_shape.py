@@ -116,7 +116,9 @@ def _below(group: ShapeGroup, table: Table[ShapeGroup], width: int) -> list[Text
     """Say below a row what has no room in it, and what queries cost as updates."""
     words = []
     if group.owners and not table.has(HEADING):
-        owners = (f"{it.name} {count(it.os_pages_accessed)}" for it in _shares(group))
+        owners = (
+            f"{it.name}{':' * it.rest} {count(it.os_pages_accessed)}" for it in _shares(group)
+        )
         words.append(f"whose: {', '.join(owners)}")
     cycles = group_cycle_words(group, has_column=table.has(CYCLES_HEADING))
     text = " · ".join([*words, cycles] if cycles else words)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqlstable.analysis.pricing.frequency import UNITS, Frequency, Wish, read_wish
-from sqlstable.analysis.pricing.month_bill import BillTerms, bill
+from sqlstable.analysis.pricing.month_bill import PARTS, BillTerms, bill
 from sqlstable.errors import SettingsError
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.idle_burn import Allocations, MemorySizes
@@ -236,6 +236,25 @@ def test_json_and_csv_say_what_the_bill_says():
     assert sum(int(row["cycles"]) for row in rows) == round(made.total)
     assert sum(float(row["money_eur"]) for row in rows) == pytest.approx(document["money"])
     assert rows[0]["name"] == ADD
+
+
+@pytest.mark.parametrize(
+    "count", ["1", "0.00123457", "0.0000271", "0.0313131", "0.00000077", "0.0101010101"]
+)
+def test_all_sums_of_json_and_csv_are_those_of_their_parts(count):
+    trace = ledger_trace(TRACKER)
+    made = bill(trace, wishes(f"{ADD}={count}/day", f"schema={count}/day"), terms(growth=True))
+    rate = xdr_rate("eur", 1.2)
+    found = bill_document(made, rate=rate, storage="documented", settings=trace.settings.values)
+    parts = {name: it for name, it in found["cycles"].items() if name != "total"}
+    assert found["cycles"]["total"] == sum(parts.values())
+    for line in found["calls"]:
+        assert line["cycles"]["total"] == sum(line["cycles"][name] for name in PARTS)
+    for name in PARTS:
+        assert parts[name] == sum(line["cycles"][name] for line in found["calls"])
+    assert abs(parts["execution"] - made.part("execution")) <= len(made.lines)
+    rows = csv.DictReader(io.StringIO("".join(render_bill_csv(made, rate=rate))))
+    assert sum(int(row["cycles"]) for row in rows) == found["cycles"]["total"]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])

@@ -607,3 +607,54 @@ def test_what_pragmas_have_set_outlives_a_message_that_could_not_be_followed():
             heaps[engine, cache_size] = reply.message.heap.size_bytes
     assert abs(heaps["both", 10] - heaps["wasm", 10]) <= 4 * WASM_PAGE_BYTES
     assert heaps["wasm", 2_000] > heaps["wasm", 10] + 16 * WASM_PAGE_BYTES
+
+
+# -- sums that agree ------------------------------------------------------------------------------
+
+PARTS = ("computation", "stable", "heap")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 9), st.integers(0, 9), st.lists(st.integers(0, 10**9), min_size=3)
+        ),
+        max_size=5,
+    )
+)
+def test_what_blocks_come_to_is_what_their_messages_say(rows):
+    blocks = [
+        SampleBlock(
+            (at,),
+            SampleGroup("query", "cold", "committed", f"q{at}", "", "", 0),
+            measured + others,
+            measured,
+            tuple(map(float, parts[:3])),
+            0.0,
+        )
+        for at, (measured, others, parts) in enumerate(rows)
+    ]
+    by_messages = sum(
+        int(sum(it.parts)) + sum(sum(it.each) for _ in range(it.estimated)) for it in blocks
+    )
+    assert sum(it.instructions for it in coverage(blocks)) == by_messages
+
+
+@pytest.mark.parametrize("measure", ["1", "2", "3", "all"])
+def test_every_sum_of_the_json_is_that_of_its_parts(measure):
+    trace = once("both", measure=measure)
+    found = document(trace)
+    totals, sampling = found["totals"], found["sampling"]
+    spent = [it["instructions"] for it in found["messages"] if it["instructions"] is not None]
+    assert sampling["instructions"] == sum(it["instructions"] for it in sampling["shapes"])
+    # What no sample stands for, as a message that failed, is in none of the shapes.
+    sampled = [it.instructions for it in trace.messages if it.sample is not None]
+    assert sampling["instructions"] == sum(it.total for it in sampled if it is not None)
+    for it in (*spent, totals["instructions"]):
+        assert it["total"] == sum(it[part] for part in PARTS)
+    for part in ("total", *PARTS):
+        whole = totals["instructions"][part]
+        assert whole == sum(it[part] for it in spent)
+        assert whole == (
+            totals["statement_instructions"][part] + totals["around_instructions"][part]
+        )

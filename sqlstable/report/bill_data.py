@@ -19,7 +19,7 @@ BILL_VERSION: Final = 1
 def bill_document(
     bill: Bill, *, rate: XdrRate, storage: str, settings: Mapping[str, object]
 ) -> dict[str, Json]:
-    """Return a bill as plain data; cycles are rounded each for itself.
+    """Return a bill as plain data; parts of calls are rounded, and sums are those of the rounded.
 
     Args:
         bill: It.
@@ -52,14 +52,15 @@ def bill_document(
             "reserved_cycles": standing.reserved,
             "prepaid_cycles": bill.prepaid,
         },
-        "cycles": {
-            **{name: round(bill.part(name)) for name in PARTS},
-            "storage": standing.storage,
-            "storage_growth_modelled": round(standing.growth_storage),
-            "presence": standing.presence,
-            "compute": standing.compute,
-            "total": round(bill.total),
-        },
+        "cycles": _added_up(
+            {
+                **{name: sum(round(it.part(name)) for it in bill.lines) for name in PARTS},
+                "storage": standing.storage,
+                "storage_growth_modelled": round(standing.growth_storage),
+                "presence": standing.presence,
+                "compute": standing.compute,
+            }
+        ),
         "money": _money(bill.total, rate),
         "balance_cycles": terms.balance,
         "days_until_frozen": None if days is None else float(days),
@@ -85,8 +86,8 @@ def render_bill_csv(bill: Bill, *, rate: XdrRate) -> Iterator[str]:
         (
             *(line.name, line.kind, float(line.frequency.count), line.frequency.unit),
             *(float(line.calls_per_month), line.group.message_count, float(line.each)),
-            *(round(line.part(name)) for name in PARTS),
-            *(round(line.total), _money(line.total, rate), line.as_update),
+            *(_cycles(line)[name] for name in PARTS),
+            *(_cycles(line)["total"], _money(line.total, rate), line.as_update),
         )
         for line in bill.lines
     ]
@@ -100,6 +101,15 @@ def render_bill_csv(bill: Bill, *, rate: XdrRate) -> Iterator[str]:
         money = _money(cycles, rate)
         rows.append((name, "standing", *([None] * 9), round(cycles), money, None))
     return csv_lines([header, *rows])
+
+
+def _cycles(line: BillLine) -> dict[str, int]:
+    return _added_up({name: round(line.part(name)) for name in PARTS})
+
+
+def _added_up(parts: Mapping[str, int]) -> dict[str, int]:
+    """Return parts with their sum, which another rounding would miss."""
+    return {**parts, "total": sum(parts.values())}
 
 
 def _line(line: BillLine, rate: XdrRate) -> dict[str, Json]:
@@ -116,7 +126,7 @@ def _line(line: BillLine, rate: XdrRate) -> dict[str, Json]:
         "cycles_most": group.most,
         "prepaid_cycles": group.prepaid,
         "grown_bytes_seen": group.grown_bytes,
-        "cycles": {**{name: round(line.part(name)) for name in PARTS}, "total": round(line.total)},
+        "cycles": _cycles(line),
         "money": _money(line.total, rate),
         "as_update": line.as_update,
     }

@@ -55,7 +55,7 @@ def coverage(blocks: Sequence[SampleBlock]) -> list[ShapeCoverage]:
         found.append(
             ShapeCoverage(
                 *(kind, cache, shape, sum(it.messages for it in own), measured),
-                round(sum(it.mean * it.messages for it in known)),
+                sum(it.instructions for it in known),
                 round(margin_of(own)),
                 _deviation(known, measured),
                 next((it.group.reason for it in own if it.group.reason), ""),

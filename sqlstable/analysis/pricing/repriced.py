@@ -75,7 +75,7 @@ def _refuse_estimates(trace: TraceSource) -> None:
     estimated = sum(block.estimated for block in blocks)
     if estimated:
         total = estimated + sum(block.measured for block in blocks)
-        way = spelled('engine="wasm"', "--measure all, or --engine wasm")
+        way = spelled('measure="all", or engine="wasm"', "--measure all, or --engine wasm")
         raise TraceError(
             f"{estimated:,} of {total:,} messages were estimated, from messages that were measured "
             "under the prices of the run, and cannot be counted anew; measure each of them: "

@@ -72,6 +72,16 @@ class SampleBlock:
         return sum(self.parts) / self.measured if self.measured else 0.0
 
     @property
+    def each(self) -> tuple[int, ...]:
+        """What each of the others is said to cost, by parts: whole instructions, as it is kept."""
+        return tuple(round(part / self.measured) for part in self.parts) if self.measured else ()
+
+    @property
+    def instructions(self) -> int:
+        """What all of them cost, estimated ones as they are kept: so sums over messages agree."""
+        return round(sum(self.parts)) + self.estimated * sum(self.each)
+
+    @property
     def deviation(self) -> float | None:
         """Their standard deviation; None where fewer than two were measured."""
         if self.measured < 2:
@@ -192,7 +202,7 @@ def _estimate_messages(connection: Connection, guessed: _Guessed) -> None:
     limits = {index: limit for index, *limit in connection.execute(_SELECT_LIMITS, (INSTRUCTIONS,))}
     connection.execute(_CREATE_BLOCKS)
     for block, band in guessed:
-        parts = [round(part / block.measured) for part in block.parts]
+        parts = block.each
         [limit] = [limits[it] for it in block.indexes if it in limits][:1] or [(None, None)]
         row = (sum(parts), *parts, band, *limit)
         for index in block.indexes:

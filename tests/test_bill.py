@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -326,6 +327,12 @@ def test_how_a_call_as_an_update_is_written():
     assert read_wish("a=3 as update").frequency == Frequency(Fraction(3), "month")
 
 
+def test_other_calls_and_another_way_of_calling_are_billed_beside():
+    trace = ledger_trace(TRACKER)
+    for texts in (["message:1=1", "message:2=1", "read=1"], ["read=1", "message:3=2 as update"]):
+        assert len(bill(trace, wishes(*texts), terms()).lines) == len(texts)
+
+
 # -- bad input ------------------------------------------------------------------------------------
 
 
@@ -344,11 +351,18 @@ def test_an_unknown_name_is_refused_with_what_there_is():
         ([f"{ADD}=1", f" {ADD.replace(' ', '  ')}=2/day"], "is given twice"),
         ([f"{ADD}=1", f"{ADD}=2 as update"], "is given twice"),
         (["read=1 as update", "read=2/day as update"], "is given twice"),
+        (["read=1", "message:3=2/day"], "^'read' and 'message:3' name the same call, which would"),
+        (["statement:1=1", f"{ADD}=2/day"], f"^'statement:1' and '{re.escape(ADD)}' name the same"),
+        (["message:1=1", "statement:1=2"], "^'message:1' and 'statement:1' name the same call"),
+        (
+            ["read=1 as update", "message:3=2 as update"],
+            "^'read' and 'message:3' name the same call",
+        ),
         (["raed=1/day as update"], "nothing in the trace is called 'raed'"),
         (["upgrade=1 as update"], "no upgrade is called so; leave 'as update' out"),
     ],
 )
-def test_a_name_that_is_none_is_refused(texts, words):
+def test_a_name_that_is_none_or_not_alone_is_refused(texts, words):
     with pytest.raises(SettingsError, match=words):
         bill(ledger_trace(TRACKER), wishes(*texts), terms())
 

@@ -142,6 +142,18 @@ class CallGroups:
             group.name = f"statement:{index}"
         return group
 
+    def share(self, one: CallGroup, other: CallGroup) -> bool:
+        """Tell whether two groups, asked for by their names or by index, have a call in common."""
+        if one.name not in self.by_name and other.name not in self.by_name:
+            return one.first == other.first
+        return self._known_name(one) == self._known_name(other)
+
+    def _known_name(self, group: CallGroup) -> str:
+        """Return by what the calls of a group are known, a single one's too."""
+        if group.name in self.by_name:
+            return group.name
+        return self.name_of(self._trace.messages[group.first])
+
     def name_of(self, message: Message) -> str:
         """Return by what a message is known."""
         if message.continues is not None:

@@ -237,6 +237,12 @@ def _asked(groups: CallGroups, as_updates: CallGroups, wishes: Iterable[Wish]) -
         as_update = wish.as_update and _is_query(group)
         if (group.name, as_update) in lines:
             raise SettingsError(f"{group.name!r} is given twice; say once how often it is called")
+        for other in lines.values():
+            if other.as_update == as_update and groups.share(other.group, group):
+                raise SettingsError(
+                    f"{other.name!r} and {group.name!r} name the same call, which would be billed "
+                    "twice; leave one of them out"
+                )
         lines[group.name, as_update] = BillLine(
             group.name, group.kind, wish.frequency, group, as_update=as_update
         )

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sqlstable import Canister
 from sqlstable.analysis.pricing.frequency import UNITS, Frequency, Wish, read_wish
 from sqlstable.analysis.pricing.month_bill import PARTS, BillTerms, bill
 from sqlstable.errors import SettingsError
@@ -325,6 +326,62 @@ def test_how_a_call_as_an_update_is_written():
         found = read_wish(f"{READ}=2/hour{ending}")
         assert found == Wish(READ, Frequency(Fraction(2), "hour"), as_update=True)
     assert read_wish("a=3 as update").frequency == Frequency(Fraction(3), "month")
+
+
+# -- messages of which only some were measured -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sampled_trace():
+    with Canister(engine="both", trace=":memory:", measure="3") as canister:
+        canister.update("CREATE TABLE t (id INTEGER PRIMARY KEY, x)")
+        for n in range(30):
+            canister.update("INSERT INTO t (x) VALUES (?)", (n,), label="add")
+            canister.query("SELECT x FROM t WHERE id = ?", (n,), label="read")
+        with canister.trace() as trace:
+            yield trace
+
+
+def test_what_was_estimated_is_marked_in_the_table(sampled_trace):
+    made = bill(sampled_trace, [], terms(balance=5 * 10**12))
+    estimated = sum(not it.instructions.measured for it in sampled_trace.messages
+                    if it.kind == "update")  # fmt: skip
+    assert estimated
+    text = shown(made, sampled_trace, 120)
+    rows = {line.split("  ")[0]: line.count("≈") for line in text.splitlines()}
+    # What arrives costs the same whatever it does, and a query is free.
+    marked = (rows["add"], rows["instructions"], rows["together"])
+    assert marked == (3, 2, 2)
+    assert (rows["read"], rows["install"], rows["arrival from outside"]) == (0, 0, 0)
+    whole = " ".join(text.split())
+    assert f"beware instructions of {estimated} of 62 messages billed are estimated (≈), " in whole
+    spread = r"each ± [\d.e-]+ % at most; those of the whole trace ± [\d.e-]+ % \(95%\)"
+    assert re.search(spread, whole)
+    assert "instructions as counted or estimated in the trace" in whole
+    assert "cycles last ≈ " in whole
+
+
+def test_what_was_estimated_is_marked_in_data(sampled_trace):
+    made, rate = bill(sampled_trace, [], terms()), xdr_rate("usd")
+    settings = sampled_trace.settings.values
+    found = bill_document(made, rate=rate, storage="documented", settings=settings)
+    [add] = [it for it in found["calls"] if it["name"] == "add"]
+    assert 0 < add["messages_estimated"] < add["messages_seen"]
+    assert found["sampling"]["measured"] + found["sampling"]["estimated"] == 62
+    assert found["sampling"]["margin"] > 0
+    assert any("are estimated (≈)" in it for it in found["assumptions"])
+    rows = csv.DictReader(io.StringIO("".join(render_bill_csv(made, rate=rate))))
+    marked = {row["name"]: row["messages_estimated"] for row in rows}
+    assert marked["add"] == str(add["messages_estimated"])
+    assert (marked["read"], marked["storage"]) == ("0", "")
+
+
+def test_a_bill_of_what_was_counted_has_no_sign(sampled_trace):
+    made = bill(sampled_trace, wishes("message:0=1"), terms())
+    assert "≈" not in shown(made, sampled_trace, 120)
+    settings = sampled_trace.settings.values
+    found = bill_document(made, rate=xdr_rate("usd"), storage="documented", settings=settings)
+    assert found["sampling"] is None
 
 
 def test_other_calls_and_another_way_of_calling_are_billed_beside():

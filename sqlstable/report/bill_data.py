@@ -11,6 +11,7 @@ from sqlstable.ic.money import XdrRate
 from sqlstable.report.as_csv import csv_lines
 from sqlstable.report.as_json import Json
 from sqlstable.report.bill_words import assumptions, doubts
+from sqlstable.trace.format.estimating import CONFIDENCE, margin_of
 
 BILL_FORMAT: Final = "sqlstable-bill"
 BILL_VERSION: Final = 1
@@ -43,6 +44,7 @@ def bill_document(
         "as_in_trace": bill.as_in_trace,
         "calls": [_line(line, rate) for line in bill.lines],
         "not_called": list(bill.not_called),
+        "sampling": _sampling(bill),
         "standing": {
             "sizes": asdict(standing.sizes),
             "billed_bytes": standing.billed_bytes,
@@ -80,7 +82,7 @@ def render_bill_csv(bill: Bill, *, rate: XdrRate) -> Iterator[str]:
     header = (
         *("name", "kind", "count", "unit", "calls_per_month", "messages_seen", "cycles_each"),
         *(f"cycles_{name}" for name in PARTS),
-        *("cycles", f"money_{rate.currency}", "as_update"),
+        *("cycles", f"money_{rate.currency}", "as_update", "messages_estimated"),
     )
     rows: list[tuple[str | int | float | None, ...]] = [
         (
@@ -88,6 +90,7 @@ def render_bill_csv(bill: Bill, *, rate: XdrRate) -> Iterator[str]:
             *(float(line.calls_per_month), line.group.message_count, float(line.each)),
             *(_cycles(line)[name] for name in PARTS),
             *(_cycles(line)["total"], _money(line.total, rate), line.as_update),
+            line.group.estimated,
         )
         for line in bill.lines
     ]
@@ -99,8 +102,22 @@ def render_bill_csv(bill: Bill, *, rate: XdrRate) -> Iterator[str]:
         ("compute", Fraction(standing.compute)),
     ):
         money = _money(cycles, rate)
-        rows.append((name, "standing", *([None] * 9), round(cycles), money, None))
+        rows.append((name, "standing", *([None] * 9), round(cycles), money, None, None))
     return csv_lines([header, *rows])
+
+
+def _sampling(bill: Bill) -> dict[str, Json] | None:
+    """Return how well the instructions of the trace are known, where some are estimated."""
+    if not bill.is_estimated:
+        return None
+    return {
+        "messages": sum(it.messages for it in bill.blocks),
+        "measured": sum(it.measured for it in bill.blocks),
+        "estimated": sum(it.estimated for it in bill.blocks),
+        "instructions": sum(it.instructions for it in bill.blocks if it.measured),
+        "margin": round(margin_of(bill.blocks)),
+        "confidence": CONFIDENCE,
+    }
 
 
 def _cycles(line: BillLine) -> dict[str, int]:
@@ -121,6 +138,7 @@ def _line(line: BillLine, rate: XdrRate) -> dict[str, Json]:
         "unit": line.frequency.unit,
         "calls_per_month": float(line.calls_per_month),
         "messages_seen": group.message_count,
+        "messages_estimated": group.estimated,
         "cycles_each": float(line.each),
         "cycles_least": group.least,
         "cycles_most": group.most,

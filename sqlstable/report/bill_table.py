@@ -14,6 +14,7 @@ from sqlstable.report.frame import named_lines, title
 from sqlstable.report.grid import WIDTH_MIN, Cell, ColorSystem, cell, render
 from sqlstable.report.money_words import cycles_words, days_words, money_words
 from sqlstable.report.numbers import counted, percent, size
+from sqlstable.report.sample_words import ESTIMATED
 from sqlstable.report.table import Column, Table, number
 from sqlstable.report.text import clean, fit
 
@@ -40,6 +41,7 @@ class _Part:
     name: str
     cycles: int | Fraction
     style: str = ""
+    is_estimated: bool = False
 
 
 def render_bill(
@@ -87,12 +89,16 @@ def _calls(bill: Bill, rate: XdrRate, width: int) -> list[Text]:
         number("how often", lambda it: str(it.frequency)),
         number("a month", lambda it: float(it.calls_per_month), drop=2),
         number("seen", lambda it: it.group.message_count, drop=1),
-        number("each", lambda it: cycles_words(it.each)),
-        number("cycles", lambda it: cycles_words(it.total)),
-        number(currency, lambda it: money_words(it.total, rate)),
+        number("each", lambda it: _signed(cycles_words(it.each), it.is_estimated)),
+        number("cycles", lambda it: _signed(cycles_words(it.total), it.is_estimated)),
+        number(currency, lambda it: _signed(money_words(it.total, rate), it.is_estimated)),
     ]
     table = Table.holding(columns, bill.lines, width)
     return table.framed([line for it in bill.lines for line in table.row(it)])
+
+
+def _signed(words: str, is_estimated: bool) -> str:  # noqa: FBT001  one of two numbers' kinds
+    return f"{ESTIMATED} {words}" if is_estimated else words
 
 
 def _named(line: BillLine, width: int) -> Cell:
@@ -102,7 +108,11 @@ def _named(line: BillLine, width: int) -> Cell:
 
 def _parts(bill: Bill, rate: XdrRate, width: int) -> list[Text]:
     standing, total = bill.standing, bill.total
-    rows = [_Part(_PART_WORDS[name], bill.part(name)) for name in PARTS]
+    guessed = bill.is_estimated
+    rows = [
+        _Part(_PART_WORDS[name], bill.part(name), is_estimated=guessed and name == "execution")
+        for name in PARTS
+    ]
     rows.append(_Part(f"storage of {size(standing.billed_bytes)}", standing.storage))
     if standing.growth_storage:
         grown = size(int(standing.grown_bytes))
@@ -112,14 +122,18 @@ def _parts(bill: Bill, rate: XdrRate, width: int) -> list[Text]:
     if standing.compute:
         rows.append(_Part("compute allocation", standing.compute))
     shown = [row for row in rows if row.cycles or row.name == _PART_WORDS["execution"]]
-    sums = _Part("together", total, "bold")
+    sums = _Part("together", total, "bold", is_estimated=guessed)
     columns: list[Column[_Part]] = [
         Column("paid for", lambda it, room: cell(fit(it.name, room), it.style), rest_min=20),
         number("share", lambda it: percent(round(it.cycles), round(total)), drop=1),
-        number("cycles", lambda it: cycles_words(it.cycles), style=lambda it: it.style),
+        number(
+            "cycles",
+            lambda it: _signed(cycles_words(it.cycles), it.is_estimated),
+            style=lambda it: it.style,
+        ),
         number(
             rate.currency.upper(),
-            lambda it: money_words(it.cycles, rate),
+            lambda it: _signed(money_words(it.cycles, rate), it.is_estimated),
             style=lambda it: it.style,
         ),
     ]
@@ -154,8 +168,9 @@ def _notes(bill: Bill, rate: XdrRate) -> Iterator[tuple[str, str]]:
 
 def _balance_words(bill: Bill, balance: int) -> str:
     return (
-        f"{cycles_words(balance)} cycles last {days_words(bill.days_until_frozen)} under this bill "
-        "with storage, until frozen"
+        f"{cycles_words(balance)} cycles last "
+        f"{_signed(days_words(bill.days_until_frozen), bill.is_estimated)} under this bill with "
+        "storage, until frozen"
     )
 
 

@@ -11,7 +11,9 @@ from sqlstable.ic.idle_burn import DAY_S, MONTH_DAYS
 from sqlstable.ic.money import XdrRate
 from sqlstable.ic.prices import regime_on
 from sqlstable.report.numbers import count, counted, size
+from sqlstable.report.sample_words import ESTIMATED, margin_words, measured_words
 from sqlstable.report.text import clean
+from sqlstable.trace.format.estimating import margin_of
 from sqlstable.trace.model import TraceSettings
 
 _GROWING_MIN: Final = 3
@@ -64,7 +66,8 @@ def _instructions_words(bill: Bill, settings: Mapping[str, object]) -> str:
             f"instructions under the price list {clean(str(name))}, from what the trace counted "
             f"under {clean(before)}"
         )
-    return "instructions as counted in the trace" + (
+    how = "counted or estimated" if bill.is_estimated else "counted"
+    return f"instructions as {how} in the trace" + (
         "" if name is None else f", under the price list {clean(str(name))}"
     )
 
@@ -108,6 +111,8 @@ def _storage_words(bill: Bill, storage: str) -> str:
 
 def doubts(bill: Bill, settings: Mapping[str, object]) -> Iterator[str]:
     """Yield what may be wrong about a bill."""
+    if bill.is_estimated:
+        yield _estimate_words(bill)
     counted_by, charged_by = settings.get("price_regime"), regime_on(bill.terms.day).name
     if counted_by is not None and counted_by != charged_by:
         yield (
@@ -116,6 +121,19 @@ def doubts(bill: Bill, settings: Mapping[str, object]) -> Iterator[str]:
         )
     if bill.terms.growth:
         yield from _growth_doubts(bill)
+
+
+def _estimate_words(bill: Bill) -> str:
+    """Say how much of a bill was estimated, and how well that is known."""
+    groups = [line.group for line in bill.lines]
+    guessed, seen = sum(it.estimated for it in groups), sum(it.message_count for it in groups)
+    known = sum(it.instructions for it in bill.blocks if it.measured)
+    whole = margin_words(margin_of(bill.blocks), known)
+    return (
+        f"instructions of {count(guessed)} of {counted(seen, 'message')} billed are estimated "
+        f"({ESTIMATED}), each ± {100 * max(it.error_band for it in groups):.2g} % at most"
+        f"{f'; those of the whole trace{whole}' * bool(whole)}: {measured_words(bill.blocks)}"
+    )
 
 
 def _growth_doubts(bill: Bill) -> Iterator[str]:

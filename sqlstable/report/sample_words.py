@@ -98,19 +98,19 @@ def coverage_words(trace: TraceSource, shapes: Sequence[ShapeCoverage]) -> str:
     measured = sum(it.measured for it in shapes)
     covered = sum(1 for it in shapes if it.measured)
     known = sum(it.instructions for it in shapes)
-    margin = margin_of(trace.summary.blocks)
-    words = f"{measured_words(trace)}, {count(covered)} of {counted(len(shapes), 'shape')}"
+    blocks = trace.summary.blocks
+    margin = margin_of(blocks)
+    words = f"{measured_words(blocks)}, {count(covered)} of {counted(len(shapes), 'shape')}"
     if measured == messages:
         return f"instructions {count(known)}, all counted: {words}"
     spread = margin_words(margin, known)
     text = f"instructions {ESTIMATED} {count(known)}{spread}: {words}"
-    left = sum(block.messages for block in trace.summary.blocks if not block.measured)
+    left = sum(block.messages for block in blocks if not block.measured)
     return f"{text}; without {counted(left, 'message')} of which none was" if left else text
 
 
-def measured_words(trace: TraceSource) -> str:
+def measured_words(blocks: Sequence[SampleBlock]) -> str:
     """Say how many of all messages were measured."""
-    blocks = trace.summary.blocks
     messages = counted(sum(it.messages for it in blocks), "message")
     return f"{count(sum(it.measured for it in blocks))} of {messages} measured"
 
@@ -126,7 +126,7 @@ def sampled_words(trace: TraceSource) -> str:
     if spent is None or spent.measured or not blocks:
         return ""
     margin = margin_words(margin_of(blocks), spent.total).removeprefix(" ")
-    return f"; {margin}, {measured_words(trace)}"
+    return f"; {margin}, {measured_words(trace.summary.blocks)}"
 
 
 def shape_words(shape: ShapeCoverage) -> str:

@@ -43,6 +43,10 @@ class CallGroup:
     calls: int = 0
     unknown: int = 0
     "Messages whose instructions nobody counted, and which are not free."
+    estimated: int = 0
+    "Messages that are paid for, and whose instructions were not counted but estimated."
+    error_band: float = 0.0
+    "The largest relative error of one of those."
     assumed_requests: int = 0
     "Messages whose bytes of ingress were assumed."
     grown_bytes: int = 0
@@ -69,6 +73,10 @@ class CallGroup:
         self.ingress += cost.ingress or 0
         self.calls += cost.calls
         self.unknown += cost.execution is None
+        spent = message.instructions
+        if cost.execution and spent is not None and not spent.measured:
+            self.estimated += 1
+            self.error_band = max(self.error_band, spent.error_band or 0.0)
         self.assumed_requests += is_assumed and bool(cost.ingress)
         self.prepaid = max(self.prepaid, cost.prepaid or 0)
         total = cost.base + (cost.execution or 0) + (cost.ingress or 0) + cost.calls

@@ -35,6 +35,7 @@ from sqlstable.ic.idle_burn import (
 from sqlstable.ic.message_fees import AS_UPDATE
 from sqlstable.ic.units import GIB
 from sqlstable.spelling import spelled
+from sqlstable.trace.format.estimating import SampleBlock
 
 REQUEST_BYTES: Final = 100
 """Bytes of a request that are assumed where a trace does not say."""
@@ -80,6 +81,11 @@ class BillLine:
     "What of it is in the trace."
     as_update: bool = False
     "Whether it is a query that is called as an update."
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether instructions of some of its messages were estimated."""
+        return self.group.estimated > 0
 
     @property
     def calls_per_month(self) -> Fraction:
@@ -145,6 +151,13 @@ class Bill:
     "Whether nobody said how often, so that each call is made as often as in the trace."
     not_called: tuple[str, ...]
     "Names in the trace that were not asked for."
+    blocks: tuple[SampleBlock, ...] = ()
+    "What was measured of the trace, where a part of its messages was."
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether some of its calls cost what others stand for."""
+        return any(line.is_estimated for line in self.lines)
 
     def part(self, name: str) -> Fraction:
         """Return the cycles of one of `PARTS` over all calls."""
@@ -208,6 +221,7 @@ def bill(trace: TraceSource, wishes: Sequence[Wish], terms: BillTerms) -> Bill:
         _standing(trace, lines, terms),
         not wishes,
         tuple(name for name in groups.by_name if name not in called),
+        tuple(trace.summary.blocks),
     )
 
 

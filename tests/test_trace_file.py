@@ -24,6 +24,7 @@ from sqlstable.report.as_table import render_table
 from sqlstable.report.views import VIEWS
 from sqlstable.trace.access_stream import NO_PHASE, joined_blocks
 from sqlstable.trace.blocks import decode_accesses
+from sqlstable.trace.format import record_frames
 from sqlstable.trace.format.file import (
     TRACE_APPLICATION_ID,
     TRACE_FORMAT_VERSION,
@@ -523,13 +524,23 @@ def test_the_data_frame_has_the_columns_of_the_view(path, plain):
     cursor = plain.execute("SELECT * FROM statements ORDER BY statement_index")
     of_view = [name for name, *_ in cursor.description]
     # Cycles are worked out from what the view has: prices of a day are no matter of SQL.
-    assert [frame.index.name, *frame.columns] == [*of_view, "cycles"]
-    rows = frame.drop(columns="cycles").reset_index().astype(object)
+    worked_out = ["cycles", "cycles_as_update"]
+    assert [frame.index.name, *frame.columns] == [*of_view, *worked_out]
+    rows = frame.drop(columns=worked_out).reset_index().astype(object)
     rows = rows.where(rows.notna(), None)
     assert [tuple(row) for row in rows.itertuples(index=False)] == cursor.fetchall()
     assert str(frame["vm_steps"].dtype) == "Int64"
     assert frame.loc[3, "hits"] == 2**63 - 1
     assert frame.groupby("shape")["os_pages_accessed"].sum().max() == 301
+
+
+def test_both_frames_of_statements_work_out_cycles_in_one_place(path, monkeypatch):
+    monkeypatch.setattr(record_frames, "instruction_fees", lambda *_: 7)
+    monkeypatch.setattr(record_frames, "instruction_fees_as_update", lambda *_: None)
+    with open_trace(path) as trace:
+        for frame in (trace.to_pandas(), trace.statements_frame()):
+            assert set(frame["cycles"]) == {7}
+            assert frame["cycles_as_update"].isna().all()
 
 
 def test_the_data_frame_of_an_empty_trace_has_its_columns():

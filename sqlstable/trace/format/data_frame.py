@@ -11,9 +11,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sqlstable.ic.message_fees import instruction_fees, instruction_fees_as_update
 from sqlstable.ic.words import PHASES
-from sqlstable.trace.format.record_frames import frame_fees
+from sqlstable.trace.format.record_frames import frame_fees, statement_cycles
 from sqlstable.trace.format.schema import (
     CHARGED_COLUMNS,
     CHARGES_SINCE_VERSION,
@@ -54,14 +53,9 @@ def statement_frame(pandas: Any, snapshot: TracePart) -> Any:  # noqa: ANN401  p
     columns |= _gapped(pandas, snapshot, index, INSTRUCTION_COLUMNS, costs)
     charges = "statement_charge" if snapshot.version >= CHARGES_SINCE_VERSION else None
     columns |= _gapped(pandas, snapshot, index, CHARGED_COLUMNS, charges)
-    fees = frame_fees(snapshot)
     counts = columns["instructions_total"].to_numpy(dtype=object, na_value=None).tolist()
-    spent = [*zip(columns["message_kind"], counts, strict=True)]
-    for name, fee in (
-        ("cycles", instruction_fees),
-        ("cycles_as_update", instruction_fees_as_update),
-    ):
-        columns[name] = pandas.array([fee(*it, fees) for it in spent], dtype="Int64")
+    cycles = statement_cycles(columns["message_kind"], counts, frame_fees(snapshot))
+    columns |= {name: pandas.array(it, dtype="Int64") for name, it in cycles.items()}
     return pandas.DataFrame(columns, index=pandas.Index(index, name="statement_index"))
 
 

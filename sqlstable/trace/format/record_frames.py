@@ -152,10 +152,25 @@ def statement_values(snapshot: TracePart) -> RecordValues:
     ):
         found |= _beside_since(snapshot, since, keys, table, columns, "statement_index")
     fees = frame_fees(snapshot)
-    spent = [*zip(found["message_kind"], found["instructions_total"], strict=True)]
-    found["cycles"] = [instruction_fees(kind, count, fees) for kind, count in spent]
-    found["cycles_as_update"] = [instruction_fees_as_update(*it, fees) for it in spent]
+    found |= statement_cycles(found["message_kind"], found["instructions_total"], fees)
     return found
+
+
+def statement_cycles(
+    kinds: Sequence[str], instructions: Sequence[int | None], fees: CycleFees
+) -> RecordValues:
+    """Return what statements cost in cycles, and would in a message that is called as an update.
+
+    Args:
+        kinds: Of the messages of the statements.
+        instructions: Of the statements.
+        fees: What is charged.
+    """
+    spent = [*zip(kinds, instructions, strict=True)]
+    return {
+        "cycles": [instruction_fees(*it, fees) for it in spent],
+        "cycles_as_update": [instruction_fees_as_update(*it, fees) for it in spent],
+    }
 
 
 def owner_values(snapshot: TracePart) -> RecordValues:

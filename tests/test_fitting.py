@@ -266,7 +266,7 @@ def test_tables_and_json_say_what_takes_rounds_and_what_would_fit_otherwise():
         "largest heap delta: message 0, 156.2 MiB, heap not counted, 2 rounds of pause",
     ):
         assert said in words
-    first, second, _ = document(trace)["messages"]
+    first, second, third = document(trace)["messages"]
     assert first["pace"] == {
         "slices": 3,
         "rounds": 3,
@@ -280,4 +280,24 @@ def test_tables_and_json_say_what_takes_rounds_and_what_would_fit_otherwise():
         "name": "instructions",
         "used": 6_000_000_000,
         "limit": 40_000_000_000,
+        "kind": "update",
+        "words": "fits only as an update",
     }
+    assert third["fit_as_other"]["words"] == "as a query it does not fit"
+    assert first["fit_as_other"] is None
+
+
+def test_json_says_of_another_kind_what_the_table_says():
+    """An update that found no row to change wrote nothing, and is no query."""
+    trace = HandBuiltTrace(
+        messages=(
+            replace(spending(1_000, accessed=3), statements=(0,)),
+            replace(spending(1_000, accessed=3), index=1, statements=(1,)),
+        ),
+        statements=(statement(0, 0, "UPDATE t SET x = 1"), statement(1, 1, "SELECT 1")),
+    )
+    table = " ".join(render_table(trace, by="message").split())
+    said = [it["fit_as_other"] for it in document(trace)["messages"]]
+    assert said[0] is None
+    assert (said[1]["kind"], said[1]["words"]) == ("query", "as a query it fits")
+    assert table.count("wrote nothing; as a query it fits: ") == 1

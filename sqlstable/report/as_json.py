@@ -15,7 +15,7 @@ from sqlstable.analysis.advice.advice import Advice
 from sqlstable.analysis.advice.advise import advise
 from sqlstable.analysis.compare import Comparison, StatementPair, change_counts
 from sqlstable.analysis.fitting.circumstances import trace_limits, trace_regime
-from sqlstable.analysis.fitting.fit import message_fit
+from sqlstable.analysis.fitting.fit import message_fit, other_kind
 from sqlstable.analysis.fitting.message_pace import message_pace, slice_overrun
 from sqlstable.analysis.fitting.payload_limits import payload_uses
 from sqlstable.analysis.groups import OwnerGroup, ShapeGroup, group_by_owner, group_by_shape
@@ -31,6 +31,7 @@ from sqlstable.analysis.totals import Totals, around_statements, outside_use, to
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import covered, estimated, not_counted, tightest_limit, verdict
 from sqlstable.ic.words import PHASES
+from sqlstable.report.fit_words import other_words
 from sqlstable.report.frame import SETTINGS
 from sqlstable.report.sample_json import sampling
 from sqlstable.trace.fees import trace_fees
@@ -233,10 +234,13 @@ def _message(trace: TraceSource, message: Message, step: GrowthStep | None) -> d
 def _fit(trace: TraceSource, message: Message) -> dict[str, Json]:
     limits = trace_limits(trace.settings)
     found = message_fit(message, limits)
+    other = other_kind(message, trace.statements, limits)
     pacing = message_pace(message, limits, trace_regime(trace.settings))
     return {
         "fit": found.word,
-        "fit_as_other": _fields_or_null(found.as_other),
+        "fit_as_other": None
+        if other is None
+        else {**_fields(other[1]), "kind": other[0], "words": other_words(found.word, *other)},
         "payload_limits": [_fields(use) for use in payload_uses(message)],
         "pace": {
             "slices": pacing.slices,

@@ -1,11 +1,17 @@
 """How reports speak of what a message does to its canister's time, and of what it would be else."""
 
-from typing import Final
+from typing import Final, Literal
 
 from rich.text import Text
 
 from sqlstable.analysis.fitting.circumstances import trace_limits, trace_regime
-from sqlstable.analysis.fitting.fit import AS_UPDATE_KINDS, ONLY_AS_UPDATE, message_fit
+from sqlstable.analysis.fitting.fit import (
+    AS_UPDATE_KINDS,
+    ONLY_AS_UPDATE,
+    FitWord,
+    message_fit,
+    other_kind,
+)
 from sqlstable.analysis.fitting.message_pace import (
     BLOCKS_PER_SECOND_MAX,
     BLOCKS_PER_SECOND_MIN,
@@ -23,7 +29,7 @@ from sqlstable.report.grid import paragraph
 from sqlstable.report.limit_words import NEAR, limit_words
 from sqlstable.report.numbers import count, counted, size
 from sqlstable.report.text import clean
-from sqlstable.trace.model import Message
+from sqlstable.trace.model import LimitUse, Message
 
 PACE_MODEL: Final = (
     f"modelled: a round for each slice, {BLOCKS_PER_SECOND_MIN} to {BLOCKS_PER_SECOND_MAX} rounds "
@@ -43,11 +49,11 @@ def _notes(trace: TraceSource, message: Message) -> list[str]:
     notes = []
     if message.outcome == "trapped" and message.trap_limit == INSTRUCTIONS:
         notes += _further(message, limits)
-    if found.word == ONLY_AS_UPDATE and found.as_other is not None:
-        notes.append(f"fits only as an update: {limit_words(found.as_other, message)}")
-    elif message.kind == "update" and found.as_other is not None and _only_reads(trace, message):
-        fits = "fits" if share(found.as_other) <= 1 else "does not fit"
-        notes.append(f"wrote nothing; as a query it {fits}: {limit_words(found.as_other, message)}")
+    other = other_kind(message, trace.statements, limits)
+    if other is not None and (found.word == ONLY_AS_UPDATE or other[0] == "query"):
+        kind, use = other
+        word = other_words(found.word, kind, use)
+        notes.append(f"{'wrote nothing; ' * (kind == 'query')}{word}: {limit_words(use, message)}")
     notes += [
         f"its size: {limit_words(use)}"
         for use in payload_uses(message)
@@ -67,9 +73,24 @@ def _further(message: Message, limits: Limits | None) -> list[str]:
     return [f"an update may use {most} instructions; --no-enforce says how many this one takes"]
 
 
-def _only_reads(trace: TraceSource, message: Message) -> bool:
-    """Whether all its statements do: others may write next time, or have failed."""
-    return all(trace.statements[index].kind in ("read", "call") for index in message.statements)
+def other_words(word: FitWord | None, kind: Literal["query", "update"], use: LimitUse) -> str:
+    """Say whether a message would fit as another kind.
+
+    Args:
+        word: Whether it fits as what it is.
+        kind: The other one.
+        use: What would be its tightest limit.
+
+    Examples:
+        >>> other_words("fits", "query", LimitUse("instructions", 6, 5))
+        'as a query it does not fit'
+        >>> other_words("fits only as an update", "update", LimitUse("instructions", 6, 40))
+        'fits only as an update'
+    """
+    if word == ONLY_AS_UPDATE:
+        return word
+    fits = "fits" if share(use) <= 1 else "does not fit"
+    return f"as {'a query' if kind == 'query' else 'an update'} it {fits}"
 
 
 def pace_notes(found: Pace) -> list[str]:

@@ -3,6 +3,7 @@
 `sqlstable.analysis.verdict` says the same of the limits of a message's own kind alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,7 +18,7 @@ from sqlstable.analysis.verdict import (
 )
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.words import DISCARDED_KINDS
-from sqlstable.trace.model import LimitUse, Message
+from sqlstable.trace.model import LimitUse, Message, Statement
 
 FitWord = Literal["fits", "fits as far as it ran", "fits only as an update", "does not fit"]
 
@@ -38,7 +39,8 @@ class MessageFit:
     "The limit that trapped it, else that of which it used the largest share, payloads included."
     as_other: LimitUse | None = None
     """What would be tightest for a query as an update, or for an update that wrote nothing as a
-    query; None for others, and where the day of the limits is not known."""
+    query; None for others, and where the day of the limits is not known. Whether the update can be
+    called so, its statements say: see `other_kind`."""
 
 
 def message_fit(message: Message, limits: Limits | None) -> MessageFit:
@@ -76,6 +78,29 @@ def message_fit(message: Message, limits: Limits | None) -> MessageFit:
     is_known = message.outcome != "trapped" and other is not None and share(other) <= 1
     is_query = message.kind in DISCARDED_KINDS
     return MessageFit(ONLY_AS_UPDATE if is_known and is_query else DOES_NOT_FIT, tightest, other)
+
+
+def other_kind(
+    message: Message, statements: Sequence[Statement], limits: Limits | None
+) -> tuple[Literal["query", "update"], LimitUse] | None:
+    """Say what a message would be as another kind, as far as it can be called so.
+
+    Args:
+        message: Of a trace.
+        statements: All of the trace. An update is a query only where its own do nothing but read:
+            others that wrote nothing may write next time, or have failed.
+        limits: Those of the trace; without them nothing is known.
+
+    Returns:
+        The kind, and the limit that would be tightest; None where there is no other kind.
+    """
+    found = _as_other(message, limits)
+    if found is None:
+        return None
+    if message.kind in AS_UPDATE_KINDS:
+        return "update", found
+    only_reads = all(statements[index].kind in ("read", "call") for index in message.statements)
+    return ("query", found) if only_reads else None
 
 
 def _as_other(message: Message, limits: Limits | None) -> LimitUse | None:

@@ -301,7 +301,9 @@ class MessageCursor:
 
 
 def _left_open(kind: str, left: str) -> MessageError:
-    way = spelled("allow_open_transaction=True", "--allow-open-transaction")
+    way = spelled(
+        "allow_open_transaction=True", "--allow-open-transaction of sqlstable run and %%stable"
+    )
     return MessageError(
         f"the {kind} message ended with {left}; it was rolled back. On the Internet Computer "
         "other messages run in between and would see or lose half of the work: end the "

@@ -484,6 +484,10 @@ def _make(chosen: dict[str, object]) -> Canister:
     keywords: dict[str, Any] = dict(chosen)
     if keywords.get("limits") == "none":
         keywords["limits"] = None
+    if "measure" in keywords and keywords.get("engine") != "both":
+        raise CellError(
+            "--measure concerns runs on both engines; add --engine both, or leave it out"
+        )
     return Canister(keywords.pop("image", None), trace=":memory:", **keywords)
 
 

@@ -6,12 +6,12 @@ from typing import Final, NoReturn
 
 from sqlstable.engine.measured.module.builds import BUILDS
 from sqlstable.errors import SqlstableError
-from sqlstable.ic.words import CACHE_STATES, ENGINES
+from sqlstable.ic.words import CACHE_STATES, RUN_ENGINES
 from sqlstable.report.views import VIEWS
 
 MAKING: Final = (
     *("engine", "image", "layout", "preset", "page_size", "cache_size", "journal_mode"),
-    *("limits", "build"),
+    *("limits", "build", "measure"),
 )
 """Options that make a canister, and do not change one that is there."""
 
@@ -58,7 +58,16 @@ def _parser(name: str, description: str) -> MagicOptions:
 def _add_making(parser: MagicOptions) -> None:
     """Add the options that make a canister."""
     add = parser.add_argument
-    add("--engine", choices=ENGINES, help="What executes the SQL; wasm counts instructions.")
+    add(
+        "--engine",
+        choices=RUN_ENGINES,
+        help="What executes the SQL; wasm counts instructions, both counts those of a sample.",
+    )
+    add(
+        "--measure",
+        metavar="auto|all|N|N%",
+        help="Of both engines: which messages are measured. [default: auto]",
+    )
     add("--image", metavar="FILE", help="Keep stable memory in a file.")
     add("--layout", metavar="NAME", help="Where the database lies in stable memory.")
     add("--preset", metavar="NAME", help="PRAGMAs of a product.")

@@ -138,6 +138,8 @@ def test_lines_of_directives_make_a_script(shell):
         ("SELECT 1", "--label 'a", "No closing quotation"),
         ("SELECT 1", "--query --update", "not allowed with argument"),
         ("SELECT 1", "--canister nobody", "the variable nobody is not there"),
+        ("SELECT 1", "--measure 2", "--measure concerns runs on both engines; add --engine both"),
+        ("SELECT 1", "--engine both --measure some", "measure"),
         ("SELECT 1", "--page-size 1000", "page_size is 1000"),
         ("SELECT 1", "--limits soon", "soon"),
         ("SELECT 1", "--image /proc/nothing/x", "/proc/nothing"),
@@ -291,6 +293,22 @@ def test_instructions_are_shown_where_they_are_counted(shell):
     spent = found.replies[0].message.instructions
     assert f"{spent.total:,} instructions: computation {spent.computation:,}" in found._repr_html_()
     assert f"{spent.total:,} instructions" in repr(found)
+
+
+def test_both_engines_measure_a_sample_of_the_cells(shell):
+    canister = line(shell, "stable_canister", "--engine both --measure 2")
+    assert canister.status().settings["engine"] == "both"
+    assert canister.status().settings["measure"] == "2"
+    cell(shell, "CREATE TABLE t (x)")
+    found = cell(shell, "--@ repeat 20\nINSERT INTO t VALUES (random())")
+    counted = [it.message.instructions is not None for it in found.replies]
+    assert any(counted)
+    with line(shell, "stable_trace") as trace:
+        spent = [it.instructions for it in trace.messages if it.kind == "update"]
+    assert {it.measured for it in spent} == {True, False}
+    assert "%stable_canister --engine both --measure 3" in refused(
+        cell, shell, "SELECT 1", "--engine both --measure 3"
+    )
 
 
 def test_hostile_names_and_values_are_shown_and_do_nothing(shell):

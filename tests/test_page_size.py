@@ -60,7 +60,7 @@ def test_an_empty_trace_accesses_nothing():
 
 @pytest.mark.parametrize("size", [4096, 2048, 12_288, 131_072, 0])
 def test_other_sizes_are_to_be_measured(size):
-    with pytest.raises(TraceError, match=f"sqlstable sweep SCRIPT --page-size {size}"):
+    with pytest.raises(TraceError, match=rf"measure others with `Canister\(page_size={size}\)`"):
         page_size_what_if(HandBuiltTrace(), [size])
 
 

@@ -137,6 +137,7 @@ def test_reports_of_a_trace_that_another_process_is_writing(tmp_path):
     """One moment for everything: statements, phases, costs and messages belong together."""
     program = """
 import sys
+import time
 from dataclasses import replace
 from sqlstable.trace.format.file import TraceWriter
 from tests.trace_by_hand import CREATION, MESSAGES, STATEMENTS
@@ -146,6 +147,7 @@ with TraceWriter(sys.argv[1], {"engine": "native"}) as writer:
         message = replace(MESSAGES[3], index=index, statements=(index,))
         statement = replace(STATEMENTS[0], index=index, message=index)
         writer.write(message, [statement], statement_accesses={index: [CREATION]})
+        time.sleep(0.001)  # lest the reports get longer than anybody waits
 """
     path = tmp_path / "live.trace"
     writing = subprocess.Popen(

@@ -6,15 +6,16 @@ from itertools import product
 
 import pytest
 
+from tests.effort import part_of, stride_of
 from tests.sim.cutting import SCENARIOS
 from tests.test_interrupts import sweep
 
 pytestmark = pytest.mark.slow
 
-STEPS = {"native": 43, "wasm": 47}
+STEPS = {"native": stride_of(43), "wasm": stride_of(47)}
 """Each n-th place; other numbers take other places, and 1 takes all."""
 
-PLACES_MIN = 5000
+PLACES_MIN = part_of(5000)
 
 LEFT_OUT = ("upgrade", "upgrade_keep", "uninstall", "take_snapshot", "load_snapshot")
 """An upgrade with hooks does what the others do; these are swept in `tests/test_interrupts.py`."""

@@ -4,9 +4,10 @@ from contextlib import closing
 
 import pytest
 
+from tests.effort import part_of
 from tests.sim.one_connection import Pair, script
 
-SCRIPTS_AT_ONCE = 250
+SCRIPTS_AT_ONCE = part_of(250)
 
 
 @pytest.mark.slow

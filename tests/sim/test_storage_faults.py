@@ -21,6 +21,7 @@ from sqlstable.memory.image.durable import (
     NotCommittedError,
     PatchedFile,
 )
+from tests.effort import EFFORT, part_of
 from tests.sim.messages import (
     BOOT,
     EARLIER_BOOT,
@@ -38,7 +39,7 @@ from tests.sim.messages import (
 )
 from tests.sim.storage import SECTOR_BYTES, Fault, Killed, Storage
 
-RANDOM_RUNS = 100
+RANDOM_RUNS = part_of(100)
 """Long random scripts per durability; each is cut at every flush, into some states."""
 
 
@@ -68,7 +69,7 @@ def _little_is_filled_ahead(monkeypatch):
     monkeypatch.setattr(durable, "LOG_FILLED_BYTES", SECTOR_BYTES)
 
 
-CHECKPOINTS = (1, 8192, 16_384, 1 << 30)
+CHECKPOINTS = (1, 8192, 16_384, 1 << 30) if EFFORT >= 1 else (1, 16_384)
 """Bytes of log after which the image is flushed: at each message, at some, never."""
 
 

@@ -13,7 +13,7 @@ from sqlstable.analysis.checking.baseline_model import Baseline, make_baseline
 from sqlstable.analysis.checking.baseline_text import baseline_of, baseline_text
 from sqlstable.analysis.checking.budget_checking import check_budgets
 from sqlstable.analysis.checking.budget_model import Budgets, Target
-from sqlstable.analysis.checking.budget_reading import KEYS, budgets_of, near
+from sqlstable.analysis.checking.budget_reading import KEYS, budgets_of, keys_are, near
 from sqlstable.canister.canister import Canister
 from sqlstable.canister.choices import Keywords
 from sqlstable.engine.native.native_engine import is_complete
@@ -148,7 +148,7 @@ class StableBudget:
         known = {*KEYS, *(Keywords.__annotations__ if on is None else ())}
         for key in keywords:
             if key not in known:
-                hint = near(key, known) or f"; there are {', '.join(KEYS)}"
+                hint = near(key, known) or keys_are(KEYS)
                 raise BudgetError(f"{_NAME}: there is no {key!r}{hint}")
         budgets = Budgets(tuple(budgets_of(_EACH, budget, _NAME)) if budget else (), _NAME)
         self._blocks += 1

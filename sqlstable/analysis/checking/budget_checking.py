@@ -6,11 +6,10 @@ A budget of several messages holds for each of them. Counts are exact, so there 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Final
 
 from sqlstable.analysis.checking.budget_measures import Costed
-from sqlstable.analysis.checking.budget_model import OF_STATEMENTS, Budgets, Target
-from sqlstable.analysis.checking.budget_reading import near
+from sqlstable.analysis.checking.budget_model import OF_STATEMENTS, Budgets, Target, cut
+from sqlstable.analysis.checking.budget_reading import near, there_are
 from sqlstable.analysis.checking.held_budget import BudgetVerdict, HeldBudget
 from sqlstable.analysis.checking.table_scans import tables_of
 from sqlstable.analysis.trace_source import TraceSource
@@ -18,9 +17,6 @@ from sqlstable.errors import BudgetError
 from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.model import Message, Statement
 from sqlstable.trace.shape import shape_of
-
-NAMES_LISTED: Final = 12
-"""Labels, methods or shapes that an error lists."""
 
 
 def check_budgets(
@@ -118,8 +114,6 @@ def _missing(target: Target, trace: TraceSource, name: str) -> str:
     listed = list(dict.fromkeys(known))
     hint = near(target.name, listed)
     if not hint:
-        more = f" and {len(listed) - NAMES_LISTED} more" if len(listed) > NAMES_LISTED else ""
-        shown = ", ".join(map(repr, listed[:NAMES_LISTED]))
-        hint = f"; there are {shown}{more}" if listed else f"; there is no {what} at all"
+        hint = there_are(map(repr, map(cut, listed))) if listed else f"; there is no {what} at all"
     of = " of this shape" if target.scope == "shape" else ""
-    return f"{name}, {target.place}: there is no {what}{of} {target.name!r}{hint}"
+    return f"{name}, {target.place}: no such {what}{of}{hint}"

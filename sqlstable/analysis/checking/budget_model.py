@@ -26,6 +26,10 @@ OF_STATEMENTS: Final = ("shape", "statement")
 """Scopes that are about statements, and not about whole messages."""
 
 
+_NAME_SHOWN: Final = 20
+"""Characters of a name in an error."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a budget is held against.
@@ -43,11 +47,22 @@ class Target:
 
     @property
     def place(self) -> str:
-        """Return the table of a budget file that it is, as TOML writes it."""
+        """Return the table of a budget file that it is, as TOML writes it, a long name cut."""
         if self.scope in NAMELESS:
             return f"[{self.scope}]"
-        quoted = self.name.replace("\\", "\\\\").replace('"', '\\"')
+        quoted = cut(self.name).replace("\\", "\\\\").replace('"', '\\"')
         return f'[{self.scope}."{quoted}"]'
+
+
+def cut(text: str) -> str:
+    """Return a name as an error quotes it: on one line with others.
+
+    Examples:
+        >>> cut("SELECT name FROM artist WHERE id = ?")
+        'SELECT name FROM ar…'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= _NAME_SHOWN else f"{text[: _NAME_SHOWN - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)

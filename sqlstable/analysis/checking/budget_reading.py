@@ -6,7 +6,7 @@ an error that says where, and which word may be meant.
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Final, get_args
@@ -22,6 +22,7 @@ from sqlstable.analysis.checking.budget_model import (
     ScanBudget,
     Scope,
     Target,
+    cut,
 )
 from sqlstable.errors import BudgetError
 
@@ -115,8 +116,12 @@ def budgets_of(target: Target, table: Mapping[str, object], name: str) -> Iterat
     if not found and not table.get("no_scan", True):
         return
     if not found:
-        raise BudgetError(f"{place} holds no budget; give it one of {', '.join(BUDGET_MEASURES)}")
+        raise BudgetError(f"{place} holds no budget{keys_are([*BUDGET_MEASURES])}")
     yield from found
+
+
+_ROOM: Final = 20
+"""Characters that an error has for what is known."""
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -126,8 +131,39 @@ def near(word: str, known: Iterable[str]) -> str:
         >>> near("instruction", ["rows", "instructions"])
         '; did you mean instructions?'
     """
-    found = get_close_matches(word, list(known), 3, 0.6)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    found = [*map(cut, get_close_matches(word, list(known), 3, 0.6))]
+    shown = found if _fits(found) else found[:1]
+    return f"; did you mean {' or '.join(shown)}?" if shown else ""
+
+
+def there_are(words: Iterable[str]) -> str:
+    """Say which words are known: the first few, and how many there are beside them.
+
+    Examples:
+        >>> there_are(["rows", "cycles"])
+        '; there are rows, cycles'
+        >>> there_are(["os_pages_accessed", "os_pages_dirty", "instructions", "rows"])
+        '; there are os_pages_accessed and 3 more'
+    """
+    known = list(words)
+    fitting = (count for count in range(len(known), 1, -1) if _fits(known[:count]))
+    shown = next(fitting, 1)
+    more = f" and {len(known) - shown} more" if len(known) > shown else ""
+    return f"; there are {', '.join(known[:shown])}{more}"
+
+
+def keys_are(words: Sequence[str]) -> str:
+    """Say where the keys of a budget are listed, which are too many for a line.
+
+    Examples:
+        >>> keys_are(["os_pages_accessed", "os_pages_dirty"])
+        '; docs/reference/budgets.md lists all 2'
+    """
+    return f"; docs/reference/budgets.md lists all {len(words)}"
+
+
+def _fits(words: Sequence[str]) -> bool:
+    return len(", ".join(words)) <= _ROOM
 
 
 def _scopes(data: Iterable[str]) -> Iterator[Scope]:
@@ -251,7 +287,7 @@ def _check_known(data: Iterable[str], known: Iterable[str], place: str) -> None:
         if key not in words:
             # Words in another spelling are near, too.
             plain = re.sub(r"[\s-]+", "_", key.lower())
-            hint = near(plain, words) or f"; there are {', '.join(words)}"
+            hint = near(plain, words) or keys_are(words)
             raise BudgetError(f"{place}: there is no {key!r}{hint}")
 
 

@@ -11,17 +11,15 @@ from sqlstable.analysis.checking.budget_model import (
     LimitBudget,
     NumberBudget,
     ScanBudget,
+    cut,
 )
-from sqlstable.analysis.checking.budget_reading import near
+from sqlstable.analysis.checking.budget_reading import near, there_are
 from sqlstable.analysis.checking.table_scans import TableScan, table_scans
 from sqlstable.analysis.verdict import applies, is_import, share
 from sqlstable.errors import BudgetError
 from sqlstable.ic.words import CALL_KIND, INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY
 from sqlstable.spelling import spelled
 from sqlstable.trace.model import LimitUse, Message, Statement
-
-TABLES_LISTED: Final = 12
-"""Tables that an error lists."""
 
 SCANS_KEPT: Final = 8
 """Different scans that a verdict names; the others are counted."""
@@ -147,11 +145,10 @@ class HeldBudget:
             self.measured, self.worst = value, costed
 
     def _uncounted(self, costed: Costed, what: str) -> BudgetError:
-        way = spelled('Canister(engine="wasm")', "sqlstable run --engine wasm")
+        way = spelled('engine="wasm"', "--engine wasm")
         return BudgetError(
             f"{self.name}, {self.budget.target.place}: nobody counted {what} of message "
-            f"{costed.message.index} ({costed.message.kind}); the wasm engine counts them: "
-            f"{way}"
+            f"{costed.message.index} ({costed.message.kind}); run it with {way}"
         )
 
     def _hold_limit(self, budget: LimitBudget, costed: Costed) -> None:
@@ -164,7 +161,7 @@ class HeldBudget:
             uses = found
         elif not any(use.name == INSTRUCTIONS for use in uses):
             # The tightest limit of those that happen to be known would be a promise of nothing.
-            raise self._uncounted(costed, "instructions, which may be the tightest limit,")
+            raise self._uncounted(costed, INSTRUCTIONS)
         use = max(uses, key=share)
         part = _part(use)
         self.exceeded_count += part * 100 > Fraction(budget.percent)
@@ -175,8 +172,8 @@ class HeldBudget:
         known = [use.name.removeprefix("stable_") for use in _uses(costed)]
         return (
             f"{self.name}, {self.budget.target.place}: message {costed.message.index} "
-            f"({costed.message.kind}) was held against no limit {name!r}"
-            f"{near(name, known) or '; there are ' + ', '.join(known)}"
+            f"({costed.message.kind}) has no limit {name!r}"
+            f"{near(name, known) or there_are(known)}"
         )
 
     def _hold_scans(self, budget: ScanBudget, costed: Costed) -> None:
@@ -249,7 +246,7 @@ class HeldBudget:
         for table in budget.tables:
             if self.tables and table not in self.tables and table not in seen:
                 known = sorted(self.tables.values())
-                hint = near(table, known) or f"; there are {', '.join(known[:TABLES_LISTED])}"
+                hint = near(table, known) or there_are(map(cut, known))
                 place = f"{self.name}, {budget.target.place}: no_scan"
                 raise BudgetError(f"{place}: there is no table {table!r}{hint}")
 

@@ -1,5 +1,6 @@
 """What a trace file refuses: to read what is damaged or foreign, and to write over it."""
 
+import gc
 import itertools
 import os
 import shutil
@@ -12,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 import sqlstable.trace.format.file as trace_file
+from sqlstable import Canister
 from sqlstable.errors import TraceError
 from sqlstable.trace.format.file import (
     TRACE_FORMAT_VERSION,
@@ -212,6 +214,19 @@ def test_a_trace_that_is_being_written_is_never_replaced(tmp_path):
         assert trace.messages == MESSAGES[:1]
     with reader, TraceWriter(path, {}, overwrite=True):
         assert reader.messages == MESSAGES[:1]
+
+
+def test_a_trace_of_a_canister_that_nobody_has_any_more_is_replaced(tmp_path):
+    path = tmp_path / "a.trace"
+    gc.disable()
+    try:
+        Canister(trace=path).update("CREATE TABLE t (a)")
+        with Canister(trace=path, overwrite_trace=True) as canister:
+            canister.query("SELECT 1")
+    finally:
+        gc.enable()
+    with open_trace(path) as trace:
+        assert [message.kind for message in trace.messages] == ["install", "query"]
 
 
 def test_a_trace_that_another_process_is_writing_is_never_replaced(tmp_path):

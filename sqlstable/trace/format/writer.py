@@ -1,5 +1,6 @@
 """Writing a trace file: records of `sqlstable.trace.model` become rows and blocks."""
 
+import gc
 import json
 import os
 import sqlite3
@@ -435,6 +436,9 @@ def check_way(path: Path, *, overwrite: bool) -> None:
         raise TraceError(f"{path} exists and is not a trace; choose another file")
     if not overwrite:
         raise TraceError(f"{path} exists; remove it, choose another file, or ask for overwriting")
+    if is_being_written(path):
+        # By one that nobody has any more, it may be, and that waits for its collection.
+        gc.collect()
     if is_being_written(path):
         raise TraceError(
             f"{path} is still being written; close its canister, let its run end, or choose "

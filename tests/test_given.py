@@ -43,21 +43,49 @@ def test_a_canister_that_nobody_has_any_more_holds_no_memory():
 
 
 @pytest.mark.parametrize("layout", ["managed", "raw"])
-@pytest.mark.parametrize("engine", ["native", "both"])
-def test_a_given_memory_outlives_the_canister_and_another_goes_on_with_it(engine, layout):
+@pytest.mark.parametrize("first", ENGINES)
+@pytest.mark.parametrize("second", ENGINES)
+def test_a_given_memory_outlives_the_canister_and_another_goes_on_with_it(first, second, layout):
     memory = StableMemory()
-    with Canister(engine=engine, layout=layout, memory=memory) as canister:
+    with Canister(engine=first, layout=layout, memory=memory) as canister:
         canister.update("CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+        with pytest.raises(SettingsError, match="belongs to another canister"):
+            Canister(engine=second, layout=layout, memory=memory)
         image = canister.image()
     assert memory.image() == image
-    with Canister(layout=layout, memory=memory) as canister:
+    with Canister(engine=second, layout=layout, memory=memory) as canister:
         assert canister.query("SELECT a FROM t").rows == [(1,)]
         canister.update("INSERT INTO t VALUES (2)")
-    with Canister(layout=layout, memory=memory, engine="wasm") as canister:
+    with Canister(engine=first, layout=layout, memory=memory) as canister:
         assert canister.query("SELECT a FROM t").rows == [(1,), (2,)]
-        canister.update("DELETE FROM t")
-    with Canister(layout=layout, memory=memory) as canister:
-        assert canister.query("SELECT a FROM t").rows == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_given_memory_has_become_as_small_as_its_canister_has(engine):
+    memory = StableMemory()
+    with Canister(engine=engine, memory=memory, bucket_pages=1) as canister:
+        canister.update("CREATE TABLE t AS SELECT zeroblob(1000000) AS a")
+    large = memory.wasm_pages
+    with Canister(engine=engine, memory=memory, bucket_pages=1) as canister:
+        canister.reinstall()
+        image = canister.image()
+    assert memory.image() == image
+    assert memory.wasm_pages < large
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_given_memory_has_what_was_answered_before_an_error(engine):
+    memory = StableMemory()
+
+    def fail():
+        with Canister(engine=engine, memory=memory) as canister:
+            canister.update("CREATE TABLE t (a)")
+            canister.update("nonsense")
+
+    with pytest.raises(SqlError):
+        fail()
+    with Canister(memory=memory) as canister:
+        assert canister.query("SELECT count(*) FROM t").rows == [(0,)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from sqlstable.canister import steps
 from sqlstable.canister.choices import Choices, Keywords
-from sqlstable.canister.holding import hold, refuse_held
+from sqlstable.canister.holding import giving_back, hold, refuse_held
 from sqlstable.canister.hooks import Hooks
 from sqlstable.canister.inbox import Inbox
 from sqlstable.canister.life import CLOSED, Life
@@ -84,8 +84,8 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
         bytes_changed: Whether the trace says of each message how many bytes of stable memory it
             changed, for write amplification; comparing takes about 10 µs a message.
         memory: An existing stable memory, such as `StableMemory.from_image` gives; of no other
-            canister that is open. Closing the canister leaves it as it is. The wasm engine
-            works on a copy of one that was not made for it.
+            canister that is open. Closing the canister leaves it open. The wasm engine works on
+            a copy of one that was not made for it, which closing writes back.
         durability: With ``path``: ``process`` (an answered message survives ``kill -9``, the
             default) or ``power`` (it survives a loss of power, too).
         read_only: With ``path``: allows queries only, and leaves all files as they are; so does a
@@ -147,12 +147,12 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
                 observation,
                 opening,
                 choices.hooks or Hooks(),
-                is_memory_lent=memory is choices.memory,
+                give_back=giving_back(memory, choices.memory),
             )
             undo.callback(self._life.let_go)
             steps.install(self._life)
             undo.pop_all()
-        hold(self._life)
+        hold(self._life, choices.memory)
         self._life.state_settings()
 
     def close(self) -> None:

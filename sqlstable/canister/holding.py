@@ -1,11 +1,13 @@
 """One memory, one canister: two would not see each other's changes, and lose what was answered."""
 
 import gc
+from collections.abc import Callable
 from typing import Final
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from sqlstable.canister.life import Life
 from sqlstable.errors import SettingsError
+from sqlstable.memory.copying import copy_memory
 from sqlstable.memory.stable import StableMemory
 
 _HOLDERS: Final[WeakKeyDictionary[StableMemory, ReferenceType[Life]]] = WeakKeyDictionary()
@@ -30,9 +32,27 @@ def refuse_held(memory: StableMemory | None) -> None:
         )
 
 
-def hold(life: Life) -> None:
-    """Note whose memory it is, until the canister is closed or gone."""
-    _HOLDERS[life.memory] = ref(life)
+def hold(life: Life, given: StableMemory | None) -> None:
+    """Note whose memory it is, and that it is a copy of, until the canister is closed or gone."""
+    for memory in filter(None, (life.memory, given)):
+        _HOLDERS[memory] = ref(life)
+
+
+def giving_back(memory: StableMemory, given: StableMemory | None) -> Callable[[], None]:
+    """Return what is done in the end with the memory that a canister has.
+
+    Args:
+        memory: What it works on.
+        given: What it was given, which outlives it; None: nothing.
+    """
+
+    def hand_back() -> None:
+        # Cut off and done again, it may be closed already.
+        if given is not None and not memory.is_closed:
+            copy_memory(memory, given)
+        memory.close()
+
+    return (lambda: None) if memory is given else hand_back
 
 
 def _is_held(memory: StableMemory) -> bool:

@@ -58,7 +58,7 @@ class Life:
         observation: Is given each of them.
         opening: How the heap is to open the database.
         hooks: The code, as far as the life cycle goes.
-        is_memory_lent: Whether the machine's memory outlives it: closing leaves it alone.
+        give_back: What is done with the machine's memory in the end; by default it is closed.
     """
 
     def __init__(
@@ -68,14 +68,13 @@ class Life:
         opening: Opening,
         hooks: Hooks,
         *,
-        is_memory_lent: bool = False,
+        give_back: Callable[[], None] | None = None,
     ) -> None:
         self.machine = machine
         self.memory = machine.memory
         self.observation = observation
         self.opening = opening
         self.hooks = hooks
-        self.is_memory_lent = is_memory_lent
         self.is_empty = False
         "Whether its code has been uninstalled."
         self.is_stopped = False
@@ -97,6 +96,7 @@ class Life:
         self._before: Before | None = None
         "While a step runs."
         self._is_let_go = self._is_given_back = False
+        self._give_back = give_back or self.memory.close
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -359,8 +359,7 @@ class Life:
         finally:
             # Closing it twice does no harm: the first time may have been cut off.
             self._is_let_go = True
-            if not self.is_memory_lent:
-                self.memory.close()
+            self._give_back()
         self._is_given_back = True
 
     def _adopt(self) -> None:

@@ -20,8 +20,8 @@ from sqlstable.engine.measured.module.builds import BUILDS, load, load_program
 from sqlstable.errors import ImageError, SettingsError, Trap
 from sqlstable.ic.assumptions import check_counted, price_settings
 from sqlstable.ic.limits import resolve_limits
-from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import CacheState, Depth, PartName, RunEngineName
+from sqlstable.memory.copying import copy_memory
 from sqlstable.memory.stable import StableMemory
 from sqlstable.trace.recording.raw import OutsideSpan
 from sqlstable.wasm.instance import call_each
@@ -400,23 +400,12 @@ def adopted_memory(memory: StableMemory, choices: Choices) -> StableMemory:
             "as in Canister(path, engine='wasm')"
         )
     copy = open_wasm_memory(replace(choices, path=None, memory=None, limits=memory.limits))
-    if copy.grow(memory.wasm_pages) < 0:
+    try:
+        copy_memory(memory, copy)
+    except SettingsError as error:
         copy.close()
-        raise SettingsError(
-            f"the memory has {memory.wasm_pages} Wasm pages, more than the wasm engine reaches; "
-            "keep it in an image file"
-        )
-    for address, data in _pieces(memory):
-        copy.write(address, data)
+        raise SettingsError(f"{error}; keep it in an image file") from None
     return copy
-
-
-def _pieces(memory: StableMemory) -> Iterator[tuple[int, bytes]]:
-    zeros = bytes(WASM_PAGE_BYTES)
-    for address in range(0, memory.wasm_pages * WASM_PAGE_BYTES, WASM_PAGE_BYTES):
-        data = memory.peek(address, WASM_PAGE_BYTES)
-        if data != zeros:
-            yield address, data
 
 
 def _program_maker(choices: Choices) -> Callable[[int], Program]:

@@ -1,5 +1,7 @@
-"""Copies of a stable memory, to try things on."""
+"""Copies of a stable memory: to try things on, or into another one."""
 
+from sqlstable.errors import SettingsError
+from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.memory.stable import StableMemory
 
 
@@ -17,3 +19,28 @@ def copied(memory: StableMemory) -> StableMemory:
     for address, data in pieces:
         made.write(address, data)
     return made
+
+
+def copy_memory(source: StableMemory, target: StableMemory) -> None:
+    """Make a memory what another one is, outside of any message.
+
+    Raises:
+        SettingsError: The other one has more Wasm pages than this one may have; nothing changes.
+
+    Examples:
+        >>> with StableMemory.from_image(b"abcd" * 2**14) as source, StableMemory() as target:
+        ...     copy_memory(source, target)
+        ...     target.image() == source.image()
+        True
+    """
+    if target.wasm_pages > source.wasm_pages:
+        target.reset()
+    if target.grow(source.wasm_pages - target.wasm_pages) < 0:
+        raise SettingsError(
+            f"the memory has {source.wasm_pages} Wasm pages, more than the one that it is copied "
+            "into may have"
+        )
+    for address in range(0, source.wasm_pages * WASM_PAGE_BYTES, WASM_PAGE_BYTES):
+        data = source.peek(address, WASM_PAGE_BYTES)
+        if data != target.peek(address, WASM_PAGE_BYTES):
+            target.write(address, data)

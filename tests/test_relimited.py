@@ -190,3 +190,6 @@ def test_a_reply_of_the_wasm_engine_says_what_its_message_cost():
         assert {it.name for it in cost.limits} >= {"instructions", "stable_memory_bytes"}
         assert cost.verdict == "fits"
         assert cost.nodes == 13
+        parts = cost.cycle_parts
+        assert (parts.base, parts.execution, parts.calls) == (5_000_000, cost.instructions, 0)
+        assert cost.cycles == parts.total == parts.base + parts.execution + parts.ingress

@@ -58,17 +58,13 @@ class Reply:
 
     @property
     def cost(self) -> "MessageCost":
-        """What it cost: ``.instructions`` and their parts, ``.cycles``, ``.limits`` and more."""
-        from sqlstable.canister.message_cost import message_cost  # noqa: PLC0415  as below
-
-        return message_cost(self.message, self._ended.facts.prices, self.fees)
+        """What it cost: ``.instructions``, ``.cycles``, the parts of both, ``.limits`` and more."""
+        return self._ended.cost
 
     @property
     def fees(self) -> "CycleFees":
         """The prices in cycles that it is told by: those of the day that its limits are of."""
-        from sqlstable.trace.fees import reply_fees  # noqa: PLC0415  as below
-
-        return reply_fees(self._ended.facts.limits, self._ended.facts.prices)
+        return self._ended.fees
 
     @property
     def discarded_writes(self) -> bool:

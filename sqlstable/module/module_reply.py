@@ -14,6 +14,8 @@ from sqlstable.trace.model import LimitUse, Message, Statement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlstable.canister.message_cost import MessageCost
+
 _MESSAGES_SHOWN = 5
 """Messages of one call that a notebook shows."""
 
@@ -160,6 +162,31 @@ class ModuleReply:
         return sum(it.instructions.total for it in self.messages if it.instructions is not None)
 
     @property
+    def cost(self) -> "MessageCost":
+        """What they cost together: ``.instructions``, ``.cycles``, parts of both, and limits.
+
+        ``.limits`` are those of the call itself, as here; ``.tightest`` and ``.verdict`` are of
+        whichever message came nearest to one. Each canister pays for its own messages. Prices are
+        those of the day of the limits, on a subnet of 13 nodes, and for a heap of 64-bit addresses
+        where the module has one. An update that another canister called is charged as one from
+        outside.
+
+        Raises:
+            MessageError: The call was rejected before anything ran.
+
+        Examples:
+            >>> from sqlstable import CanisterModule
+            >>> with CanisterModule("@counter.wasm", "(10)") as counter:
+            ...     cost = counter.update("add", (5,)).cost
+            >>> cost.verdict, cost.cycles == cost.cycle_parts.total, cost.cycles_as_update
+            ('fits', True, None)
+        """
+        from sqlstable.canister.message_cost import cost_together  # noqa: PLC0415  as below
+
+        self._check_ran()
+        return cost_together([it.cost for it in self._ended])
+
+    @property
     def heap_regions(self) -> int:
         """Wasm pages of the heap that they accessed, added up; 0 where nobody watched."""
         return sum(it.heap.wasm_pages_accessed for it in self.messages if it.heap is not None)
@@ -204,7 +231,7 @@ class ModuleReply:
         shown = [html_table(self.method or "the canister", (), [(self.answer, said)])]
         for ended in self._ended[:_MESSAGES_SHOWN]:
             attributed = ended.attribute()
-            shown.append(message_html(attributed.message, attributed.statements))
+            shown.append(message_html(attributed.message, attributed.statements, ended.fees))
         if len(self._ended) > _MESSAGES_SHOWN:
             shown.append(f"<div>… {len(self._ended) - _MESSAGES_SHOWN:,} more messages</div>")
         return "".join(shown)

@@ -36,6 +36,7 @@ from sqlstable.wasm.instance import statement_texts
 if TYPE_CHECKING:
     from sqlstable.replica.executed import Executed
     from sqlstable.replica.housed import HousedCanister
+    from sqlstable.wasm.program import Program
 
 __all__ = ["CallWords", "ModuleObservation", "ReplicaObservation", "hex_words", "module_settings"]
 
@@ -51,6 +52,8 @@ class _Seen:
     told: ToldCall
     os_pages_accessed: int
     os_pages_dirty: int
+    program: "Program"
+    "That ran; an upgrade has another one behind it."
 
 
 class ModuleObservation:
@@ -127,7 +130,7 @@ class ModuleObservation:
         if status.border_count and not program.has_borders:
             statements = hooked_statements(notes, statement_texts(instance)) or told
         raw = RawMessage(log.taken(), statements, (), told.costs)
-        self._seen = _Seen(raw, told, status.accessed_count, status.dirty_count)
+        self._seen = _Seen(raw, told, status.accessed_count, status.dirty_count, program)
 
     def after_end(self, canister: "HousedCanister", executed: "Executed") -> None:
         """Take note of a message that has ended."""
@@ -191,6 +194,7 @@ class ModuleObservation:
             discarded_writes=outcome == "discarded" and seen.os_pages_dirty > 0,
             first_statement=self._statement_count,
             limits=memory.limits,
+            prices=seen.program.regime,
             os_pages_accessed=seen.os_pages_accessed,
             os_pages_dirty=seen.os_pages_dirty,
             continues=(
@@ -202,6 +206,7 @@ class ModuleObservation:
             ),
             call=seen.told.call,
             is_called_by_canister=is_canister_id(executed.caller),
+            has_wide_heap=seen.program.layout.is_64,
         )
 
     def _state_settings(self, canister: "HousedCanister", executed: "Executed") -> None:

@@ -42,12 +42,15 @@ def fees_day(settings: TraceSettings) -> date | None:
     return day if is_within else last
 
 
-def reply_fees(limits: Limits | None, prices: PriceRegime | None) -> CycleFees:
+def reply_fees(
+    limits: Limits | None, prices: PriceRegime | None, *, is_64: bool = False
+) -> CycleFees:
     """Return the prices in cycles that go with a message, as a trace of it would have them.
 
     Args:
         limits: Those that hold for it.
         prices: What it is charged by; None: what goes with the limits.
+        is_64: Whether its canister's heap has addresses of 64 bits.
 
     Examples:
         >>> from sqlstable import limits_at
@@ -56,7 +59,8 @@ def reply_fees(limits: Limits | None, prices: PriceRegime | None) -> CycleFees:
     """
     name = (prices or regime_of(limits)).name
     day = None if limits is None else limits.date.isoformat()
-    return trace_fees(TraceSettings({"prices": name, "limits": day}))
+    bits = 64 if is_64 else 32
+    return trace_fees(TraceSettings({"prices": name, "limits": day, "heap_address_bits": bits}))
 
 
 def trace_fees(settings: TraceSettings) -> CycleFees:

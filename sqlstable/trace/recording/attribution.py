@@ -100,6 +100,8 @@ class MessageFacts(NamedTuple):
     sample: Sample | None = None
     "What it stands for where it may have run on both engines."
     is_called_by_canister: bool = False
+    has_wide_heap: bool = False
+    "Whether its heap has addresses of 64 bits, so that instructions are dearer."
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,10 +349,10 @@ def test_what_was_estimated_is_marked_in_the_table(sampled_trace):
     assert estimated
     text = shown(made, sampled_trace, 120)
     rows = {line.split("  ")[0]: line.count("≈") for line in text.splitlines()}
-    # What arrives costs the same whatever it does, and a query is free.
+    # A query is free, whatever it does.
     marked = (rows["add"], rows["instructions"], rows["together"])
     assert marked == (3, 2, 2)
-    assert (rows["read"], rows["install"], rows["arrival from outside"]) == (0, 0, 0)
+    assert (rows["read"], rows["install"], rows["arrival from outside"]) == (0, 0, 2)
     whole = " ".join(text.split())
     assert f"beware instructions of {estimated} of 62 messages billed are estimated (≈), " in whole
     spread = r"each ± [\d.e-]+ % at most; those of the whole trace ± [\d.e-]+ % \(95%\)"
@@ -374,6 +374,21 @@ def test_what_was_estimated_is_marked_in_data(sampled_trace):
     marked = {row["name"]: row["messages_estimated"] for row in rows}
     assert marked["add"] == str(add["messages_estimated"])
     assert (marked["read"], marked["storage"]) == ("0", "")
+
+
+def test_what_arrives_and_the_heap_are_as_where_every_message_was_measured(sampled_trace):
+    """Nothing is assumed; all updates have arguments of about one size."""
+    made = bill(sampled_trace, [], terms())
+    known = [it for it in sampled_trace.messages if it.heap is not None]
+    assert known[-1].index < sampled_trace.messages[-1].index
+    assert made.standing.sizes.heap == known[-1].heap.size_bytes
+    sizes = {it.payloads.request_bytes for it in known if it.label == "add"}
+    [add] = [line for line in made.lines if line.name == "add"]
+    low, high = (2_000 * size + 1_200_000 for size in (min(sizes), max(sizes)))
+    assert low * 30 <= add.group.ingress <= high * 30
+    text = " ".join(shown(made, sampled_trace, 120).split())
+    assert "bytes arrive with a call" not in text
+    assert f"(as message {known[-1].index}, the last measured, left it)" in text
 
 
 def test_a_bill_of_what_was_counted_has_no_sign(sampled_trace):

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from sqlstable import Canister, SettingsError, SqlError, Trap
+from sqlstable.analysis.fitting.payload_limits import payload_uses
 from sqlstable.analysis.pricing.relimited import relimited
+from sqlstable.analysis.verdict import is_estimated
 from sqlstable.canister.hooks import Hooks
 from sqlstable.canister.sampling import Measure, Sampling
 from sqlstable.engine.native.native_engine import is_complete
@@ -32,6 +34,7 @@ from sqlstable.report.as_json import document
 from sqlstable.report.as_table import render_table
 from sqlstable.report.html.summary_words import summary_words
 from sqlstable.report.json_schema import report_schema
+from sqlstable.report.limit_words import coverage_words
 from sqlstable.report.sample_words import coverage, differences
 from sqlstable.trace.format.estimating import SampleBlock, blocks_of, margin_of, spreads_of
 from sqlstable.trace.model import SampleGroup
@@ -197,6 +200,11 @@ def test_messages_that_are_estimated_are_held_against_the_limit_that_the_others_
         [use] = [it for it in message.limits if it.name == INSTRUCTIONS]
         assert use.used == message.instructions.total
         assert use.limit == getattr(latest_limits(), message.kind).instructions_max
+        sizes = payload_uses(message)
+        used = [message.payloads.request_bytes, message.payloads.reply_bytes]
+        assert [it.used for it in sizes] == used
+        assert all(is_estimated(message, it) for it in (use, *sizes))
+        assert "≈ argument and reply" in coverage_words(message)
     with relimited(few, limits_at("2021-09-01")) as then:
         assert [is_guessed(it) for it in then.messages] == [is_guessed(it) for it in few.messages]
 
@@ -213,7 +221,8 @@ def test_json_says_what_was_measured_of_how_many(few):
     assert sum(it["messages"] for it in part["shapes"]) == part["messages"]
     for told, message in zip(found["messages"], few.messages, strict=True):
         assert told["instructions"]["measured"] is not is_guessed(message)
-        assert told["verdict_estimated"] == ["instructions"] * is_guessed(message)
+        estimated = ["instructions", "argument and reply"] * is_guessed(message)
+        assert told["verdict_estimated"] == estimated
 
 
 def test_json_of_one_engine_has_no_sample():

@@ -70,8 +70,16 @@ def covered(message: Message) -> tuple[str, ...]:
 
 def is_estimated(message: Message, use: LimitUse) -> bool:
     """Tell whether what a message used of a limit was not counted, but estimated from others."""
-    spent = message.instructions
-    return use.name == INSTRUCTIONS and spent is not None and not spent.measured
+    return use.name in _ESTIMATED and not is_measured(message)
+
+
+def is_measured(message: Message) -> bool:
+    """Tell whether nothing that is known of a message was estimated from others."""
+    return message.instructions is None or message.instructions.measured
+
+
+_ESTIMATED: Final = (INSTRUCTIONS, REQUEST_BYTES, REPLY_BYTES)
+"""What is estimated of a message that was not measured; OS pages are counted of each."""
 
 
 def estimated(message: Message) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ _PART_WORDS: Final = {
     "ingress": "arrival from outside",
     "calls": "calls to other canisters",
 }
+_ESTIMATED_PARTS: Final = ("execution", "ingress")
 _NAME_WIDTH_MIN: Final = 16
 _NOT_CALLED_SHOWN_MAX: Final = 6
 _NAME_SHOWN: Final = 40
@@ -110,7 +111,7 @@ def _parts(bill: Bill, rate: XdrRate, width: int) -> list[Text]:
     standing, total = bill.standing, bill.total
     guessed = bill.is_estimated
     rows = [
-        _Part(_PART_WORDS[name], bill.part(name), is_estimated=guessed and name == "execution")
+        _Part(_PART_WORDS[name], bill.part(name), is_estimated=guessed and name in _ESTIMATED_PARTS)
         for name in PARTS
     ]
     rows.append(_Part(f"storage of {size(standing.billed_bytes)}", standing.storage))

@@ -75,10 +75,12 @@ def _instructions_words(bill: Bill, settings: Mapping[str, object]) -> str:
 def _memory(bill: Bill, storage: str) -> Iterator[str]:
     standing, terms = bill.standing, bill.terms
     yield _storage_words(bill, storage)
-    sizes = standing.sizes
+    sizes, seen_at = standing.sizes, standing.heap_seen_at
+    heap_seen = "" if seen_at is None else f" (as message {seen_at}, the last measured, left it)"
     yield (
         f"the canister holds stable memory {size(sizes.stable)}, as at the end of the trace, heap "
-        f"{size(sizes.heap)}, module {size(sizes.module)}, snapshots {size(sizes.snapshots)}"
+        f"{size(sizes.heap)}{heap_seen}, module {size(sizes.module)}, snapshots "
+        f"{size(sizes.snapshots)}"
     )
     if terms.growth:
         yield (

@@ -55,7 +55,7 @@ def _notes(trace: TraceSource, message: Message) -> list[str]:
         word = other_words(found.word, kind, use)
         notes.append(f"{'wrote nothing; ' * (kind == 'query')}{word}: {limit_words(use, message)}")
     notes += [
-        f"its size: {limit_words(use)}"
+        f"its size: {limit_words(use, message)}"
         for use in payload_uses(message)
         if share(use) >= NEAR and (use != found.tightest or use not in message.limits)
     ]

@@ -18,6 +18,7 @@ from sqlstable.ic.words import MODULE_ENGINE
 from sqlstable.report import numbers
 from sqlstable.report.grid import paragraph
 from sqlstable.report.price_words import assumption_words
+from sqlstable.report.sample_words import ESTIMATED
 from sqlstable.report.text import clean
 from sqlstable.trace.fees import fees_day, trace_fees
 from sqlstable.trace.format.summary import MessageState
@@ -297,8 +298,6 @@ def _not_here(settings: Sequence[TraceSettings]) -> str:
     if is_module:
         return NOT_HERE_OF_MODULES
     if all(it.values.get("measured") for it in settings):
-        if any(it.values.get("engine") == "both" for it in settings):
-            return f"{NOT_HERE}; {NOT_HELD} of messages that were not measured"
         return NOT_HERE
     return f"{NOT_COUNTED}; {NOT_HERE}; {NOT_HELD}"
 
@@ -335,6 +334,11 @@ def _modelled(settings: Mapping[str, object]) -> Iterator[str]:
         yield "the order of messages, time, cycles and randomness, which are the same in every run"
     if settings.get("engine") == "native":
         yield "the heap after a query or trap (native engine)"
+    if settings.get("engine") == "both" and settings.get("measure") != "all":
+        yield (
+            f"instructions, arguments and replies of messages that were not measured "
+            f"({ESTIMATED}), from those that were"
+        )
     if settings.get("preset") is not None:
         name = clean(str(settings["preset"]))
         yield f"preset {name}: the PRAGMAs of that product, not its commit path"

@@ -126,6 +126,8 @@ class CallGroups:
         self._roots: dict[int, str] = {}
         "Names of the calls that later messages may go on from."
         self._image_bytes: int | None = None
+        self.heap_seen: tuple[int, int] | None = None
+        "Size of the heap when the last message ended of which it is known, and that one's index."
         for message in trace.messages:
             self._take(message)
 
@@ -187,6 +189,8 @@ class CallGroups:
             group = self.by_name[name] = CallGroup(name)
         self._add(group, message, self._image_bytes)
         self._image_bytes = message.image_bytes
+        if message.heap is not None:
+            self.heap_seen = message.heap.size_bytes, message.index
 
     def _add(self, group: CallGroup, message: Message, image_bytes: int | None) -> None:
         fees, request_bytes = self._fees, self._request_bytes

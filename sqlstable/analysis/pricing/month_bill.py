@@ -117,6 +117,8 @@ class Standing:
     """What is paid whether the canister is called or not."""
 
     sizes: MemorySizes
+    heap_seen_at: int | None
+    "Index of the last message that was measured, whose heap it is; None: the trace's last one."
     billed_bytes: int
     "What it holds, or has reserved where that is more."
     burn: IdleBurn
@@ -218,7 +220,7 @@ def bill(trace: TraceSource, wishes: Sequence[Wish], terms: BillTerms) -> Bill:
     return Bill(
         terms,
         tuple(lines),
-        _standing(trace, lines, terms),
+        _standing(trace, groups, lines, terms),
         not wishes,
         tuple(name for name in groups.by_name if name not in called),
         tuple(trace.summary.blocks),
@@ -313,12 +315,13 @@ def _check_counted(line: BillLine) -> None:
         )
 
 
-def _standing(trace: TraceSource, lines: Iterable[BillLine], terms: BillTerms) -> Standing:
-    last = trace.messages[-1]
-    given = terms.sizes
-    heap = given.heap or (0 if last.heap is None else last.heap.size_bytes)
+def _standing(
+    trace: TraceSource, groups: CallGroups, lines: Iterable[BillLine], terms: BillTerms
+) -> Standing:
+    last, given = trace.messages[-1], terms.sizes
+    seen, seen_at = groups.heap_seen or (0, last.index)
     sizes = MemorySizes(
-        heap=heap,
+        heap=given.heap or seen,
         stable=last.image_bytes,
         module=given.module,
         chunk_store=given.chunk_store,
@@ -331,6 +334,7 @@ def _standing(trace: TraceSource, lines: Iterable[BillLine], terms: BillTerms) -
     more = _billed_on_average(sizes.total, grown, allocations.memory_bytes) - billed
     return Standing(
         sizes=sizes,
+        heap_seen_at=None if given.heap or seen_at == last.index else seen_at,
         billed_bytes=billed,
         burn=burn,
         freezing_limit=freezing_limit(burn, allocations),

@@ -7,7 +7,8 @@ mean m and the standard deviation s, the others cost (N - n) m, give or take
 ``t (N - n) s sqrt(1/n + 1/(N - n))``, and one of them m, give or take ``t s sqrt(1 + 1/n)``. A
 block with fewer than two measured messages is taken together with the one before it. A few messages
 may miss what is rare, and then say that all are alike: so s is at least that of all blocks of the
-group together.
+group together. Bytes of arguments and replies are in the mean those of a block's measured messages,
+too, so that what arrives is paid for.
 
 Source:
     W. G. Cochran, *Sampling Techniques*, 3rd edition, 1977, sections 2.6, 2.8 and 5.4 (stratified
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Final
 
-from sqlstable.ic.words import INSTRUCTIONS
+from sqlstable.ic.words import INSTRUCTIONS, REPLY_BYTES, REQUEST_BYTES
 from sqlstable.trace.format.schema import SAMPLES_SINCE_VERSION
 from sqlstable.trace.format.storage import OF_MESSAGES, Connection, Row, TracePart
 from sqlstable.trace.model import Sample, SampleGroup
@@ -182,7 +183,7 @@ def estimate(connection: Connection) -> None:
         "DELETE FROM statement_cost WHERE NOT measured AND statement_index IN"
         " (SELECT statement_index FROM message_sample JOIN statement USING (message_index))"
     )
-    connection.execute(_DELETE_LIMITS, (INSTRUCTIONS,))
+    connection.execute(_DELETE_LIMITS, _LIMITS)
     blocks = blocks_of(connection.execute(SELECT_BLOCKS.format(bound="1")))
     guessed = [
         (block, block.band(spread, freedom))
@@ -199,16 +200,31 @@ _Guessed = Sequence[tuple[SampleBlock, float]]
 
 
 def _estimate_messages(connection: Connection, guessed: _Guessed) -> None:
-    limits = {index: limit for index, *limit in connection.execute(_SELECT_LIMITS, (INSTRUCTIONS,))}
+    limits: dict[int, dict[str, Row]] = {}
+    for index, name, *limit in connection.execute(_SELECT_LIMITS, _LIMITS):
+        limits.setdefault(index, {})[name] = limit
+    payloads = {index: sums for index, *sums in connection.execute(_SELECT_PAYLOADS)}
     connection.execute(_CREATE_BLOCKS)
+    connection.execute(_CREATE_BLOCK_LIMITS)
     for block, band in guessed:
         parts = block.each
-        [limit] = [limits[it] for it in block.indexes if it in limits][:1] or [(None, None)]
-        row = (sum(parts), *parts, band, *limit)
+        total = sum(parts)
+        known = [payloads[index] for index in block.indexes if index in payloads]
+        times, *sums = map(sum, zip(*known, strict=True)) if known else (0, 0.0, 0.0)
+        request, reply = (round(it / times) if times else None for it in sums)
+        used = {INSTRUCTIONS: total, REQUEST_BYTES: request, REPLY_BYTES: reply}
+        held = next((limits[index] for index in block.indexes if index in limits), {})
         for index in block.indexes:
-            connection.execute("INSERT INTO temp.block VALUES (?,?,?,?,?,?,?,?)", (index, *row))
+            row = (index, total, *parts, band, request, reply)
+            connection.execute("INSERT INTO temp.block VALUES (?,?,?,?,?,?,?,?)", row)
+            connection.executemany(
+                "INSERT INTO temp.block_limit VALUES (?,?,?,?,?)",
+                [(index, at, name, used[name], limit) for name, (at, limit) in held.items()],
+            )
     connection.execute(_INSERT_MESSAGES)
-    connection.execute(_INSERT_LIMITS, (INSTRUCTIONS,))
+    connection.execute(_INSERT_PAYLOADS)
+    connection.execute(_INSERT_LIMITS)
+    connection.execute("DROP TABLE temp.block_limit")
     connection.execute("DROP TABLE temp.block")
 
 
@@ -238,8 +254,11 @@ def _estimate_statements(connection: Connection, guessed: _Guessed) -> None:
     connection.execute("DROP TABLE temp.first")
 
 
+_LIMITS: Final = (INSTRUCTIONS, REQUEST_BYTES, REPLY_BYTES)
+"""Names of the limits on what is estimated."""
+
 _DELETE_LIMITS: Final = """
-DELETE FROM message_limit WHERE name = ? AND message_index IN (
+DELETE FROM message_limit WHERE name IN (?, ?, ?) AND message_index IN (
   SELECT s.message_index FROM message_sample AS s
     LEFT JOIN message_cost AS c ON c.message_index = s.message_index
   WHERE c.message_index IS NULL
@@ -247,15 +266,31 @@ DELETE FROM message_limit WHERE name = ? AND message_index IN (
 """
 
 _SELECT_LIMITS: Final = """
-SELECT sample_index, max(limit_index), limit_value
-FROM message_limit JOIN message_sample USING (message_index) WHERE name = ? GROUP BY 1
+SELECT sample_index, name, max(limit_index), limit_value
+FROM message_limit JOIN message_sample USING (message_index)
+WHERE name IN (?, ?, ?) GROUP BY 1, 2
 """
-"""The limit on instructions of those that were measured, which is that of the others."""
+"""The limits of those that were measured, which are those of the others."""
+
+_SELECT_PAYLOADS: Final = """
+SELECT sample_index, count(*), total(request_bytes), total(reply_bytes)
+FROM message_sample AS s JOIN message_cost AS c ON c.message_index = s.message_index AND c.measured
+  JOIN message_charge AS h ON h.message_index = s.message_index AND h.call_bytes IS NOT NULL
+GROUP BY 1
+"""
+"""How many messages were measured whose bytes are known, and the sums of these."""
 
 _CREATE_BLOCKS: Final = """
 CREATE TEMP TABLE block (
-  sample_index INTEGER PRIMARY KEY, total, computation, stable, heap, band, limit_index, limit_value
+  sample_index INTEGER PRIMARY KEY, total, computation, stable, heap, band, request, reply
 )
+"""
+
+_CREATE_BLOCK_LIMITS: Final = """
+CREATE TEMP TABLE block_limit (
+  sample_index INTEGER, limit_index INTEGER, name, used, limit_value,
+  PRIMARY KEY (sample_index, limit_index)
+) WITHOUT ROWID
 """
 
 _INSERT_MESSAGES: Final = """
@@ -265,12 +300,24 @@ FROM message_sample AS s JOIN temp.block USING (sample_index)
 WHERE NOT EXISTS (SELECT 1 FROM message_cost AS c WHERE c.message_index = s.message_index)
 """
 
-_INSERT_LIMITS: Final = """
-INSERT INTO message_limit
-SELECT s.message_index, limit_index, ?, total, limit_value
+_INSERT_PAYLOADS: Final = """
+INSERT INTO message_charge (message_index, request_bytes, reply_bytes, call_count, call_bytes)
+SELECT s.message_index, request, reply, 0, 0
 FROM message_sample AS s JOIN temp.block USING (sample_index)
   JOIN message_cost AS c ON c.message_index = s.message_index
-WHERE limit_index IS NOT NULL AND NOT c.measured
+WHERE request IS NOT NULL AND NOT c.measured
+ON CONFLICT (message_index) DO UPDATE SET
+  request_bytes = excluded.request_bytes, reply_bytes = excluded.reply_bytes,
+  call_count = excluded.call_count, call_bytes = excluded.call_bytes
+"""
+"""What stable memory is charged for is there already, and counted: that stays. SQL calls nobody."""
+
+_INSERT_LIMITS: Final = """
+INSERT INTO message_limit
+SELECT s.message_index, limit_index, name, used, limit_value
+FROM message_sample AS s JOIN temp.block_limit USING (sample_index)
+  JOIN message_cost AS c ON c.message_index = s.message_index
+WHERE used IS NOT NULL AND NOT c.measured
 """
 
 _SELECT_SUMS: Final = (

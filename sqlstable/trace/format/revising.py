@@ -10,13 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from sqlstable.trace.format.estimating import estimate
 from sqlstable.trace.format.reader import Trace
 from sqlstable.trace.format.storage import Connection, Row, SharedConnection, connected, reading
 
 # ruff: noqa: SLF001  another way into a trace, beside the class itself
-
-_COSTS: Final = {"message_cost", "statement_cost"}
 
 _MEMORY: Final = ""
 """Path of a trace that is in no file."""
@@ -48,9 +45,6 @@ def _revised(source: Connection, tables: Mapping[str, Iterable[Row]]) -> Connect
         connection.execute("BEGIN")
         for table, rows in {**_shadows(source), **tables}.items():
             _shadow(connection, table, rows)
-        if tables.keys() >= _COSTS:
-            # What was not measured follows from what was, at whatever price.
-            estimate(connection)
         # A view of the file sees tables of the file alone.
         views = connection.execute("SELECT sql FROM main.sqlite_schema WHERE type = 'view'")
         for (sql,) in views.fetchall():

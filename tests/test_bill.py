@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -405,6 +406,111 @@ def test_other_calls_and_another_way_of_calling_are_billed_beside():
         assert len(bill(trace, wishes(*texts), terms()).lines) == len(texts)
 
 
+# -- what has labels, by its other names -----------------------------------------------------------
+
+
+def labelled(trace, *labels):
+    """Return a trace whose messages have these labels, in order."""
+    messages = [replace(it, label=label) for it, label in zip(trace.messages, labels, strict=True)]
+    return replace(trace, messages=tuple(messages))
+
+
+def test_a_shape_names_what_has_labels():
+    plain = ledger_trace(TRACKER)
+    trace = labelled(plain, "make", "first", "second", "look", "new code")
+    made = bill(trace, wishes(f"{ADD}=10/day"), terms())
+    assert made.lines[0].name == ADD
+    assert made.total == bill(plain, wishes(f"{ADD}=10/day"), terms()).total
+    assert made.not_called == ("make", "look", "new code")
+    # Known by one label, it is that; so is a step of the canister's life.
+    for name, label in ((READ, "look"), ("upgrade", "new code")):
+        (line,) = bill(trace, wishes(f"{name}=10/day"), terms()).lines
+        assert (line.name, line.total) == (
+            *(label, bill(trace, wishes(f"{label}=10/day"), terms()).calls_total),
+        )
+
+
+def test_a_method_and_a_shape_of_calls_name_what_has_labels():
+    plain = ledger_trace(TRACKER)
+    called = [
+        replace(it, call=ModuleCall("sign", "sign()", "reply", 0, None, 0))
+        if it.index in (1, 2, 3)
+        else it
+        for it in plain.messages
+    ]
+    shapes = [
+        replace(it, shape="query sign" if it.index == 3 else "update sign") if it.index else it
+        for it in plain.statements
+    ]
+    trace = labelled(
+        replace(plain, messages=called, statements=tuple(shapes)), "make", "a", "b", "c", "up"
+    )
+    for name, count in (("sign", 3), ("update sign", 2), ("query sign", 1), ("a", 1)):
+        (line,) = bill(trace, wishes(f"{name}=10/day"), terms()).lines
+        assert line.group.call_count == count
+    (line,) = bill(trace, wishes("query sign=10/day as update"), terms()).lines
+    assert (line.as_update, line.total > 0) == (True, True)
+
+
+def test_what_a_call_goes_on_with_belongs_to_it_by_every_name():
+    plain = ledger_trace(TRACKER)
+    behind = replace(plain.messages[1], index=5, kind="callback", continues=2, statements=())
+    trace = labelled(replace(plain, messages=(*plain.messages, behind)), *("make", "a", "b"),
+                     *("look", "up", None))  # fmt: skip
+    of_shape = bill(trace, wishes(f"{ADD}=2/day"), terms()).lines[0]
+    both = bill(trace, wishes("a=1/day", "b=1/day"), terms())
+    assert of_shape.group.message_count == 3
+    assert of_shape.total == both.calls_total
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(ADD, "first"), ("first", ADD), (ADD, "message:2"), ("statement:1", ADD), (READ, "look")],
+)
+def test_no_call_is_billed_twice_by_its_other_names(one, other):
+    trace = labelled(ledger_trace(TRACKER), "make", "first", "second", "look", "up")
+    with pytest.raises(SettingsError, match=r"name the same call|is given twice"):
+        bill(trace, wishes(f"{one}=1/day", f"{other}=2/day"), terms())
+
+
+def test_names_that_are_shown_cut_are_taken_as_they_stand():
+    trace = ledger_trace(TRACKER)
+    long, other = (f"{'SELECT a, b, c, d, e, f FROM t ' * 4}WHERE {it} = ?" for it in "ab")
+    shapes = [replace(trace.statements[1], shape=long), replace(trace.statements[2], shape=other)]
+    trace = replace(trace, statements=(trace.statements[0], *shapes, trace.statements[3]))
+    text = " ".join(shown(bill(trace, [], terms()), trace, 200).split())
+    assert f"--calls '{ADD[:1]}" not in text
+    with pytest.raises(SettingsError) as refused:
+        bill(trace, wishes("adds=1/day"), terms())
+    for name in (long, other):
+        cut = next(it for it in re.split(r" \| |: |; ", str(refused.value))
+                   if it.endswith("…") and name.startswith(it[:-1]))  # fmt: skip
+        (line,) = bill(trace, wishes(f"{cut}=1/day"), terms()).lines
+        assert line.name == name
+    (line,) = bill(trace, wishes("SELECT a, … WHERE b = ?=1/day"), terms()).lines
+    assert line.name == other
+    with pytest.raises(SettingsError, match="'SELECT…' can be 2 names of the trace: SELECT a"):
+        bill(trace, wishes("SELECT…=1/day"), terms())
+
+
+def test_the_way_to_say_more_can_be_pasted():
+    trace = labelled(
+        ledger_trace(TRACKER), *("it's a label that is longer than forty letters",) * 5
+    )
+    text = " ".join(shown(bill(trace, [], terms()), trace, 200).split())
+    pasted = shlex.split(text[text.index("--calls") :])[1]
+    assert bill(trace, wishes(pasted), terms()).lines[0].group.call_count == 5
+
+
+def test_a_refused_name_says_how_many_more_there_are():
+    trace = ledger_trace(TRACKER)
+    many = [replace(trace.messages[1], index=it, label=f"l{it}") for it in range(12)]
+    with pytest.raises(
+        SettingsError, match="l6 \\| l7 \\| and 4 more; methods and shapes of report"
+    ):
+        bill(replace(trace, messages=tuple(many)), wishes("x=1"), terms())
+
+
 # -- bad input ------------------------------------------------------------------------------------
 
 
@@ -453,6 +559,10 @@ def test_a_name_that_is_none_or_not_alone_is_refused(texts, words):
         ("add=10/year", "'year'; it must be one of s, minute, hour, day, month"),
         ("add=10/", "calls are counted in ''"),
         ("add=10/day as updates", "calls are counted in 'day as updates'"),
+        (
+            "add=10/day as call",
+            "'day as call'; it must be one of .*, and behind it only 'as update'",
+        ),
         ("add=as update", "write it as NAME=10000/day"),
         ("add=99999999999999999999/s", "give a number above 0"),
     ],

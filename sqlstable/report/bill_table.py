@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from shlex import quote
 from typing import Final
 
 from rich.text import Text
 
+from sqlstable.analysis.pricing.call_groups import short_name
 from sqlstable.analysis.pricing.month_bill import PARTS, Bill, BillLine
 from sqlstable.ic.money import XdrRate
 from sqlstable.report.bill_words import assumptions, doubts
@@ -28,6 +30,7 @@ _ESTIMATED_PARTS: Final = ("execution", "ingress")
 _NAME_WIDTH_MIN: Final = 16
 _NOT_CALLED_SHOWN_MAX: Final = 6
 _NAME_SHOWN: Final = 40
+_QUOTE: Final = "'"
 
 GLOSSARY: Final = {
     "each": "cycles of one call: execution, arrival, and what goes on behind an await",
@@ -186,14 +189,22 @@ def _reserved_words(bill: Bill, reserved: int) -> str:
 
 def _more_words(bill: Bill) -> str:
     often = max(bill.lines, key=lambda it: it.group.call_count)
+    asked = f"{_short(often.name, bill)}=10000/day"
+    quoted = quote(asked) if _QUOTE in asked else f"'{asked}'"
     return (
-        f"--calls '{fit(clean(often.name), _NAME_SHOWN)}=10000/day' says how often, once for each "
-        "label, shape, message:N or statement:N"
+        f"--calls {quoted} says how often, once for each label, shape, method, message:N or "
+        "statement:N"
     )
 
 
+def _short(name: str, bill: Bill) -> str:
+    """Return as much of a name as ``--calls`` needs."""
+    names = [*bill.not_called, *(it.name for it in bill.lines)]
+    return clean(short_name(name, names, _NAME_SHOWN))
+
+
 def _left_out_words(bill: Bill) -> str:
-    shown = [fit(clean(it), _NAME_SHOWN) for it in bill.not_called[:_NOT_CALLED_SHOWN_MAX]]
+    shown = [_short(it, bill) for it in bill.not_called[:_NOT_CALLED_SHOWN_MAX]]
     more = len(bill.not_called) - len(shown)
     others = counted(len(bill.not_called), "other call")
     return f"{others} of the trace: {' | '.join(shown)}{f' | and {more} more' * (more > 0)}"

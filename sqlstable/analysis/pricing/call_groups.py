@@ -3,13 +3,15 @@
 A message is known by its label; without one by its method, by the shapes of its statements, or,
 where nobody called it, by its kind (``upgrade``, ``timer``). What a call goes on with behind an
 await, its callbacks and cleanups, belongs to it and makes it dearer, and is no call of its own.
+Whoever asks may name calls by a method, a shape or a kind all the same, whatever their labels are.
 
 **Invariants**
 
 - The sums of all groups are those of all messages.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
@@ -20,6 +22,9 @@ from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.message_fees import MessageCycles
 from sqlstable.ic.words import UPDATE_KINDS
 from sqlstable.trace.model import Message
+
+CUT: Final = "…"
+"""Stands for the rest of a name."""
 
 _CALLED: Final = ("update", "query", "composite_query", "replicated_query", "inspect")
 """Kinds of message that are called by a name."""
@@ -60,6 +65,10 @@ class CallGroup:
     most: int = 0
     first: int = 0
     "Index of the first message."
+    asked: frozenset[int] | None = None
+    "Indexes of the calls where somebody asked for just these; None: all of the name."
+    covers: tuple[str, ...] = ()
+    "Names all of whose calls are among those asked for."
 
     def add(self, message: Message, cost: MessageCycles, *, is_assumed: bool) -> None:
         """Take a message in."""
@@ -135,13 +144,7 @@ class CallGroups:
         """Return one message, with what went on behind it, as a group; None where there is none."""
         if not 0 <= index < len(self._trace.messages):
             return None
-        group, roots, before = CallGroup(f"message:{index}"), set[int](), None
-        for message in self._trace.messages:
-            if message.index == index or message.continues in roots:
-                roots.add(message.index)
-                self._add(group, message, before)
-            before = message.image_bytes
-        return group
+        return self._together(f"message:{index}", frozenset([index]))
 
     def of_statement(self, index: int) -> CallGroup | None:
         """Return the message of a statement as a group; None where there is no such statement."""
@@ -152,17 +155,46 @@ class CallGroups:
             group.name = f"statement:{index}"
         return group
 
-    def share(self, one: CallGroup, other: CallGroup) -> bool:
-        """Tell whether two groups, asked for by their names or by index, have a call in common."""
-        if one.name not in self.by_name and other.name not in self.by_name:
-            return one.first == other.first
-        return self._known_name(one) == self._known_name(other)
+    def also_called(self, name: str) -> CallGroup | None:
+        """Return the calls of a method, shape or kind, whatever their labels; None: there are none.
 
-    def _known_name(self, group: CallGroup) -> str:
-        """Return by what the calls of a group are known, a single one's too."""
-        if group.name in self.by_name:
-            return group.name
-        return self.name_of(self._trace.messages[group.first])
+        A shape names each message that has a statement of it.
+        """
+        indexes = frozenset(
+            it.index
+            for it in self._trace.messages
+            if it.continues is None and name in self._other_names(it)
+        )
+        if not indexes:
+            return None
+        group = self._together(name, indexes)
+        # By one name all of them may be known, and by none of them anything else.
+        whole = self.by_name[group.covers[0]] if len(group.covers) == 1 else None
+        return whole if whole is not None and whole.call_count == group.call_count else group
+
+    def like(self, name: str) -> list[str]:
+        """Return the names that one with ``…`` can be: what calls are known by, or else others."""
+        head, _, tail = (it.strip() for it in name.partition(CUT))
+
+        def is_like(other: str) -> bool:
+            is_long = len(other) >= len(head) + len(tail)
+            return is_long and other.startswith(head) and other.endswith(tail)
+
+        found = [name for name, it in self.by_name.items() if it.call_count and is_like(name)]
+        if found:
+            return found
+        others = (name for it in self._trace.messages for name in self._other_names(it))
+        return [*dict.fromkeys(filter(is_like, others))]
+
+    def share(self, one: CallGroup, other: CallGroup) -> bool:
+        """Tell whether two groups, whatever they were asked for by, have a call in common."""
+        if one.asked is None and other.asked is None:
+            return one.name == other.name
+        if one.asked is not None and other.asked is not None:
+            return not one.asked.isdisjoint(other.asked)
+        some, whole = (one.asked, other) if one.asked is not None else (other.asked, one)
+        assert some is not None, "one of them was asked for"
+        return any(self.name_of(self._trace.messages[index]) == whole.name for index in some)
 
     def name_of(self, message: Message) -> str:
         """Return by what a message is known."""
@@ -178,9 +210,35 @@ class CallGroups:
             return message.kind
         if message.call is not None and message.call.method:
             return message.call.method
+        return "; ".join(self._shapes(message)) or message.kind
+
+    def _shapes(self, message: Message) -> list[str]:
         statements = (self._trace.statements[index] for index in message.statements)
-        shapes = dict.fromkeys(it.shape or it.sql for it in statements)
-        return "; ".join(map(one_line, shapes)) or message.kind
+        return [*map(one_line, dict.fromkeys(it.shape or it.sql for it in statements))]
+
+    def _other_names(self, message: Message) -> Iterator[str]:
+        """Yield what may be said of a message beside what it is known by."""
+        if message.kind not in _CALLED:
+            yield message.kind
+        if message.call is not None and message.call.method:
+            yield message.call.method
+        shapes = self._shapes(message)
+        yield from shapes
+        if len(shapes) > 1:
+            yield "; ".join(shapes)
+
+    def _together(self, name: str, indexes: frozenset[int]) -> CallGroup:
+        """Return some calls, with what went on behind them, as a group."""
+        group, roots, before = CallGroup(name, asked=indexes), set(indexes), None
+        names: Counter[str] = Counter()
+        for message in self._trace.messages:
+            if message.index in roots or message.continues in roots:
+                roots.add(message.index)
+                self._add(group, message, before)
+                names[self.name_of(message)] += message.continues is None
+            before = message.image_bytes
+        group.covers = tuple(it for it in names if names[it] == self.by_name[it].call_count)
+        return group
 
     def _take(self, message: Message) -> None:
         name = self.name_of(message)
@@ -217,3 +275,23 @@ def one_line(text: str) -> str:
 def names_of(groups: Iterable[CallGroup]) -> list[str]:
     """Return what can be asked for."""
     return [group.name for group in groups]
+
+
+def short_name(name: str, names: Collection[str], characters: int) -> str:
+    """Return a name, or as much of it as no other begins with, and ``…``, as `CallGroups` takes it.
+
+    Args:
+        name: One of the names.
+        names: All of them.
+        characters: That are enough unless another name begins with the same.
+
+    Examples:
+        >>> short_name("SELECT a FROM t", ["SELECT a FROM t", "SELECT b FROM t"], 6)
+        'SELECT a…'
+    """
+    others = [it for it in names if it != name]
+    while characters < len(name) and any(
+        it.startswith(name[:characters].rstrip()) for it in others
+    ):
+        characters += 1
+    return name if characters >= len(name) - 1 else f"{name[:characters].rstrip()}{CUT}"

@@ -39,8 +39,10 @@ class Frequency:
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
+            behind = ", and behind it only 'as update' may stand, of a query that is called so"
             raise SettingsError(
                 f"calls are counted in {self.unit!r}; it must be one of {', '.join(UNITS)}"
+                f"{behind * (' ' in self.unit)}"
             )
         if not 0 < self.count <= INT64_MAX:
             raise SettingsError(

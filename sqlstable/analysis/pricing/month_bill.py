@@ -16,7 +16,14 @@ from datetime import date
 from fractions import Fraction
 from typing import Final
 
-from sqlstable.analysis.pricing.call_groups import CallGroup, CallGroups, names_of, one_line
+from sqlstable.analysis.pricing.call_groups import (
+    CUT,
+    CallGroup,
+    CallGroups,
+    names_of,
+    one_line,
+    short_name,
+)
 from sqlstable.analysis.pricing.frequency import MONTH_S, Frequency, Wish
 from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.errors import SettingsError
@@ -216,7 +223,7 @@ def bill(trace: TraceSource, wishes: Sequence[Wish], terms: BillTerms) -> Bill:
     lines = _asked(groups, as_updates, wishes) if wishes else _as_in_trace(groups)
     for line in lines:
         _check_counted(line)
-    called = {line.name for line in lines}
+    called = {name for it in lines for name in (it.name, *it.group.covers)}
     return Bill(
         terms,
         tuple(lines),
@@ -284,10 +291,23 @@ def _is_query(group: CallGroup) -> bool:
 
 
 def _found(groups: CallGroups, name: str) -> CallGroup:
-    """Return what is called by a name: a label, method, shape or kind; or by a number."""
-    group = groups.by_name.get(name) or groups.by_name.get(one_line(name))
+    """Return what is called by a name, one with ``…`` for a part of it, or a number.
+
+    What the bill calls something goes before the method, shape or kind of what has a label.
+    """
+    asked = one_line(name)
+    group = groups.by_name.get(name) or groups.by_name.get(asked) or groups.also_called(asked)
     if group is not None:
         return group
+    if CUT in asked:
+        found = groups.like(asked)
+        if len(found) > 1:
+            raise SettingsError(
+                f"{name!r} can be {len(found):,} names of the trace: {_listed(found)}; write more "
+                "of the one that is meant"
+            )
+        if found:
+            return _found(groups, found[0])
     word, colon, number = name.partition(":")
     if colon and word in _SELECTORS and number.isascii() and number.isdigit():
         index = int(number)
@@ -296,14 +316,17 @@ def _found(groups: CallGroups, name: str) -> CallGroup:
             return one
         raise SettingsError(f"the trace has no call with {word} {index}; report TRACE lists them")
     known = names_of(it for it in groups.by_name.values() if it.call_count)
-    shown = [f"{it[:_NAME_SHOWN_CHARACTERS]}{'…' * (len(it) > _NAME_SHOWN_CHARACTERS)}" for it in
-             known[:_NAMES_SHOWN_MAX]]  # fmt: skip
-    more = len(known) - len(shown)
     raise SettingsError(
-        f"nothing in the trace is called {name!r}; there are: {' | '.join(shown)}"
-        + (f" | and {more} more" if more else "")
-        + "; message:N and statement:N name one by its index"
+        f"nothing in the trace is called {name!r}; there are: {_listed(known)}; methods and shapes "
+        "of report --by shape are taken too, and message:N and statement:N name one by its index"
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names as they are taken, and how many more there are."""
+    shown = [short_name(it, names, _NAME_SHOWN_CHARACTERS) for it in names[:_NAMES_SHOWN_MAX]]
+    more = len(names) - len(shown)
+    return " | ".join([*shown, f"and {more:,} more"] if more else shown)
 
 
 def _check_counted(line: BillLine) -> None:

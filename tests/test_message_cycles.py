@@ -3,10 +3,11 @@
 import csv
 import io
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
-from sqlstable import Canister
+from sqlstable import Canister, CanisterModule, open_trace, repriced
 from sqlstable.analysis.groups import group_by_owner, group_by_shape
 from sqlstable.analysis.mapped_trace import mapped_trace
 from sqlstable.analysis.pricing.message_cycles import (
@@ -14,6 +15,7 @@ from sqlstable.analysis.pricing.message_cycles import (
     statement_cycles,
 )
 from sqlstable.analysis.pricing.statement_prices import group_cycles
+from sqlstable.analysis.totals import totals
 from sqlstable.ic.charged import Payloads
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.message_fees import FREE_KINDS, MessageCycles
@@ -279,3 +281,27 @@ def test_a_reply_has_the_cycles_that_its_trace_has(engine, choices):
             found = [message_cycles(it, fees).total for it in trace.messages][-3:]
         assert [reply.cost.cycles for reply in replies] == found
         assert (found[0] is None) == (engine == "native")
+
+
+@pytest.mark.parametrize("engine", ["wasm", "both", "module"])
+@pytest.mark.parametrize("day", ["2022-01-01", "2024-01-01", "2024-12-01", "2026-07-15"])
+def test_prices_of_a_day_are_those_in_cycles_too(engine, day, tmp_path):
+    """They are the same for a run under them, and for a trace that is priced by them."""
+    found = []
+    for prices in (day, None):
+        path = tmp_path / f"{prices}.trace"
+        if engine == "module":
+            with CanisterModule("@counter.wasm", (10,), prices=prices, trace=path) as it:
+                it.update("add", (5,))
+        else:
+            with Canister(engine=engine, measure="all", prices=prices, trace=path) as canister:
+                canister.update("CREATE TABLE t (a)")
+        with open_trace(path) as trace, repriced(trace, day) as anew:
+            found.append(totals(anew).cycles)
+            assert trace_fees(anew.settings).execution(instructions=10**6) == CycleFees.on(
+                date.fromisoformat(day)
+            ).execution(instructions=10**6)
+            if prices:
+                found.append(totals(trace).cycles)
+    assert found[0] is not None
+    assert found == [found[0]] * 3

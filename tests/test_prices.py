@@ -41,7 +41,8 @@ from tests.witness_driver import FREE, Machine
 )
 def test_the_prices_of_a_day_are_those_that_began_last(day, name):
     assert regime_of(limits_at(day)) is PRICE_REGIMES[name]
-    assert resolve_prices(day) is resolve_prices(name) is PRICE_REGIMES[name]
+    assert resolve_prices(day) == resolve_prices(name) == PRICE_REGIMES[name]
+    assert (str(resolve_prices(day).day), resolve_prices(name).day) == (day, None)
 
 
 def test_without_limits_the_prices_are_the_newest():

@@ -16,7 +16,7 @@ Change = Literal["better", "worse", "mixed", "same", "added", "removed"]
 NO_INFLUENCE: Final = frozenset(
     (
         *("closed", "owners", "depth", "durability", "limits", "prices", "preset", "measured"),
-        "recorded_limits",
+        *("recorded_limits", "prices_day"),
         *("canister", "module", "module_sha256", "module_bytes", "heap_address_bits"),
     )
 )

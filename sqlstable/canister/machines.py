@@ -70,4 +70,8 @@ def _machine_on(memory: StableMemory, choices: Choices) -> Machine:
         adopted_memory,
     )
 
-    return MeasuredMachine(adopted_memory(memory, choices), depth=choices.depth)
+    return MeasuredMachine(
+        adopted_memory(memory, choices),
+        depth=choices.depth,
+        prices=choices.regime if choices.prices is not None else None,
+    )

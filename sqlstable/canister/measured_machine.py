@@ -20,6 +20,7 @@ from sqlstable.engine.measured.module.builds import BUILDS, load, load_program
 from sqlstable.errors import ImageError, SettingsError, Trap
 from sqlstable.ic.assumptions import check_counted, price_settings
 from sqlstable.ic.limits import resolve_limits
+from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.words import CacheState, Depth, PartName, RunEngineName
 from sqlstable.memory.copying import copy_memory
 from sqlstable.memory.stable import StableMemory
@@ -61,12 +62,20 @@ class MeasuredMachine:
         memory: The stable memory, with the instance that works on it.
         depth: Of the record.
         asks_plans: Whether statements are recorded with their plans.
+        prices: What was asked for, and the memory's instance counts by; by default what it does.
     """
 
     name: RunEngineName = "wasm"
     cache: CacheState = "warm"
 
-    def __init__(self, memory: StableMemory, *, depth: Depth, asks_plans: bool = True) -> None:
+    def __init__(
+        self,
+        memory: StableMemory,
+        *,
+        depth: Depth,
+        asks_plans: bool = True,
+        prices: PriceRegime | None = None,
+    ) -> None:
         store = shim_of(memory)
         program = store.machine.program
         exports: dict[PartName, str] = {"pre_upgrade": PRE_UPGRADE, "start": START_EXPORT}
@@ -80,10 +89,11 @@ class MeasuredMachine:
             "sqlite": SQLITE_VERSION,
             "build": program.name,
             "measured": True,
-            **price_settings(program.regime),
+            **price_settings(prices or program.regime),
             "price_regime": program.regime.name,
             "track_heap": program.watches_heap,
         }
+        self._prices = prices or program.regime
         self.heap_door: HeapDoor | None = HeapDoor(store, partial(load, program.name))
         self._store = store
         self._asks_plans = asks_plans
@@ -227,7 +237,7 @@ class MeasuredMachine:
             accesses=notes.log.taken,
             end=engine.end,
             discard=engine.discard_heap,
-            prices=notes.regime,
+            prices=self._prices,
         )
         raw = raw_message(notes, self._outside, trap)
         self._outside.clear()

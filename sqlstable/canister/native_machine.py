@@ -74,7 +74,11 @@ class NativeMachine:
         self.described: dict[str, object] = {
             "engine": self.name,
             "sqlite": sqlite_version(),
-            **(price_settings(regime) if regime.assumptions else {"prices": regime.name}),
+            **(
+                price_settings(regime)
+                if regime.assumptions or regime.day
+                else {"prices": regime.name}
+            ),
         }
         self.heap_door: HeapDoor | None = None
         self.view: StableVFS | None = None

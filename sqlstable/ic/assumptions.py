@@ -253,7 +253,8 @@ def price_settings(regime: PriceRegime) -> dict[str, object]:
         >>> price_settings(PRICE_REGIMES["system-api"])
         {'prices': 'system-api', 'assumptions': {'stable-grow-charge': '100'}}
     """
-    return {"prices": regime.name, "assumptions": assumptions_of(regime)}
+    day = {} if regime.day is None else {"prices_day": regime.day.isoformat()}
+    return {"prices": regime.name, **day, "assumptions": assumptions_of(regime)}
 
 
 def parsed_assumptions(texts: Iterable[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ Prices are those of application subnets; system subnets charged nothing for page
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from itertools import pairwise
 from types import MappingProxyType
@@ -131,6 +131,8 @@ class PriceRegime:
     "Whether messages of which nothing is kept pay for regions that they write"
     assumptions: tuple[tuple[str, str], ...] = ()
     "What is assumed otherwise than by default: names and values of `sqlstable.ic.assumptions`"
+    day: date | None = field(default=None, compare=False)
+    """The day that was asked for, where one was: prices in cycles go by it. It is the same list."""
 
     @property
     def label(self) -> str:
@@ -402,4 +404,4 @@ def resolve_prices(
         raise SettingsError(
             f"no prices are known on {day}; the earliest date is {EARLIEST_PRICES_DATE}"
         )
-    return regime_on(day)
+    return replace(regime_on(day), day=day)

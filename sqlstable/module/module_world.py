@@ -99,6 +99,7 @@ class ModuleWorld:
             seed=seed,
             program_of=self._program_of,
         )
+        self._prices = regime
         self._profile = ProfileWatcher() if has_profile else None
         if self._profile is not None:
             self.replica.watchers.append(self._profile)
@@ -372,6 +373,7 @@ class ModuleWorld:
             words=self.language(name).words(),
             owners=self._has_owners,
             module_name="" if source is None else source.name,
+            prices=self._prices,
         )
 
     def _reply(self, method: str, name: str, result: CallResult) -> ModuleReply:

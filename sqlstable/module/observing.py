@@ -14,6 +14,7 @@ from sqlstable.canister.ended import EndedMessage
 from sqlstable.engine.measured.notes import MessageNotes, NotedLog
 from sqlstable.errors import LimitTrap
 from sqlstable.ic.assumptions import price_settings
+from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.principals import is_canister_id
 from sqlstable.ic.units import WASM_PAGE_BYTES
 from sqlstable.ic.words import MODULE_ENGINE, WIPING_KINDS
@@ -68,6 +69,7 @@ class ModuleObservation:
         owners: Whether it is found out whose OS pages are; by default where a trace is written.
         module_name: What its module is called, such as the name of its file.
         keeps: Whether messages that have ended are kept until they are taken.
+        prices: What was asked for; by default what the module's program counts by.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class ModuleObservation:
         owners: bool | None = None,
         module_name: str = "",
         keeps: bool = True,
+        prices: PriceRegime | None = None,
     ) -> None:
         self.name = name
+        self._prices = prices
         self.module_name = module_name
         self.message_count = 0
         self._statement_count = 0
@@ -218,7 +222,8 @@ class ModuleObservation:
         if self._writer is None or module is None or module is self._module:
             return
         self._module = module
-        self._writer.update_settings(module_settings(canister, module, self.module_name))
+        settings = module_settings(canister, module, self.module_name, self._prices)
+        self._writer.update_settings(settings)
 
     def _write(
         self, writer: TraceWriter, ended: EndedMessage, places: AddressPlaces | None
@@ -265,7 +270,10 @@ class ModuleObservation:
 
 
 def module_settings(
-    canister: "HousedCanister", module: bytes, module_name: str
+    canister: "HousedCanister",
+    module: bytes,
+    module_name: str,
+    prices: PriceRegime | None,
 ) -> dict[str, object]:
     """Return the circumstances under which a canister's module is observed."""
     assert canister.memory is not None
@@ -277,7 +285,7 @@ def module_settings(
         "module_sha256": sha256(module).hexdigest(),
         "module_bytes": len(module),
         "measured": True,
-        **price_settings(program.regime),
+        **price_settings(prices or program.regime),
         "price_regime": program.regime.name,
         "heap_address_bits": 64 if program.layout.is_64 else 32,
         "track_heap": program.watches_heap,

@@ -74,7 +74,7 @@ DEFAULTS: Final[Mapping[str, object]] = {
 STATED: Final = ("engine", "sqlite", "limits")
 """Settings that a report names whatever they are."""
 
-NO_SETTINGS: Final = frozenset({"closed", "measured", "prices"})
+NO_SETTINGS: Final = frozenset({"closed", "measured", "prices", "prices_day"})
 """What a trace keeps beside its settings: it influenced nothing, or the engine says it."""
 
 _MEANINGS: Final = {

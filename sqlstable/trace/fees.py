@@ -1,9 +1,11 @@
 """The prices in cycles that go with what a trace was counted under."""
 
+from contextlib import suppress
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Final
 
+from sqlstable.ic.assumptions import price_settings
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.limits import Limits
 from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, regime_of
@@ -20,26 +22,31 @@ _LAST_DAYS: Final = {
 def fees_day(settings: TraceSettings) -> date | None:
     """Return the day whose prices in cycles go with a trace; None: the newest.
 
-    That is the day of its limits where its price list held then, else the last day of the list.
+    That is the day of which its prices were asked for, else that of its limits where its price list
+    held then, else the last day of the list.
 
     Examples:
         >>> fees_day(TraceSettings({"prices": "wasm-native", "limits": "2024-01-01"}))
         datetime.date(2024, 1, 1)
         >>> fees_day(TraceSettings({"prices": "wasm-native", "limits": "2022-01-01"}))
         datetime.date(2026, 5, 6)
+        >>> fees_day(TraceSettings({"prices": "wasm-native", "prices_day": "2024-12-01"}))
+        datetime.date(2024, 12, 1)
         >>> fees_day(TraceSettings({"prices": "memory-tracker", "limits": None}))
     """
     # A trace may come from anywhere, and a report does not fail over what is in it.
-    limits, name = (str(settings.values.get(it)) for it in ("limits", "prices"))
+    asked, limits, name = (
+        str(settings.values.get(it)) for it in ("prices_day", "limits", "prices")
+    )
     if name not in PRICE_REGIMES:
         return None
     since, last = PRICE_REGIMES[name].since, _LAST_DAYS.get(name)
-    try:
-        day = date.fromisoformat(limits)
-    except ValueError:
-        day = None
-    is_within = day is not None and (since or date.min) <= day <= (last or date.max)
-    return day if is_within else last
+    for text in (asked, limits):
+        with suppress(ValueError):
+            day = date.fromisoformat(text)
+            if (since or date.min) <= day <= (last or date.max):
+                return day
+    return last
 
 
 def reply_fees(
@@ -57,10 +64,10 @@ def reply_fees(
         >>> reply_fees(limits_at("2023-01-01"), None).execution(instructions=1_000_000)
         990000
     """
-    name = (prices or regime_of(limits)).name
+    regime = prices or regime_of(limits)
     day = None if limits is None else limits.date.isoformat()
-    bits = 64 if is_64 else 32
-    return trace_fees(TraceSettings({"prices": name, "limits": day, "heap_address_bits": bits}))
+    values = {**price_settings(regime), "limits": day, "heap_address_bits": 64 if is_64 else 32}
+    return trace_fees(TraceSettings(values))
 
 
 def trace_fees(settings: TraceSettings) -> CycleFees:

@@ -63,6 +63,8 @@ def repriced(
     _refuse_estimates(trace)
     anew = _Anew(regime, trace.settings)
     settings = price_settings(regime)
+    if "prices_day" in trace.settings.values:
+        settings.setdefault("prices_day", None)
     if "price_regime" in trace.settings.values:
         settings["price_regime"] = regime.name
     return mapped_trace(

@@ -50,6 +50,23 @@ def test_a_month_in_every_format(ledger):
     assert contents(ledger.parent) == before
 
 
+def test_what_was_estimated_cannot_be_billed_under_the_prices_of_another_day(tmp_path):
+    """Its instructions are those of the run's prices; times old fees they would be no price."""
+    script, trace = tmp_path / "a.sql", tmp_path / "both.trace"
+    script.write_text(LEDGER.replace("repeat 3", "repeat 20"))
+    asked = ("run", script, "--engine", "both", "--trace", trace, "--measure")
+    assert call(*asked, "2").exit_code == 0
+    bill, repriced = ("bill", trace), ("--prices", "wasm-native")
+    assert call(*bill, "--date", "2026-08-01").exit_code == 0
+    for options in (["--date", "2024-01-01"], repriced, [*repriced, "--date", "2024-01-01"]):
+        refused = call(*bill, *options)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "cannot be counted anew under wasm-native: run again with --prices" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert call(*asked, "all", "--force").exit_code == 0
+    assert call(*bill, "--date", "2024-01-01").exit_code == 0
+
+
 def test_conditions_change_the_bill(ledger):
     def total(*options):
         asked = call("bill", ledger, "--calls", "add=1/s", *options, "--format", "json")

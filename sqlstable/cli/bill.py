@@ -162,10 +162,10 @@ def _opened(
         The trace, and the price list that it was counted under where that is another one.
 
     Raises:
-        TraceError: It cannot be repriced, and that was asked for. For the sake of a day alone it
-            stays as it was counted, and the bill says so.
+        TraceError: It cannot be repriced, and that was asked for, or messages of it were estimated.
+            Else, for the sake of a day alone, it stays as it was counted, and the bill says so.
     """
-    from sqlstable.analysis.pricing.repriced import repriced
+    from sqlstable.analysis.pricing.repriced import estimated_count, repriced
     from sqlstable.analysis.pricing.trace_prices import recorded_prices
     from sqlstable.cli.progress import work_shown
     from sqlstable.ic.prices import regime_on
@@ -184,7 +184,7 @@ def _opened(
                 with work_shown("pricing the trace"):
                     found = stack.enter_context(repriced(recorded, regime))
             except TraceError:
-                if repricing is not None:
+                if repricing is not None or estimated_count(recorded):
                     raise
         is_other = found is not recorded and before is not None
         yield found, before.label if is_other and before is not None else None

@@ -60,7 +60,7 @@ def repriced(
         >>> then.close()
     """
     regime = assumed(resolve_prices(prices), assume or {})
-    _refuse_estimates(trace)
+    _refuse_estimates(trace, regime)
     anew = _Anew(regime, trace.settings)
     settings = price_settings(regime)
     if "prices_day" in trace.settings.values:
@@ -72,17 +72,26 @@ def repriced(
     )
 
 
-def _refuse_estimates(trace: TraceSource) -> None:
-    blocks = trace.summary.blocks
-    estimated = sum(block.estimated for block in blocks)
+def _refuse_estimates(trace: TraceSource, regime: PriceRegime) -> None:
+    estimated = estimated_count(trace)
     if estimated:
-        total = estimated + sum(block.measured for block in blocks)
-        way = spelled('measure="all", or engine="wasm"', "--measure all, or --engine wasm")
+        total = sum(block.messages for block in trace.summary.blocks)
+        name, is_assumed = regime.name, bool(regime.assumptions)
+        way = spelled(
+            f'run again with prices="{name}"{" and the same assume" * is_assumed}, or with '
+            'measure="all"',
+            f"run again with --prices {name}{' and the same --assume' * is_assumed}, or with "
+            "--measure all",
+        )
         raise TraceError(
             f"{estimated:,} of {total:,} messages were estimated, from messages that were measured "
-            "under the prices of the run, and cannot be counted anew; measure each of them: "
-            f"{way}"
+            f"under the prices of the run, and cannot be counted anew under {name}: {way}"
         )
+
+
+def estimated_count(trace: TraceSource) -> int:
+    """Return how many messages of a trace were not measured, but estimated from others."""
+    return sum(block.estimated for block in trace.summary.blocks)
 
 
 class _Anew:

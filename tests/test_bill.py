@@ -24,6 +24,7 @@ from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.ic.units import GIB
 from sqlstable.report.bill_data import bill_document, render_bill_csv
 from sqlstable.report.bill_table import render_bill
+from sqlstable.trace.format.estimating import margin_of
 from sqlstable.trace.model import ModuleCall
 from tests.bill_world import ADD, MIB, READ, ledger_trace
 from tests.golden_files import check_golden
@@ -355,9 +356,16 @@ def test_what_was_estimated_is_marked_in_the_table(sampled_trace):
     assert marked == (3, 2, 2)
     assert (rows["read"], rows["install"], rows["arrival from outside"]) == (0, 0, 2)
     whole = " ".join(text.split())
-    assert f"beware instructions of {estimated} of 62 messages billed are estimated (≈), " in whole
-    spread = r"each ± [\d.e-]+ % at most; those of the whole trace ± [\d.e-]+ % \(95%\)"
-    assert re.search(spread, whole)
+    assert f"beware instructions of {estimated} of 62 messages billed are estimated (≈): " in whole
+    bands = [it.instructions.error_band for it in sampled_trace.messages if it.kind == "update"]
+    paid = [it for it in sampled_trace.summary.blocks if it.group.kind != "query"]
+    share = 100 * margin_of(paid) / sum(it.instructions for it in paid)
+    spread = (
+        f"95 of 100 times those of one message lie within ± {100 * max(filter(None, bands)):.2g} %"
+        " of what is stated, or nearer, and those of all messages of the trace that are paid for"
+        f" (install, update) together within ± {share:.2g} %: "
+    )
+    assert spread in whole
     assert "instructions as counted or estimated in the trace" in whole
     assert "cycles last ≈ " in whole
 
@@ -369,7 +377,10 @@ def test_what_was_estimated_is_marked_in_data(sampled_trace):
     [add] = [it for it in found["calls"] if it["name"] == "add"]
     assert 0 < add["messages_estimated"] < add["messages_seen"]
     assert found["sampling"]["measured"] + found["sampling"]["estimated"] == 62
-    assert found["sampling"]["margin"] > 0
+    assert found["sampling"]["margin"] > found["sampling"]["paid_margin"] > 0
+    assert found["sampling"]["paid_kinds"] == ["install", "update"]
+    spent = [it.instructions.total for it in sampled_trace.messages if it.kind != "query"]
+    assert found["sampling"]["paid_instructions"] == sum(spent)
     assert any("are estimated (≈)" in it for it in found["assumptions"])
     rows = csv.DictReader(io.StringIO("".join(render_bill_csv(made, rate=rate))))
     marked = {row["name"]: row["messages_estimated"] for row in rows}

@@ -116,6 +116,9 @@ def _sampling(bill: Bill) -> dict[str, Json] | None:
         "estimated": sum(it.estimated for it in bill.blocks),
         "instructions": sum(it.instructions for it in bill.blocks if it.measured),
         "margin": round(margin_of(bill.blocks)),
+        "paid_kinds": sorted(bill.paid_kinds),
+        "paid_instructions": sum(it.instructions for it in bill.paid_blocks if it.measured),
+        "paid_margin": round(margin_of(bill.paid_blocks)),
         "confidence": CONFIDENCE,
     }
 

@@ -11,9 +11,9 @@ from sqlstable.ic.idle_burn import DAY_S, MONTH_DAYS
 from sqlstable.ic.money import XdrRate
 from sqlstable.ic.prices import regime_on
 from sqlstable.report.numbers import count, counted, size
-from sqlstable.report.sample_words import ESTIMATED, margin_words, measured_words
+from sqlstable.report.sample_words import ESTIMATED, measured_words
 from sqlstable.report.text import clean
-from sqlstable.trace.format.estimating import margin_of
+from sqlstable.trace.format.estimating import CONFIDENCE, margin_of
 from sqlstable.trace.model import TraceSettings
 
 _GROWING_MIN: Final = 3
@@ -129,12 +129,19 @@ def _estimate_words(bill: Bill) -> str:
     """Say how much of a bill was estimated, and how well that is known."""
     groups = [line.group for line in bill.lines]
     guessed, seen = sum(it.estimated for it in groups), sum(it.message_count for it in groups)
-    known = sum(it.instructions for it in bill.blocks if it.measured)
-    whole = margin_words(margin_of(bill.blocks), known)
+    often = f"{100 * CONFIDENCE:.0f} of 100 times"
+    kinds = ", ".join(sorted(it.replace("_", " ") for it in bill.paid_kinds))
+    blocks = bill.paid_blocks
+    known = sum(it.instructions for it in blocks if it.measured)
+    whole = (
+        f", and those of all messages of the trace that are paid for ({kinds}) together within ± "
+        f"{100 * margin_of(blocks) / known:.2g} %"
+    )
     return (
         f"instructions of {count(guessed)} of {counted(seen, 'message')} billed are estimated "
-        f"({ESTIMATED}), each ± {100 * max(it.error_band for it in groups):.2g} % at most"
-        f"{f'; those of the whole trace{whole}' * bool(whole)}: {measured_words(bill.blocks)}"
+        f"({ESTIMATED}): {often} those of one message lie within ± "
+        f"{100 * max(it.error_band for it in groups):.2g} % of what is stated, or nearer"
+        f"{whole if known else ''}: {measured_words(blocks)}"
     )
 
 

@@ -39,7 +39,7 @@ from sqlstable.ic.idle_burn import (
     idle_burn,
     subnet_memory,
 )
-from sqlstable.ic.message_fees import AS_UPDATE
+from sqlstable.ic.message_fees import AS_UPDATE, FREE_KINDS
 from sqlstable.ic.units import GIB
 from sqlstable.spelling import spelled
 from sqlstable.trace.format.estimating import SampleBlock
@@ -167,6 +167,22 @@ class Bill:
     def is_estimated(self) -> bool:
         """Whether some of its calls cost what others stand for."""
         return any(line.is_estimated for line in self.lines)
+
+    @property
+    def paid_kinds(self) -> frozenset[str]:
+        """Kinds of message that its calls are, but for those that are free."""
+        return frozenset(
+            kind
+            for line in self.lines
+            for kind in line.group.kinds
+            if line.as_update or kind not in FREE_KINDS
+        )
+
+    @property
+    def paid_blocks(self) -> tuple[SampleBlock, ...]:
+        """What was measured of the messages of these kinds, whose instructions it rests on."""
+        kinds = self.paid_kinds
+        return tuple(block for block in self.blocks if block.group.kind in kinds)
 
     def part(self, name: str) -> Fraction:
         """Return the cycles of one of `PARTS` over all calls."""

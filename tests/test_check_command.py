@@ -47,7 +47,9 @@ def checked(*arguments, status=0):
 def test_an_index_that_is_dropped_fails_the_job_and_is_told_with_statement_and_table(folder):
     assert "3 budgets kept" in checked("w.sql", "--budget", "b.toml").stdout
     done = checked("slow.sql", "--budget", "b.toml", "--markdown", "summary.md", status=1)
-    assert "Error: 2 of 3 budgets not kept: notes of an author: " in done.stderr
+    assert (
+        "Error: 2 of 3 budgets not kept; the worst: notes of an author: scans note" in done.stderr
+    )
     for text in (done.stdout, Path("summary.md").read_text()):
         assert "scans note, and may not in message 3 (query)" in text
         assert "SELECT body FROM note WHERE author = 42" in text
@@ -157,6 +159,7 @@ def test_a_baseline_is_made_kept_and_compared(folder):
     assert "5 entries did not change" in checked("w.sql", "--baseline", "b.json").stdout
     slower = checked("slow.sql", "--baseline", "b.json", status=1)
     assert "regressed: scans note" in slower.stdout
+    assert "; the worst: notes of an author: scans note, and did not before; and " in slower.stderr
     assert "gone" in slower.stdout
     assert Path("b.json").read_bytes() == kept
     # Whoever means it keeps the new numbers, sees what changed, and gets the same file twice.

@@ -37,7 +37,7 @@ from sqlstable.errors import BudgetError
 from sqlstable.report.check_data import render_check_json
 from sqlstable.report.check_markdown import code, render_check_markdown
 from sqlstable.report.check_table import render_check
-from sqlstable.report.check_words import CheckReport, failure_lines
+from sqlstable.report.check_words import CheckReport, failure_lines, worst_words
 from sqlstable.trace.model import Payloads, Sample, SampleGroup, TraceSettings
 from tests.check_world import FIND, SCAN, SCHEMA, counted, shop
 from tests.golden_files import check_golden
@@ -509,6 +509,49 @@ def test_a_new_scan_has_regressed_even_where_no_number_has():
     assert [(it.kind, it.measure, it.tables) for it in found.changes] == [
         ("regressed", "scans", ("Artist",))
     ]
+
+
+def test_the_worst_is_named_not_the_first_by_name():
+    def kept(**pages):
+        return Baseline({}, {
+            EntryName(name, "query", "message", ""): BaselineEntry(1, {"os_pages_accessed": (it,)})
+            for name, it in pages.items()
+        })  # fmt: skip
+
+    def words(found):
+        return worst_words(CheckReport(TraceSettings({}), [], found))
+
+    changes = baseline_changes(kept(a=100, b=100, c=1000, d=9), kept(a=101, b=200, c=1100, d=1))
+    assert [it.name.label for it in changes.regressed] == ["b", "c", "a"]
+    assert words(changes) == (
+        "since the baseline: 3 regressed, 1 improved; the worst: b: OS pages accessed regressed by "
+        "100.00%; and 2 more"
+    )
+    only = baseline_changes(kept(a=0), kept(a=1))
+    assert words(only) == "since the baseline: 1 regressed; a: OS pages accessed regressed from 0"
+    # A new scan is worse than any number; a number that was 0 has grown beyond any per cent.
+    scan = baseline_changes(make_baseline(shop((3, 9000))), make_baseline(shop((3000, 9000, SCAN))))
+    both = replace(scan, changes=(*only.changes, *changes.changes, *scan.changes))
+    assert [it.measure for it in both.regressed][:3] == ["scans", "os_pages_accessed", *(
+        ["os_pages_accessed"]
+    )]  # fmt: skip
+    assert "; the worst: find artist: scans Artist, and did not before; and 5 more" in words(both)
+    gone = baseline_changes(kept(a=1), Baseline({}, {}))
+    assert words(gone).endswith("; nothing of the baseline was run; a: gone, for one")
+
+
+def test_of_budgets_the_one_that_is_exceeded_most_is_named():
+    found = report()
+    assert found.worst.scans
+    assert worst_words(found).startswith("2 of 5 budgets not kept; since the baseline: ")
+    assert worst_words(found).endswith("; and 1 more budget")
+    trace = shop((30, 9000))
+    some = held(trace, *(NumberBudget(LABEL, "os_pages_accessed", it) for it in (29, 3, 29)))
+    assert replace(found, verdicts=some).worst is some[1]
+    none = held(trace, NumberBudget(LABEL, "os_pages_accessed", 0))
+    assert replace(found, verdicts=[*some, *none]).worst is none[0]
+    alone = CheckReport(TraceSettings({}), some[:1])
+    assert worst_words(alone).startswith("1 of 1 budget not kept: find artist: 30 OS pages")
 
 
 def test_what_is_inserted_moves_no_entry():

@@ -123,7 +123,9 @@ def check_costs(  # noqa: PLR0913  each is an option
         _keep(plan.baseline, made)
     _show(report, output_format, markdown)
     if not _is_passed(report, plan):
-        raise RunError(_first_failure(report))
+        from sqlstable.report.check_words import worst_words
+
+        raise RunError(worst_words(report))
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,19 +310,6 @@ def _checked(plan: _HeldTo, trace: "Trace") -> "tuple[CheckReport, Baseline | No
 
 def _is_passed(report: "CheckReport", plan: _HeldTo) -> bool:
     return not report.failures if plan.is_update else report.is_passed
-
-
-def _first_failure(report: "CheckReport") -> str:
-    """Say what came of it, and of what failed first which statement and table it is."""
-    from sqlstable.report.check_words import change_words, failure_lines, words_of
-
-    if report.failures:
-        lines = list(failure_lines(report.failures[0]))[:3]
-        return f"{report.summary()}: {'; '.join(lines)}"
-    assert report.changes is not None, "something failed"
-    first = report.changes.changes[0]
-    what = words_of(first.measure)
-    return f"{report.summary()}; the first: {first.name}: {what} {change_words(first)}"
 
 
 def _check_places(plan: _HeldTo, markdown: Path | None, source: str) -> None:

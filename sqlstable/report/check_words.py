@@ -18,6 +18,8 @@ CHANGES_SHOWN: Final = 50
 
 OWNERS_NAMED: Final = 3
 TRAPS_NAMED: Final = 5
+LINES_OF_WORST: Final = 3
+"""Lines on the budget that was exceeded most that an error has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,13 @@ class CheckReport:
 
     @property
     def failures(self) -> list[BudgetVerdict]:
-        """The verdicts on budgets that were not kept."""
+        """The verdicts on budgets that were not kept, in their order."""
         return [it for it in self.verdicts if not it.is_kept]
+
+    @property
+    def worst(self) -> BudgetVerdict | None:
+        """The budget that was exceeded most, one of scans before all others; None: all are kept."""
+        return max(self.failures, key=_badness, default=None)
 
     @property
     def is_passed(self) -> bool:
@@ -58,6 +65,41 @@ class CheckReport:
             words = ", ".join(found) if found else "no change"
             parts.append(f"since the baseline: {words}{nothing}")
         return "; ".join(parts)
+
+
+def _badness(found: BudgetVerdict) -> tuple[bool, float]:
+    if not found.exceeded_count:
+        return False, 0
+    share = found.share
+    return bool(found.scans), math.inf if share is None else float(share)
+
+
+def worst_words(report: CheckReport) -> str:
+    """Say what came of a check that failed, what is worst, and how many more there are.
+
+    Args:
+        report: Of which some budget is not kept, or whose changes fail it.
+    """
+    if report.worst is not None:
+        lines = "; ".join([*failure_lines(report.worst)][:LINES_OF_WORST])
+        more = len(report.failures) - 1
+        if not more:
+            return f"{report.summary()}: {lines}"
+        return f"{report.summary()}; the worst: {lines}; and {counted(more, 'more budget')}"
+    assert report.changes is not None, "something failed"
+    regressed = report.changes.regressed
+    if not regressed:
+        return f"{report.summary()}; {_named(report.changes.changes[0])}, for one"
+    more = len(regressed) - 1
+    behind = f"; and {more:,} more" if more else ""
+    return f"{report.summary()}; {'the worst: ' * bool(more)}{_named(regressed[0])}{behind}"
+
+
+def _named(found: EntryChange) -> str:
+    if found.measure == SCANS:
+        return f"{found.name}: scans {', '.join(found.tables)}, and did not before"
+    what = " ".join(it for it in (words_of(found.measure), change_words(found)) if it)
+    return f"{found.name}: {what}"
 
 
 def measure_words(found: BudgetVerdict) -> str:

@@ -71,7 +71,24 @@ class BaselineChanges:
     @property
     def has_regressed(self) -> bool:
         """Whether some number is more than it was, beyond noise."""
-        return any(it.kind == "regressed" for it in self.changes)
+        return bool(self.regressed)
+
+    @property
+    def regressed(self) -> list[EntryChange]:
+        """Those of which some number is more than it was, the worst first.
+
+        A table that is scanned and was not is worse than any number, and of those the one that
+        grew by most per cent.
+        """
+        found = [it for it in self.changes if it.kind == "regressed"]
+        return sorted(found, key=_badness, reverse=True)
+
+
+def _badness(found: EntryChange) -> tuple[bool, float, int]:
+    change = found.change
+    if change is None:
+        return found.measure == SCANS, 0, 0
+    return False, change.percent or 0, change.delta or 0
 
 
 def check_settings(kept: Baseline, now: Baseline, name: str) -> None:

@@ -1,5 +1,7 @@
 """What messages of both engines bring and send, and so cost in cycles, where none was measured."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,10 @@ from sqlstable.analysis.pricing.message_cycles import message_cycles
 from sqlstable.analysis.pricing.trace_cycles import trace_cycles
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.report.as_json import document
+from sqlstable.report.check_data import render_check_json
+from sqlstable.report.check_markdown import render_check_markdown
+from sqlstable.report.check_table import render_check
+from sqlstable.report.check_words import CheckReport
 from tests.test_both import FEW, run
 
 
@@ -69,3 +75,88 @@ def test_cycles_of_estimated_updates_have_what_arrives():
         assert verdict.measured == found.total
         totals.append(verdict.measured)
     assert totals[0] == pytest.approx(totals[1], rel=0.02)
+
+
+# -- budgets --------------------------------------------------------------------------------------
+
+BUDGETS = """
+[total]
+cycles = 1
+os_pages_dirty = 1_000_000
+[each_message]
+instructions = 1_000_000_000
+cycles = 6_000_000
+limit = "99%"
+request_bytes = 1_000_000
+[shape."SELECT a FROM t WHERE a < 5"]
+instructions = 1_000_000_000
+rows = 1_000_000
+[label."CREATE"]
+cycles = 1_000_000_000
+"""
+
+ONE_LABEL = "--@ label CREATE" + FEW
+
+
+@pytest.fixture(scope="module")
+def checked():
+    """Return budgets as a trace keeps them of which two messages of each block were measured."""
+    trace = run("both", ONE_LABEL, measure="2")
+    verdicts = check_budgets(read_budgets(BUDGETS, "budget.toml"), trace)
+    guessed = [it for it in trace.messages if not it.instructions.measured]
+    report = CheckReport(trace.settings, verdicts, estimated_count=len(guessed))
+    return trace, report, {(str(it.budget.target), it.budget.key): it for it in verdicts}
+
+
+def test_a_budget_says_in_how_many_its_number_was_estimated(checked):
+    trace, _, found = checked
+    guessed = [it for it in trace.messages if not it.instructions.measured]
+    updates, queries = ([it for it in guessed if it.kind == kind] for kind in ("update", "query"))
+    asked = "SELECT a FROM t WHERE a < 5"
+    numbers = {key: it.estimated_count for key, it in found.items()}
+    assert numbers == {
+        # A query is free, which is no estimate.
+        ("total", "cycles"): len(updates),
+        ("total", "os_pages_dirty"): 0,
+        ("each message", "instructions"): len(guessed),
+        ("each message", "cycles"): len(updates),
+        ("each message", "limit"): len(guessed),
+        ("each message", "request_bytes"): len(guessed),
+        (asked, "instructions"): len(queries),
+        (asked, "rows"): 0,
+        ("CREATE", "cycles"): 0,
+    }
+    for (place, key), it in found.items():
+        if place == "total":
+            assert it.is_estimated is (key == "cycles")
+        elif it.message is not None and it.estimated_count:
+            assert it.is_estimated is not it.message.instructions.measured
+        assert it.is_sure is (not it.estimated_count or (not it.is_kept and not it.is_estimated))
+
+
+def test_every_format_of_a_check_marks_what_was_estimated(checked):
+    _, report, found = checked
+    count = report.estimated_count
+    told = f"≈ instructions, cycles, arguments and replies of {count} messages are estimated from"
+    text = " ".join(render_check(report, width=160).split())
+    markdown = render_check_markdown(report)
+    cycles = f"≈ {found['total', 'cycles'].measured:,}"
+    for shown in (text, markdown):
+        assert told in shown
+        assert cycles in shown
+        assert "≈ kept" in shown
+    assert "| ✅ | `total` | OS pages dirty |" in markdown
+    data = json.loads("".join(render_check_json(report)))
+    assert data["messages_estimated"] == count
+    for one, it in zip(data["budgets"], report.verdicts, strict=True):
+        assert (one["estimated"], one["sure"]) == (it.is_estimated, it.is_sure)
+        assert one["estimated_in"] == it.estimated_count
+
+
+def test_a_check_of_what_was_counted_has_no_sign():
+    trace = run("both", FEW, measure="all")
+    report = CheckReport(
+        trace.settings, check_budgets(read_budgets("[total]\ncycles = 1", "b.toml"), trace)
+    )
+    assert report.verdicts[0].is_sure
+    assert "≈" not in render_check(report) + render_check_markdown(report)

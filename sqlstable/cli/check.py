@@ -291,6 +291,7 @@ def _checked(plan: _HeldTo, trace: "Trace") -> "tuple[CheckReport, Baseline | No
     from sqlstable.analysis.checking.baseline_changes import baseline_changes, check_settings
     from sqlstable.analysis.checking.baseline_model import make_baseline
     from sqlstable.analysis.checking.budget_checking import check_budgets
+    from sqlstable.analysis.pricing.repriced import estimated_count
     from sqlstable.report.check_words import CheckReport
     from sqlstable.trace.format.stream import StreamedTrace
 
@@ -305,7 +306,8 @@ def _checked(plan: _HeldTo, trace: "Trace") -> "tuple[CheckReport, Baseline | No
             check_settings(plan.kept, now, str(plan.baseline))
         changes = baseline_changes(plan.kept, now, plan.threshold)
     nodes = 13 if budgets is None else budgets.nodes
-    return CheckReport(trace.settings, verdicts, changes, nodes), now
+    estimated = estimated_count(streamed)
+    return CheckReport(trace.settings, verdicts, changes, nodes, estimated), now
 
 
 def _is_passed(report: "CheckReport", plan: _HeldTo) -> bool:

@@ -26,6 +26,7 @@ def render_check_json(report: CheckReport) -> Iterator[str]:
         "settings": {name: _plain(value) for name, value in report.settings.values.items()},
         "nodes": report.nodes,
         "passed": report.is_passed,
+        "messages_estimated": report.estimated_count,
         "budgets": [_verdict(it) for it in report.verdicts],
         "baseline": None if report.changes is None else _changes(report.changes),
     }
@@ -57,9 +58,12 @@ def _verdict(found: BudgetVerdict) -> dict[str, Json]:
         if limit is None
         else {"name": limit.name, "used": limit.used, "limit": limit.limit},
         "share": None if found.share is None else float(found.share),
+        "estimated": found.is_estimated,
         "kept": found.is_kept,
+        "sure": found.is_sure,
         "held_against": found.held_count,
         "exceeded_in": found.exceeded_count,
+        "estimated_in": found.estimated_count,
         "message": None if found.message is None else found.message.index,
         "statement": None if found.statement is None else found.statement.sql,
         "scans": [

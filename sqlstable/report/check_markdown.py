@@ -16,6 +16,7 @@ from sqlstable.report.check_words import (
     CheckReport,
     bound_words,
     change_words,
+    estimate_words,
     failure_lines,
     measure_words,
     measured_words,
@@ -83,12 +84,17 @@ def _lines(report: CheckReport) -> Iterator[str]:
     if report.changes is not None:
         yield ""
         yield from _baseline(report.changes)
+    if estimate_words(report):
+        yield ""
+        yield f"{estimate_words(report)}."
     yield ""
     yield f"<sub>{_plain(settings_words(report))}</sub>"
 
 
 def _row(found: BudgetVerdict) -> str:
-    sign = "✅" if found.is_kept else f"❌ {verdict_words(found)}"
+    sign = "❌" if not found.is_kept else "✅"
+    if not (found.is_kept and found.is_sure):
+        sign += f" {verdict_words(found)}"
     bound, budget = bound_words(found), found.budget
     cells = (
         sign,

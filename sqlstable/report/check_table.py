@@ -12,6 +12,7 @@ from sqlstable.report.check_words import (
     CheckReport,
     bound_words,
     change_words,
+    estimate_words,
     failure_lines,
     measure_words,
     measured_words,
@@ -46,6 +47,8 @@ def render_check(
         lines += [Text(), *_budget_lines(report, width)]
     if report.changes is not None:
         lines += [Text(), *_change_lines(report.changes, width)]
+    if estimate_words(report):
+        lines += [Text(), *paragraph(estimate_words(report), width)]
     if report.summary():
         style = "bold green" if report.is_passed else "bold red"
         lines += [Text(), *paragraph(report.summary(), width, style=style)]

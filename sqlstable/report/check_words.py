@@ -11,6 +11,7 @@ from sqlstable.analysis.checking.budget_model import LimitBudget, NumberBudget, 
 from sqlstable.analysis.checking.held_budget import BudgetVerdict
 from sqlstable.analysis.pricing.trace_prices import recorded_prices
 from sqlstable.report.numbers import counted, percent
+from sqlstable.report.sample_words import ESTIMATED
 from sqlstable.trace.model import Statement, TraceSettings
 
 CHANGES_SHOWN: Final = 50
@@ -32,6 +33,8 @@ class CheckReport:
     "None where there was no baseline."
     nodes: int = 13
     "Of the subnet, by which cycles are counted."
+    estimated_count: int = 0
+    "Messages that were not measured, but estimated from others."
 
     @property
     def failures(self) -> list[BudgetVerdict]:
@@ -133,10 +136,14 @@ def words_of(name: str) -> str:
 
 
 def measured_words(found: BudgetVerdict) -> str:
-    """Spell what was measured: a number, or a part of a limit."""
+    """Spell what was measured: a number, or a part of a limit; with a sign where it was not."""
     if found.limit is not None:
-        return percent(found.limit.used, found.limit.limit)
-    return f"{found.measured:,}"
+        return _sign(found) + percent(found.limit.used, found.limit.limit)
+    return f"{_sign(found)}{found.measured:,}"
+
+
+def _sign(found: BudgetVerdict) -> str:
+    return f"{ESTIMATED} " * found.is_estimated
 
 
 def bound_words(found: BudgetVerdict) -> str:
@@ -153,16 +160,20 @@ def bound_words(found: BudgetVerdict) -> str:
 def share_words(found: BudgetVerdict) -> str:
     """Spell which part of the budget is used."""
     share = found.share
-    return "-" if share is None else percent(share.numerator, share.denominator)
+    return "-" if share is None else _sign(found) + percent(share.numerator, share.denominator)
 
 
 def verdict_words(found: BudgetVerdict) -> str:
-    """Spell the verdict, and on which message it rests."""
+    """Spell the verdict, and on which message it rests; with a sign where that was estimated."""
+    sign = "" if found.is_sure else f"{ESTIMATED} "
     if found.is_kept:
-        return "kept"
-    word = "exceeded" if found.exceeded_count else "trapped"
-    many = f" in {found.exceeded_count:,} of {found.held_count:,}"
-    return word + (many if found.exceeded_count and found.held_count > 1 else "")
+        return f"{sign}kept"
+    word = f"{sign}exceeded" if found.exceeded_count else "trapped"
+    many = found.held_count > 1 and found.budget.target.scope != "total"
+    if not (many and found.exceeded_count):
+        return word
+    how_many = f"{ESTIMATED} " * bool(found.estimated_count)
+    return f"{word} in {how_many}{found.exceeded_count:,} of {found.held_count:,}"
 
 
 def failure_lines(found: BudgetVerdict) -> Iterator[str]:
@@ -190,19 +201,20 @@ def failure_lines(found: BudgetVerdict) -> Iterator[str]:
 def _excess(found: BudgetVerdict) -> str:
     match found.budget:
         case NumberBudget():
-            return f"{found.measured:,} {measure_words(found)}, budget {bound_words(found)}"
+            return f"{measured_words(found)} {measure_words(found)}, budget {bound_words(found)}"
         case LimitBudget():
             assert found.limit is not None
             return (
-                f"{found.limit.used:,} of {found.limit.limit:,} {words_of(found.limit.name)} is "
-                f"{measured_words(found)} of the limit, budget {bound_words(found)}"
+                f"{_sign(found)}{found.limit.used:,} of {found.limit.limit:,} "
+                f"{words_of(found.limit.name)} is {measured_words(found)} of the limit, budget "
+                f"{bound_words(found)}"
             )
     tables = dict.fromkeys(it.scan.table for it in found.scans)
     return f"scans {', '.join(tables)}, and may not"
 
 
 def _statement_lines(found: BudgetVerdict, statement: Statement) -> Iterator[str]:
-    amount = "" if found.costed is None else f" ({found.costed:,})"
+    amount = "" if found.costed is None else f" ({_sign(found)}{found.costed:,})"
     yield f"most of it{amount}: {_sql(statement)}"
     pages: Counter[str] = Counter()
     for it in statement.owners:
@@ -253,6 +265,23 @@ def unchanged_words(found: BaselineChanges) -> str:
     """Say how much is as in the baseline."""
     noise = f", or by less than {found.noise_percent:g}%" if found.noise_percent else ""
     return f"{counted(found.unchanged_count, 'entry')} did not change{noise}"
+
+
+def estimate_words(report: CheckReport) -> str:
+    """Say what was not counted, and how to count it; nothing where all was.
+
+    Examples:
+        >>> estimate_words(CheckReport(TraceSettings({}), estimated_count=1))
+        '≈ instructions, cycles, arguments and replies of 1 message are estimated from others; --engine wasm counts them'
+    """  # noqa: E501  what is printed
+    if not report.estimated_count:
+        return ""
+    changed = ", also where they changed since the baseline" if report.changes is not None else ""
+    return (
+        f"{ESTIMATED} instructions, cycles, arguments and replies of "
+        f"{counted(report.estimated_count, 'message')} are estimated from others{changed}; "
+        "--engine wasm counts them"
+    )
 
 
 def _assumed(settings: TraceSettings) -> Iterator[tuple[str, str]]:

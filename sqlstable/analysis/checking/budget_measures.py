@@ -32,6 +32,12 @@ class Costed:
         assert found.of_statement is not None, "a message alone has it"
         return found.of_statement(self.statements[0])
 
+    def is_estimated(self, name: str) -> bool:
+        """Tell whether one of `BUDGET_MEASURES` was not counted, but estimated from others."""
+        record = self.message if self.is_whole else self.statements[0]
+        spent = record.instructions
+        return BUDGET_MEASURES[name].is_sampled and spent is not None and not spent.measured
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetMeasure:
@@ -45,6 +51,8 @@ class BudgetMeasure:
     "Whether the last message has the number of the whole, which else is the sum."
     needs_wasm: bool = False
     "Whether the native engine cannot count it."
+    is_sampled: bool = False
+    "Whether it is estimated of messages that were not measured, where others of a run were."
 
 
 def _instructions(it: Message | Statement) -> int | None:
@@ -110,17 +118,20 @@ BUDGET_MEASURES: Final[Mapping[str, BudgetMeasure]] = {
         lambda it: _instructions(it.message),
         _instructions,
         needs_wasm=True,
+        is_sampled=True,
     ),
     "cycles": BudgetMeasure(
         "cycles of a message: base, instructions, and arrival and calls where their bytes are "
         "known; a query is free",
         _cycles,
         needs_wasm=True,
+        is_sampled=True,
     ),
     "cycles_as_update": BudgetMeasure(
         "cycles of a query where it is called as an update, likewise; 0 of what is no query",
         _cycles_as_update,
         needs_wasm=True,
+        is_sampled=True,
     ),
     "heap_wasm_pages_accessed": _heap(
         "wasm_pages_accessed", "Wasm pages of the heap accessed, likewise charged"
@@ -132,10 +143,10 @@ BUDGET_MEASURES: Final[Mapping[str, BudgetMeasure]] = {
         lambda it: it.row_count,
     ),
     "request_bytes": BudgetMeasure(
-        "size of the argument, where it is known", _request_bytes, needs_wasm=True
+        "size of the argument, where it is known", _request_bytes, needs_wasm=True, is_sampled=True
     ),
     "reply_bytes": BudgetMeasure(
-        "size of the reply, where it is known", _reply_bytes, needs_wasm=True
+        "size of the reply, where it is known", _reply_bytes, needs_wasm=True, is_sampled=True
     ),
     "image_bytes": BudgetMeasure(
         "size of stable memory behind the message", lambda it: it.message.image_bytes, is_state=True

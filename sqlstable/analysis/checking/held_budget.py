@@ -15,7 +15,7 @@ from sqlstable.analysis.checking.budget_model import (
 )
 from sqlstable.analysis.checking.budget_reading import near, there_are
 from sqlstable.analysis.checking.table_scans import TableScan, table_scans
-from sqlstable.analysis.verdict import applies, is_import, share
+from sqlstable.analysis.verdict import applies, is_estimated, is_import, share
 from sqlstable.errors import BudgetError
 from sqlstable.ic.words import CALL_KIND, INSTRUCTIONS, OS_PAGES_ACCESSED, OS_PAGES_DIRTY
 from sqlstable.spelling import spelled
@@ -63,6 +63,15 @@ class BudgetVerdict:
     "Indexes of messages that trapped, and were not allowed to."
     costed: int | None = None
     "What the statement to look at has of the number."
+    estimated_count: int = 0
+    "In how many of those that it was held against the number was estimated, not counted."
+    is_estimated: bool = False
+    "Whether the worst number was; of a total, whether a part of it was."
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the verdict rests on what was counted: on all of it, or on what exceeds it."""
+        return not (self.is_estimated or (self.is_kept and self.estimated_count))
 
     @property
     def is_kept(self) -> bool:
@@ -101,6 +110,8 @@ class HeldBudget:
     limit: LimitUse | None = None
     scans: dict[tuple[str, str], Scanned] = field(default_factory=dict)
     trapped: list[int] = field(default_factory=list)
+    estimated_count: int = 0
+    is_estimated: bool = False
 
     def hold(self, costed: Costed) -> None:
         """Hold it against one more message or statement."""
@@ -134,6 +145,9 @@ class HeldBudget:
         value = costed.value(budget.measure)
         if value is None:
             raise self._uncounted(costed, budget.measure)
+        # A query is free, whatever it does.
+        is_estimated = bool(value) and costed.is_estimated(budget.measure)
+        self.estimated_count += is_estimated
         if not is_total:
             self.exceeded_count += value > budget.bound
         elif BUDGET_MEASURES[budget.measure].is_state:
@@ -141,8 +155,9 @@ class HeldBudget:
             return
         else:
             value += self.measured
+            is_estimated = bool(self.estimated_count)
         if self.worst is None or value > self.measured:
-            self.measured, self.worst = value, costed
+            self.measured, self.worst, self.is_estimated = value, costed, is_estimated
 
     def _uncounted(self, costed: Costed, what: str) -> BudgetError:
         way = spelled('engine="wasm"', "--engine wasm")
@@ -164,9 +179,11 @@ class HeldBudget:
             raise self._uncounted(costed, INSTRUCTIONS)
         use = max(uses, key=share)
         part = _part(use)
+        self.estimated_count += any(is_estimated(costed.message, it) for it in uses)
         self.exceeded_count += part * 100 > Fraction(budget.percent)
         if self.limit is None or part > _part(self.limit):
             self.limit, self.measured, self.worst = use, use.used, costed
+            self.is_estimated = is_estimated(costed.message, use)
 
     def _no_limit(self, name: str, costed: Costed) -> str:
         known = [use.name.removeprefix("stable_") for use in _uses(costed)]
@@ -219,6 +236,8 @@ class HeldBudget:
             scans,
             tuple(self.trapped),
             costed,
+            self.estimated_count,
+            self.is_estimated,
         )
 
     def _heaviest(self) -> tuple[Statement | None, int | None]:

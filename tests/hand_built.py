@@ -13,7 +13,7 @@ from sqlstable.analysis.totals import (
     sum_known,
     sum_uses,
 )
-from sqlstable.analysis.verdict import applies, share, verdict
+from sqlstable.analysis.verdict import applies, is_import, share, verdict
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.charged import CHARGED_UNITS, Charged
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
@@ -172,10 +172,15 @@ def summarized(messages, statements):
         limited=tuple(sets.values()),
         unlimited_count=sum(not any(map(applies, it.limits)) for it in messages),
         kinds=tuple(
-            summed_kind(kind, [it for it in messages if it.kind == kind])
-            for kind in sorted({it.kind for it in messages})
+            summed_kind(kind, [it for it in messages if paid_kind(it) == kind])
+            for kind in sorted({paid_kind(it) for it in messages})
         ),
     )
+
+
+def paid_kind(message):
+    """Return the kind that a message is paid for as."""
+    return "import" if is_import(message) else message.kind
 
 
 def summed_kind(kind, messages):

@@ -1,18 +1,27 @@
 """Cycles of a whole trace: what SQLite adds up is what messages cost one by one."""
 
+import contextlib
+import sqlite3
+from datetime import date
+
 import pytest
 
-from sqlstable import Canister
+from sqlstable import Canister, open_trace
 from sqlstable.analysis.fitting.circumstances import trace_regime
+from sqlstable.analysis.pricing.frequency import read_wish
 from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.month_bill import BillTerms, bill
 from sqlstable.analysis.pricing.trace_cycles import stable_part, trace_cycles
+from sqlstable.errors import SettingsError
 from sqlstable.ic.charged import Charged, Payloads
 from sqlstable.ic.cycle_fees import CycleFees
+from sqlstable.ic.money import xdr_rate
 from sqlstable.ic.prices import PRICE_REGIMES
 from sqlstable.ic.pricing import spent
 from sqlstable.ic.words import MESSAGE_KINDS
 from sqlstable.report.as_json import document
 from sqlstable.report.as_table import render_table
+from sqlstable.report.bill_words import assumptions
 from sqlstable.report.html.summary_words import summary_words
 from sqlstable.trace.fees import trace_fees
 from sqlstable.trace.model import Instructions, ModuleCall, TraceSettings
@@ -117,3 +126,59 @@ def test_a_recorded_trace_adds_up():
 def test_a_heap_with_64_bit_addresses_is_known_by_its_trace():
     assert trace_fees(TraceSettings({"heap_address_bits": 64})) == CycleFees(is_64=True)
     assert trace_fees(TraceSettings({})) == CycleFees()
+
+
+@pytest.fixture(name="imported", scope="module")
+def imported_fixture(tmp_path_factory):
+    """A trace of a canister that a database was copied into."""
+    folder = tmp_path_factory.mktemp("imported")
+    with contextlib.closing(sqlite3.connect(folder / "shop.db")) as database:
+        database.execute("CREATE TABLE item AS SELECT 1 AS id")
+        database.commit()
+    with Canister(engine="wasm", trace=folder / "shop.trace") as canister:
+        reply = canister.import_database(folder / "shop.db")
+        assert reply.cost.cycles == reply.cost.cycle_parts.base == 0
+        assert reply.cost.instructions > 0
+        canister.query("SELECT * FROM item")
+        canister.update("INSERT INTO item VALUES (2)")
+    with open_trace(folder / "shop.trace") as trace:
+        yield trace
+
+
+def test_loading_a_database_is_no_canisters_work_and_costs_no_cycles(imported):
+    fees = trace_fees(imported.settings)
+    single = [message_cycles(it, fees).total for it in imported.messages]
+    assert [bool(it) for it in single] == [True, False, False, True]
+    found = trace_cycles(imported.summary.kinds, fees)
+    assert (found.total, found.import_count, found.paid_count) == (sum(single), 1, 2)
+    frame = imported.messages_frame(library="pyarrow").to_pydict()
+    assert frame["cycles"] == single
+    assert frame["cycles_as_update"][1] is None
+    text = " ".join(render_table(imported, by="message").split())
+    assert "; loading a database is left out, no canister's work" in text
+    assert "· no canister's work, so no cycles" in text
+    assert document(imported)["totals"]["cycle_parts"]["import_count"] == 1
+    [tile] = [it for it in summary_words(imported).tiles if it.label == "cycles"]
+    assert tile.note.endswith("loading a database is left out, no canister's work")
+    # Its instructions, of opening the database, are among those of all messages.
+    assert imported.summary.instructions.total == sum(
+        it.instructions.total for it in imported.messages
+    )
+
+
+def test_a_bill_leaves_out_the_loading_of_a_database_and_says_so(imported):
+    made = bill(imported, [], BillTerms(date(2026, 8, 18), CycleFees()))
+    assert [(it.name, it.group.call_count) for it in made.lines][:1] == [("install", 1)]
+    assert made.import_count == 1
+    assert made.calls_total == trace_cycles(imported.summary.kinds, CycleFees()).total
+    said = assumptions(made, xdr_rate("usd"), "documented", imported.settings.values)
+    assert any("loading a database is no canister's work, and left out" in it for it in said)
+    for name in ("message:1", "import"):
+        with pytest.raises(SettingsError, match=r"no call with message 1|is called 'import'"):
+            bill(imported, [read_wish(f"{name}=1")], made.terms)
+
+
+def test_a_module_that_is_installed_once_more_without_limits_is_paid_for():
+    later = one(3, "install", limits=())
+    assert message_cycles(later, FEES).total > 0
+    assert message_cycles(one(3, "install", limits=(), call=None), FEES).total == 0

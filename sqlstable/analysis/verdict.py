@@ -99,11 +99,12 @@ def not_counted(message: Message) -> tuple[str, ...]:
 
 
 def is_import(message: Message) -> bool:
-    """Tell whether a message loaded a database, which no limit applies to.
+    """Tell whether a message loaded a database, which no limit applies to and nobody pays for.
 
     A canister is installed by its first message; what installs later brings a database.
     """
-    return message.kind == "install" and message.index > 0 and not message.limits
+    is_later = message.kind == "install" and message.index > 0
+    return is_later and not message.limits and message.call is None
 
 
 def trapped_by_limit(message: Message) -> bool:

@@ -187,7 +187,7 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
         functions, collations or modules that are not here comes in all the same, and the reply's
         ``notes`` name what could not be checked; `on_connect` can give them to it.
         Instructions are those of opening it; loading its bytes is no canister's work, and costs
-        nothing.
+        neither instructions nor cycles.
 
         Args:
             path: The file, which is only read; its bytes; or what

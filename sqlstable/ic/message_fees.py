@@ -13,6 +13,7 @@ install, reinstall, upgrade        yes          yes      of a module: 6,000 inst
                                                          each operator
 load of a snapshot                 yes          yes      2 billion instructions, and one a byte
 uninstall                          no           yes
+loading a database                 no canister's work: nothing
 =================================  ===========  =======  =========================================
 
 A query is charged in full where it is called as an update, from outside or by another canister: it
@@ -41,6 +42,10 @@ from typing import Final
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.snapshot_costs import whole_instructions
 from sqlstable.ic.words import MessageKind
+
+IMPORT: Final = "import"
+"""What the loading of a database stands for here. It is no message of a canister, so that nobody
+pays for it: on the Internet Computer the bytes arrive in messages of the canister's own."""
 
 FREE_KINDS: Final[tuple[MessageKind, ...]] = (
     "query",
@@ -120,7 +125,7 @@ def message_fees(
         >>> message_fees(PaidMessage("query", None, None), CycleFees()).total
         0
     """
-    if paid.kind in FREE_KINDS:
+    if paid.kind in FREE_KINDS or paid.kind == IMPORT:
         return MessageCycles(0, 0, 0, 0, 0)
     limit = instruction_limit
     return MessageCycles(

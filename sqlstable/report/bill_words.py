@@ -54,6 +54,11 @@ def assumptions(
             f"{count(terms.request_bytes)} bytes arrive with a call, as the trace does not say "
             "(--request-bytes)"
         )
+    if bill.import_count:
+        yield (
+            "loading a database is no canister's work, and left out; on the Internet Computer its "
+            "bytes arrive in calls of their own"
+        )
     yield from _memory(bill, storage)
 
 

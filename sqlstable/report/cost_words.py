@@ -116,6 +116,16 @@ def free_words(as_update: TraceCycles | None) -> str:
     )
 
 
+def left_out_words(found: TraceCycles) -> str:
+    """Say which messages cost nothing as they are none of a canister's, behind other words.
+
+    Examples:
+        >>> left_out_words(TraceCycles(0, 0, 0, 0, import_count=1))
+        "; loading a database is left out, no canister's work"
+    """
+    return "; loading a database is left out, no canister's work" * bool(found.import_count)
+
+
 def cycle_words(found: TraceCycles, as_update: TraceCycles | None = None) -> str:
     """Say what cycles were paid for.
 
@@ -128,10 +138,13 @@ def cycle_words(found: TraceCycles, as_update: TraceCycles | None = None) -> str
         '13,200,000 cycles on a subnet of 13 nodes: messages 10,000,000, instructions 2,000,000, arriving 1,200,000; queries are free'
         >>> cycle_words(TraceCycles(0, 0, 0, 0))
         '0 cycles: queries are free'
+        >>> cycle_words(TraceCycles(0, 0, 0, 0, import_count=1))
+        "0 cycles: queries are free; loading a database is left out, no canister's work"
     """  # noqa: E501  what is printed
+    left_out = left_out_words(found)
     if not found.paid_count:
         beside = f", {subnet_words(found)}" if as_update is not None and as_update.total else ""
-        return f"0 cycles: {free_words(as_update)}{beside}"
+        return f"0 cycles: {free_words(as_update)}{beside}{left_out}"
     if found.known is None or found.execution is None:
         return ""
     parts = [f"messages {count(found.base)}", f"instructions {count(found.execution)}"]
@@ -141,7 +154,7 @@ def cycle_words(found: TraceCycles, as_update: TraceCycles | None = None) -> str
     return (
         f"{counted(found.known, 'cycle')} {subnet_words(found)}"
         f"{beside * bool(found.unknown_arrivals)}: {', '.join(parts)}; "
-        f"{free_words(as_update)}"
+        f"{free_words(as_update)}{left_out}"
     )
 
 

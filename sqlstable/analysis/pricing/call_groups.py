@@ -3,6 +3,7 @@
 A message is known by its label; without one by its method, by the shapes of its statements, or,
 where nobody called it, by its kind (``upgrade``, ``timer``). What a call goes on with behind an
 await, its callbacks and cleanups, belongs to it and makes it dearer, and is no call of its own.
+Loading a database is no call either, and costs nothing.
 Whoever asks may name calls by a method, a shape or a kind all the same, whatever their labels are.
 
 **Invariants**
@@ -18,6 +19,7 @@ from typing import Final
 
 from sqlstable.analysis.pricing.message_cycles import cycles_as_update, message_cycles
 from sqlstable.analysis.trace_source import TraceSource
+from sqlstable.analysis.verdict import is_import
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.message_fees import MessageCycles
 from sqlstable.ic.words import UPDATE_KINDS
@@ -134,6 +136,8 @@ class CallGroups:
         "In the order of their first messages."
         self._roots: dict[int, str] = {}
         "Names of the calls that later messages may go on from."
+        self.import_count = 0
+        "Messages that loaded a database."
         self._image_bytes: int | None = None
         self.heap_seen: tuple[int, int] | None = None
         "Size of the heap when the last message ended of which it is known, and that one's index."
@@ -142,7 +146,7 @@ class CallGroups:
 
     def of_message(self, index: int) -> CallGroup | None:
         """Return one message, with what went on behind it, as a group; None where there is none."""
-        if not 0 <= index < len(self._trace.messages):
+        if not 0 <= index < len(self._trace.messages) or is_import(self._trace.messages[index]):
             return None
         return self._together(f"message:{index}", frozenset([index]))
 
@@ -163,7 +167,7 @@ class CallGroups:
         indexes = frozenset(
             it.index
             for it in self._trace.messages
-            if it.continues is None and name in self._other_names(it)
+            if it.continues is None and not is_import(it) and name in self._other_names(it)
         )
         if not indexes:
             return None
@@ -183,7 +187,12 @@ class CallGroups:
         found = [name for name, it in self.by_name.items() if it.call_count and is_like(name)]
         if found:
             return found
-        others = (name for it in self._trace.messages for name in self._other_names(it))
+        others = (
+            name
+            for it in self._trace.messages
+            if not is_import(it)
+            for name in self._other_names(it)
+        )
         return [*dict.fromkeys(filter(is_like, others))]
 
     def share(self, one: CallGroup, other: CallGroup) -> bool:
@@ -241,6 +250,10 @@ class CallGroups:
         return group
 
     def _take(self, message: Message) -> None:
+        if is_import(message):
+            self.import_count += 1
+            self._image_bytes = message.image_bytes
+            return
         name = self.name_of(message)
         group = self.by_name.get(name)
         if group is None:

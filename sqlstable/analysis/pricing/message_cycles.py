@@ -8,9 +8,11 @@ one from outside. An installation of our own engine has no charge for compiling.
 
 from dataclasses import replace
 
+from sqlstable.analysis.verdict import is_import
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.message_fees import (
     AS_UPDATE,
+    IMPORT,
     MessageCycles,
     PaidMessage,
     instruction_fees,
@@ -38,7 +40,7 @@ def message_cycles(
         request_bytes = None  # It has no argument, but a response.
     limits = [use.limit for use in message.limits if use.name == INSTRUCTIONS]
     paid = PaidMessage(
-        kind=message.kind,
+        kind=IMPORT if is_import(message) else message.kind,
         instructions=None if message.instructions is None else message.instructions.total,
         request_bytes=request_bytes,
         method="" if call is None else call.method,

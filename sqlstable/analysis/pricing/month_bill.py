@@ -160,6 +160,8 @@ class Bill:
     "Whether nobody said how often, so that each call is made as often as in the trace."
     not_called: tuple[str, ...]
     "Names in the trace that were not asked for."
+    import_count: int = 0
+    "Messages of the trace that loaded a database, and are left out."
     blocks: tuple[SampleBlock, ...] = ()
     "What was measured of the trace, where a part of its messages was."
 
@@ -246,6 +248,7 @@ def bill(trace: TraceSource, wishes: Sequence[Wish], terms: BillTerms) -> Bill:
         _standing(trace, groups, lines, terms),
         not wishes,
         tuple(name for name in groups.by_name if name not in called),
+        groups.import_count,
         tuple(trace.summary.blocks),
     )
 
@@ -330,7 +333,10 @@ def _found(groups: CallGroups, name: str) -> CallGroup:
         one = groups.of_message(index) if word == "message" else groups.of_statement(index)
         if one is not None and one.call_count:
             return one
-        raise SettingsError(f"the trace has no call with {word} {index}; report TRACE lists them")
+        raise SettingsError(
+            f"the trace has no call with {word} {index}; report TRACE lists them"
+            + ", and loading a database is none of a canister's" * bool(groups.import_count)
+        )
     known = names_of(it for it in groups.by_name.values() if it.call_count)
     raise SettingsError(
         f"nothing in the trace is called {name!r}; there are: {_listed(known)}; methods and shapes "

@@ -2,13 +2,14 @@
 
 from sqlstable.analysis.pricing.message_cycles import cycles_as_update, message_cycles
 from sqlstable.analysis.spelled_numbers import counted
+from sqlstable.analysis.verdict import is_import
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.message_fees import FREE_KINDS
 from sqlstable.trace.model import Message
 
 
 def paid_words(message: Message, fees: CycleFees) -> str:
-    """Say what a message costs in cycles; nothing where that is not known.
+    """Say what a message costs in cycles; nothing where that is not known, or nobody pays for it.
 
     Args:
         message: Of a trace.
@@ -23,6 +24,8 @@ def paid_words(message: Message, fees: CycleFees) -> str:
         ... )
         True
     """
+    if is_import(message):
+        return "" if message.instructions is None else "no canister's work, so no cycles"
     if message.kind not in FREE_KINDS:
         total = message_cycles(message, fees).total
         return "" if total is None else counted(total, "cycle")

@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sqlstable.ic.cycle_fees import REFERENCE_NODE_COUNT, CycleFees
-from sqlstable.ic.message_fees import AS_UPDATE, FREE_KINDS, FROM_OUTSIDE, NAMED, WITHOUT_BASE
+from sqlstable.ic.message_fees import (
+    AS_UPDATE,
+    FREE_KINDS,
+    FROM_OUTSIDE,
+    IMPORT,
+    NAMED,
+    WITHOUT_BASE,
+)
 from sqlstable.ic.prices import PriceRegime
 from sqlstable.ic.pricing import spent
 from sqlstable.ic.snapshot_costs import whole_instructions
@@ -40,6 +47,8 @@ class TraceCycles:
     "Of the subnet."
     heap_address_bits: int = 32
     "With 64 an instruction costs twice as much."
+    import_count: int = 0
+    "Messages left out, as they loaded a database: that is no canister's work."
 
     @property
     def total(self) -> int | None:
@@ -70,10 +79,13 @@ def trace_cycles(kinds: Iterable[KindSums], fees: CycleFees) -> TraceCycles:
         >>> found.paid_count, found.base, found.execution
         (1, 5000000, None)
     """
-    base = ingress = calls = unknown = paid = 0
+    base = ingress = calls = unknown = paid = imports = 0
     execution: int | None = 0
     for it in kinds:
         if it.kind in FREE_KINDS:
+            continue
+        if it.kind == IMPORT:
+            imports += it.message_count
             continue
         paid += it.message_count
         base += 0 if it.kind in WITHOUT_BASE else it.message_count * fees.execution(instructions=0)
@@ -87,7 +99,9 @@ def trace_cycles(kinds: Iterable[KindSums], fees: CycleFees) -> TraceCycles:
         if it.kind == "callback":
             calls += fees.transmission(payload_bytes=it.request_bytes)
     bits = 64 if fees.is_64 else 32
-    return TraceCycles(base, execution, ingress, calls, unknown, paid, fees.node_count, bits)
+    return TraceCycles(
+        base, execution, ingress, calls, unknown, paid, fees.node_count, bits, imports
+    )
 
 
 def trace_cycles_as_update(kinds: Iterable[KindSums], fees: CycleFees) -> TraceCycles | None:

@@ -11,7 +11,7 @@ from sqlstable.analysis.trace_source import TraceSource
 from sqlstable.analysis.verdict import share, tightest_limit, verdict
 from sqlstable.report.by_checkpoint import checkpoint_lines
 from sqlstable.report.call_words import has_calls_alone
-from sqlstable.report.cost_words import free_words, subnet_words
+from sqlstable.report.cost_words import free_words, left_out_words, subnet_words
 from sqlstable.report.frame import (
     NO_SETTINGS,
     SETTINGS,
@@ -171,7 +171,8 @@ def _tiles(total: Totals, *, has_statements: bool, sampled: str) -> Iterator[Til
         yield Tile(
             "cycles",
             f"{sign}{count(total.cycles.known)}",
-            f"{subnet_words(total.cycles)}; {free_words(total.cycles_as_update)}",
+            f"{subnet_words(total.cycles)}; {free_words(total.cycles_as_update)}"
+            f"{left_out_words(total.cycles)}",
         )
     moved = f"{size(stable.bytes_read)} read, {size(stable.bytes_written)} written"
     if total.image_bytes is not None:

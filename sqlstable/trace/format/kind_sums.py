@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlstable.ic.charged import CHARGED_UNITS, Charged
+from sqlstable.ic.message_fees import IMPORT
 from sqlstable.trace.format.schema import (
     CALLS_SINCE_VERSION,
     CHARGED_COLUMNS,
@@ -22,6 +23,14 @@ _STABLE_COLUMNS: Final = tuple(f"charged_{name}" for name in _STABLE_UNITS)
 assert set(_STABLE_COLUMNS) < set(CHARGED_COLUMNS)
 
 
+_KIND: Final = (
+    "CASE WHEN m.kind = 'install' AND m.message_index > 0 AND k.message_index IS NULL AND NOT"  # noqa: S608  our own names
+    " EXISTS (SELECT 1 FROM message_limit AS l WHERE l.message_index = m.message_index)"
+    f" THEN '{IMPORT}' ELSE m.kind END"
+)
+"""As `sqlstable.analysis.verdict.is_import` tells the loading of a database from installations."""
+
+
 @dataclass(frozen=True, slots=True)
 class KindSums:
     """All messages of one kind together.
@@ -30,6 +39,7 @@ class KindSums:
     """
 
     kind: str
+    "Or ``import``, of messages that loaded a database."
     message_count: int
     counted_count: int
     "Messages whose instructions are known."
@@ -93,12 +103,12 @@ def kind_sums(snapshot: TracePart) -> tuple[KindSums, ...]:
     )
     charge_columns = (*_STABLE_COLUMNS, "request_bytes", "call_count", "call_bytes")
     rows = snapshot.select(
-        "SELECT m.kind, count(*), count(c.message_index), count(h.charged_stable_accesses),"  # noqa: S608  our own names
+        f"SELECT {_KIND}, count(*), count(c.message_index), count(h.charged_stable_accesses),"  # noqa: S608  our own names
         f" sum({arrives}), sum({arrives} AND {known}), {summed} FROM message AS m"
         + _beside(snapshot, "message_cost AS c", COSTS_SINCE_VERSION, "instructions_total")
         + _beside(snapshot, "message_charge AS h", CHARGES_SINCE_VERSION, *charge_columns)
         + _beside(snapshot, "message_call AS k", CALLS_SINCE_VERSION, "method")
-        + " WHERE m.message_index <= :last_message GROUP BY m.kind ORDER BY m.kind"
+        + " WHERE m.message_index <= :last_message GROUP BY 1 ORDER BY 1"
     )
     return tuple(_of_row(row[:6], joined_halves(row[6:])) for row in rows)
 

@@ -1,12 +1,13 @@
 """Messages, statements, owners and limits of a trace as columns of frames, one row a record."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.message_fees import (
     AS_UPDATE,
+    IMPORT,
     PaidMessage,
     instruction_fees,
     instruction_fees_as_update,
@@ -117,7 +118,8 @@ def message_values(snapshot: TracePart) -> RecordValues:
         pairs = [uses.get(key, (None, None)) for key in keys]
         found |= {f"used_{name}": [it[0] for it in pairs], f"limit_{name}": [it[1] for it in pairs]}
     fees = frame_fees(snapshot)
-    found["cycles"] = _message_cycles(found, found["kind"], fees)
+    paid = _paid_kinds(found, {*limits["message"]})
+    found["cycles"] = _message_cycles(found, paid, fees)
     found["cycles_as_update"] = _message_cycles(found, map(AS_UPDATE.get, found["kind"]), fees)
     return found
 
@@ -214,6 +216,19 @@ _PAID: Final = (
     *("instructions_total", "request_bytes", "method", "continues"),
     *("call_count", "call_bytes", "image_bytes", "heap_size_bytes"),
 )
+
+
+def _paid_kinds(columns: RecordValues, limited: Collection[int]) -> Iterator[str]:
+    """Yield the kinds of messages as they are paid for, as `kind_sums` tells them from each other.
+
+    Args:
+        columns: Of messages.
+        limited: Indexes of those that a limit applies to.
+    """
+    names = ("message_index", "kind", "method")
+    for index, kind, method in zip(*(columns[name] for name in names), strict=True):
+        is_import = kind == "install" and index > 0 and method is None and index not in limited
+        yield IMPORT if is_import else kind
 
 
 def _message_cycles(

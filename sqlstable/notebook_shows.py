@@ -117,7 +117,7 @@ def prices_html(found: "PriceComparison") -> str:
     if not found.rows:
         return table
     rows = [
-        (" ".join(row.name.split()), row.count, *(_known(part) for part in row.spent))
+        (" ".join(row.name.split()), row.count, *(_known(found, part) for part in row.spent))
         for row in found.rows[:ROWS_SHOWN]
     ]
     columns = (found.by, "count", *(it.name for it in found.lists))
@@ -138,9 +138,10 @@ def upgrades_html(found: "UpgradeComparison") -> str:
     return html_table("instructions of an upgrade", headings, rows)
 
 
-def _known(found: "Spent") -> int:
-    """Return all instructions, or stable memory's alone where nobody counted the rest."""
-    return found.stable if found.total is None else found.total
+def _known(found: "PriceComparison", part: "Spent") -> int | None:
+    """Return all instructions; on the native engine, which knows no others, stable memory's."""
+    is_sampled = found.settings.values.get("engine") == "both"
+    return part.stable if part.total is None and not is_sampled else part.total
 
 
 def _image(picture: bytes | None) -> str:

@@ -25,7 +25,7 @@ from sqlstable.report.price_json import (
 )
 from sqlstable.report.price_lists import render_price_lists
 from sqlstable.report.price_table import render_price_comparison, render_sensitivity
-from sqlstable.trace.model import TraceSettings
+from sqlstable.trace.model import Instructions, Sample, SampleGroup, TraceSettings
 from tests.trace_by_hand import MESSAGES, STATEMENTS
 
 COMPUTED = {"replica-flat": 1_000, "replica-2023": 3_000, "replica": 2_000}
@@ -162,6 +162,59 @@ def test_sensitivity_changes_one_assumption_at_a_time_and_finds_the_extremes():
     assert "-8.6%" in text
 
 
+def beside(*messages):
+    """Return a trace of both engines; of each message its block, and its units if measured."""
+    trace = trace_of(engine="both", measure="2")
+    first = trace.messages[1]
+    trace.messages = [
+        replace(
+            first,
+            index=at,
+            instructions=Instructions(4, 1, 2, 1, measured=units is not None),
+            charged=units or Charged(None, *([1] * 6)),
+            sample=Sample(SampleGroup("query", "warm", "discarded", shape, 0, block)),
+        )
+        for at, (shape, block, units) in enumerate(messages)
+    ]
+    return trace
+
+
+def test_sensitivity_of_a_sample_has_each_measured_message_for_what_it_stands_for():
+    """By hand: two of FIRST for three messages, one of SECOND for three in two blocks."""
+    sampled = beside(
+        *[("a", 0, FIRST), ("a", 0, FIRST), ("a", 0, None)],
+        *[("b", 0, SECOND), ("b", 0, None), ("b", 1, None), ("c", 0, None)],
+    )
+    whole = beside(*[("a", 0, FIRST)] * 3, *[("b", 0, SECOND)] * 3)
+    regime = PRICE_REGIMES["memory-tracker"]
+    expected, found = sensitivity(whole, regime), sensitivity(sampled, regime)
+    assert found.default.total is not None
+    assert found.default == expected.default
+    assert (found.single, found.least, found.most) == (
+        *(expected.single, expected.least, expected.most),
+    )
+    assert (found.message_count, found.measured_count, found.left_out_count) == (7, 3, 1)
+    document = json.loads(sensitivity_json(found))
+    assert (document["messages"], document["messages_measured"]) == (7, 3)
+    text = " ".join(render_sensitivity(found).split())
+    assert "≈ all numbers are estimated from 3 of 7 messages" in text
+    assert "without 1 that none of them stands for" in text
+    assert "≈" not in render_sensitivity(expected)
+
+
+def test_no_ratio_stands_beside_a_total_that_is_not_known():
+    found = compare_prices(beside(("a", 0, FIRST), ("a", 0, None)), by="message")
+    assert all(it.total is None for it in found.total.spent)
+    text = render_price_comparison(found, width=200)
+    for name in PRICE_REGIMES:
+        [line] = [it for it in text.splitlines() if it.startswith(f"{name} ")]
+        assert line.split()[-2:] == ["-", "-"]
+    [row] = [it for it in text.splitlines() if it.startswith("1 all owners")]
+    assert row.split()[3:] == ["-"] * len(PRICE_REGIMES)
+    for it in json.loads(price_comparison_json(found))["total"]["instructions"].values():
+        assert it["times_today"] is None
+
+
 def test_a_list_that_assumes_nothing_says_so():
     found = sensitivity(trace_of(), PRICE_REGIMES["wasm-native-flat"])
     assert found.single == ()
@@ -172,7 +225,9 @@ def test_a_list_that_assumes_nothing_says_so():
 def test_shares_and_multiples_know_what_they_do_not_know():
     assert shares(Spent(1, 1, 2)) == {"computation": 0.25, "stable": 0.25, "heap": 0.5}
     assert shares(Spent(None, 1, 2))["stable"] is None
-    assert times(Spent(None, 3, None), Spent(None, 2, None)) == 1.5
+    assert times(Spent(None, 3, None), Spent(None, 2, None)) is None
+    assert times(Spent(0, 3, 0), Spent(None, 2, 0)) is None
+    assert times(Spent(0, 3, 0), Spent(0, 2, 0)) == 1.5
     assert times(Spent(0, 1, 0), Spent(0, 0, 0)) is None
 
 

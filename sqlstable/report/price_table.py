@@ -20,8 +20,9 @@ from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime
 from sqlstable.ic.pricing import Spent
 from sqlstable.report.frame import named_lines, title
 from sqlstable.report.grid import WIDTH_MIN, Cell, ColorSystem, paragraph, render
-from sqlstable.report.numbers import UNKNOWN, count, percent
+from sqlstable.report.numbers import UNKNOWN, count, counted, percent
 from sqlstable.report.price_words import assumption_words, default_words
+from sqlstable.report.sample_words import ESTIMATED
 from sqlstable.report.table import Column, Table, number
 from sqlstable.report.text import clean, fit, shorten, wrap
 from sqlstable.report.view import ends, more_lines
@@ -122,7 +123,7 @@ def _row_lines(found: PriceComparison, width: int) -> list[Text]:
         *(
             number(
                 regime.name.replace("-", "-\n"),
-                partial(_total_under, place),
+                partial(_total_under, place, found.settings.values.get("engine") == "both"),
                 # The older a list, the sooner there is no room for it.
                 drop=0 if place == found.today else place + 1,
             )
@@ -144,9 +145,10 @@ def _label(row: ComparedRow, width: int) -> Cell:
     return [Text(line) for line in shorten(f"{many}{place}{text}", width, lines_max=2)]
 
 
-def _total_under(place: int, row: ComparedRow) -> int:
+def _total_under(place: int, is_sampled: bool, row: ComparedRow) -> int | None:  # noqa: FBT001  of a partial
+    """Return a total; on the native engine, which knows no other, that of stable memory."""
     spent = row.spent[place]
-    return spent.stable if spent.total is None else spent.total
+    return spent.stable if spent.total is None and not is_sampled else spent.total
 
 
 def _notes(found: PriceComparison, width: int) -> list[Text]:
@@ -179,7 +181,9 @@ def render_sensitivity(
     width = max(width, WIDTH_MIN)
     name = found.regime.name
     lines = title(f"How far the total moves with what prices {name} assume, in instructions", width)
-    lines += [*_recorded(found.settings, width), Text()]
+    lines += _recorded(found.settings, width)
+    lines += paragraph(_sampled_words(found), width) if _sampled_words(found) else []
+    lines.append(Text())
     if not found.names:
         lines += paragraph(f"{name} assumes nothing: its sources leave nothing open", width)
         return render(lines, width=width, color_system=color_system)
@@ -201,12 +205,26 @@ def render_sensitivity(
     )
     body = [line for row in rows[:-2] for line in table.row(row)]
     lines += [*table.framed(body, sums=rows[-2:]), Text()]
-    lines += _beware(found.settings, width)
+    if found.settings.values.get("engine") != "both":
+        lines += _beware(found.settings, width)
     for each in found.names:
         assumption = ASSUMPTIONS[each]
         values = "; ".join(f"{value}: {text}" for value, text in assumption.values.items())
         lines += paragraph(f"{each}: {assumption.meaning} {values}", width, style="dim", indent=2)
     return render(lines, width=width, color_system=color_system)
+
+
+def _sampled_words(found: Sensitivity) -> str:
+    """Say which messages the total is worked out from; nothing where each was counted."""
+    if found.measured_count == found.message_count:
+        return ""
+    left_out = found.left_out_count
+    return (
+        f"{ESTIMATED} all numbers are estimated from {count(found.measured_count)} of "
+        f"{counted(found.message_count, 'message')}, those that were measured, each for others of "
+        "equal work"
+        f"{f'; without {count(left_out)} that none of them stands for' * bool(left_out)}"
+    )
 
 
 def _assumed(row: tuple[str, AssumedTotal], width: int) -> Cell:

@@ -6,6 +6,7 @@ list is asked once. So a comparison takes one look at the trace, whatever the nu
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from typing import Final, Literal, get_args
 
@@ -17,7 +18,7 @@ from sqlstable.ic.charged import Charged, charged_together
 from sqlstable.ic.prices import PRICE_REGIMES, PriceRegime, regime_of
 from sqlstable.ic.pricing import Spent, spent
 from sqlstable.spelling import spelled
-from sqlstable.trace.model import Message, Statement, TraceSettings
+from sqlstable.trace.model import Message, SampleGroup, Statement, TraceSettings
 
 ComparedBy = Literal["trace", "message", "statement", "shape"]
 """What one row of a comparison stands for."""
@@ -210,6 +211,11 @@ class Sensitivity:
     most: AssumedTotal
     settings: TraceSettings
     "Of the trace."
+    message_count: int
+    measured_count: int
+    "Messages that were measured; where not all were, they stand for the others of their block."
+    left_out_count: int
+    "Messages of which none was measured that could stand for them."
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -220,6 +226,9 @@ class Sensitivity:
 def sensitivity(trace: TraceSource, regime: PriceRegime) -> Sensitivity:
     """Say how far the total moves under each assumption, one at a time and all together.
 
+    Of a run with both engines it is worked out from the messages that were measured, each for as
+    many of its block as it stands for.
+
     Args:
         trace: What was recorded.
         regime: A price list; what it assumes otherwise than by default is left out.
@@ -228,9 +237,7 @@ def sensitivity(trace: TraceSource, regime: PriceRegime) -> Sensitivity:
         TraceError: The trace does not hold what the list charges for.
     """
     plain = PRICE_REGIMES[regime.name]
-    whole = PricedSum()
-    for message in trace.messages:
-        whole.add(units_of(message), message.kind)
+    whole = _Sampled(trace)
 
     def under(values: Mapping[str, str]) -> AssumedTotal:
         changed = {name: it for name, it in values.items() if it != ASSUMPTIONS[name].default}
@@ -250,7 +257,73 @@ def sensitivity(trace: TraceSource, regime: PriceRegime) -> Sensitivity:
         least=min(combined, key=lambda it: (_size(it), len(it.assumptions))),
         most=max(combined, key=lambda it: (_size(it), -len(it.assumptions))),
         settings=trace.settings,
+        message_count=whole.message_count,
+        measured_count=sum(it.measured.count for it in whole.strata),
+        left_out_count=whole.left_out_count,
     )
+
+
+class _Stratum:
+    """Messages of which those that were measured stand for all."""
+
+    def __init__(self) -> None:
+        self.measured = PricedSum()
+        self.message_count = 0
+
+
+class _Sampled:
+    """What all messages owe, worked out from those that were measured.
+
+    Units are charged in one line, so that those of the measured ones of a block, times how many
+    messages each stands for, are those of the block.
+    """
+
+    def __init__(self, trace: TraceSource) -> None:
+        by_group: dict[SampleGroup | None, dict[int, _Stratum]] = {}
+        for message in trace.messages:
+            sample = message.sample
+            group = None if sample is None else sample.group._replace(block=0)
+            blocks = by_group.setdefault(group, {})
+            stratum = blocks.setdefault(0 if sample is None else sample.group.block, _Stratum())
+            stratum.message_count += 1
+            if sample is None or _is_counted(message):
+                stratum.measured.add(units_of(message), message.kind)
+        found = [it for blocks in by_group.values() for it in _joined(blocks.values())]
+        self.strata = [it for it in found if it.measured.count]
+        self.message_count = sum(it.message_count for it in found)
+        self.left_out_count = sum(it.message_count for it in found if not it.measured.count)
+
+    def spent(self, regime: PriceRegime) -> Spent:
+        """Return what that comes to under a price list, for the heap that the trace has."""
+        parts: list[Fraction | None] = [Fraction(0)] * 3
+        for it in self.strata:
+            found = it.measured.spent(regime)
+            each = Fraction(it.message_count, it.measured.count)
+            own = (found.computation, found.stable, found.heap)
+            parts = [
+                None if before is None or part is None else before + part * each
+                for before, part in zip(parts, own, strict=True)
+            ]
+        computation, stable, heap = (None if it is None else round(it) for it in parts)
+        return Spent(computation, stable or 0, heap)
+
+
+def _joined(strata: Iterable[_Stratum]) -> Iterator[_Stratum]:
+    """Yield strata, each of which nothing was measured together with the one before it."""
+    last: _Stratum | None = None
+    for it in strata:
+        if last is not None and not it.measured.count:
+            last.message_count += it.message_count
+            continue
+        if last is not None:
+            yield last
+        last = it
+    if last is not None:
+        yield last
+
+
+def _is_counted(message: Message) -> bool:
+    return message.instructions is not None and message.instructions.measured
 
 
 def _size(found: AssumedTotal) -> int:
@@ -271,12 +344,10 @@ def shares(found: Spent) -> Mapping[str, float | None]:
 def times(found: Spent, other: Spent) -> float | None:
     """Return how many times another's total one is; None where one is not known, or nothing.
 
-    Where nobody counted computation, stable memory's parts are compared.
+    Stable memory's parts say nothing of totals, whatever they are a part of.
     """
     mine, theirs = found.total, other.total
-    if mine is None or theirs is None:
-        mine, theirs = found.stable, other.stable
-    return mine / theirs if theirs else None
+    return mine / theirs if mine is not None and theirs else None
 
 
 def rows_of(found: PriceComparison) -> Iterator[ComparedRow]:

@@ -13,10 +13,13 @@ from sqlstable.analysis.pricing.message_cycles import message_cycles
 from sqlstable.analysis.pricing.trace_cycles import trace_cycles
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.report.as_json import document
+from sqlstable.report.as_table import render_table
 from sqlstable.report.check_data import render_check_json
 from sqlstable.report.check_markdown import render_check_markdown
 from sqlstable.report.check_table import render_check
 from sqlstable.report.check_words import CheckReport
+from sqlstable.report.frame import provenance
+from sqlstable.report.html.as_html import render_html
 from tests.test_both import FEW, run
 
 
@@ -75,6 +78,46 @@ def test_cycles_of_estimated_updates_have_what_arrives():
         assert verdict.measured == found.total
         totals.append(verdict.measured)
     assert totals[0] == pytest.approx(totals[1], rel=0.02)
+
+
+# -- what a report says below its table -----------------------------------------------------------
+
+ESTIMATES = "messages that were not measured"
+FEWER = "OS pages of warm queries are those of the native engine"
+
+
+@pytest.mark.parametrize(
+    ("measure", "script", "has_estimates", "has_warm"),
+    [
+        ("2", FEW, True, True),
+        ("all", FEW, False, True),
+        # Each message is measured, whoever asked for it.
+        ("auto", "CREATE TABLE t (a);\nSELECT a FROM t;", False, True),
+        ("2", "CREATE TABLE t (a);", False, False),
+    ],
+)
+def test_a_footer_speaks_of_estimates_and_of_warm_queries_where_there_are_some(
+    measure, script, has_estimates, has_warm
+):
+    trace = run("both", script, measure=measure)
+    page = "".join(render_html(trace))
+    for text in (render_table(trace, by="message"), page):
+        words = " ".join(text.split())
+        assert (ESTIMATES in words) is has_estimates
+        assert (FEWER in words) is has_warm
+        assert "the limits on sizes of arguments" not in words
+
+
+def test_a_footer_says_nothing_of_queries_whose_cache_is_cold():
+    found = dict(provenance([run("both", FEW).settings], [("query", "cold", True)]))
+    assert "beware" not in found
+
+
+def test_a_footer_of_one_engine_says_neither():
+    for engine in ("native", "wasm"):
+        words = " ".join(render_table(run(engine, FEW), by="message").split())
+        assert ESTIMATES not in words
+        assert FEWER not in words
 
 
 # -- budgets --------------------------------------------------------------------------------------

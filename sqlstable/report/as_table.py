@@ -78,5 +78,8 @@ def render_table(
     if by == "statement" and trace.summary.message_count:
         lines += named_lines("see also", OTHER_VIEWS, look.width)
     lines += growth_lines(trace, look.width)
-    lines += provenance_lines([trace.settings], trace.summary.states, look.width)
+    has_estimates = any(block.estimated for block in trace.summary.blocks)
+    lines += provenance_lines(
+        [trace.settings], trace.summary.states, look.width, has_estimates=has_estimates
+    )
     return render(lines, width=look.width, color_system=color_system)

@@ -110,6 +110,11 @@ INSTRUCTIONS: Final = (
 ARROW: Final = " → "
 """Stands between a value before and the same value after."""
 
+_ESTIMATES: Final = (
+    f"instructions, arguments and replies of messages that were not measured ({ESTIMATED}), from "
+    "those that were"
+)
+
 NOT_HERE: Final = "consensus, networking, certified responses, other canisters"
 
 NOT_COUNTED: Final = "computation, heap and cycles"
@@ -266,22 +271,42 @@ def cache_words(trace: TraceSource) -> Iterator[tuple[str, str]]:
 
 
 def provenance_lines(
-    settings: Sequence[TraceSettings], states: Collection[MessageState], width: int
+    settings: Sequence[TraceSettings],
+    states: Collection[MessageState],
+    width: int,
+    *,
+    has_estimates: bool | None = None,
 ) -> list[Text]:
     """Say what of a report on one or two traces is real, what is modelled, what it leaves out."""
-    rows = provenance(settings, states)
+    rows = provenance(settings, states, has_estimates=has_estimates)
     return [line for name, text in rows for line in named_lines(name, text, width)]
 
 
 def provenance(
-    settings: Sequence[TraceSettings], states: Collection[MessageState]
+    settings: Sequence[TraceSettings],
+    states: Collection[MessageState],
+    *,
+    has_estimates: bool | None = None,
 ) -> list[tuple[str, str]]:
-    """Return the same as names and texts."""
+    """Return the same as names and texts.
+
+    Args:
+        settings: Of one or two traces.
+        states: In which messages of one began; none where they are not known.
+        has_estimates: Whether messages were estimated; None where that is not known, either.
+    """
+    if has_estimates is None:
+        has_estimates = any(
+            it.values.get("engine") == "both" and it.values.get("measure") != "all"
+            for it in settings
+        )
     real = chain.from_iterable(_real(it.values) for it in settings)
     modelled = chain(
-        *(_modelled(it.values) for it in settings), _modelled_messages(settings[-1], states)
+        [_ESTIMATES] * has_estimates,
+        *(_modelled(it.values) for it in settings),
+        _modelled_messages(settings[-1], states),
     )
-    beware = chain.from_iterable(_beware(it.values) for it in settings)
+    beware = chain(*(_beware(it.values) for it in settings), _beware_of(settings[-1], states))
     prices = chain.from_iterable(_prices(it) for it in settings)
     rows = (
         ("prices", "; ".join(dict.fromkeys(prices))),
@@ -334,11 +359,6 @@ def _modelled(settings: Mapping[str, object]) -> Iterator[str]:
         yield "the order of messages, time, cycles and randomness, which are the same in every run"
     if settings.get("engine") == "native":
         yield "the heap after a query or trap (native engine)"
-    if settings.get("engine") == "both" and settings.get("measure") != "all":
-        yield (
-            f"instructions, arguments and replies of messages that were not measured "
-            f"({ESTIMATED}), from those that were"
-        )
     if settings.get("preset") is not None:
         name = clean(str(settings["preset"]))
         yield f"preset {name}: the PRAGMAs of that product, not its commit path"
@@ -365,9 +385,23 @@ def _beware(settings: Mapping[str, object]) -> Iterator[str]:
         )
 
 
+def _beware_of(settings: TraceSettings, states: Collection[MessageState]) -> Iterator[str]:
+    both = settings.values.get("engine") == "both"
+    if both and _has_warm_queries(states):
+        yield (
+            "OS pages of warm queries are those of the native engine, whose heap keeps what "
+            "queries cached: as many as in a canister, which forgets that and reads it anew, or "
+            "fewer; --engine wasm has a canister's"
+        )
+
+
+def _has_warm_queries(states: Collection[MessageState]) -> bool:
+    return any((kind, cache) == ("query", "warm") for kind, cache, _ in states)
+
+
 def _modelled_messages(settings: TraceSettings, states: Collection[MessageState]) -> Iterator[str]:
     native = settings.values.get("engine") == "native"
-    if native and any((kind, cache) == ("query", "warm") for kind, cache, _ in states):
+    if native and _has_warm_queries(states):
         yield "warm queries keep what they cached, which a canister would forget"
 
 

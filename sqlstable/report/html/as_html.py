@@ -64,7 +64,11 @@ def render_html(trace: TraceSource, *, name: str = "") -> str:
         nothing=nothing_words(trace),
         stated=stated_settings(trace.settings),
         settings=setting_rows(trace.settings),
-        provenance=provenance([trace.settings], trace.summary.states),
+        provenance=provenance(
+            [trace.settings],
+            trace.summary.states,
+            has_estimates=any(block.estimated for block in trace.summary.blocks),
+        ),
     )
 
 

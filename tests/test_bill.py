@@ -21,11 +21,11 @@ from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.ic.idle_burn import Allocations, MemorySizes
 from sqlstable.ic.money import xdr_rate
 from sqlstable.ic.prices import PRICE_REGIMES
-from sqlstable.ic.units import GIB
+from sqlstable.ic.units import GIB, KIB
 from sqlstable.report.bill_data import bill_document, render_bill_csv
 from sqlstable.report.bill_table import render_bill
 from sqlstable.trace.format.estimating import margin_of
-from sqlstable.trace.model import ModuleCall
+from sqlstable.trace.model import ModuleCall, StableArea
 from tests.bill_world import ADD, MIB, READ, ledger_trace
 from tests.golden_files import check_golden
 from tests.hand_built import HandBuiltTrace, message, use
@@ -267,6 +267,66 @@ def test_no_line_is_wider_than_the_terminal(width):
     for asked in ([], wishes(f"{ADD}=10000/day")):
         text = shown(bill(trace, asked, terms(growth=True)), trace, width)
         assert max(map(len, text.splitlines())) <= width
+
+
+# -- growth within a bucket ------------------------------------------------------------------------
+
+
+def database(message, used, *, free=0, allocated=8 * MIB, memory_id=120):
+    """Return the main database as a message left it."""
+    unit = 64 * KIB if memory_id is None else 8 * MIB
+    return StableArea(
+        message, "main.db", "database", memory_id, allocated, unit, allocated, used, free
+    )
+
+
+def steady(*areas):
+    """Return a trace in which stable memory does not grow behind its first message."""
+    trace = ledger_trace(TRACKER)
+    messages = [replace(it, image_bytes=8 * MIB) for it in trace.messages]
+    return replace(trace, messages=tuple(messages), areas=areas)
+
+
+def said_of_growth(trace, *texts):
+    made = bill(trace, wishes(*texts), terms(growth=True))
+    assert made.standing.grown_bytes == made.standing.growth_storage == 0
+    text = " ".join(shown(made, trace).split())
+    assert "0 B in the month" not in text
+    return made, text
+
+
+def test_growth_within_a_bucket_is_told_with_when_it_is_full():
+    # From 1 MiB to 3 in two adds: 5 MiB more are 5 adds, at 2 a month 2.5 months.
+    trace = steady(database(0, MIB), database(4, 3 * MIB))
+    made, text = said_of_growth(trace, f"{ADD}=2/month")
+    assert (made.standing.room.updates_left, made.days_until_next_bucket) == (5, 75)
+    assert (
+        "stable memory grows by buckets of 8.0 MiB: main.db has 5.0 MiB free before it needs the "
+        "next; within its last one it grew by 2.0 MiB in 2 updates of the trace, and at that pace "
+        "needs the next after 5 more, 75 days of this bill if its updates are like those"
+    ) in text
+    # A bill of queries alone has no pace, and a bill that asks for no growth says nothing of it.
+    assert "needs the next after 5 more frozen" in said_of_growth(trace, "read=1/s")[1]
+    assert "free before it needs" not in shown(bill(trace, wishes(f"{ADD}=1"), terms()), trace)
+
+
+def test_the_pace_is_counted_from_where_the_last_bucket_came():
+    two = database(1, 9 * MIB, allocated=16 * MIB)
+    trace = steady(database(0, MIB), two, database(4, 11 * MIB, free=MIB, allocated=16 * MIB))
+    room = said_of_growth(trace, f"{ADD}=1")[0].standing.room
+    assert (room.grown_bytes, room.update_count, room.free_bytes) == (MIB, 1, 6 * MIB)
+
+
+def test_where_nothing_grew_or_nothing_is_known_it_is_said():
+    none = said_of_growth(steady(database(0, MIB), database(4, MIB)), f"{ADD}=1")[1]
+    assert "and did not grow within its last one in 2 updates of the trace" in none
+    plain = said_of_growth(
+        steady(database(0, KIB, allocated=64 * KIB, memory_id=None)), f"{ADD}=1"
+    )[1]
+    assert (
+        "by Wasm pages of 64.0 KiB: main.db has 63.0 KiB free before it needs the next f" in plain
+    )
+    assert "by whole buckets, and did not in these calls" in said_of_growth(steady(), f"{ADD}=1")[1]
 
 
 # -- queries that are called as updates ------------------------------------------------------------

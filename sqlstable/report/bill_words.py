@@ -10,6 +10,7 @@ from sqlstable.ic.fee_tables import STORAGE
 from sqlstable.ic.idle_burn import DAY_S, MONTH_DAYS
 from sqlstable.ic.money import XdrRate
 from sqlstable.ic.prices import regime_on
+from sqlstable.report.money_words import days_words
 from sqlstable.report.numbers import count, counted, size
 from sqlstable.report.sample_words import ESTIMATED, measured_words
 from sqlstable.report.text import clean
@@ -87,7 +88,9 @@ def _memory(bill: Bill, storage: str) -> Iterator[str]:
         f"{size(sizes.heap)}{heap_seen}, module {size(sizes.module)}, snapshots "
         f"{size(sizes.snapshots)}"
     )
-    if terms.growth:
+    if terms.growth and not standing.grown_bytes:
+        yield _room_words(bill)
+    elif terms.growth:
         yield (
             "modelled: stable memory goes on growing by as much a call as in the trace, "
             f"{size(int(standing.grown_bytes))} in the month, evenly"
@@ -102,6 +105,31 @@ def _memory(bill: Bill, storage: str) -> Iterator[str]:
     if terms.subnet_usage_bytes is not None:
         yield f"the subnet has {size(terms.subnet_usage_bytes)} in use"
     yield f"frozen below {allocations.freezing_threshold_s / DAY_S:g} days of idle burn"
+
+
+def _room_words(bill: Bill) -> str:
+    """Say how far the database has filled its last bucket, where stable memory did not grow."""
+    room = bill.standing.room
+    if room is None:
+        return "stable memory grows by whole buckets, and did not in these calls of the trace"
+    unit = "bucket" if room.is_bucket else "Wasm page"
+    words = (
+        f"stable memory grows by {unit}s of {size(room.unit_bytes)}: {clean(room.name)} has "
+        f"{size(room.free_bytes)} free before it needs the next"
+    )
+    if not room.update_count:
+        return words
+    updates = counted(room.update_count, "update")
+    if room.updates_left is None:
+        return f"{words}, and did not grow within its last one in {updates} of the trace"
+    days = bill.days_until_next_bucket
+    when = (
+        "" if days is None else f", {days_words(days)} of this bill if its updates are like those"
+    )
+    return (
+        f"{words}; within its last one it grew by {size(room.grown_bytes)} in {updates} of the "
+        f"trace, and at that pace needs the next after {count(int(room.updates_left))} more{when}"
+    )
 
 
 def _storage_words(bill: Bill, storage: str) -> str:

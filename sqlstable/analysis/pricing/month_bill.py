@@ -16,6 +16,7 @@ from datetime import date
 from fractions import Fraction
 from typing import Final
 
+from sqlstable.analysis.pricing.bucket_room import BucketRoom, bucket_room
 from sqlstable.analysis.pricing.call_groups import (
     CUT,
     CallGroup,
@@ -41,6 +42,7 @@ from sqlstable.ic.idle_burn import (
 )
 from sqlstable.ic.message_fees import AS_UPDATE, FREE_KINDS
 from sqlstable.ic.units import GIB
+from sqlstable.ic.words import UPDATE_KINDS
 from sqlstable.spelling import spelled
 from sqlstable.trace.format.estimating import SampleBlock
 
@@ -140,6 +142,8 @@ class Standing:
     "By which stable memory grows in the month; 0 unless that was asked for."
     growth_storage: Fraction
     "Cycles of the month for what it grows by, as if that came evenly. Modelled."
+    room: BucketRoom | None
+    "What the database can still take, where growth was asked for and there is none."
     reserved: int | None
     "Cycles set aside, not spent, for all that it holds and grows by; None where nobody asked."
 
@@ -199,6 +203,21 @@ class Bill:
     def total(self) -> Fraction:
         """Cycles of the month."""
         return self.calls_total + self.standing.total
+
+    @property
+    def days_until_next_bucket(self) -> Fraction | None:
+        """How long the database can grow within its last bucket; None where nobody knows.
+
+        Its updates are taken to be as those of the trace, all together.
+        """
+        room = self.standing.room
+        updates = sum(
+            (it.calls_per_month for it in self.lines if it.group.kinds.intersection(UPDATE_KINDS)),
+            Fraction(0),
+        )
+        if room is None or room.updates_left is None or not updates:
+            return None
+        return room.updates_left * MONTH_DAYS / updates
 
     @property
     def days_until_frozen(self) -> Fraction | None:
@@ -392,6 +411,7 @@ def _standing(
             * (fees.rates.storage_gib_second * MONTH_S * fees.node_count)
             / (GIB * REFERENCE_NODE_COUNT)
         ),
+        room=bucket_room(trace) if terms.growth and not grown else None,
         reserved=_reserved(max(billed, sizes.total + int(grown)), terms),
     )
 

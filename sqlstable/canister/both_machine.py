@@ -46,6 +46,12 @@ _HELD: Final = (
 )
 
 
+_BEGAN_ANEW: Final = (
+    "its heap began anew before message {}, because the messages before could not be followed; "
+    "an upgrade ends that"
+)
+
+
 class BothMachine:
     """SQLite in this process, and in a Wasm module beside it.
 
@@ -87,6 +93,9 @@ class BothMachine:
         "Why it does not follow any more; empty: it does."
         self._apart = ""
         "Why it cannot begin anew in the open message; empty: it can."
+        self._began_anew: int | None = None
+        """The message before which the measured machine's heap began anew; None: it has what a
+        canister's heap has, or nothing was followed yet."""
         self._is_open = False
         "Whether an SQL transaction has been left open."
         self._window = ""
@@ -157,6 +166,7 @@ class BothMachine:
             self._apart = _HELD if self._engine.heap.state.has_names else ""
         if self._apart:
             return
+        self._began_anew = call.index if call.cache is not None else None
         self._behind_count += 1
         if self._behind_count > _BEHIND_FREE + self._message_count // _BEHIND_EVERY:
             self._blocked = "the measured engine could not follow the messages before"
@@ -181,6 +191,7 @@ class BothMachine:
             reason = str(error)
         else:
             if isinstance(ran, Ended):
+                self._began_anew = None
                 return _merged(ended, Ran(ran, None), group)
             reason = ran
         self._is_beside = False
@@ -252,6 +263,9 @@ class BothMachine:
             # Of one that was lived through before it.
             self._is_beside = False
             return _told(ended, group._replace(reason=str(error)))
+        if not ran.has_same_work:
+            self._is_beside = self._is_beside and call.kind == "query"
+            return _told(ended, group._replace(reason=str(ran.error)))
         costs = ran.ended.raw.costs
         spent = None if costs is None else costs().instructions
         if spent is not None:
@@ -262,6 +276,8 @@ class BothMachine:
             elif trap is None and not self._has_same(dirty):
                 self._is_beside = False
                 ran = ran._replace(error="it wrote other bytes than on the native engine")
+        if call.cache != "fresh" and ran.error is None and self._began_anew is not None:
+            ran = ran._replace(error=_BEGAN_ANEW.format(self._began_anew))
         return _merged(ended, ran, group)
 
     def _has_same(self, os_pages: Sequence[int]) -> bool:

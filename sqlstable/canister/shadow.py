@@ -43,6 +43,8 @@ class Ran(NamedTuple):
     ended: Ended
     error: str | None
     "Why it ended otherwise than the native one; None: it did not."
+    has_same_work: bool = True
+    "Whether it came as far as the native one, so that its cost is one of that message."
 
 
 class Shadow:
@@ -191,14 +193,14 @@ class Shadow:
             raise
         life.call = None
         found = life.end(call, None if trap is None else Trap(trap))
-        different = None
+        ended = self._noted.pop()
         if trap is None and found is not None:
-            different = f"{TRAPPED}{found}"
-        elif left is not None:
-            different = f"the message left {left}"
-        elif len(errors) > asked.failure_count:
-            different = errors[-1]
-        return Ran(self._noted.pop(), different)
+            return Ran(ended, f"{TRAPPED}{found}")
+        if left is not None:
+            return Ran(ended, f"the message left {left}", has_same_work=False)
+        if len(errors) > asked.failure_count:
+            return Ran(ended, errors[-1], has_same_work=False)
+        return Ran(ended, None)
 
     def close(self) -> None:
         """Give everything back; closing twice does no harm."""

@@ -161,9 +161,14 @@ def differences(trace: TraceSource) -> Iterator[str]:
             page_count += 1
             if len(pages) < DIFFERENCES_SHOWN_MAX:
                 pages.append(message)
-    yield from map(_difference_words, ended[:DIFFERENCES_SHOWN_MAX])
-    if len(ended) > DIFFERENCES_SHOWN_MAX:
-        yield f"and {counted(len(ended) - DIFFERENCES_SHOWN_MAX, 'more message')} like it"
+    alike: dict[str, list[Message]] = {}
+    for message in ended:
+        assert message.sample is not None
+        alike.setdefault(str(message.sample.difference), []).append(message)
+    yield from map(_difference_words, list(alike.values())[:DIFFERENCES_SHOWN_MAX])
+    rest = sum(map(len, list(alike.values())[DIFFERENCES_SHOWN_MAX:]))
+    if rest:
+        yield f"and {counted(rest, 'more message')} in other ways"
     if page_count:
         shown = "; ".join(map(_page_words, pages))
         yield (
@@ -173,11 +178,14 @@ def differences(trace: TraceSource) -> Iterator[str]:
         )
 
 
-def _difference_words(message: Message) -> str:
-    text = "" if message.sample is None else clean(message.sample.difference or "")
+def _difference_words(alike: Sequence[Message]) -> str:
+    """Say of messages that differ in the same way how they do."""
+    first, more = alike[0], len(alike) - 1
+    text = "" if first.sample is None else clean(first.sample.difference or "")
+    who = f"message {first.index}" + (f" and {count(more)} more" if more else "")
     if text.startswith(TRAPPED):
-        return f"message {message.index} does not fit: on the measured engine {text}"
-    return f"message {message.index} ran otherwise on the measured engine: {text}"
+        return f"{who} {'do' if more else 'does'} not fit: on the measured engine {text}"
+    return f"{who} ran otherwise on the measured engine: {text}"
 
 
 def _pages(message: Message) -> tuple[int, int]:

@@ -267,6 +267,11 @@ class Sample:
     difference: str | None = None
     "How it ended otherwise there, such as by a trap; None: it did not."
 
+    @property
+    def has_trapped(self) -> bool:
+        """Whether it trapped on the measured engine alone, where it does not fit."""
+        return self.difference is not None and self.difference.startswith(TRAPPED)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -119,7 +119,10 @@ class HeldBudget:
             return
         self.held_count += 1
         message, is_total = costed.message, self.budget.target.scope == "total"
-        has_trapped = message.outcome == "trapped" and not self.budget.allows_trap
+        has_trapped = message.outcome == "trapped" or (
+            message.sample is not None and message.sample.has_trapped
+        )
+        has_trapped = has_trapped and not self.budget.allows_trap
         if has_trapped and not is_total and message.index not in self.trapped:
             self.trapped.append(message.index)
         match self.budget:

@@ -276,7 +276,9 @@ def _limits_used(facts: MessageFacts, costs: Costs) -> tuple[LimitUse, ...]:
         return uses
     is_from_outside = not facts.is_called_by_canister
     # Where both engines ran it, the measured one may have trapped alone.
-    trap = facts.sample.difference if facts.sample and not facts.trap else facts.trap
+    trap = facts.trap
+    if trap is None and facts.sample is not None and facts.sample.has_trapped:
+        trap = facts.sample.difference
     return uses + payload_uses(
         facts.kind, costs.payloads, limits, trap=trap, is_from_outside=is_from_outside
     )

@@ -1,6 +1,7 @@
 """What messages of both engines bring and send, and so cost in cycles, where none was measured."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from sqlstable.analysis.checking.budget_checking import check_budgets
 from sqlstable.analysis.checking.budget_reading import read_budgets
 from sqlstable.analysis.pricing.message_cycles import message_cycles
 from sqlstable.analysis.pricing.trace_cycles import trace_cycles
+from sqlstable.errors import BudgetError
 from sqlstable.ic.cycle_fees import CycleFees
 from sqlstable.report.as_json import document
 from sqlstable.report.as_table import render_table
@@ -175,6 +177,18 @@ def test_a_budget_says_in_how_many_its_number_was_estimated(checked):
         elif it.message is not None and it.estimated_count:
             assert it.is_estimated is not it.message.instructions.measured
         assert it.is_sure is (not it.estimated_count or (not it.is_kept and not it.is_estimated))
+
+
+def test_cycles_without_what_arrives_keep_no_budget(checked):
+    """A trace of before has no bytes of messages that were not measured."""
+    trace, *_ = checked
+    messages = [
+        it if it.instructions.measured else replace(it, payloads=None) for it in trace.messages
+    ]
+    for name in ("cycles", "cycles_as_update"):
+        budgets = read_budgets(f"[total]\n{name} = 1", "budget.toml")
+        with pytest.raises(BudgetError, match=f"nobody counted {name} of message"):
+            check_budgets(budgets, trace, messages)
 
 
 def test_every_format_of_a_check_marks_what_was_estimated(checked):

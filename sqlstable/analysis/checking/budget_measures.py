@@ -86,17 +86,18 @@ def _reply_bytes(it: Costed) -> int | None:
 
 
 def _cycles(it: Costed) -> int | None:
-    return _known(message_cycles(it.message, it.fees))
+    return _known(it, message_cycles(it.message, it.fees))
 
 
 def _cycles_as_update(it: Costed) -> int | None:
     found = cycles_as_update(it.message, it.fees)
-    return 0 if found is None else _known(found)
+    return 0 if found is None else _known(it, found)
 
 
-def _known(found: MessageCycles) -> int | None:
-    # Its arrival is paid for by its bytes, which an engine that sends none does not know.
-    if found.execution is None:
+def _known(it: Costed, found: MessageCycles) -> int | None:
+    # Its arrival is paid for by its bytes, which an engine that sends none does not know. Beside
+    # messages that were measured, one without would be so much too cheap.
+    if found.execution is None or (found.ingress is None and it.message.sample is not None):
         return None
     return found.base + found.execution + (found.ingress or 0) + found.calls
 

@@ -178,11 +178,6 @@ def test_what_sqlite_cannot_take_is_refused(sql, params, message):
         encode_request(sql, params)
 
 
-def test_a_missing_row_is_refused():
-    with pytest.raises(SqlError, match="row 1 of the parameters is None"):
-        encode_many("x", [(1,), None])
-
-
 # -- replies --------------------------------------------------------------------------------------
 
 

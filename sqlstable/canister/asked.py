@@ -1,9 +1,11 @@
 """What a message has asked of its SQL, so that another engine can be asked the same."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from sqlstable.database.values import Params
+from sqlstable.database.values import BindableRows, Params
 from sqlstable.engine.statements import Cursor, Rows, Statements
 from sqlstable.errors import SqlError
 
@@ -73,6 +75,10 @@ class AskedStatements:
             return self._statements.executemany(sql, self._keeping(rows, kept))
         except Exception:
             self.failure_count += 1
+            if isinstance(rows, BindableRows):
+                # The other engine is sent all rows at once, up to one that is none.
+                with suppress(SqlError):
+                    deque(self._keeping(rows.rest(), kept), maxlen=0)
             raise
 
     def open_cursor(self, sql: str, params: Params = None) -> Cursor:

@@ -163,9 +163,10 @@ class BindableRows:
 
     def __init__(self, rows: Iterable[Params], sql: str) -> None:
         """Wrap rows; each is read once."""
+        self._given = rows
         self._rows = iter(rows)
         self._sql = sql
-        self.number = 0
+        self.number = self._bound = 0
         self.last: Params = None
 
     def __iter__(self) -> Iterator[Params]:
@@ -176,7 +177,18 @@ class BindableRows:
                     f"row {self.number} of the parameters is None; give a sequence or a mapping"
                 )
             self.last = bindable(row, self._sql, place=self.place)
+            self._bound += 1
             yield self.last
+
+    def rest(self) -> Iterable[Params]:
+        """Return the rows that nobody has asked for, where all are at hand as in a list.
+
+        There are none behind one that could not be bound.
+        """
+        given = self._given
+        if not isinstance(given, Sequence) or self._bound < self.number:
+            return ()
+        return bindable_rows(given[self.number :])
 
     @property
     def place(self) -> str:

@@ -218,42 +218,48 @@ def encode_request(
 
 
 def encode_many(
-    sql: str,
-    rows: Iterable[Params],
-    *,
-    names: bool = False,
-    cold: bool = False,
-    counters: bool = False,
-    key: bytes | None = None,
+    sql: str, rows: Iterable[Params], *, counters: bool = False, key: bytes | None = None
 ) -> bytes | None:
     """Return the request that runs one statement once per row, or None where there are no rows.
+
+    Raises:
+        SqlError: The SQL has a NUL, or a value is none that SQLite knows.
+    """
+    request, refused = encode_until(sql, rows, counters=counters, key=key)
+    if refused is not None:
+        raise refused
+    return request
+
+
+def encode_until(
+    sql: str, rows: Iterable[Params], *, counters: bool, key: bytes | None
+) -> tuple[bytes | None, Exception | None]:
+    """Return the request for the rows before one that cannot be had or bound, and why it cannot.
 
     Args:
         sql: One statement.
         rows: Values to bind, for each run.
-        names: As for `encode_request`, like the others.
-        cold: Whether SQLite's page cache is emptied first.
         counters: Whether the reply has SQLite's counters.
         key: The message's `random_key`.
 
     Raises:
-        SqlError: The SQL has a NUL, a row is missing, or a value is none that SQLite knows.
+        SqlError: The SQL has a NUL.
     """
-    flags = _NAMES * names | _COLD * cold | _COUNTERS * counters
-    parts = _head(sql, flags, key)
-    at = len(parts)
+    parts = _head(sql, _COUNTERS * counters, key)
+    at = end = len(parts)
     count = 0
-    for row in rows:
-        if row is None:
-            raise SqlError(
-                f"row {count} of the parameters is None; give a sequence or a dictionary"
-            )
-        _append_row(parts, row)
-        count += 1
+    refused = None
+    try:
+        for row in rows:
+            assert row is not None, "bindable_rows refuses it"
+            _append_row(parts, row)
+            count += 1
+            end = len(parts)
+    except Exception as error:  # noqa: BLE001  whoever asked is told
+        refused = error
     if count == 0:
-        return None
-    parts.insert(at, _U32.pack(count))
-    return b"".join(parts)
+        return None, refused
+    return b"".join((*parts[:at], _U32.pack(count), *parts[at:end])), refused
 
 
 def _head(sql: str, flags: int, key: bytes | None) -> list[bytes]:

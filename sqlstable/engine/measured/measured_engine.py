@@ -29,6 +29,7 @@ from sqlstable.engine.measured.codec import (
     encode_many,
     encode_request,
     encode_settings,
+    encode_until,
     random_key,
 )
 from sqlstable.engine.measured.cursors import WasmCursor, encode_cursor
@@ -227,18 +228,20 @@ class WasmEngine:
             SqlError: SQLite refused.
             Trap: The message trapped inside.
         """
-        request = encode_many(sql, rows, counters=self._counters, key=self._key())
-        if request is None:
-            return []
+        request, refused = encode_until(sql, rows, counters=self._counters, key=self._key())
         call_count = len(self.calls)
         try:
-            return self._send(sql, request)
+            # What comes before a row that is refused has run, as it has where rows go one by one.
+            found = [] if request is None else self._send(sql, request)
         except SqlError as error:
             # All rows went with the request; SQLite came so far.
             error.row = _runs(self._last_results) or 1
             raise
         finally:
             _join(self.calls[call_count:], sql)
+        if refused is not None:
+            raise refused
+        return found
 
     def request_of(self, sql: str, params: Params, rows: Sequence[Params] | None) -> bytes | None:
         """Return what `execute` sends, or with rows `executemany`; None where there is no row."""

@@ -57,6 +57,12 @@ def test_an_index_that_is_dropped_fails_the_job_and_is_told_with_statement_and_t
         assert "whose OS pages: note " in text
 
 
+def test_a_file_that_is_called_a_trace_and_is_none_is_no_script(folder):
+    Path("cut.trace").touch()
+    done = checked("cut.trace", "--budget", "b.toml", status=2)
+    assert "cut.trace is not a trace" in done.stderr
+
+
 def test_a_trace_is_held_to_the_same_as_a_run(folder):
     assert call("run", "slow.sql", "--trace", "slow.trace").exit_code == 0
     data = json.loads(

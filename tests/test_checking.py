@@ -480,7 +480,8 @@ def test_what_is_no_baseline_is_refused(text, told):
 
 def test_numbers_out_of_place_are_damage():
     text = baseline_text(make_baseline(shop((3, 9000), (4, 9000))))
-    for old, new in (("[3, 4]", "[3]"), ("[3, 4]", "[3, -4]"), ('"message"', '"massage"')):
+    changes = [("[3, 4]", it) for it in ("[3]", "[3, -4]", "[3, true]")]
+    for old, new in (*changes, ('"message"', '"massage"'), ('"scans": []', '"scans": "x"')):
         with pytest.raises(BudgetError, match="is damaged"):
             read_baseline(text.replace(old, new), "it")
 

@@ -104,6 +104,19 @@ def test_a_closed_canister_has_no_image(engine):
         canister.image()
 
 
+def test_an_image_for_a_memory_is_refused_in_a_line():
+    with Canister() as canister, pytest.raises(SettingsError) as refused:
+        Canister(memory=canister.image())
+    assert len(str(refused.value)) < 120
+
+
+def test_an_image_and_its_trace_are_two_files(tmp_path):
+    path = str(tmp_path / "new.image")
+    with pytest.raises(SettingsError, match="both the image and the trace"):
+        Canister(path, trace=path, overwrite_trace=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_memory_is_no_name_of_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match="leave the path out"):

@@ -1,5 +1,6 @@
 """What there is to choose about a canister."""
 
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields
 from datetime import date
@@ -101,7 +102,8 @@ class Choices:
         for name, (kinds, words) in _TYPES.items():
             if not isinstance(getattr(self, name), kinds):
                 found = getattr(self, name)
-                raise SettingsError(f"{name} is {found!r}, of type {type(found).__name__}; {words}")
+                shown = reprlib.repr(found)
+                raise SettingsError(f"{name} is {shown}, of type {type(found).__name__}; {words}")
         check_choice("engine", self.engine, RUN_ENGINES)
         Measure.parsed(self.measure)
         check_choice("depth", self.depth, ("counters", "pages"))
@@ -114,6 +116,8 @@ class Choices:
             raise SettingsError(
                 f"the canister is given both {self.path} and a memory; leave one of the two out"
             )
+        if self.path is not None and self.trace == self.path:
+            raise SettingsError(f"{self.path} cannot be both the image and the trace")
         if self.path is None and (self.durability is not None or self.read_only):
             name = "read_only" if self.read_only else "durability"
             raise SettingsError(

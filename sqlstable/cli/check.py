@@ -182,7 +182,12 @@ def _is_trace(source: str) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
+        is_trace = file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
+    if path.suffix == ".trace" and not is_trace:
+        raise UsageError(
+            f"{path} is not a trace; record it again with sqlstable run --trace {path}"
+        )
+    return is_trace
 
 
 def _refuse_run_options(given: Mapping[str, Any]) -> None:

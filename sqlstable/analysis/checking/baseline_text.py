@@ -5,7 +5,7 @@ Every number is on a line with its name, entries are sorted, and nothing says wh
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from sqlstable.analysis.checking.baseline_model import (
     KEPT_MEASURES,
@@ -104,7 +104,8 @@ def baseline_of(data: object, name: str) -> Baseline:
         )
     try:
         entries = dict(map(_entry, data["entries"]))
-        settings = dict(data["settings"])
+        settings = data["settings"]
+        _need(isinstance(settings, dict), "its settings have no names")
         unlike_wasm = data.get("unlike_wasm")
         _need(unlike_wasm is None or isinstance(unlike_wasm, str), "unlike_wasm is no text")
         _need(len(entries) == len(data["entries"]), "two entries have the same name")
@@ -122,19 +123,25 @@ def baseline_data(baseline: Baseline) -> Any:  # noqa: ANN401  JSON
 
 def _entry(data: Mapping[str, Any]) -> tuple[EntryName, BaselineEntry]:
     name = EntryName(*(data[field] for field in EntryName._fields))
-    count, scans = data["count"], tuple(data["scans"])
+    count, scans = data["count"], data["scans"]
+    _need(isinstance(scans, list), "scans are no list")
     _need(all(isinstance(it, str) for it in (*name, *scans)), "a name is no text")
     _need(name.what in _WHATS, f"there is no entry of a {name.what}")
-    _need(isinstance(count, int) and count > 0, "a count is no number")
-    return name, BaselineEntry(count, {it: _values(data[it], count) for it in KEPT_MEASURES}, scans)
+    _need(_is_number(count) and count > 0, "a count is no number")
+    values = {it: _values(data[it], count) for it in KEPT_MEASURES}
+    return name, BaselineEntry(count, values, tuple(scans))
 
 
 def _values(found: object, count: int) -> tuple[int | None, ...]:
     listed = list(found) if isinstance(found, list) else [found] * count
     _need(len(listed) == count, "there are more or fewer numbers than positions")
-    values = tuple(it for it in listed if it is None or (isinstance(it, int) and it >= 0))
+    values = tuple(it for it in listed if it is None or (_is_number(it) and it >= 0))
     _need(len(values) == count, "something is no number")
     return values
+
+
+def _is_number(found: object) -> TypeGuard[int]:
+    return isinstance(found, int) and not isinstance(found, bool)
 
 
 def _need(is_so: bool, text: str) -> None:  # noqa: FBT001  private

@@ -577,7 +577,7 @@ def test_a_refused_name_says_how_many_more_there_are():
     trace = ledger_trace(TRACKER)
     many = [replace(trace.messages[1], index=it, label=f"l{it}") for it in range(12)]
     with pytest.raises(
-        SettingsError, match="l6 \\| l7 \\| and 4 more; methods and shapes of report"
+        SettingsError, match="l6 \\| l7 \\| and 4 more; methods and shapes are taken"
     ):
         bill(replace(trace, messages=tuple(many)), wishes("x=1"), terms())
 

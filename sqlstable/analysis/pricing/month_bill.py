@@ -359,7 +359,8 @@ def _found(groups: CallGroups, name: str) -> CallGroup:
     known = names_of(it for it in groups.by_name.values() if it.call_count)
     raise SettingsError(
         f"nothing in the trace is called {name!r}; there are: {_listed(known)}; methods and shapes "
-        "of report --by shape are taken too, and message:N and statement:N name one by its index"
+        "are taken too, as reports by shape have them, and message:N and statement:N name one by "
+        "its index"
     )
 
 

@@ -250,8 +250,7 @@ CREATE TABLE statement_cost (           -- likewise, of one statement
 CREATE TABLE message_charge (           -- what price lists charge for
   message_index INTEGER PRIMARY KEY REFERENCES message,
   {charge},
-  -- of its argument; NULL, as the rest: nobody counted; estimated where instructions are
-  request_bytes INTEGER,
+  request_bytes INTEGER,                -- of its argument; NULL, as the rest: nobody counted
   reply_bytes INTEGER,                  -- of its reply, or of the words of its reject
   call_count INTEGER, call_bytes INTEGER -- calls to other canisters; names and arguments of those
 );

@@ -93,12 +93,15 @@ def test_the_work_is_linear():
 
 
 def test_every_step_of_the_table_has_an_example_that_is_that_step():
+    values = {"keep|replace": "keep", "NUMBER": "5", "PRINCIPAL": "aaaaa-aa"}
     for kind in STEPS.values():
-        given = f"--{kind.options[0].name} x" if kind.options and kind.options[0].value else ""
+        option = kind.options[0] if kind.options and kind.options[0].value else None
+        value = "" if option is None else values.get(option.value, "x")
+        given = "" if option is None else f"--{option.name} {value}"
         name = "" if kind.takes == "name" else "create ledger\n"
         steps = parse_workload(f"install first.wasm\n{name}{kind.example} {given}")
         assert steps[-1].word == kind.word
-        assert given == "" or steps[-1].options[kind.options[0].name] == "x"
+        assert option is None or steps[-1].options[option.name] == value
 
 
 def test_every_other_word_of_the_table_has_an_example_that_is_understood():
@@ -221,6 +224,14 @@ def test_expectations_are_read():
         ("install a.wasm\nupdate", "update lacks the method"),
         ("install a.wasm --fast", "install has no option --fast; it has: --did, --id, --cycles"),
         ("install a.wasm --did", "--did lacks its value: FILE"),
+        ("install a.wasm --cycles -5", "--cycles is '-5'; it must be a number"),
+        ("install a.wasm --id xx", "--id is 'xx'; 'xx' is no principal"),
+        (
+            "install a.wasm\nupgrade --wasm-memory-persistence foo",
+            "line 2: --wasm-memory-persistence is 'foo'; it must be keep or replace",
+        ),
+        ("install a.wasm\nrepeat 2 repeat 3 update add", "the line says repeat twice"),
+        ("install a.wasm\nas ana repeat 2 as bob update add", "the line says as twice"),
         ("install a.wasm\nrepeat x update add", "repeat needs a number from 1 to 10,000,000"),
         ("install a.wasm\nrepeat 5", "repeat 5 needs a step behind it"),
         ("install a.wasm\nrepeat 5 as ana", "repeat 5 needs a step behind it"),

@@ -86,6 +86,8 @@ class _Said:
     caller: str | None
     label: str | None = None
     repeat: int = 1
+    words: set[str] = field(default_factory=set)
+    "The words in front of the step so far."
     is_pasted: bool = False
     "Whether it is a command of dfx or icp."
     options: dict[str, str] = field(default_factory=dict)
@@ -142,9 +144,11 @@ class _StepParser:
                 if len(rest) == 1:
                     self._caller = said.caller = rest[0]
                     return
+                self._say_once(said, word)
                 said.caller = rest[0]
                 self._take_words(rest[1:], said)
             case "repeat":
+                self._say_once(said, word)
                 said.repeat, rest = self._count(said.line, rest), rest[1:]
                 said.options["repeat"] = ""
                 self._take_words(rest, said)
@@ -159,6 +163,11 @@ class _StepParser:
                 self._add(word, rest, said)
             case _:
                 self._fail_unknown(said.line, word)
+
+    def _say_once(self, said: _Said, word: str) -> None:
+        if word in said.words:
+            self._fail(said.line, f"the line says {word} twice; a step has one")
+        said.words.add(word)
 
     def _take_label(self, line: int, label: str) -> None:
         if self._label is not None:
@@ -297,6 +306,9 @@ class _StepParser:
                 if taken is None:
                     self._fail(line, f"{name} lacks its value: {option.value}")
                 value = taken
+            fault = option.fault(value)
+            if fault:
+                self._fail(line, f"{name} is {value!r}; {fault}")
             options[option.name] = value
         return plain, options
 

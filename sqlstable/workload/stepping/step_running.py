@@ -285,8 +285,6 @@ class _SteppingRun:
         if source is None:
             raise SettingsError(f"canister {name} has no module to {step.word}; name one")
         kept = step.options.get("wasm-memory-persistence")
-        if kept is not None and kept not in _KEPT:
-            raise SettingsError(f"--wasm-memory-persistence is {kept!r}; use keep or replace")
         return world.install(
             name,
             source,
@@ -301,8 +299,6 @@ class _SteppingRun:
     def _create(self, step: ModuleStep) -> None:
         assert step.canister is not None
         cycles = step.options.get("cycles", "").replace("_", "")
-        if cycles and not cycles.isdigit():
-            raise SettingsError(f"--cycles is {cycles!r}; it must be a number")
         self._world.create(
             step.canister,
             canister_id=step.options.get("id"),

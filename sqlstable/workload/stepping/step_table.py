@@ -6,6 +6,9 @@ The parser goes by this table, and the reference is made from it.
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from sqlstable.errors import SettingsError
+from sqlstable.ic.principals import principal_of
+
 Takes = Literal["module", "method", "canister", "name", "duration", "rest"]
 """What stands behind the word of a step."""
 
@@ -18,6 +21,19 @@ class StepOption:
     value: str
     "What it takes; empty where it takes nothing."
     summary: str
+
+    def fault(self, value: str) -> str:
+        """Return what is wrong with a value; empty: nothing that can be told yet."""
+        if "|" in self.value and value not in self.value.split("|"):
+            return f"it must be {self.value.replace('|', ' or ')}"
+        if self.value == _NUMBER and not value.replace("_", "").isdecimal():
+            return "it must be a number"
+        if self.value == _PRINCIPAL:
+            try:
+                principal_of(value)
+            except SettingsError as error:
+                return str(error)
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +51,9 @@ class StepKind:
     "Whether something can be expected of it."
 
 
+_PRINCIPAL: Final = "PRINCIPAL"
+_NUMBER: Final = "NUMBER"
+
 _DID: Final = StepOption(
     "did", "FILE", "the interface; by default what the module says of itself (candid:service)"
 )
@@ -43,8 +62,8 @@ _PERSISTENCE: Final = StepOption(
     "wasm-memory-persistence", "keep|replace", "whether the heap stays, as Motoko's compiler has it"
 )
 _PLACE: Final = (
-    StepOption("id", "PRINCIPAL", "of a canister that is new"),
-    StepOption("cycles", "NUMBER", "its balance then"),
+    StepOption("id", _PRINCIPAL, "of a canister that is new"),
+    StepOption("cycles", _NUMBER, "its balance then"),
 )
 
 STEPS: Final = {

@@ -16,6 +16,7 @@ from sqlstable.analysis.totals import (
 from sqlstable.analysis.verdict import applies, is_import, share, verdict
 from sqlstable.ic.accesses import Accesses
 from sqlstable.ic.charged import CHARGED_UNITS, Charged
+from sqlstable.ic.snapshot_costs import whole_instructions
 from sqlstable.ic.words import INSTRUCTION_PHASES, PHASES
 from sqlstable.trace.access_stream import NOBODY, AccessBlock
 from sqlstable.trace.format.kind_sums import KindSums
@@ -191,8 +192,14 @@ def summed_kind(kind, messages):
     known = [it for it in arrived if it.payloads is not None]
     payloads = [it.payloads for it in messages if it.payloads is not None]
     units = [name for name in CHARGED_UNITS if name.startswith("stable_")]
+    spent = [
+        it.image_bytes + whole_instructions(0) if it.instructions is None else it.instructions.total
+        for it in messages
+    ]
     return KindSums(
-        *(kind, len(messages), len(counted), len(charged), len(arrived), len(known), sum(counted)),
+        *(kind, len(messages), len(counted), len(charged), len(arrived), len(known)),
+        tuple(sum(it % 10 == digit for it in spent) for digit in range(10)),
+        sum(counted),
         sum(it.image_bytes for it in messages if it.instructions is None),
         Charged(None, **{name: sum(getattr(it, name) for it in charged) for name in units}),
         sum(it.request_bytes for it in payloads),

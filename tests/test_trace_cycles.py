@@ -9,9 +9,13 @@ import pytest
 from sqlstable import Canister, open_trace
 from sqlstable.analysis.fitting.circumstances import trace_regime
 from sqlstable.analysis.pricing.frequency import read_wish
-from sqlstable.analysis.pricing.message_cycles import message_cycles
+from sqlstable.analysis.pricing.message_cycles import cycles_as_update, message_cycles
 from sqlstable.analysis.pricing.month_bill import BillTerms, bill
-from sqlstable.analysis.pricing.trace_cycles import stable_part, trace_cycles
+from sqlstable.analysis.pricing.trace_cycles import (
+    stable_part,
+    trace_cycles,
+    trace_cycles_as_update,
+)
 from sqlstable.errors import SettingsError
 from sqlstable.ic.charged import Charged, Payloads
 from sqlstable.ic.cycle_fees import CycleFees
@@ -111,16 +115,24 @@ def test_stable_memorys_part_is_that_of_all_messages(regime):
     assert stable_part(kinds_of([one(0, "update", charged=None)]), regime) is None
 
 
-def test_a_recorded_trace_adds_up():
-    with Canister(engine="wasm", trace=":memory:") as canister:
+@pytest.mark.parametrize("day", ["2022-01-01", "2024-01-01", "2026-11-01"])
+def test_a_recorded_trace_adds_up(day):
+    """Also where an instruction cost 0.4 cycles, and each message was rounded down."""
+    with Canister(engine="wasm", trace=":memory:", limits=day, track_heap=True) as canister:
         canister.update("CREATE TABLE t (a)")
-        canister.update("INSERT INTO t VALUES (1)")
-        canister.query("SELECT * FROM t")
+        for number in range(9):
+            canister.update("INSERT INTO t VALUES (?)", (10**number,))
+            canister.query("SELECT * FROM t WHERE a > ?", (number,))
+        canister.upgrade()
         with canister.trace() as trace:
             fees, regime = trace_fees(trace.settings), trace_regime(trace.settings)
+            kinds = trace.summary.kinds
             single = [message_cycles(it, fees).total for it in trace.messages]
-            assert trace_cycles(trace.summary.kinds, fees).total == sum(single)
-            assert stable_part(trace.summary.kinds, regime) == trace.summary.instructions.stable
+            assert trace_cycles(kinds, fees).total == sum(single)
+            called = [cycles_as_update(it, fees) for it in trace.messages]
+            queries = [it.total for it in called if it is not None]
+            assert trace_cycles_as_update(kinds, fees).total == sum(queries)
+            assert stable_part(kinds, regime) == trace.summary.instructions.stable
 
 
 def test_a_heap_with_64_bit_addresses_is_known_by_its_trace():

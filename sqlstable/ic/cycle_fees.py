@@ -12,6 +12,7 @@ Source:
     usage (``http_request_fee_v2``) is newer; of its parts only a quotation of the code was read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -162,6 +163,24 @@ class CycleFees:
         return self.scaled(
             self.rates.message + self.rates.ten_instructions * factor * instructions // 10
         )
+
+    def instructions_of_many(self, *, instructions: int, last_digits: Sequence[int]) -> int:
+        """For the instructions of many messages, each of which is rounded down by itself.
+
+        Args:
+            instructions: All of them.
+            last_digits: How many messages have a number of them that ends in 0, in 1, … in 9.
+
+        Examples:
+            >>> fees = CycleFees.on(date(2022, 1, 1))  # 0.4 for each instruction
+            >>> fees.instructions_of_many(instructions=14, last_digits=(0, 0, 0, 0, 1, *[0] * 5))
+            5
+            >>> fees.instructions_of_many(instructions=14, last_digits=(*[0] * 7, 2, 0, 0))
+            4
+        """
+        tenths = self.rates.ten_instructions * (WASM64_FACTOR if self.is_64 else 1)
+        lost = sum(count * (tenths * digit % 10) for digit, count in enumerate(last_digits))
+        return self.scaled((tenths * instructions - lost) // 10)
 
     def prepayment(self, *, instruction_limit: int) -> int:
         """That must be there for a message to run: its limit's worth; the rest comes back."""

@@ -3,7 +3,7 @@
 **Invariants**
 
 - The sums are those of `sqlstable.analysis.pricing.message_cycles` over all messages, on a subnet
-  of 13 nodes: there no price is rounded.
+  of 13 nodes: there no price is rounded but that of instructions, message by message.
 """
 
 from collections.abc import Iterable
@@ -140,7 +140,7 @@ def _execution(it: KindSums, fees: CycleFees) -> int | None:
         instructions += uncounted * whole_instructions(0) + it.uncounted_image_bytes
     elif uncounted and it.kind != "uninstall":
         return None
-    return fees.execution(instructions=instructions) - fees.execution(instructions=0)
+    return fees.instructions_of_many(instructions=instructions, last_digits=it.last_digits)
 
 
 def _ingress(it: KindSums, fees: CycleFees) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlstable.ic.charged import CHARGED_UNITS, Charged
 from sqlstable.ic.message_fees import IMPORT
+from sqlstable.ic.snapshot_costs import whole_instructions
 from sqlstable.trace.format.schema import (
     CALLS_SINCE_VERSION,
     CHARGED_COLUMNS,
@@ -35,7 +36,8 @@ _KIND: Final = (
 class KindSums:
     """All messages of one kind together.
 
-    Every price in cycles or instructions is so much for each unit, so that sums are enough.
+    Every price in cycles or instructions is so much for each unit, so that sums are enough; where
+    one is in tenths, each message is rounded, and the last digits say by how much.
     """
 
     kind: str
@@ -49,6 +51,9 @@ class KindSums:
     "Messages that go on from no other."
     known_arrival_count: int
     "Those of them whose bytes are known."
+    last_digits: tuple[int, ...]
+    """How many messages have instructions that end in 0, in 1, … in 9; those that load a snapshot
+    have what that takes, counted or not."""
     instructions: int
     "As far as they are known."
     uncounted_image_bytes: int
@@ -101,16 +106,18 @@ def kind_sums(snapshot: TracePart) -> tuple[KindSums, ...]:
         f"(CASE WHEN {known} THEN h.call_count END)",
         "h.call_bytes",
     )
+    whole = f"ifnull(c.instructions_total, m.image_bytes + {whole_instructions(0)})"
+    digits = ", ".join(f"ifnull(sum({whole} % 10 = {digit}), 0)" for digit in range(10))
     charge_columns = (*_STABLE_COLUMNS, "request_bytes", "call_count", "call_bytes")
     rows = snapshot.select(
         f"SELECT {_KIND}, count(*), count(c.message_index), count(h.charged_stable_accesses),"  # noqa: S608  our own names
-        f" sum({arrives}), sum({arrives} AND {known}), {summed} FROM message AS m"
+        f" sum({arrives}), sum({arrives} AND {known}), {digits}, {summed} FROM message AS m"
         + _beside(snapshot, "message_cost AS c", COSTS_SINCE_VERSION, "instructions_total")
         + _beside(snapshot, "message_charge AS h", CHARGES_SINCE_VERSION, *charge_columns)
         + _beside(snapshot, "message_call AS k", CALLS_SINCE_VERSION, "method")
         + " WHERE m.message_index <= :last_message GROUP BY 1 ORDER BY 1"
     )
-    return tuple(_of_row(row[:6], joined_halves(row[6:])) for row in rows)
+    return tuple(_of_row((*row[:6], tuple(row[6:16])), joined_halves(row[16:])) for row in rows)
 
 
 def _beside(snapshot: TracePart, named: str, since: int, *columns: str) -> str:

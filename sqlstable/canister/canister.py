@@ -85,7 +85,8 @@ class Canister(LifeCycle, SnapshotDoor, SchemaDoor, Inbox, Presence):
             changed, for write amplification; comparing takes about 10 µs a message.
         memory: An existing stable memory, such as `StableMemory.from_image` gives; of no other
             canister that is open. Closing the canister leaves it open. The wasm engine works on
-            a copy of one that was not made for it, which closing writes back.
+            a copy of one that was not made for it, which closing writes back. Its limits are
+            its own, whatever ``limits`` says.
         durability: With ``path``: ``process`` (an answered message survives ``kill -9``, the
             default) or ``power`` (it survives a loss of power, too).
         read_only: With ``path``: allows queries only, and leaves all files as they are; so does a

@@ -37,7 +37,9 @@ class Engines:
     """
 
     def __init__(self, **options):
-        memory = options.pop("memory", StableMemory)
+        # The limits of a memory that is given are its own.
+        limits = options.get("limits", "latest")
+        memory = options.pop("memory", lambda: StableMemory(limits=limits))
         self.has_journals = options.pop("has_journals", False)
         self.options = options
         self.build = options.pop("build", None)

@@ -166,19 +166,24 @@ class BindableRows:
         self._given = rows
         self._rows = iter(rows)
         self._sql = sql
-        self.number = self._bound = 0
+        self.number = 0
         self.last: Params = None
+        self._is_refused = False
+        "Whether the last one could not be bound."
 
     def __iter__(self) -> Iterator[Params]:
-        for row in self._rows:
-            self.number += 1
-            if row is None:
-                raise SqlError(
-                    f"row {self.number} of the parameters is None; give a sequence or a mapping"
-                )
-            self.last = bindable(row, self._sql, place=self.place)
-            self._bound += 1
-            yield self.last
+        try:
+            for row in self._rows:
+                self.number += 1
+                if row is None:
+                    raise SqlError(  # noqa: TRY301  it is an error of the row, as others are
+                        f"row {self.number} of the parameters is None; give a sequence or a mapping"
+                    )
+                self.last = bindable(row, self._sql, place=self.place)
+                yield self.last
+        except SqlError:
+            self._is_refused = True
+            raise
 
     def rest(self) -> Iterable[Params]:
         """Return the rows that nobody has asked for, where all are at hand as in a list.
@@ -186,7 +191,7 @@ class BindableRows:
         There are none behind one that could not be bound.
         """
         given = self._given
-        if not isinstance(given, Sequence) or self._bound < self.number:
+        if not isinstance(given, Sequence) or self._is_refused:
             return ()
         return bindable_rows(given[self.number :])
 

@@ -245,8 +245,8 @@ def encode_until(
     Raises:
         SqlError: The SQL has a NUL.
     """
-    parts = _head(sql, _COUNTERS * counters, key)
-    at = end = len(parts)
+    parts = [*_head(sql, _COUNTERS * counters, key), b""]
+    at, end = len(parts) - 1, len(parts)
     count = 0
     refused = None
     try:
@@ -257,9 +257,8 @@ def encode_until(
             end = len(parts)
     except Exception as error:  # noqa: BLE001  whoever asked is told
         refused = error
-    if count == 0:
-        return None, refused
-    return b"".join((*parts[:at], _U32.pack(count), *parts[at:end])), refused
+    parts[at] = _U32.pack(count)
+    return b"".join(parts[:end]) if count else None, refused
 
 
 def _head(sql: str, flags: int, key: bytes | None) -> list[bytes]:

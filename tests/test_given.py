@@ -2,6 +2,7 @@
 
 import gc
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -110,10 +111,11 @@ def test_an_image_for_a_memory_is_refused_in_a_line():
     assert len(str(refused.value)) < 120
 
 
-def test_an_image_and_its_trace_are_two_files(tmp_path):
-    path = str(tmp_path / "new.image")
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_image_and_its_trace_are_two_files(tmp_path, kind):
+    path = tmp_path / "new.image"
     with pytest.raises(SettingsError, match="both the image and the trace"):
-        Canister(path, trace=path, overwrite_trace=True)
+        Canister(path, trace=kind(path), overwrite_trace=True)
     assert list(tmp_path.iterdir()) == []
 
 

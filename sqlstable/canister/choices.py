@@ -116,7 +116,7 @@ class Choices:
             raise SettingsError(
                 f"the canister is given both {self.path} and a memory; leave one of the two out"
             )
-        if self.path is not None and self.trace == self.path:
+        if self.path is not None and str(self.trace) == str(self.path):
             raise SettingsError(f"{self.path} cannot be both the image and the trace")
         if self.path is None and (self.durability is not None or self.read_only):
             name = "read_only" if self.read_only else "durability"

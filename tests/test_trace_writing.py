@@ -159,6 +159,7 @@ with TraceWriter(sys.argv[1], {"engine": "native"}) as writer:
         assert writing.stdout.readline() == b"started\n"
         counts = []
         while len(counts) < 8 or counts[-1] == counts[0]:
+            assert writing.poll() is None
             with open_trace(path) as trace:
                 if not trace.messages:
                     continue
